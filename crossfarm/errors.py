@@ -1,0 +1,72 @@
+"""One tree of errors; each kind carries its own exit code.
+
+A message says what happened, where, and, after a blank line or a semicolon, what to do next. Users see the message
+alone; the log of the job or of the run holds the traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_GOOD = 0
+EXIT_CHECK_FAILED = 1
+EXIT_BAD_CONFIG = 2
+EXIT_INFRASTRUCTURE = 3
+EXIT_INTERRUPTED = 130
+
+
+class CrossfarmError(Exception):
+    """Anything that crossfarm itself reports to its user. Never raised directly."""
+
+    exit_code = EXIT_INFRASTRUCTURE
+
+
+class ConfigError(CrossfarmError):
+    """What the user declared cannot be used: a YAML file, an option, a name. The message carries file and line."""
+
+    exit_code = EXIT_BAD_CONFIG
+
+
+class ModelError(CrossfarmError):
+    """The model itself is at fault: not ONNX, an operator that cannot be compiled, an open shape."""
+
+    exit_code = EXIT_CHECK_FAILED
+
+
+class BundleError(CrossfarmError):
+    """A bundle is incomplete, truncated, or was made for something else."""
+
+    exit_code = EXIT_CHECK_FAILED
+
+
+class FetchError(CrossfarmError):
+    """A source could not be downloaded, or is not the one that was pinned."""
+
+
+class ToolError(CrossfarmError):
+    """A program that crossfarm calls is missing or failed: the cross compiler, qemu, pip."""
+
+
+class StoreError(CrossfarmError):
+    """The store cannot be read or written: disk full, no permission, a corrupt object."""
+
+
+class BoardError(CrossfarmError):
+    """A board could not be reached, died, or is not the machine that it is declared to be."""
+
+
+class JobError(CrossfarmError):
+    """A job ended without saying why: it was killed, ran out of memory or of time."""
+
+
+class Interrupted(CrossfarmError):
+    """The user pressed Ctrl-C, or a TERM signal arrived."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; perhaps you meant 'x'` for the known name that is nearest to `name`, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; perhaps you meant {matches[0]!r}" if matches else ""

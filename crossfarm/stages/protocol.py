@@ -1,0 +1,58 @@
+"""What a stage is: a module that follows this Protocol. All of them stand in one dict, crossfarm.stages.STAGES."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from crossfarm.job import Job
+from crossfarm.spec.models import Dataset, Model
+from crossfarm.spec.pipelines import Pipeline
+from crossfarm.spec.sources import FileSource, Package, UrlSource
+from crossfarm.spec.targets import Target
+
+Scope = Literal["source", "model", "cell"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a job is about: a source to fetch, a model, or a cell (model, target and variant)."""
+
+    pipeline: Pipeline
+    source: FileSource | UrlSource | Package | None = None
+    model: Model | None = None
+    datasets: tuple[Dataset, ...] = ()
+    target: Target | None = None
+    variant: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the key of a job depends on.
+
+    Attributes:
+        parameters: named groups of plain JSON values, the names as the user knows them: {"model mnist_cnn": {...},
+            "toolchain armv7": {...}}. The reason that `plan` prints is the group and path that changed.
+        inputs: role -> (stage, source or None); the artifact of that stage for the same model or cell, or of that source.
+    """
+
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, tuple[str, FileSource | UrlSource | Package | None]]
+
+
+class Stage(Protocol):
+    """A step of the pipeline."""
+
+    VERSION: int
+    SCOPE: Scope
+    SOURCES: tuple[str, ...]
+    """Source files that shape the artifact, relative to the project's folder; a test compares them with the imports."""
+    TOOLS: tuple[str, ...]
+    """Distributions whose version shapes the artifact."""
+
+    def needs(self, subject: Subject) -> Needs:
+        """Say what the key depends on. Pure: no file is read."""
+
+    def run(self, job: Job) -> None:
+        """Do the work: read job.inputs and job.parameters, write job.output."""
