@@ -1,0 +1,180 @@
+"""Keys: what names an artifact before it exists.
+
+A key is the sha256 of a key document: stage, version, parameters, source digests, input keys, image and tool versions.
+The document is kept beside the artifact, so that the next plan can say in what a key differs from the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of `value`: sorted keys, no blanks, ASCII only.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot say.
+        TypeError: a value is not JSON.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest_json(value: Any) -> str:
+    """Return the sha256 of the canonical JSON of `value` as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file's content as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeyDocument:
+    """All that a key depends on.
+
+    Attributes:
+        stage: name of the stage.
+        version: the stage's VERSION.
+        parameters: group name -> sha256 of the group's canonical JSON. The groups themselves stand in `Groups`.
+        sources: sha256 over the stage's source files.
+        inputs: role -> key of the input's artifact.
+        image: digest of the image in which the job runs, or "host".
+        tools: distribution -> version.
+    """
+
+    stage: str
+    version: int
+    parameters: Mapping[str, str]
+    sources: str
+    inputs: Mapping[str, str]
+    image: str
+    tools: Mapping[str, str]
+
+    def key(self) -> str:
+        """Return the key: sha256 over this document's canonical JSON."""
+        return hashlib.sha256(
+            canonical_json(
+                [self.stage, self.version, self.parameters, self.sources, self.inputs, self.image, self.tools]
+            ).encode()
+        ).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "parameters": dict(self.parameters),
+            "sources": self.sources,
+            "inputs": dict(self.inputs),
+            "image": self.image,
+            "tools": dict(self.tools),
+        }
+
+
+def describe_change(
+    old: Mapping[str, Any], new: KeyDocument, *, old_groups: Mapping[str, Any], new_groups: Mapping[str, Any]
+) -> str:
+    """Say in one line why the key differs from the one before: `toolchain armv7 changed: code.cpu`.
+
+    Args:
+        old: the key document of the job's last artifact, as plain JSON.
+        new: the key document of now.
+        old_groups: the parameter groups of then, by name.
+        new_groups: the parameter groups of now, by name.
+    """
+    reasons = list(_group_changes(old_groups, new_groups))
+    if old.get("sources") != new.sources or old.get("version") != new.version:
+        reasons.append(f"source code of stage {new.stage} changed")
+    old_tools = old.get("tools", {})
+    for tool, version in new.tools.items():
+        if old_tools.get(tool) != version:
+            reasons.append(f"{tool} changed: {old_tools.get(tool, 'none')} -> {version}")
+    if old.get("image") != new.image:
+        reasons.append("image changed")
+    old_inputs = old.get("inputs", {})
+    changed = [role for role, key in new.inputs.items() if old_inputs.get(role) != key]
+    changed += [role for role in old_inputs if role not in new.inputs]
+    if changed:
+        reasons.append(f"input changed: {', '.join(sorted(changed))}")
+    return "; ".join(reasons) or "key changed"
+
+
+def _group_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted({*old, *new}):
+        if name not in old:
+            yield f"{name} is new"
+        elif name not in new:
+            yield f"{name} is gone"
+        elif old[name] != new[name]:
+            paths = list(_changed_paths(old[name], new[name], ""))
+            shown = ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+            yield f"{name} changed: {shown}" if shown else f"{name} changed"
+
+
+def _changed_paths(old: Any, new: Any, path: str) -> Iterator[str]:
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _changed_paths(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _changed_paths(before, after, f"{path}[{index}]")
+    else:
+        yield path
+
+
+@cache
+def tool_version(distribution: str) -> str:
+    """Return the installed version of a Python distribution, or "absent"."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def tool_versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Return distribution -> installed version, "absent" where it is not installed."""
+    return {name: tool_version(name) for name in distributions}
+
+
+def digest_sources(root: Path, patterns: Iterable[str]) -> str:
+    """Return the sha256 over the names and contents of source files.
+
+    Args:
+        root: the project's folder.
+        patterns: paths relative to it; `*` stands for any part of a file's name.
+
+    Raises:
+        FileNotFoundError: a pattern matches nothing, so the stage's list is out of date.
+    """
+    hasher = hashlib.sha256()
+    for pattern in sorted(patterns):
+        paths = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
+        if not paths:
+            raise FileNotFoundError(f"no source file matches {pattern!r} below {root}")
+        for path in paths:
+            hasher.update(f"{path.relative_to(root).as_posix()}\0{_source_digest(path)}\n".encode())
+    return hasher.hexdigest()
+
+
+def _source_digest(path: Path) -> str:
+    """Digest one source file; a run reads each file once, however many stages name it."""
+    status = path.stat()
+    return _cached_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _cached_digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    return digest_file(path)
