@@ -1,0 +1,306 @@
+"""Brings one pinned file to this machine: from an https address, or as a wheel through pip.
+
+Only connection trouble, server errors (5xx) and truncated bodies are tried again; whatever would be the same the next
+time (4xx, a wrong digest, a package that does not exist) is told at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import importlib.util
+import ipaddress
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeVar
+
+from crossfarm.errors import FetchError, ToolError
+
+ATTEMPTS = 6
+SIZE_LIMIT = 2 << 30
+TIMEOUT_SECONDS = 60.0
+PIP_TIMEOUT_SECONDS = 1800.0
+_CHUNK = 1 << 20
+_REDIRECTS = 5
+
+_PIP_TRANSIENT = re.compile(
+    r"Retrying \(|ConnectionError|ConnectTimeout|Read timed out|ReadTimeout|IncompleteRead"
+    r"|Connection (broken|aborted|reset)|Temporary failure|HTTP error 5\d\d|5\d\d Server Error|too many 5\d\d",
+    re.IGNORECASE,
+)
+_PIP_ABSENT = re.compile(r"No matching distribution found|Could not find a version", re.IGNORECASE)
+
+# Only files are read out of a wheel, so one made for another interpreter or machine serves as well as the native one.
+_FOREIGN_PLATFORM = (
+    *("--implementation", "cp", "--python-version", "3.11"),
+    *("--abi", "cp311", "--abi", "abi3", "--abi", "none"),
+    *("--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_28_x86_64", "--platform", "any"),
+)
+
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """A file that was fetched and whose content is the pinned one."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+class _TransientError(Exception):
+    """Trouble that may be gone at the next attempt; the text says which."""
+
+
+class _AbsentError(Exception):
+    """The package index has no wheel of this name and version for the platform that was asked for."""
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https or to this machine; anything else could be read or changed on the way."""
+
+    max_redirections = _REDIRECTS
+
+    def redirect_request(  # noqa: PLR0917 (the signature is urllib's)
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if not _is_safe(newurl):
+            raise FetchError(
+                f"{req.full_url} redirects to {newurl}, which is not https; give the final https address in `url`"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download_url(
+    url: str,
+    *,
+    sha256: str,
+    folder: Path,
+    size_limit: int = SIZE_LIMIT,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Fetched:
+    """Download `url` into `folder` under its own base name.
+
+    Args:
+        url: an https address, or http on this machine.
+        sha256: digest that the content must have, 64 hexadecimal digits.
+        folder: where the file goes; a temporary name is used until the content was checked.
+        size_limit: bytes after which the download is given up.
+        sleep: waits the given seconds between two attempts: 1, 2, 4, 8, 16.
+
+    Raises:
+        FetchError: the address is not allowed, the server refuses, six attempts failed, or the content is not the
+            pinned one.
+    """
+    if not _is_safe(url):
+        raise FetchError(f"{url} is neither https nor on this machine; give an https address in `url`")
+    return _persist(partial(_download_once, url, sha256, folder, size_limit), what=url, sleep=sleep)
+
+
+def download_wheel(
+    package: str,
+    *,
+    sha256: str,
+    folder: Path,
+    sleep: Callable[[float], None] = time.sleep,
+    command: Sequence[str] = (sys.executable, "-m", "pip"),
+) -> Fetched:
+    """Download the wheel of `package` (`name==version`), without its dependencies, from the index that pip uses.
+
+    Wheels for another interpreter or machine are taken too when the native choice is not the pinned one.
+
+    Args:
+        package: `name==version`.
+        sha256: digest of the wheel.
+        folder: where the wheel goes.
+        sleep: waits the given seconds between two attempts.
+        command: how pip is called.
+
+    Raises:
+        FetchError: the index has no such wheel, six attempts failed, or the wheel is not the pinned one.
+        ToolError: this Python has no pip.
+    """
+    if tuple(command[1:3]) == ("-m", "pip") and importlib.util.find_spec("pip") is None:
+        raise ToolError(f"{command[0]} has no pip, with which {package} is downloaded; run `./inv setup`")
+    found: list[str] = []
+    reasons: list[str] = []
+    for platform in ((), _FOREIGN_PLATFORM):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".pip-") as scratch:
+            try:
+                attempt = partial(_pip_once, package, Path(scratch), [*command, "download", *platform])
+                wheel = _persist(attempt, what=package, sleep=sleep)
+            except _AbsentError as error:
+                reasons.append(str(error))
+                continue
+            digest = _digest(wheel)
+            if digest == sha256:
+                path = wheel.rename(folder / wheel.name)
+                return Fetched(path=path, size=path.stat().st_size, sha256=digest)
+            found.append(f"{wheel.name} with sha256 {digest}")
+    if found:
+        raise FetchError(
+            f"the wheel of {package} is not the pinned one: expected sha256 {sha256}, got {' and '.join(found)}; "
+            "if the new wheel is the one you want, put its sha256 into models.yaml, otherwise do not use this index"
+        )
+    raise FetchError(
+        f"the package index has no wheel of {package}: {reasons[0]}; "
+        "check name and version, and which index pip uses (`pip config list`)"
+    )
+
+
+def _persist(attempt: Callable[[], Result], *, what: str, sleep: Callable[[float], None]) -> Result:
+    """Call `attempt` up to six times, with exponential back-off, until it no longer fails for a transient reason."""
+    for number in range(ATTEMPTS):
+        try:
+            return attempt()
+        except _TransientError as error:
+            if number == ATTEMPTS - 1:
+                raise FetchError(
+                    f"could not download {what} in {ATTEMPTS} attempts: {error}; check the network and try again"
+                ) from error
+        sleep(float(2**number))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _download_once(url: str, sha256: str, folder: Path, size_limit: int) -> Fetched:
+    opener = urllib.request.build_opener(_SafeRedirects())
+    request = urllib.request.Request(url, headers={"User-Agent": "crossfarm"})  # noqa: S310 (checked by _is_safe)
+    try:
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+            return _receive(response, url, sha256, folder, size_limit)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code < 500:
+            raise FetchError(f"{url}: the server says {error.code} {error.reason}; correct `url`") from error
+        raise _TransientError(f"the server says {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise FetchError(
+                f"{url}: the server's certificate is not trusted: {error.reason.verify_message}; "
+                "install the certificate authority of your network"
+            ) from error
+        raise _TransientError(str(error.reason)) from error
+    except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+        raise _TransientError(f"{type(error).__name__}: {error}") from error
+
+
+def _receive(response: http.client.HTTPResponse, url: str, sha256: str, folder: Path, size_limit: int) -> Fetched:
+    """Stream the body into `folder`, digesting as it comes."""
+    announced = int(response.headers.get("Content-Length") or -1)
+    too_large = f"{url} is larger than {size_limit} bytes, which is the most that is downloaded"
+    if announced > size_limit:
+        raise FetchError(too_large)
+    hasher = hashlib.sha256()
+    size = 0
+    temporary = folder / ".download.part"
+    try:
+        with temporary.open("wb") as stream:
+            while chunk := response.read(_CHUNK):
+                size += len(chunk)
+                if size > size_limit:
+                    raise FetchError(too_large)
+                hasher.update(chunk)
+                stream.write(chunk)
+        if size < announced:
+            raise _TransientError(f"the body was truncated: {size} of {announced} bytes")
+        if hasher.hexdigest() != sha256:
+            raise FetchError(
+                f"{url} is not the pinned file: expected sha256 {sha256}, got {hasher.hexdigest()} ({size} bytes); "
+                "if the new file is the one you want, put its sha256 into models.yaml"
+            )
+        path = temporary.rename(folder / base_name(url))
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Fetched(path=path, size=size, sha256=sha256)
+
+
+def base_name(url: str) -> str:
+    """Return the file name at the end of an address, made harmless; `download` when there is none."""
+    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".") or "download"
+
+
+def _pip_once(package: str, folder: Path, command: list[str]) -> Path:
+    """Call `pip download` once and return the wheel.
+
+    Raises:
+        _AbsentError: the index does not have it.
+        _TransientError: the network failed.
+        FetchError: pip failed for another reason.
+    """
+    fixed = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--retries", "1"]
+    try:
+        done = subprocess.run(
+            [*command, *fixed, "--dest", str(folder), "--", package],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PIP_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _TransientError(f"pip did not end within {PIP_TIMEOUT_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise ToolError(f"pip could not be started: {error}; run `./inv setup`") from error
+    if done.returncode == 0:
+        wheels = sorted(folder.glob("*.whl"))
+        if len(wheels) == 1:
+            return wheels[0]
+        raise FetchError(
+            f"pip downloaded {len(wheels)} wheels for {package}; one was expected, so pin a single version"
+        )
+    for left_over in folder.iterdir():
+        shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+    reason = _last_error(done.stderr)
+    if _PIP_TRANSIENT.search(done.stderr):
+        raise _TransientError(reason)
+    if _PIP_ABSENT.search(done.stderr):
+        raise _AbsentError(reason)
+    raise FetchError(f"pip could not download {package}: {reason}; try `pip download --no-deps {package}` by hand")
+
+
+def _last_error(text: str) -> str:
+    """Return the line of pip's output that says most: its last error, else its last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or ["no output"])[-1]
+
+
+def _is_safe(url: str) -> bool:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    return parts.scheme == "http" and _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
