@@ -77,13 +77,21 @@ def write_reference(job: Job) -> None:
         random_trials(inputs, seed=model.seed, count=model.random_cases),
         *(_dataset_trials(job, model, name, inputs) for name in model.data),
     )
+    classes, characters = _class_names(model, job), _characters(model, runtime)
+    for what, names in (("classes", classes), ("characters", characters)):
+        scores = runtime.outputs[0].shape[-1] if runtime.outputs[0].shape else 1
+        if names is not None and len(names) != scores:
+            raise ConfigError(
+                f"model {model.name}: there are {len(names)} names of {what}, but output {runtime.outputs[0].name} has "
+                f"{scores} scores; correct decode"
+            )
     cases = _run_all(runtime, trials, inputs=inputs, folder=job.output)
     Reference(
         cases=cases,
         inputs=tuple(_tensor_file("inputs", k, port) for k, port in enumerate(runtime.inputs)),
         outputs=tuple(_tensor_file("outputs", k, port) for k, port in enumerate(runtime.outputs)),
-        classes=_class_names(model, job),
-        characters=_characters(model, runtime),
+        classes=classes,
+        characters=characters,
     ).write(job.output)
 
 
@@ -232,8 +240,8 @@ def _present_inputs(model: _Declaration, runtime: Runtime) -> list[Input]:
             source = outputs.get(tensor.carry_from)
             if source is None or (source.shape, source.dtype) != (port.shape, port.dtype):
                 raise ConfigError(
-                    f"model {model.name}, input {port.name}: carry_from names {tensor.carry_from!r}, which is no "
-                    f"output of the same shape and dtype{nearest(tensor.carry_from, outputs)}; outputs: {', '.join(outputs)}"
+                    f"model {model.name}, input {port.name}: carry_from names {tensor.carry_from!r}, no output of "
+                    f"this shape and dtype{nearest(tensor.carry_from, outputs)}; outputs: {', '.join(outputs)}"
                 )
         present.append(tensor)
     return present

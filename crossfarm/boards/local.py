@@ -1,0 +1,281 @@
+"""This host as a board: what it is, and programs run on it, natively or under the target's emulator.
+
+Imports the standard library and the spec only: `fingerprint` is part of keys, so a warm run calls it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+from crossfarm.errors import BoardError
+from crossfarm.spec.targets import Emulator
+
+_ENVIRONMENT = ("PATH", "TMPDIR")
+"""What a program on the board sees of the environment; LC_ALL is C."""
+_GRACE_SECONDS = 2.0
+_TAIL_BYTES = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """What this host is and how it is now.
+
+    Attributes:
+        machine: as `uname -m` says.
+        cpu_model: None where the kernel does not say.
+        kernel: release of the kernel.
+        governor: frequency governor of the first CPU, None where there is none (virtual machines).
+        temperature: degrees Celsius of the hottest zone, None where there is no sensor.
+    """
+
+    machine: str
+    cpu_model: str | None
+    kernel: str
+    governor: str | None
+    temperature: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a program for a target runs here.
+
+    Attributes:
+        timing: emulated time means little and is marked.
+        prefix: what stands before the program; empty when it runs natively.
+    """
+
+    timing: Literal["silicon", "emulated"]
+    prefix: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A program that ended by itself: its exit code and the end of what it said."""
+
+    code: int
+    tail: str
+
+
+def probe() -> State:
+    """Look at this host now."""
+    return State(
+        machine=platform.machine(),
+        cpu_model=_cpu_model(),
+        kernel=platform.release(),
+        governor=_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        temperature=_temperature(),
+    )
+
+
+def fingerprint(*, machines: Sequence[str], emulator: Emulator | None) -> Mapping[str, str]:
+    """Say in plain words what here decides a measurement for a target; two hosts that are alike say the same.
+
+    Args:
+        machines: what `uname -m` says where the target's code runs natively.
+        emulator: of the target.
+
+    Returns:
+        machine, cpu and kernel; and, where the target is emulated, the emulator's path, size and time of change, or
+        `missing`. No name or number of this very machine.
+    """
+    facts = {"machine": platform.machine(), "cpu": _cpu_model() or "unknown", "kernel": platform.release()}
+    if platform.machine() not in machines:
+        found = _find(emulator) if emulator is not None else None
+        status = Path(found).stat() if found is not None else None
+        facts["emulator"] = f"{found} {status.st_size} {status.st_mtime_ns}" if status is not None else "missing"
+    return facts
+
+
+def way(*, machines: Sequence[str], emulator: Emulator | None) -> Way:
+    """Decide how code for a target runs here.
+
+    Args:
+        machines: what `uname -m` says where it runs natively.
+        emulator: of the target, None when it has none.
+
+    Raises:
+        BoardError: not natively, and there is no emulator.
+    """
+    if platform.machine() in machines:
+        return Way(timing="silicon")
+    native = " or ".join(machines)
+    if emulator is None:
+        raise BoardError(
+            f"this machine is {platform.machine()}, the target runs on {native} and declares no emulator; "
+            "run it on a board, or declare an emulator in the toolchain file"
+        )
+    found = _find(emulator)
+    if found is None:
+        names = " or ".join(_candidates(emulator))
+        raise BoardError(
+            f"this machine is {platform.machine()}, the target runs on {native}, and its emulator ({names}) is not on "
+            f"PATH; install it: apt-get install {emulator.package}"
+        )
+    return Way(timing="emulated", prefix=(found, *emulator.command[1:]))
+
+
+def emulator_version(path: str) -> str:
+    """Return name and version of an emulator, `qemu-arm-static 7.2.22`; the name alone when it does not say."""
+    name = Path(path).name
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return name
+    words = said.partition("\n")[0].split()
+    version = next((word for word in words if word[0].isdigit()), "")
+    return f"{name} {version}".strip()
+
+
+def run(command: Sequence[str], *, timeout: float) -> Completed:
+    """Run a program in a process group of its own and wait for it.
+
+    Args:
+        command: the program and its arguments.
+        timeout: seconds; then the whole group is ended, politely first.
+
+    Returns:
+        Exit code and the last 4 KiB of what it wrote to both its streams.
+
+    Raises:
+        BoardError: it cannot be started, is killed by a signal, or takes too long.
+    """
+    name = Path(command[0]).name
+    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ} | {"LC_ALL": "C"}
+    with tempfile.TemporaryFile() as said:
+        process = _start(command, environment, said)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            end_group(process)
+            raise BoardError(
+                f"{name} did not end within {timeout:g} s and was stopped; raise measure.timeout in the pipeline, or "
+                f"lower its repeat{_quoted(_tail(said))}"
+            ) from None
+        except BaseException:
+            end_group(process)
+            raise
+        tail = _tail(said)
+    if code < 0:
+        raise BoardError(f"{name} was killed by {_signal_name(-code)}{_advice(-code)}{_quoted(tail)}")
+    return Completed(code=code, tail=tail)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads its group, and the whole group: TERM, two seconds, KILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        if number == signal.SIGTERM:
+            # The leader is gone; whatever it started gets no further grace.
+            _kill_rest(process.pid)
+        break
+    process.wait()
+
+
+def _kill_rest(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise BoardError(
+            f"{command[0]} cannot be started: it, or the loader that it names, is not there; make the bundle again, or "
+            "install the C library of the target"
+        ) from error
+    except OSError as error:
+        raise BoardError(
+            f"{command[0]} cannot be started: {error.strerror}; it is damaged, or was made for another machine than "
+            f"{platform.machine()}: make the bundle again"
+        ) from error
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _advice(number: int) -> str:
+    """Say what a signal usually means."""
+    if number == signal.SIGILL:
+        return "; this CPU lacks an instruction that the toolchain file allows: lower code.cpu or code.features"
+    if number == signal.SIGKILL:
+        return "; the machine ran out of memory, or someone killed it: run it again"
+    if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE):
+        return "; it crashed: run it again with the bundle's program under a debugger, and report it"
+    return "; run it again"
+
+
+def _quoted(tail: str) -> str:
+    lines = tail.strip().splitlines()
+    return f" (its last words: {lines[-1].strip()})" if lines else ""
+
+
+def _tail(said: IO[bytes]) -> str:
+    size = said.seek(0, os.SEEK_END)
+    said.seek(max(0, size - _TAIL_BYTES))
+    return said.read().decode("utf-8", errors="replace")
+
+
+def _candidates(emulator: Emulator) -> tuple[str, ...]:
+    return emulator.names or (emulator.command[0],)
+
+
+def _find(emulator: Emulator) -> str | None:
+    """Return the path of the first of an emulator's names that is on PATH."""
+    return next((found for name in _candidates(emulator) if (found := shutil.which(name)) is not None), None)
+
+
+@functools.cache
+def _cpu_model() -> str | None:
+    """Return the CPU's name: x86 says `model name`, some ARM boards `Hardware` or the device tree's `model`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines) if value.strip()}
+    return facts.get("model name") or facts.get("Hardware") or _line(Path("/proc/device-tree/model"))
+
+
+def _temperature() -> float | None:
+    """Return the hottest thermal zone; the kernel gives thousandths of a degree."""
+    readings = [_line(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    degrees = [int(text) / 1000 for text in readings if text is not None and text.lstrip("-").isdecimal()]
+    return max(degrees, default=None)
+
+
+def _line(path: Path) -> str | None:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+    except OSError:
+        return None
+    return text or None

@@ -1,0 +1,53 @@
+"""Stage `check`: compares what a board answered with the reference, and sums up what it measured.
+
+A check that does not hold is a row with status `failed`; the stage itself fails only when there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+from crossfarm.job import Job
+from crossfarm.stages.protocol import Needs, Scope, Subject
+
+VERSION = 1
+SCOPE: Scope = "cell"
+SOURCES = (
+    "crossfarm/results.py",
+    "crossfarm/stages/check.py",
+    "crossfarm/stages/check_decoded.py",
+    "crossfarm/stages/check_run.py",
+    "crossfarm/stages/comparison.py",
+    "crossfarm/stages/decoding.py",
+    "crossfarm/stages/measure_file.py",
+    "crossfarm/stages/reference_file.py",
+    "crossfarm/stages/statistics.py",
+    "crossfarm/stages/tensors.py",
+)
+TOOLS = ("numpy",)
+
+FIELDS = frozenset({"name", "checks", "decode"})
+"""What of a model shapes its checks."""
+RECORDS = "records.jsonl"
+
+
+def needs(subject: Subject) -> Needs:
+    """Depend on what was measured, on the reference and on what must hold."""
+    model = subject.model
+    if model is None:
+        raise ValueError("the stage `check` is about a cell")
+    return Needs(
+        parameters={f"model {model.name}": model.model_dump(mode="json", include=set(FIELDS))},
+        inputs={"measure": ("measure", None), "reference": ("reference", None), "bundle": ("bundle", None)},
+    )
+
+
+def run(job: Job) -> None:
+    """Write records.jsonl: a MeasurementRecord or CheckRecord a line.
+
+    Raises:
+        BundleError: the measurement is incomplete, or belongs to another bundle or reference.
+    """
+    from crossfarm.results import to_json
+    from crossfarm.stages.check_run import records
+
+    lines = [to_json(record) + "\n" for record in records(job)]
+    (job.output / RECORDS).write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,215 @@
+"""From measured outputs and the reference to records: the differences of every output, latency and sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from crossfarm.errors import BundleError
+from crossfarm.job import Job
+from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
+from crossfarm.spec.base import Declared, Name
+from crossfarm.spec.models import Checks, Decode, Detect
+from crossfarm.stages.check_decoded import Decoded, decoded_records
+from crossfarm.stages.comparison import Difference, compare
+from crossfarm.stages.measure_file import (
+    MANIFEST,
+    MEASURE,
+    RESULT,
+    BoardFile,
+    BundleManifest,
+    RunnerResult,
+    read_file,
+)
+from crossfarm.stages.reference_file import Case, Reference
+from crossfarm.stages.statistics import Summary, summarise
+from crossfarm.stages.tensors import Array, read_stacked
+
+Row = CheckRecord | MeasurementRecord
+
+
+class _Declaration(Declared):
+    """What of a model's entry the stage is given; the names are those of spec.models.Model."""
+
+    name: Name
+    checks: Checks
+    decode: Decode | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Everything that the artifacts say about one cell.
+
+    Attributes:
+        folder: artifact of the stage `measure`.
+        bundle: what ran.
+        result: what the runner wrote.
+        board: where it ran.
+        provenance: the same in the words of the records.
+    """
+
+    folder: Path
+    bundle: BundleManifest
+    result: RunnerResult
+    board: BoardFile
+    provenance: Provenance
+
+    def measurement(self, name: str, value: float, unit: str, samples: Sequence[float] = ()) -> MeasurementRecord:
+        """Return a record of one number of this cell."""
+        return MeasurementRecord(
+            cell=self.bundle.cell,
+            name=name,
+            value=float(value),
+            unit=unit,
+            samples=tuple(float(sample) for sample in samples),
+            provenance=self.provenance,
+        )
+
+
+def records(job: Job) -> Iterator[Row]:
+    """Yield every record of the stage `check`; see there."""
+    model = _Declaration.model_validate(next(v for name, v in job.parameters.items() if name.startswith("model ")))
+    reference = Reference.read(job.inputs["reference"])
+    measured = _measured(job, reference)
+    pairs = {
+        port.name: (
+            _measured_output(measured, reference, number),
+            read_stacked(
+                job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=len(reference.cases)
+            ),
+        )
+        for number, port in enumerate(reference.outputs)
+    }
+    for number, (name, (output, expected)) in enumerate(pairs.items()):
+        is_scored = number == 0 and model.decode is not None and not isinstance(model.decode, Detect)
+        difference = compare(output, expected, tolerance=model.checks.tolerance, argmax=is_scored)
+        yield from output_records(measured, name, difference, reference.cases, tolerance=model.checks.tolerance)
+    if model.decode is not None and pairs:
+        output, expected = next(iter(pairs.values()))
+        yield from decoded_records(
+            Decoded(
+                output=output,
+                expected=expected,
+                reference=reference,
+                decode=model.decode,
+                checks=model.checks,
+            ),
+            check=lambda **fields: CheckRecord(cell=measured.bundle.cell, **fields),
+            measurement=measured.measurement,
+        )
+    yield from latency_records(measured)
+    yield from size_records(measured)
+
+
+def output_records(
+    measured: Measured, name: str, difference: Difference, cases: Sequence[Case], *, tolerance: float
+) -> Iterator[Row]:
+    """Yield the gate of one output, and its numbers."""
+    if difference.not_finite:
+        message = f"{difference.not_finite} elements are NaN or infinite"
+    else:
+        message = (
+            f"max abs diff {difference.max_abs:.2g} is {difference.relative:.2g} of the scale {difference.scale:.4g} "
+            f"(limit {tolerance:g}), mean {difference.mean_abs / difference.scale:.2g}, "
+            f"cosine {difference.cosine:.8f}, {difference.correct:.2%} of the elements within the limit"
+        )
+        if difference.argmax is not None:
+            message += f", argmax equal in {difference.argmax:.2%} of the cases"
+    worst = f"; worst case: {cases[difference.worst_case].name}" if cases else ""
+    yield CheckRecord(
+        cell=measured.bundle.cell,
+        name=f"accuracy.output.{name}",
+        status="passed" if difference.within(tolerance) else "failed",
+        value=difference.relative,
+        limit=tolerance,
+        unit="scale",
+        message=message + worst,
+    )
+    yield measured.measurement(f"accuracy.max_abs_diff.{name}", difference.relative, "scale")
+    yield measured.measurement(f"accuracy.mean_abs_diff.{name}", difference.mean_abs / difference.scale, "scale")
+    yield measured.measurement(f"accuracy.cosine.{name}", difference.cosine, "share")
+    yield measured.measurement(f"accuracy.correct_ratio.{name}", difference.correct, "share")
+    yield measured.measurement(f"accuracy.not_finite.{name}", difference.not_finite, "count")
+
+
+def latency_records(measured: Measured) -> Iterator[Row]:
+    """Yield latency as numbers and as a row that gates nothing; emulated time says so."""
+    samples = measured.result.latency_ns
+    if not samples:
+        raise BundleError(f"{measured.bundle.cell}: the runner kept no latency; set measure.repeat to at least 1")
+    summary = summarise(samples)
+    yield CheckRecord(
+        cell=measured.bundle.cell,
+        name="latency.p50",
+        status="informative",
+        value=summary.p50,
+        unit="ns",
+        message=latency_message(summary, threads=measured.result.threads, timing=measured.board.timing),
+    )
+    yield measured.measurement("latency.p50", summary.p50, "ns", samples)
+    yield measured.measurement("latency.p90", summary.p90, "ns")
+    yield measured.measurement("latency.min", summary.minimum, "ns")
+    yield measured.measurement("latency.mean", summary.mean, "ns")
+    yield measured.measurement("latency.cv", summary.variation, "share")
+    yield measured.measurement("latency.n", summary.count, "count")
+
+
+def latency_message(summary: Summary, *, threads: int, timing: str) -> str:
+    """Say in one line what a latency (in ns) was, and what it is worth."""
+    text = (
+        f"p50 {summary.p50 / 1e6:.3f} ms, p90 {summary.p90 / 1e6:.3f}, min {summary.minimum / 1e6:.3f}, "
+        f"mean {summary.mean / 1e6:.3f}, cv {summary.variation:.1%}, {summary.count} runs, "
+        f"{threads} thread{'' if threads == 1 else 's'}"
+    )
+    return text if timing == "silicon" else f"{text}; {timing}: says nothing about a real board and gates nothing"
+
+
+def size_records(measured: Measured) -> Iterator[Row]:
+    """Yield load time, memory and file sizes."""
+    result = measured.result
+    yield measured.measurement("load_time", result.load_ns, "ns")
+    yield measured.measurement("verify_time", result.verify_ns, "ns")
+    yield measured.measurement("arena", result.arena_bytes, "bytes")
+    yield measured.measurement("weights", result.weights_bytes, "bytes")
+    yield measured.measurement("program", result.program_bytes, "bytes")
+    yield measured.measurement("workspace_peak", result.workspace_peak_bytes, "bytes")
+    yield measured.measurement("peak_rss", result.peak_rss_bytes, "bytes")
+
+
+def _measured(job: Job, reference: Reference) -> Measured:
+    """Read the artifacts and make sure that they belong together."""
+    folder = job.inputs["measure"]
+    bundle = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
+    result = read_file(RunnerResult, folder / RESULT)
+    board = read_file(BoardFile, folder / MEASURE)
+    for what, found, expected in (
+        ("identity", result.identity, bundle.identity),
+        ("number of cases", result.cases, len(reference.cases)),
+    ):
+        if found != expected:
+            raise BundleError(
+                f"{bundle.cell}: the measurement has {what} {found}, not {expected}; it is of another bundle: "
+                "run the stage `measure` again"
+            )
+    provenance = Provenance(
+        board=board.board,
+        timing=board.timing,
+        cpu_model=board.cpu_model,
+        governor=board.governor,
+        temperature=board.temperature,
+        emulator=board.emulator,
+        tvm_version=bundle.provenance.get("apache-tvm"),
+        image_digest=bundle.provenance.get("image"),
+    )
+    return Measured(folder=folder, bundle=bundle, result=result, board=board, provenance=provenance)
+
+
+def _measured_output(measured: Measured, reference: Reference, number: int) -> Array:
+    """Read the output that has the name of the reference's output `number`."""
+    port = reference.outputs[number]
+    file = next((output.file for output in measured.result.outputs if output.name == port.name), None)
+    if file is None:
+        raise BundleError(f"{measured.bundle.cell}: output {port.name} was not measured; make the bundle again")
+    path = measured.folder / "outputs" / Path(file).name
+    return read_stacked(path, dtype=port.dtype, shape=port.shape, cases=len(reference.cases))
