@@ -1,0 +1,300 @@
+"""Loads models.yaml, the toolchain files and pipelines; every problem of a file is told at once, with its line."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from crossfarm.errors import ConfigError, nearest
+from crossfarm.spec import problems as told
+from crossfarm.spec import yaml_tree
+from crossfarm.spec.models import ModelsFile
+from crossfarm.spec.pipelines import Pipeline
+from crossfarm.spec.problems import Problem
+from crossfarm.spec.project import Project
+from crossfarm.spec.targets import Target
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_Report = Callable[[told.Path, str], None]
+
+
+def load_models(path: Path) -> ModelsFile:
+    """Return models.yaml with `defaults` merged into every model, and checked.
+
+    Raises:
+        ConfigError: a line `file:line: path: what is wrong, and what to do` for every problem of the file.
+    """
+    found: list[Problem] = []
+    models_file, _ = _read_models(path, found, targets=None)
+    return _complete(models_file, found)
+
+
+def load_targets(folder: Path) -> dict[str, Target]:
+    """Return the toolchain files NAME.yaml of a folder by name, in alphabetical order.
+
+    Raises:
+        ConfigError: a line for every problem of every file; also when the folder holds no toolchain file.
+    """
+    found: list[Problem] = []
+    targets = _read_targets(folder, found)
+    told.raise_all(found)
+    return targets
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """Return the pipeline that the file NAME.yaml declares.
+
+    Raises:
+        ConfigError: a line for every problem of the file.
+    """
+    found: list[Problem] = []
+    pipeline, _ = _read_named(path, Pipeline, found)
+    return _complete(pipeline, found)
+
+
+def load_project(*, models: Path, toolchains: Path, pipeline: Path) -> Project:
+    """Load all files of a project and check them against each other.
+
+    Arguments:
+        models: models.yaml.
+        toolchains: folder of the toolchain files.
+        pipeline: the file of the pipeline to run.
+
+    Raises:
+        ConfigError: a line for every problem of every file.
+    """
+    found: list[Problem] = []
+    targets = _read_targets(toolchains, found)
+    toolchain_names = {file.stem for file in _toolchain_files(toolchains)}
+    models_file, lines = _read_models(models, found, targets=toolchain_names)
+    chosen, tree = _read_named(pipeline, Pipeline, found)
+    if isinstance(tree, yaml_tree.Mapping):
+        _check_pipeline(tree, _reporter(pipeline, tree, found), targets=toolchain_names, models=lines)
+    return Project(
+        models_path=models,
+        root=models.parent,
+        models_file=_complete(models_file, found),
+        targets=targets,
+        pipeline=_complete(chosen, found),
+        lines=lines,
+    )
+
+
+def merge(defaults: yaml_tree.Mapping, own: yaml_tree.Mapping) -> yaml_tree.Mapping:
+    """Return `own` over `defaults`: mappings are merged key by key, lists and scalars are replaced.
+
+    Every key keeps the line where its value was written.
+    """
+    merged = yaml_tree.Mapping(own.line)
+    merged.update(defaults)
+    merged.lines.update(defaults.lines)
+    for key, value in own.items():
+        base = defaults.get(key)
+        if isinstance(value, yaml_tree.Mapping) and isinstance(base, yaml_tree.Mapping):
+            merged[key] = merge(base, value)
+        else:
+            merged[key] = value
+    merged.lines.update(own.lines)
+    merged.inherited = frozenset(defaults.keys() - own.keys())
+    return merged
+
+
+def _complete(value: _Model | None, found: list[Problem]) -> _Model:
+    """Return a value that was read without any problem; a value is missing only where a problem was found."""
+    told.raise_all(found)
+    if value is None:
+        raise ConfigError("a file gave neither a value nor a problem; report this as a defect of crossfarm")
+    return value
+
+
+def _read_models(
+    path: Path, found: list[Problem], *, targets: Collection[str] | None
+) -> tuple[ModelsFile | None, dict[str, int]]:
+    """Return models.yaml and the line of each model; add to `found`. Targets are checked when they are given."""
+    tree = _merge_defaults(_read_tree(path, found))
+    models_file = _validate(path, tree, ModelsFile, found)
+    if not isinstance(tree, yaml_tree.Mapping):
+        return models_file, {}
+    report = _reporter(path, tree, found)
+    models = list(_entries(tree, "models"))
+    datasets = list(_entries(tree, "datasets"))
+    dataset_names = _check_unique(datasets, "datasets", report)
+    model_names = _check_unique(models, "models", report)
+    for index, model in models:
+        _check_references(model, ("models", index), report, datasets=dataset_names, targets=targets)
+    for place, source in _sources(models, datasets):
+        _check_file(source, place, path.parent, report)
+    return models_file, {name: tree["models"].lines[index] for name, index in model_names.items()}
+
+
+def _merge_defaults(tree: Any) -> Any:
+    """Return the tree of models.yaml with `defaults` under each model; what is malformed is left for validation."""
+    if not isinstance(tree, yaml_tree.Mapping):
+        return tree
+    defaults, models = tree.get("defaults"), tree.get("models")
+    if not isinstance(defaults, yaml_tree.Mapping) or not isinstance(models, yaml_tree.Sequence):
+        return tree
+    merged_models = yaml_tree.Sequence(models.line)
+    merged_models.extend(merge(defaults, model) if isinstance(model, yaml_tree.Mapping) else model for model in models)
+    merged_models.lines = models.lines
+    merged = yaml_tree.Mapping(tree.line)
+    merged.update(tree, models=merged_models)
+    merged.lines = tree.lines
+    return merged
+
+
+def _read_targets(folder: Path, found: list[Problem]) -> dict[str, Target]:
+    files = _toolchain_files(folder)
+    if not files:
+        message = "holds no toolchain file NAME.yaml; docs/toolchains.md shows one"
+        found.append(Problem(file=str(folder), line=1, path="", message=message))
+    targets: dict[str, Target] = {}
+    for file in files:
+        target, _ = _read_named(file, Target, found)
+        if target is not None:
+            targets[target.name] = target
+    return targets
+
+
+def _toolchain_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))
+
+
+def _read_named(path: Path, model: type[_Model], found: list[Problem]) -> tuple[_Model | None, Any]:
+    """Return the value and tree of a file whose name must be the `name:` that it declares."""
+    tree = _read_tree(path, found)
+    value = _validate(path, tree, model, found)
+    name = tree.get("name") if isinstance(tree, yaml_tree.Mapping) else None
+    if isinstance(name, str) and name != path.stem:
+        message = f"the file is called {path.name}, its name is {name!r}; make both the same"
+        _reporter(path, tree, found)(("name",), message)
+    return value, tree
+
+
+def _read_tree(path: Path, found: list[Problem]) -> Any:
+    """Return the tree of a file, or None after adding to `found`."""
+    try:
+        tree, problems = yaml_tree.parse(yaml_tree.read_text(path))
+    except yaml_tree.YamlError as problem:
+        found.append(Problem(file=str(path), line=problem.line, path="", message=problem.message))
+        return None
+    found.extend(Problem(file=str(path), line=item.line, path="", message=item.message) for item in problems)
+    if not isinstance(tree, yaml_tree.Mapping):
+        message = f"expected a mapping of keys, got {told.show(tree)}; docs/ describes every file with an example"
+        found.append(Problem(file=str(path), line=1, path="", message=message))
+        return None
+    return tree
+
+
+def _validate(path: Path, tree: Any, model: type[_Model], found: list[Problem]) -> _Model | None:
+    if tree is None:
+        return None
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        found.extend(told.from_validation(str(path), tree, model, error))
+        return None
+
+
+def _reporter(path: Path, tree: Any, found: list[Problem]) -> _Report:
+    def report(place: told.Path, message: str) -> None:
+        found.append(told.locate(str(path), tree, place, message))
+
+    return report
+
+
+def _entries(tree: yaml_tree.Mapping, key: str) -> Iterator[tuple[int, yaml_tree.Mapping]]:
+    """Yield index and entry of a list of mappings; what is malformed is left out."""
+    items = tree.get(key)
+    if isinstance(items, yaml_tree.Sequence):
+        yield from ((index, item) for index, item in enumerate(items) if isinstance(item, yaml_tree.Mapping))
+
+
+def _check_unique(entries: list[tuple[int, yaml_tree.Mapping]], key: str, report: _Report) -> dict[str, int]:
+    """Report names that are given twice; return name -> index of its first entry."""
+    first: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    for index, entry in entries:
+        name = entry.get("name")
+        if not isinstance(name, str):
+            continue
+        if name in first:
+            report((key, index, "name"), f"the name {name!r} is taken on line {lines[name]}; choose another")
+            continue
+        first[name], lines[name] = index, entry.lines["name"]
+    return first
+
+
+def _check_references(
+    model: yaml_tree.Mapping,
+    place: told.Path,
+    report: _Report,
+    *,
+    datasets: Collection[str],
+    targets: Collection[str] | None,
+) -> None:
+    """Report data sets and targets that a model names and that do not exist."""
+    for index, name in _texts(model.get("data")):
+        if name not in datasets:
+            hint = nearest(name, datasets) or "; declare it under `datasets:`"
+            report((*place, "data", index), f"there is no data set {name!r}{hint}")
+    if targets is None:
+        return
+    skips = model.get("skip")
+    for index, skip in enumerate(skips if isinstance(skips, list) else ()):
+        target = skip.get("target") if isinstance(skip, dict) else None
+        if isinstance(target, str) and target not in targets:
+            report((*place, "skip", index, "target"), _unknown_target(target, targets))
+
+
+def _check_pipeline(
+    tree: yaml_tree.Mapping, report: _Report, *, targets: Collection[str], models: Collection[str]
+) -> None:
+    """Report targets that do not exist, and globs that match no model."""
+    for index, name in _texts(tree.get("targets")):
+        if name not in targets:
+            report(("targets", index), _unknown_target(name, targets))
+    for index, glob in _texts(tree.get("models")):
+        if models and not any(fnmatch.fnmatchcase(name, glob) for name in models):
+            report(("models", index), f"no model is called {glob!r}{nearest(glob, models)}")
+
+
+def _unknown_target(name: str, targets: Collection[str]) -> str:
+    hint = nearest(name, targets) or f"; there are {', '.join(sorted(targets)) or 'none'}"
+    return f"there is no target {name!r}{hint}"
+
+
+def _texts(items: Any) -> Iterator[tuple[int, str]]:
+    if isinstance(items, list):
+        yield from ((index, item) for index, item in enumerate(items) if isinstance(item, str))
+
+
+def _sources(
+    models: list[tuple[int, yaml_tree.Mapping]], datasets: list[tuple[int, yaml_tree.Mapping]]
+) -> Iterator[tuple[told.Path, Any]]:
+    """Yield the place and value of everything that may be a FileSource."""
+    for index, dataset in datasets:
+        yield ("datasets", index, "source"), dataset.get("source")
+    for index, model in models:
+        for path in (("source",), ("source", "state"), ("decode", "classes", "source")):
+            value: Any = model
+            for key in path:
+                value = value.get(key) if isinstance(value, dict) else None
+            yield ("models", index, *path), value
+
+
+def _check_file(source: Any, place: told.Path, root: Path, report: _Report) -> None:
+    """Report a file source whose file is not there."""
+    file = source.get("file") if isinstance(source, dict) else None
+    if not isinstance(file, str) or not file.isprintable():
+        return
+    try:
+        exists = (root / file).exists()
+    except OSError:
+        exists = False
+    if not exists:
+        report((*place, "file"), f"there is no file {file!r} in {root}; correct the path, or put the file there")

@@ -1,0 +1,287 @@
+"""Turns what pydantic found wrong into lines that a person can act on, each with the place in the YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, Tag, ValidationError
+from pydantic.fields import FieldInfo
+
+from crossfarm.errors import ConfigError, nearest
+from crossfarm.spec import yaml_tree
+
+MAX_PROBLEMS = 60
+"""Most lines of one message; more would push the first ones off the screen."""
+_SHOWN_VALUE = 60
+
+Path = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Problem:
+    """One thing that is wrong in a file, `path` as a reader writes it: `models[3].inputs[0].shape`, or empty."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.path}: " if self.path else ""
+        return f"{self.file}:{self.line}: {place}{self.message}"
+
+
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Raise one ConfigError with a line for each problem, in the order of the files; without problems do nothing."""
+    unique = sorted(set(problems))
+    if not unique:
+        return
+    lines = [str(problem) for problem in unique[:MAX_PROBLEMS]]
+    if len(unique) > MAX_PROBLEMS:
+        lines.append(f"... and {len(unique) - MAX_PROBLEMS} more; correct these first")
+    raise ConfigError("\n".join(lines))
+
+
+def locate(file: str, root: Any, path: Path, message: str) -> Problem:
+    """Return the problem with the line of the deepest part of `path` that stands in the file.
+
+    What a model inherited from `defaults` is shown there: `models[3].checks.top1` becomes `defaults.checks.top1`.
+    """
+    line, node, shown = getattr(root, "line", 1), root, path
+    for depth, step in enumerate(path):
+        if isinstance(node, yaml_tree.Mapping) and step in node.lines:
+            if step in node.inherited and path[0] == "models":
+                shown = ("defaults", *path[2:])
+            line, node = node.lines[str(step)], node[str(step)]
+        elif isinstance(node, yaml_tree.Sequence) and isinstance(step, int) and step < len(node):
+            line, node = node.lines[step], node[step]
+        else:
+            break
+    return Problem(file=file, line=line, path=render(shown), message=message)
+
+
+def render(path: Path) -> str:
+    """Return `models[3].inputs[0].shape` for ("models", 3, "inputs", 0, "shape")."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            key = step if step.replace("_", "").replace("-", "").isalnum() else repr(step)
+            text += f".{key}" if text else key
+    return text
+
+
+def from_validation(file: str, root: Any, model: type[BaseModel], error: ValidationError) -> list[Problem]:
+    """Return the problems of `root` that `model` refused with `error`."""
+    problems = []
+    for detail in error.errors(include_url=False):
+        place = _follow(model, tuple(detail["loc"]))
+        path, message = _explain(place, typing.cast(Mapping[str, Any], detail), root)
+        problems.append(locate(file, root, path, message))
+    return problems
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where an error is: the path in the data, the type expected there, its description, and the model that holds it."""
+
+    path: Path
+    expected: Any
+    description: str
+    owner: type[BaseModel] | None
+
+
+def _follow(model: type[BaseModel], loc: Path) -> _Place:
+    """Follow pydantic's `loc`, which mixes keys and indices with names of union branches, along the declared types."""
+    path: list[str | int] = []
+    expected: Any = model
+    description = ""
+    owner: type[BaseModel] | None = None
+    for step in loc:
+        expected, inner = _unwrap(expected)
+        description = inner or description
+        branches = _branches(expected)
+        if branches:
+            if step not in branches:
+                break
+            expected = branches[str(step)]
+            continue
+        path.append(step)
+        description = ""
+        if _is_model(expected):
+            owner = expected
+            field = owner.model_fields.get(str(step)) if owner is not None else None
+            expected = _field_type(field) if field is not None else object
+            description = (field.description or "") if field is not None else ""
+        elif typing.get_origin(expected) is tuple:
+            items = typing.get_args(expected)
+            index = step if isinstance(step, int) and items[-1] is not ... else 0
+            expected = items[min(index, len(items) - 1)]
+        else:
+            expected = object
+    expected, inner = _unwrap(expected)
+    return _Place(path=tuple(path), expected=expected, description=inner or description, owner=owner)
+
+
+def _field_type(field: FieldInfo) -> Any:
+    return field.annotation
+
+
+def _unwrap(annotation: Any) -> tuple[Any, str]:
+    """Strip Annotated and `| None`; return the type below and the innermost description on the way."""
+    description = ""
+    while True:
+        if typing.get_origin(annotation) is typing.Annotated:
+            annotation, *metadata = typing.get_args(annotation)
+            for item in metadata:
+                description = (item.description or description) if isinstance(item, FieldInfo) else description
+        elif _is_union(annotation):
+            members = [member for member in typing.get_args(annotation) if member is not type(None)]
+            if len(members) != 1:
+                return annotation, description
+            annotation = members[0]
+        else:
+            return annotation, description
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _branches(annotation: Any) -> dict[str, Any]:
+    """Return the branches of a union by the name that pydantic puts into `loc`; a plain union gives {"": ...}."""
+    if not _is_union(annotation):
+        return {}
+    named: dict[str, Any] = {}
+    for member in typing.get_args(annotation):
+        tags = [item.tag for item in getattr(member, "__metadata__", ()) if isinstance(item, Tag)]
+        branch, _ = _unwrap(member)
+        if not tags and _is_model(branch) and "kind" in branch.model_fields:
+            tags = list(typing.get_args(branch.model_fields["kind"].annotation))
+        named.update(dict.fromkeys(tags, branch))
+    return named or {"": None}
+
+
+def _explain(place: _Place, detail: Mapping[str, Any], root: Any) -> tuple[Path, str]:
+    """Return the path to show and the message for one error of pydantic."""
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    path = place.path
+    if kind == "extra_forbidden":
+        known = tuple(place.owner.model_fields) if place.owner is not None else ()
+        return path, _unknown_key(str(path[-1]), known)
+    if kind == "missing" and path and isinstance(path[-1], int):
+        parent = _follow_path(root, path[:-1])
+        return path[:-1], f"has {len(parent)} items; give all of them" if isinstance(parent, list) else "too few items"
+    if kind == "missing":
+        return path[:-1], f"the key {path[-1]!r} is missing; add it"
+    if kind == "union_tag_not_found":
+        return path, _no_branch(place, value)
+    if kind == "union_tag_invalid":
+        names = tuple(_branches(place.expected))
+        return (*path, "kind"), _one_of(names, context["tag"])
+    if kind == "literal_error":
+        return path, _one_of(typing.get_args(place.expected), value)
+    if kind in ("value_error", "assertion_error"):
+        return path, str(context["error"])
+    return path, _describe(kind, context, place, value)
+
+
+def _describe(kind: str, context: Mapping[str, Any], place: _Place, value: Any) -> str:
+    got = f", got {show(value)}"
+    bounds = {
+        "greater_than": ("more than", "gt"),
+        "greater_than_equal": ("at least", "ge"),
+        "less_than": ("less than", "lt"),
+        "less_than_equal": ("at most", "le"),
+    }
+    if kind in bounds:
+        words, key = bounds[kind]
+        return f"must be {words} {context[key]}{got}"
+    if kind in ("too_short", "string_too_short"):
+        unit = "characters" if kind.startswith("string") else "items"
+        return f"must have at least {context['min_length']} {unit}{got}"
+    if kind in ("too_long", "string_too_long"):
+        unit = "characters" if kind.startswith("string") else "items"
+        return f"must have at most {context['max_length']} {unit}{got}"
+    if kind == "string_pattern_mismatch":
+        return f"expected {place.description or 'a text that matches ' + context['pattern']}{got}"
+    if kind == "finite_number":
+        return f"expected a finite number{got}"
+    return f"expected {words_for(place.expected)}{got}"
+
+
+def _unknown_key(key: str, known: tuple[str, ...]) -> str:
+    hint = nearest(key, known) or f"; known here: {', '.join(known)}"
+    return f"unknown key {key!r}{hint}"
+
+
+def _no_branch(place: _Place, value: Any) -> str:
+    """Explain a mapping of which no key, or more than one, says which form it has."""
+    names = tuple(_branches(place.expected))
+    if not isinstance(value, dict):
+        return f"expected a mapping, got {show(value)}"
+    if all("kind" in branch.model_fields for branch in _branches(place.expected).values()):
+        return f"the key 'kind' is missing; give one of {', '.join(names)}"
+    present = [name for name in names if name in value]
+    if len(present) > 1:
+        return f"give only one of {' and '.join(present)}"
+    hints = [hint for key in value if (hint := nearest(str(key), names))]
+    return f"give one of {', '.join(names)}{hints[0] if hints else ''}"
+
+
+def _one_of(names: tuple[Any, ...], value: Any) -> str:
+    texts = [str(name) for name in names]
+    hint = nearest(value, texts) if isinstance(value, str) else ""
+    return f"expected one of {', '.join(texts)}, got {show(value)}{hint}"
+
+
+def _follow_path(root: Any, path: Path) -> Any:
+    for step in path:
+        root = root[step]
+    return root
+
+
+_NOUNS: Mapping[Any, tuple[str, str]] = {
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+    bool: ("true or false", "true or false"),
+}
+
+
+def words_for(annotation: Any, *, plural: bool = False) -> str:
+    """Return the words for a declared type: `a list of integers` for tuple[int, ...]."""
+    annotation, _ = _unwrap(annotation)
+    if annotation in _NOUNS:
+        return _NOUNS[annotation][plural]
+    if _is_union(annotation):
+        members = [words_for(member, plural=plural) for member in typing.get_args(annotation)]
+        return " or ".join(dict.fromkeys(members))
+    if typing.get_origin(annotation) is tuple:
+        items = typing.get_args(annotation)
+        count = "" if items[-1] is ... else f"{len(items)} "
+        return f"{'lists' if plural else 'a list'} of {count}{words_for(items[0], plural=True)}"
+    if typing.get_origin(annotation) is typing.Literal:
+        return "one of " + ", ".join(str(name) for name in typing.get_args(annotation))
+    return "mappings" if plural else "a mapping"
+
+
+def show(value: Any) -> str:
+    """Return a value as YAML would write it, cut to a length that fits a line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping"
+    text = ascii(value) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN_VALUE else text[: _SHOWN_VALUE - 3] + "..."
