@@ -10,6 +10,7 @@ Units are `ns`, `s`, `bytes`, `count`, `share` (0 to 1), `scale` (a difference a
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import os
 import threading
@@ -55,7 +56,7 @@ class Provenance:
     timing: Timing
     cpu_model: str | None = None
     governor: str | None = None
-    temperature: float | None = None
+    temperature: Number | None = None
     image_digest: str | None = None
     tvm_version: str | None = None
     git_commit: str | None = None
@@ -115,7 +116,7 @@ class JobRecord:
     target: str | None = None
     variant: str | None = None
     state: JobState
-    seconds: float
+    seconds: Number
     cause: str | None = None
     fault: Fault | None = None
     reason: str | None = None
@@ -178,7 +179,7 @@ class EndRecord:
 
     record: Literal["end"] = "end"
     exit_code: int
-    seconds: float
+    seconds: Number
     interrupted: bool = False
 
 
@@ -251,7 +252,8 @@ class ResultsWriter:
             try:
                 os.fsync(file)
             except OSError as error:
-                raise self._failed(error) from error
+                if error.errno != errno.EINVAL:  # a pipe or a device, which has no disk to bring it to
+                    raise self._failed(error) from error
             finally:
                 os.close(file)
 
