@@ -75,8 +75,9 @@ class RunRecord:
         tools: distribution or program -> version.
         git_commit: of the project; None outside a git work tree.
         host: name and machine of the host, as `uname -nm` says them.
-        cells: ids of all cells of the plan, so that a report of an interrupted run can tell which are missing.
-        jobs: number of jobs of the plan.
+        cells: ids of all cells of the plan, those too that are skipped.
+        jobs: ids of all jobs that the run is to do or to find in the store, so that a report of an interrupted run can
+            tell which are missing.
     """
 
     record: Literal["run"] = "run"
@@ -88,7 +89,7 @@ class RunRecord:
     git_commit: str | None = None
     host: str
     cells: tuple[str, ...] = ()
-    jobs: int = 0
+    jobs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -105,6 +106,7 @@ class JobRecord:
         reason: why it ran, or why it was skipped.
         log: path of its log.
         key: its key in the store; None when it was skipped before the key was known.
+        file: the file that declares its model, and the line.
         command: what to type to run just this again.
     """
 
@@ -122,6 +124,8 @@ class JobRecord:
     reason: str | None = None
     log: str | None = None
     key: str | None = None
+    file: str | None = None
+    line: int | None = None
     command: str | None = None
 
 
