@@ -1,0 +1,23 @@
+"""Backends: the compilers behind the targets. Each is a module that follows protocol.Backend, imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from crossfarm.backends.protocol import Backend
+from crossfarm.errors import ConfigError, nearest
+
+BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm"}
+"""Name in a toolchain file -> module."""
+
+
+def load_backend(name: str) -> Backend:
+    """Import the backend of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"there is no backend {name!r}{nearest(name, BACKENDS)}; known: {', '.join(BACKENDS)}")
+    return cast(Backend, importlib.import_module(BACKENDS[name]))

@@ -1,0 +1,110 @@
+"""compile.json and manifest.json: what an artifact of `compile` and a bundle say about themselves."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import ValidationError
+
+from crossfarm.errors import BundleError
+from crossfarm.spec.base import Declared, Name, Sha256
+
+
+class PortType(Declared):
+    """An input or output of the compiled model."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class InputFile(PortType):
+    """An input with the file that holds it for every case, stacked."""
+
+    file: str
+
+
+class WeightsFile(Declared):
+    """The weights, and the memory that a handle takes beside them."""
+
+    file: str
+    bytes: int
+    """Size of the file with its header."""
+    arena_bytes: int
+
+
+class BundleFile(Declared):
+    """A file of the bundle."""
+
+    path: str
+    bytes: int
+    sha256: Sha256
+
+
+class _Document(Declared):
+    """A JSON file of one artifact."""
+
+    def write(self, path: Path) -> None:
+        """Write the file; equal documents give equal bytes."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises:
+            BundleError: it is missing, or not what this version of crossfarm writes.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise BundleError(f"{path.name} cannot be used: {error}; make the artifact again") from error
+
+
+class CompileReport(_Document):
+    """compile.json: what the compiler made."""
+
+    identity: Sha256
+    model: Name
+    target: Name
+    variant: str
+    arena_bytes: int
+    storage_bytes: int
+    """What TVM's own planner would take instead of the arena, inputs not counted."""
+    weights_bytes: int
+    """Without the header."""
+    functions: int
+    calls: int
+    inputs: tuple[PortType, ...]
+    outputs: tuple[PortType, ...]
+    operators: dict[str, int]
+    """ONNX operator -> number of its nodes."""
+    tools: dict[str, str]
+    """Distribution -> version."""
+
+
+class Manifest(_Document):
+    """manifest.json: everything that the runner and a reader must know about a bundle."""
+
+    format: Literal[1] = 1
+    model: Name
+    target: Name
+    variant: str
+    cell: str
+    identity: Sha256
+    cases: int
+    inputs: tuple[InputFile, ...]
+    outputs: tuple[PortType, ...]
+    weights: WeightsFile
+    files: tuple[BundleFile, ...]
+    """Every file but the manifest itself."""
+    provenance: dict[str, str]
+    """What made it -> version."""
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    """Return the installed version of each distribution."""
+    return {name: importlib.metadata.version(name) for name in distributions}

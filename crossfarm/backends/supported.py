@@ -1,0 +1,132 @@
+"""What cannot be compiled for a board without TVM's runtime, and which node of the ONNX graph is to blame for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+
+from crossfarm.errors import ModelError
+
+_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+
+
+class UnsupportedError(ModelError):
+    """Something that a board without TVM's runtime cannot do.
+
+    Attributes:
+        what: a noun phrase: "the function vm.builtin.copy of TVM's runtime".
+    """
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(f"it needs {what}")
+        self.what = what
+
+
+def check_graph(model: ModelProto, *, known: Collection[str]) -> None:
+    """Refuse a graph before it is imported.
+
+    Args:
+        model: with static shapes.
+        known: names of the operators that the importer has.
+
+    Raises:
+        ModelError: an input of open shape, control flow, or an operator that the importer does not have; every node
+            that is at fault is named.
+    """
+    initialisers = {tensor.name for tensor in model.graph.initializer}
+    for port in model.graph.input:
+        if port.name not in initialisers and static_shape(port) is None:
+            raise ModelError(
+                f"input {port.name!r} has an open shape; give its shape under inputs in models.yaml and prepare it again"
+            )
+    unknown = [
+        describe_node(node, number)
+        for number, node in enumerate(model.graph.node)
+        if node.op_type not in known or node.op_type in _CONTROL_FLOW or node.domain not in _DOMAINS
+    ]
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise ModelError(
+            f"TVM cannot import {shown}; replace the operator before the model is exported, "
+            "or list the target under skip with this reason"
+        )
+
+
+def describe_node(node: NodeProto, number: int) -> str:
+    """Return a text that finds a node: `operator TopK (node 'select', number 17)`.
+
+    Args:
+        node: of a graph.
+        number: its place in the graph, from 0.
+    """
+    operator = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    name = f"node {node.name!r}" if node.name else f"the node that gives {next(iter(node.output), '')!r}"
+    return f"operator {operator} ({name}, number {number})"
+
+
+def static_shape(port: ValueInfoProto) -> tuple[int, ...] | None:
+    """Return the shape of an input, an output or a value in between; None when it is not known before the run."""
+    if not port.type.HasField("tensor_type") or not port.type.tensor_type.HasField("shape"):
+        return None
+    extents = port.type.tensor_type.shape.dim
+    if not all(extent.HasField("dim_value") and extent.dim_value >= 0 for extent in extents):
+        return None
+    return tuple(extent.dim_value for extent in extents)
+
+
+def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelProto], object]) -> ModelError:
+    """Find the node that is to blame for a failure, by compiling each node alone.
+
+    Args:
+        model: that failed.
+        error: with which it failed.
+        attempt: compiles a model far enough to fail in the same way.
+
+    Returns:
+        The error to raise, which names the node; or says that none fails alone.
+    """
+    for number, alone in _nodes_alone(model):
+        try:
+            attempt(alone)
+        except UnsupportedError as found:
+            if found.what == error.what:
+                node = describe_node(model.graph.node[number], number)
+                return ModelError(
+                    f"{node} needs {error.what}, which is not on a board; replace the operator before the model is "
+                    "exported, or list the target under skip with this reason"
+                )
+    return ModelError(
+        f"the model needs {error.what}, which is not on a board, though no node needs it alone; see the log of the job, "
+        "or list the target under skip with this reason"
+    )
+
+
+def _nodes_alone(model: ModelProto) -> Iterator[tuple[int, ModelProto]]:
+    """Yield number and one-node model of each node whose inputs have known types and shapes."""
+    inferred = shape_inference.infer_shapes(model, data_prop=True)
+    graph = inferred.graph
+    values: dict[str, ValueInfoProto] = {
+        value.name: value for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+    for number, node in enumerate(graph.node):
+        given = [name for name in dict.fromkeys(node.input) if name]
+        if any(name not in constants and name not in values for name in given):
+            continue
+        outputs = [values.get(name) or onnx.ValueInfoProto(name=name) for name in node.output if name]
+        alone = helper.make_graph(
+            [node],
+            "alone",
+            [values[name] for name in given if name not in constants],
+            outputs,
+            [constants[name] for name in given if name in constants],
+        )
+        yield number, _with_header_of(model, alone)
+
+
+def _with_header_of(model: ModelProto, graph: Any) -> ModelProto:
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

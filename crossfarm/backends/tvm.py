@@ -1,0 +1,152 @@
+"""Backend tvm: TVM compiles the operators, and what calls them is our own; a board needs nothing but a C library.
+
+The heavy work stands in modules that are imported when it is done, because this module is imported to look at it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossfarm.backends.manifest import CompileReport, PortType, versions
+from crossfarm.backends.program import Port, Program
+from crossfarm.backends.protocol import Cell
+from crossfarm.errors import ModelError
+from crossfarm.spec.targets import CodeGeneration, CommandCompiler, ZigCompiler
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from crossfarm.backends.tables import Layout
+
+COMPILE_TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
+
+
+def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> None:
+    """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
+    from crossfarm.backends import lowering, tables
+
+    onnx_model = load_model(model)
+    target = lowering.tvm_target(code)
+    try:
+        module, program = translate(onnx_model, target)
+        lowering.build_object(module, program.functions, target, output / "model.o")
+    except ModelError as error:
+        raise ModelError(f"model {cell.model}, target {cell.target}: {error}") from error
+    layout = tables.lay_out(program)
+    identity = _identity(cell, program, layout, output / "model.o")
+    source = tables.tables_source(program, layout, model=cell.model, target=cell.target, identity=identity)
+    (output / "tables.c").write_text(source, encoding="ascii")
+    tables.write_weights(output / "weights.bin", program, layout, identity=identity)
+    CompileReport(
+        identity=identity,
+        model=cell.model,
+        target=cell.target,
+        variant=cell.variant,
+        arena_bytes=layout.arena_size,
+        storage_bytes=program.storage_size,
+        weights_bytes=layout.weights_size,
+        functions=len(program.functions),
+        calls=len(program.calls),
+        inputs=_port_types(program, program.inputs),
+        outputs=_port_types(program, program.outputs),
+        operators=dict(sorted(Counter(node.op_type for node in onnx_model.graph.node).items())),
+        tools=versions(COMPILE_TOOLS),
+    ).write(output / "compile.json")
+
+
+def bundle(
+    *,
+    cell: Cell,
+    compiler: ZigCompiler | CommandCompiler,
+    static: bool,
+    compiled: Path,
+    reference: Path,
+    runner: Path,
+    output: Path,
+) -> None:
+    """Link the object with the runner and make the bundle; see protocol.Backend.bundle."""
+    from crossfarm.backends.bundling import make_bundle
+
+    make_bundle(
+        cell=cell,
+        compiler=compiler,
+        static=static,
+        compiled=compiled,
+        reference=reference,
+        runner=runner,
+        output=output,
+    )
+
+
+def load_model(path: Path) -> ModelProto:
+    """Read a prepared ONNX file.
+
+    Raises:
+        ModelError: it is not one.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        raise ModelError(f"{path.name} is no valid ONNX model: {error}; prepare it again") from error
+    return model
+
+
+def translate(model: ModelProto, target: Any) -> tuple[Any, Program]:
+    """Import and lower a model, and read the order of its calls.
+
+    Args:
+        model: with static shapes.
+        target: tvm.target.Target.
+
+    Returns:
+        The lowered tvm.IRModule, and the program over it.
+
+    Raises:
+        ModelError: something of it cannot be compiled; operator and node are named.
+    """
+    from crossfarm.backends import lowering, supported
+
+    supported.check_graph(model, known=lowering.known_operators())
+    try:
+        return _attempt(model, target)
+    except supported.UnsupportedError as error:
+        raise supported.blame(model, error, lambda alone: _attempt(alone, target)) from error
+
+
+def _attempt(model: ModelProto, target: Any) -> tuple[Any, Program]:
+    from crossfarm.backends import lowering
+    from crossfarm.backends.reading import read_program
+
+    module = lowering.lower(lowering.import_onnx(model), target)
+    initialisers = {tensor.name for tensor in model.graph.initializer}
+    program = read_program(
+        module,
+        inputs=[port.name for port in model.graph.input if port.name not in initialisers],
+        outputs=[port.name for port in model.graph.output],
+    )
+    lowering.check_functions(module, program.functions)
+    return module, program
+
+
+def _identity(cell: Cell, program: Program, layout: Layout, object_file: Path) -> str:
+    """Return sha256 over everything that program and weights are made of, as 64 hex digits."""
+    from crossfarm.backends import tables
+
+    digest = hashlib.sha256(f"{cell.id}\n".encode())
+    digest.update(tables.tables_source(program, layout, model=cell.model, target=cell.target, identity="").encode())
+    digest.update(object_file.read_bytes())
+    for chunk in tables.weights_chunks(program, layout):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _port_types(program: Program, ports: tuple[Port, ...]) -> tuple[PortType, ...]:
+    tensors = [(port.name, program.tensors[port.tensor]) for port in ports]
+    return tuple(PortType(name=name, dtype=tensor.dtype, shape=tensor.shape) for name, tensor in tensors)
