@@ -1,0 +1,149 @@
+"""The stage `prepare`: whatever a model comes as becomes one static, self-contained ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from crossfarm.errors import ConfigError, FetchError
+from crossfarm.job import Job
+from crossfarm.keys import tool_versions
+from crossfarm.spec.models import Input
+from crossfarm.spec.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
+from crossfarm.stages.fetched import fetch_source, fetched_bytes, fetched_file
+from crossfarm.stages.protocol import Needs, Scope, Subject
+
+if TYPE_CHECKING:
+    from crossfarm.stages.onnx_external import ReadExternal
+    from crossfarm.stages.static_onnx import StaticInput
+
+VERSION = 1
+SCOPE: Scope = "model"
+SOURCES = (
+    "crossfarm/stages/prepare.py",
+    "crossfarm/stages/fetched.py",
+    "crossfarm/stages/archives.py",
+    "crossfarm/stages/onnx_external.py",
+    "crossfarm/stages/static_onnx.py",
+    "crossfarm/stages/tflite_file.py",
+    "crossfarm/stages/tflite_graph.py",
+    "crossfarm/stages/tflite_operators.py",
+    "crossfarm/stages/torch_export.py",
+    "crossfarm/spec/models.py",
+    "crossfarm/spec/sources.py",
+)
+TOOLS = ("numpy", "onnx", "onnxruntime")
+EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript")}
+"""What only models of one format depend on, so that installing PyTorch rebuilds nothing else."""
+
+_INPUT_FIELDS = {"name", "shape", "dtype", "value"}
+
+
+def needs(subject: Subject) -> Needs:
+    """Depend on the source, the format and what the inputs are fixed to; not on how the model is tried or checked."""
+    model = subject.model
+    if model is None:
+        raise ValueError("the stage `prepare` is about a model")
+    parameters: dict[str, Any] = {
+        f"model {model.name}": {
+            "source": model.source.model_dump(mode="json", exclude_none=True),
+            "format": model.format,
+            "inputs": [item.model_dump(mode="json", include=_INPUT_FIELDS) for item in model.inputs],
+        }
+    }
+    if EXTRA_TOOLS[model.format]:
+        parameters[f"{model.format} tools"] = tool_versions(EXTRA_TOOLS[model.format])
+    inputs = {role: ("fetch", source) for role, source in _fetches(model.source).items()}
+    return Needs(parameters=parameters, inputs=inputs)
+
+
+def _fetches(source: Source) -> dict[str, FileSource | UrlSource | Package | None]:
+    """Return role -> what is fetched for it."""
+    if not isinstance(source, FactorySource):
+        return {"source": fetch_source(source)}
+    roles: dict[str, FileSource | UrlSource | Package | None] = {}
+    for index, package in enumerate(source.packages):
+        roles[f"package{index}"] = fetch_source(package)
+    if not source.packages:
+        roles["code"] = FileSource(file=factory_file(source))
+    if source.state is not None:
+        roles["state"] = fetch_source(source.state)
+    return roles
+
+
+def factory_file(source: FactorySource) -> str:
+    """Return the path, beside models.yaml, of the module of a factory that needs no packages."""
+    return source.factory.partition(":")[0].replace(".", "/") + ".py"
+
+
+def run(job: Job) -> None:
+    """Write model.onnx and signature.json.
+
+    Raises:
+        ModelError: the model cannot be read, made static or converted.
+        ConfigError: the declared file is not in its wheel.
+        ToolError: PyTorch is needed and not installed.
+    """
+    from crossfarm.stages.static_onnx import make_static, serialise, signature
+
+    group = _model_group(job)
+    adapter: TypeAdapter[Source] = TypeAdapter(Source)
+    source = adapter.validate_python(group["source"])
+    inputs = tuple(Input.model_validate(item) for item in group["inputs"])
+    content, read_external = _as_onnx(job, source, group["format"], inputs)
+    model = make_static(content, _static_inputs(inputs), read_external=read_external)
+    (job.output / "model.onnx").write_bytes(serialise(model))
+    text = json.dumps(signature(model), indent=1)
+    (job.output / "signature.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _model_group(job: Job) -> dict[str, Any]:
+    groups = [value for name, value in job.parameters.items() if name == "model" or name.startswith("model ")]
+    if len(groups) != 1:
+        raise ValueError(f"job {job.id} is about {len(groups)} models; the stage `prepare` takes one")
+    return dict(groups[0])
+
+
+def _static_inputs(inputs: tuple[Input, ...]) -> list[StaticInput]:
+    from crossfarm.stages.static_onnx import StaticInput
+
+    return [StaticInput(name=item.name, shape=item.shape, dtype=item.dtype, value=item.value) for item in inputs]
+
+
+def _as_onnx(job: Job, source: Source, form: str, inputs: tuple[Input, ...]) -> tuple[bytes, ReadExternal]:
+    """Return the model as ONNX bytes, not yet static, and how files beside it are read."""
+    from crossfarm.stages.onnx_external import no_external_data
+
+    if isinstance(source, FactorySource):
+        from crossfarm.stages.torch_export import export_factory
+
+        content = export_factory(source, artifacts=job.inputs, inputs=_static_inputs(inputs))
+        return content, no_external_data
+    content = fetched_bytes(source, job.inputs["source"])
+    if form == "tflite":
+        from crossfarm.stages.tflite_graph import convert
+
+        return convert(content, _static_inputs(inputs)), no_external_data
+    return content, _beside(source, job.inputs["source"])
+
+
+def _beside(source: FileSource | UrlSource | PackageSource, artifact: Path) -> ReadExternal:
+    """Return the reader of files beside the model: in its folder of the wheel, or what was fetched with it."""
+    from crossfarm.stages.archives import read_member
+    from crossfarm.stages.onnx_external import read_from_folder
+
+    if not isinstance(source, PackageSource):
+        return read_from_folder(artifact)
+    before, separator, inner = source.path.rpartition("!")
+    folder = PurePosixPath(inner).parent
+
+    def read(path: PurePosixPath) -> bytes | None:
+        try:
+            return read_member(fetched_file(artifact), f"{before}{separator}{folder / path}")
+        except (ConfigError, FetchError):
+            return None
+
+    return read

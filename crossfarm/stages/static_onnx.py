@@ -1,0 +1,324 @@
+"""Makes an ONNX model static and self-contained: fixed input shapes, nothing left to compute about shapes.
+
+Setting the input shapes alone is not enough for compilers: the chains of Shape, Gather and Concat that exporters leave
+behind must become constants. ONNX Runtime's basic optimisations do that, with standard operators only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossfarm.errors import ModelError, nearest
+from crossfarm.stages.onnx_external import ReadExternal, inline_external_data, no_external_data
+
+if TYPE_CHECKING:
+    import onnx
+
+_STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StaticInput:
+    """What an input is fixed to.
+
+    Attributes:
+        name: as in the model.
+        shape: extents, all known.
+        dtype: NumPy's name of the element type.
+        value: a number that replaces the input, which then disappears.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    value: float | int | None = None
+
+
+def make_static(
+    content: bytes, inputs: Sequence[StaticInput], *, read_external: ReadExternal = no_external_data
+) -> onnx.ModelProto:
+    """Return the model with static shapes; the same bytes give the same model.
+
+    Args:
+        content: an ONNX file.
+        inputs: one for each input of the model, in any order.
+        read_external: returns the content of a file beside the model, for tensors that are stored outside it.
+
+    Raises:
+        ModelError: not ONNX, external data that may not be read, declared inputs that do not fit, an operator that
+            ONNX Runtime does not know, or a shape that stays dynamic (the tensor and its node are named).
+    """
+    model = parse(content)
+    inline_external_data(model, read_external)
+    _fix_inputs(model, inputs)
+    _replace_sums(model.graph)
+    _forget_shapes(model.graph)
+    model = _infer_shapes(_fold(model))
+    _refuse_dynamic_shapes(model)
+    _strip(model)
+    return model
+
+
+def parse(content: bytes) -> onnx.ModelProto:
+    """Return the model that an ONNX file holds.
+
+    Raises:
+        ModelError: the bytes are not an ONNX model.
+    """
+    import onnx
+
+    advice = "give an ONNX file, or say `format: tflite` or `format: torch`"
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError, whose module differs between its implementations
+        raise ModelError(f"the file is not an ONNX model ({len(content)} bytes): {error}; {advice}") from error
+    if not model.graph.node or not model.graph.output or not model.opset_import:
+        raise ModelError(f"the file is not an ONNX model ({len(content)} bytes): it has no graph; {advice}")
+    return model
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """Return the bytes of a model, always the same for the same model."""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def signature(model: onnx.ModelProto) -> dict[str, Any]:
+    """Return inputs, outputs (name, dtype, shape), parameters, nodes and opset of a static model as plain JSON values.
+
+    Parameters are the elements of weights: initialisers that are floating or quantised numbers, without the scales and
+    zero points of quantisation and without shapes and axes.
+    """
+    import math
+
+    parameters = {
+        tensor.name: math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if _dtype_name(tensor.data_type) not in ("int64", "bool") and math.prod(tensor.dims) > 1
+    }
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            for name in node.input[1:]:
+                parameters.pop(name, None)
+    return {
+        "inputs": [_describe(value) for value in model.graph.input],
+        "outputs": [_describe(value) for value in model.graph.output],
+        "parameters": sum(parameters.values()),
+        "nodes": len(model.graph.node),
+        "opset": max(entry.version for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS),
+    }
+
+
+def _describe(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    shape = [dim.dim_value for dim in tensor.shape.dim]
+    return {"name": value.name, "dtype": _dtype_name(tensor.elem_type), "shape": shape}
+
+
+def _dtype_name(element_type: int) -> str:
+    import onnx
+
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(element_type).name)
+    except KeyError:
+        return f"ONNX type {element_type}"
+
+
+def _fix_inputs(model: onnx.ModelProto, inputs: Sequence[StaticInput]) -> None:
+    """Set shapes, and turn inputs that have a value into initialisers."""
+    import numpy as np
+    import onnx
+
+    graph = model.graph
+    initialised = {tensor.name for tensor in graph.initializer}
+    # Before IR version 4 initialisers had to stand among the inputs too.
+    open_inputs = {value.name: value for value in graph.input if value.name not in initialised}
+    declared = {item.name: item for item in inputs}
+    _check_names(open_inputs.keys(), declared.keys())
+    kept = []
+    for name, value in open_inputs.items():
+        item = declared[name]
+        _check_declared(value, item)
+        if item.value is not None:
+            baked = np.full(item.shape, item.value, dtype=item.dtype)
+            graph.initializer.append(onnx.numpy_helper.from_array(baked, name))
+            continue
+        kept.append(onnx.helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, item.shape))
+    del graph.input[:]
+    graph.input.extend(kept)
+
+
+def _check_names(found: Collection[str], declared: Collection[str]) -> None:
+    for name in declared:
+        if name not in found:
+            raise ModelError(
+                f"the model has no input {name!r}{nearest(name, found)}; its inputs are {', '.join(map(repr, found))}"
+            )
+    for name in found:
+        if name not in declared:
+            raise ModelError(f"the model's input {name!r} is not declared; add it to `inputs` with its shape and dtype")
+
+
+def _check_declared(value: onnx.ValueInfoProto, item: StaticInput) -> None:
+    """Refuse a declared dtype, rank or extent that contradicts the model."""
+    if not value.type.HasField("tensor_type"):
+        raise ModelError(f"input {item.name!r} is not a tensor; only tensors can be compiled")
+    tensor = value.type.tensor_type
+    if _dtype_name(tensor.elem_type) != item.dtype:
+        raise ModelError(
+            f"input {item.name!r} is {_dtype_name(tensor.elem_type)} in the model, declared as {item.dtype}; "
+            "correct `dtype`"
+        )
+    if not tensor.HasField("shape"):
+        return
+    found = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim]
+    fits = len(found) == len(item.shape) and all(
+        not isinstance(extent, int) or extent <= 0 or extent == want
+        for extent, want in zip(found, item.shape, strict=True)
+    )
+    if not fits:
+        shown = ", ".join(str(extent) for extent in found)
+        raise ModelError(
+            f"input {item.name!r} is [{shown}] in the model, declared as {list(item.shape)}; correct `shape`"
+        )
+
+
+def _replace_sums(graph: onnx.GraphProto) -> None:
+    """Write Sum as a chain of Add: a Sum breaks TVM's change of layout."""
+    import onnx
+
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        for subgraph in _subgraphs(node):
+            _replace_sums(subgraph)
+        if node.op_type != "Sum" or node.domain not in _STANDARD_DOMAINS:
+            nodes.append(node)
+            continue
+        if len(node.input) == 1:
+            nodes.append(onnx.helper.make_node("Identity", node.input, node.output, name=node.name))
+            continue
+        left = node.input[0]
+        for position, right in enumerate(node.input[1:], start=1):
+            last = position == len(node.input) - 1
+            result = node.output[0] if last else f"{node.output[0]}/sum_{position}"
+            name = node.name if last or not node.name else f"{node.name}/sum_{position}"
+            nodes.append(onnx.helper.make_node("Add", [left, right], [result], name=name))
+            left = result
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _forget_shapes(graph: onnx.GraphProto) -> None:
+    """Drop what the file says about shapes inside, which was true for the open ones; keep the element types."""
+    del graph.value_info[:]
+    for value in graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for subgraph in _subgraphs(node):
+            _forget_shapes(subgraph)
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Let ONNX Runtime fold constants, inline branches with a known condition, and drop what nothing reads."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as scratch:
+        folded = Path(scratch) / "folded.onnx"
+        options.optimized_model_filepath = str(folded)
+        try:
+            onnxruntime.InferenceSession(serialise(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise ModelError(f"ONNX Runtime refuses the model: {_runtime_text(error)}") from error
+        return onnx.load(folded)
+
+
+def _runtime_text(error: Exception) -> str:
+    """Return what ONNX Runtime says on one line, without its own source files and functions."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
+    text = re.sub(r"\S*/onnxruntime/\S+:\d+ (?:.*?\) )?", "", text)
+    return " ".join(text.split())
+
+
+def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"the shapes of the model contradict each other: {' '.join(str(error).split())}") from error
+
+
+def _refuse_dynamic_shapes(model: onnx.ModelProto) -> None:
+    """Name the first tensor, in the order of computation, whose shape is not a list of numbers."""
+    graph = model.graph
+    known = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        for name in filter(None, node.output):
+            shown = _open_shape(known.get(name))
+            if shown is not None and name not in constants:
+                raise ModelError(
+                    f"tensor {name!r} keeps the dynamic shape {shown} after all inputs were fixed; it comes from node "
+                    f"{node.name!r} ({node.op_type}), whose shape depends on data: export the model with a fixed size"
+                )
+    for value in graph.output:
+        if value.name in constants or _open_shape(value) is not None:
+            raise ModelError(f"output {value.name!r} does not depend on any input; there is nothing to compile for it")
+
+
+def _open_shape(value: onnx.ValueInfoProto | None) -> str | None:
+    """Return the shape as text when it is not static, else None."""
+    if value is None or not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+        return "(unknown)"
+    dims = value.type.tensor_type.shape.dim
+    if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
+        return None
+    shown = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
+    return f"[{shown}]"
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what changes between exports of the same model: stack traces, comments, opsets of other domains.
+
+    The model's own metadata stays: it may hold the characters or classes of the outputs.
+    """
+    graph = model.graph
+    used = {node.domain for node in graph.node} | set(_STANDARD_DOMAINS[:1])
+    opsets = sorted((entry.domain, entry.version) for entry in model.opset_import if entry.domain in used)
+    metadata = sorted((entry.key, entry.value) for entry in model.metadata_props)
+    del model.opset_import[:]
+    for domain, version in opsets:
+        model.opset_import.add(domain=domain, version=version)
+    del model.metadata_props[:]
+    for key, value in metadata:
+        model.metadata_props.add(key=key, value=value)
+    del model.functions[:]
+    model.ClearField("doc_string")
+    _strip_graph(graph)
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    for item in (graph, *graph.input, *graph.output, *graph.value_info, *graph.node, *graph.initializer):
+        item.ClearField("doc_string")
+        del item.metadata_props[:]
+    for node in graph.node:
+        for subgraph in _subgraphs(node):
+            _strip_graph(subgraph)
