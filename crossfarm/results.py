@@ -101,6 +101,7 @@ class JobRecord:
         cell: id of its cell; None for a job about a source or a model. `model`, `target` and `variant` likewise.
         state: `hit` means the store had it; `cancelled` that a job it needs did not succeed, or the run was ended.
         seconds: how long it took.
+        started: ISO 8601 time with its offset from UTC.
         cause: why it failed, one line.
         fault: whose fault that is; a fault of the infrastructure is reported as an error, not as a failure.
         reason: why it ran, or why it was skipped.
@@ -119,6 +120,7 @@ class JobRecord:
     variant: str | None = None
     state: JobState
     seconds: Number
+    started: str | None = None
     cause: str | None = None
     fault: Fault | None = None
     reason: str | None = None
