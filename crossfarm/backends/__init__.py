@@ -1,4 +1,4 @@
-"""Backends: the compilers behind the targets. Each is a module that follows protocol.Backend, imported when it is used."""
+"""The compilers behind the targets: modules that follow protocol.Backend, each imported when it is used."""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ class Program:
     def lifetimes(self) -> dict[int, Lifetime]:
         """Return block -> lifetime, for the blocks that need a place in the arena.
 
-        Step k is the k-th call. Inputs are alive from step -1, in which they are copied in; outputs until the step behind
-        the last call, in which they are copied out. A block that nothing touches has no lifetime.
+        Step k is the k-th call. Inputs are alive from step -1, in which they are copied in; outputs until the step
+        behind the last call, in which they are copied out. A block that nothing touches has no lifetime.
         """
         first: dict[int, int] = {}
         last: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""What a backend is: a module that follows this Protocol. All of them stand in one dict, crossfarm.backends.BACKENDS."""
+"""What a backend is: a module that follows this Protocol. All of them stand in crossfarm.backends.BACKENDS."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from crossfarm.backends.supported import UnsupportedError
 _IGNORED = frozenset(
     {"relax.null_value", "relax.vm.kill_object", "vm.builtin.check_tensor_info", "vm.builtin.match_shape"}
 )
-"""Bookkeeping of TVM's virtual machine: lifetimes are ours, and shapes are static and checked when a model is loaded."""
+"""Bookkeeping of TVM's virtual machine: lifetimes are ours, and shapes are static, checked when a model is loaded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,11 +100,13 @@ class _Reader:
             case relax.TupleGetItem():
                 group = self.value(expression.tuple_value)
                 if isinstance(group, _Group):
-                    return group.members[expression.index]
+                    return group.members[int(expression.index)]
             case tvm.ir.GenericConst() if isinstance(expression.value, tvm.runtime.Tensor):
                 return self._constant(expression.value)
-            case relax.Var() if expression in self.values:
-                return self.values[expression]
+            case relax.Var():
+                known = self.values.get(expression)
+                if known is not None:
+                    return known
         raise UnsupportedError(what=f"a value of kind {type(expression).__name__} at run time")
 
     def tensor(self, expression: Any) -> int:

@@ -40,9 +40,7 @@ def check_graph(model: ModelProto, *, known: Collection[str]) -> None:
     initialisers = {tensor.name for tensor in model.graph.initializer}
     for port in model.graph.input:
         if port.name not in initialisers and static_shape(port) is None:
-            raise ModelError(
-                f"input {port.name!r} has an open shape; give its shape under inputs in models.yaml and prepare it again"
-            )
+            raise ModelError(f"input {port.name!r} has an open shape; give its shape under inputs in models.yaml")
     unknown = [
         describe_node(node, number)
         for number, node in enumerate(model.graph.node)
@@ -100,8 +98,8 @@ def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelPr
                     "exported, or list the target under skip with this reason"
                 )
     return ModelError(
-        f"the model needs {error.what}, which is not on a board, though no node needs it alone; see the log of the job, "
-        "or list the target under skip with this reason"
+        f"the model needs {error.what}, which is not on a board, though no node alone does; see the log of the job, or "
+        "list the target under skip with this reason"
     )
 
 

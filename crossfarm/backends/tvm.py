@@ -88,12 +88,12 @@ def load_model(path: Path) -> ModelProto:
         ModelError: it is not one.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+    except Exception as error:
+        # Protobuf, the checker and the file system each have errors of their own for the same fault.
         raise ModelError(f"{path.name} is no valid ONNX model: {error}; prepare it again") from error
     return model
 

@@ -1,0 +1,23 @@
+"""Which files of runner/ form the library and the program. A test compares them with the folder."""
+
+from __future__ import annotations
+
+LIBRARY_SOURCES = ("errors.c", "model.c", "parallel.c", "tables.c", "weights.c", "workspace.c")
+"""With the model's own tables and object: libMODEL."""
+PROGRAM_SOURCES = ("bundle.c", "json.c", "main.c", "sha256.c")
+"""Beside the library: the program that runs a bundle."""
+PUBLIC_HEADER = "model.h"
+EXPORTS = "model.map"
+"""Version script of the shared library."""
+RUNNER_SOURCES = (
+    *LIBRARY_SOURCES,
+    *PROGRAM_SOURCES,
+    PUBLIC_HEADER,
+    EXPORTS,
+    "bundle.h",
+    "json.h",
+    "model_tables.h",
+    "runtime.h",
+    "sha256.h",
+    "tvm_abi.h",
+)

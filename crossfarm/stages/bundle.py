@@ -1,0 +1,91 @@
+"""Stage `bundle`: links compiled code with the runner into what goes onto a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from crossfarm.backends.runner_sources import RUNNER_SOURCES
+from crossfarm.job import Job
+from crossfarm.spec.base import Declared, Name
+from crossfarm.spec.targets import CommandCompiler, ZigCompiler
+from crossfarm.stages.protocol import Needs, Scope, Subject
+
+VERSION = 1
+SCOPE: Scope = "cell"
+SOURCES = (
+    "crossfarm/backends/__init__.py",
+    "crossfarm/backends/bundling.py",
+    "crossfarm/backends/manifest.py",
+    "crossfarm/backends/protocol.py",
+    "crossfarm/backends/runner_sources.py",
+    "crossfarm/backends/toolchain.py",
+    "crossfarm/backends/tvm.py",
+    "crossfarm/stages/bundle.py",
+    *(f"runner/{name}" for name in RUNNER_SOURCES),
+)
+TOOLS = ("ziglang",)
+
+
+class _Toolchain(Declared):
+    """What of a toolchain file shapes program and library."""
+
+    name: Name
+    backend: str
+    compiler: Annotated[ZigCompiler | CommandCompiler, Field(discriminator="kind")]
+    linkage: Literal["dynamic", "static"]
+
+
+class _Model(Declared):
+    """What of a model's entry names the bundle."""
+
+    name: Name
+    variant: str
+
+
+def needs(subject: Subject) -> Needs:
+    """Depend on the compiled model, on the inputs of the reference and on the C compiler."""
+    model, target, variant = subject.model, subject.target, subject.variant
+    if model is None or target is None or variant is None:
+        raise ValueError("the stage `bundle` is about a cell")
+    return Needs(
+        parameters={
+            f"toolchain {target.name}": {
+                "name": target.name,
+                "backend": target.backend,
+                "compiler": target.compiler.model_dump(mode="json"),
+                "linkage": target.linkage,
+            },
+            f"model {model.name}": {"name": model.name, "variant": variant},
+        },
+        inputs={"compile": ("compile", None), "reference": ("reference", None)},
+    )
+
+
+def run(job: Job) -> None:
+    """Write manifest.json, program, weights.bin, inputs/K.bin, model.h and the libraries.
+
+    Raises:
+        ToolError: the C compiler is missing or fails.
+        BundleError: the compiled model and the reference do not belong together.
+    """
+    from crossfarm.backends import load_backend
+    from crossfarm.backends.protocol import Cell
+
+    toolchain = _Toolchain.model_validate(_group(job, "toolchain "))
+    model = _Model.model_validate(_group(job, "model "))
+    load_backend(toolchain.backend).bundle(
+        cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
+        compiler=toolchain.compiler,
+        static=toolchain.linkage == "static",
+        compiled=Path(job.inputs["compile"]),
+        reference=Path(job.inputs["reference"]),
+        runner=Path(job.root) / "runner",
+        output=Path(job.output),
+    )
+
+
+def _group(job: Job, prefix: str) -> Any:
+    return next(value for name, value in job.parameters.items() if name.startswith(prefix))

@@ -1,0 +1,84 @@
+"""Stage `compile`: makes a prepared model into code for a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from crossfarm.job import Job
+from crossfarm.spec.base import Declared, Name
+from crossfarm.spec.targets import CodeGeneration
+from crossfarm.stages.protocol import Needs, Scope, Subject
+
+VERSION = 1
+SCOPE: Scope = "cell"
+SOURCES = (
+    "crossfarm/backends/__init__.py",
+    "crossfarm/backends/arena.py",
+    "crossfarm/backends/lowering.py",
+    "crossfarm/backends/manifest.py",
+    "crossfarm/backends/program.py",
+    "crossfarm/backends/protocol.py",
+    "crossfarm/backends/reading.py",
+    "crossfarm/backends/supported.py",
+    "crossfarm/backends/tables.py",
+    "crossfarm/backends/tvm.py",
+    "crossfarm/stages/compile.py",
+)
+TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
+
+
+class _Toolchain(Declared):
+    """What of a toolchain file shapes the object."""
+
+    name: Name
+    backend: str
+    code: CodeGeneration
+
+
+class _Model(Declared):
+    """What of a model's entry is written into the tables."""
+
+    name: Name
+    variant: str
+
+
+def needs(subject: Subject) -> Needs:
+    """Depend on the prepared model and on what code is made for, but not on the C compiler."""
+    model, target, variant = subject.model, subject.target, subject.variant
+    if model is None or target is None or variant is None:
+        raise ValueError("the stage `compile` is about a cell")
+    return Needs(
+        parameters={
+            f"toolchain {target.name}": {
+                "name": target.name,
+                "backend": target.backend,
+                "code": target.code.model_dump(mode="json"),
+            },
+            f"model {model.name}": {"name": model.name, "variant": variant},
+        },
+        inputs={"prepare": ("prepare", None)},
+    )
+
+
+def run(job: Job) -> None:
+    """Write model.o, tables.c, weights.bin and compile.json.
+
+    Raises:
+        ModelError: the model holds something that cannot be compiled; the message names operator and node.
+    """
+    from crossfarm.backends import load_backend
+    from crossfarm.backends.protocol import Cell
+
+    toolchain = _Toolchain.model_validate(_group(job, "toolchain "))
+    model = _Model.model_validate(_group(job, "model "))
+    load_backend(toolchain.backend).compile(
+        cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
+        model=Path(job.inputs["prepare"]) / "model.onnx",
+        code=toolchain.code,
+        output=Path(job.output),
+    )
+
+
+def _group(job: Job, prefix: str) -> Any:
+    return next(value for name, value in job.parameters.items() if name.startswith(prefix))
