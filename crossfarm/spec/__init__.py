@@ -1,1 +1,1 @@
-"""What the user declares: models, toolchains, pipelines. Validated here and nowhere else; imports nothing of ours but errors."""
+"""What the user declares: models, toolchains, pipelines. Validated here alone; imports nothing of ours but errors."""

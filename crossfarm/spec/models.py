@@ -2,45 +2,81 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from crossfarm.spec.base import Declared, Name
-from crossfarm.spec.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
+from crossfarm.spec.base import Count, Declared, Integer, Line, Name, Number, RelativePath, Text, refuse_repeated
+from crossfarm.spec.sources import FactorySource, FileOrPackage, SingleFile, Source
 
 DType = Literal["float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"]
-Extent = Annotated[int, Field(ge=1, le=2**31 - 1)]
-TensorName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Extent = Count
+TensorName = Annotated[Line, Field(max_length=256)]
+Bounds = tuple[Number, Number]
+HeightWidth = tuple[Extent, Extent]
+PerChannel = Number | tuple[Number, ...]
+Rotation = Literal[0, 90, 180, 270]
+
+MAX_RANK = 8
+MAX_ELEMENTS = 2**28
+"""Most elements of an input: 1 GiB of float32."""
 
 
 class Input(Declared):
     """One input of a model, with its shape made static."""
 
     name: TensorName
-    shape: tuple[Extent, ...]
+    shape: Annotated[tuple[Extent, ...], Field(max_length=MAX_RANK)]
+    """Extent of each axis; a scalar has []."""
     dtype: DType = "float32"
-    layout: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,6}$")] | None = None
+    layout: Annotated[str, Field(pattern=r"^[A-Z]{1,8}$", description="one capital letter for each axis")] | None = None
     """Meaning of the axes, one letter each: N batch, C channel, H row, W column, T time."""
-    value: float | int | None = None
+    value: Number | Integer | None = None
     """A scalar that is baked into the model; the input disappears."""
-    range: tuple[float, float] = (-1.0, 1.0)
+    range: Bounds = (-1.0, 1.0)
     """Bounds of the seeded random inputs, uniform, in units of the tensor."""
     carry_from: TensorName | None = None
     """Output whose value the next frame of a sequence feeds back here; zero at the start."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Input:
+        if math.prod(self.shape) > MAX_ELEMENTS:
+            raise ValueError(f"shape has {math.prod(self.shape)} elements, more than {MAX_ELEMENTS}; make it smaller")
+        if self.layout is not None and len(self.layout) != len(self.shape):
+            raise ValueError(
+                f"layout {self.layout} names {len(self.layout)} axes, but shape has {len(self.shape)}; "
+                "give one letter for each axis"
+            )
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"range must rise, got {list(self.range)}; give the lower bound first")
+        if self.value is not None:
+            self._check_value(self.value)
+        return self
+
+    def _check_value(self, value: float) -> None:
+        if math.prod(self.shape) != 1:
+            raise ValueError("value bakes in one number, so shape must be [] or have one element")
+        if self.carry_from is not None:
+            raise ValueError("value and carry_from exclude each other; a baked input cannot be carried")
+        if not self.dtype.startswith("float") and not float(value).is_integer():
+            raise ValueError(f"value {value} is no integer, but dtype is {self.dtype}; change one of them")
 
 
 class Resize(Declared):
     """Resizes an image; exactly one of the three forms."""
 
     shorter_side: Extent | None = None
-    size: tuple[Extent, Extent] | None = None
+    """Length of the shorter side; the aspect is kept."""
+    size: HeightWidth | None = None
     """Height and width, the aspect is not kept."""
-    fit: tuple[Extent, Extent] | None = None
+    fit: HeightWidth | None = None
     """Height and width; scaled to the height, the aspect kept, cut or padded on the right with `pad_value`."""
-    pad_value: float = 0.0
+    pad_value: Number = 0.0
     """Raw value (0 to 255) of the padding that `fit` adds."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    """How pixels between pixels are made, as Pillow does it."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Resize:
@@ -48,13 +84,21 @@ class Resize(Declared):
             raise ValueError("give exactly one of shorter_side, size, fit")
         return self
 
+    def smallest(self) -> HeightWidth:
+        """Return the least height and width of an image that was resized so."""
+        least = self.shorter_side or 1
+        return self.size or self.fit or (least, least)
+
 
 class Framing(Declared):
     """Cuts 16-bit mono audio into frames of `size` samples, each preceded by the last `context` samples before it."""
 
     rate: Extent = 16000
+    """Samples a second that the model expects."""
     size: Extent
-    context: Annotated[int, Field(ge=0)] = 0
+    """New samples of each frame."""
+    context: Annotated[Integer, Field(ge=0, le=2**24)] = 0
+    """Samples of the past in front of each frame."""
 
 
 class Preprocess(Declared):
@@ -64,13 +108,59 @@ class Preprocess(Declared):
     """
 
     resize: Resize | None = None
-    crop: tuple[Extent, Extent] | None = None
+    """Comes first."""
+    crop: HeightWidth | None = None
     """Height and width of the centre crop."""
     channels: Literal["RGB", "BGR", "GRAY"] = "RGB"
-    mean: float | tuple[float, ...] = 0.0
-    scale: float | tuple[float, ...] = 1.0
+    """Order of the colours; GRAY is one channel."""
+    mean: PerChannel = 0.0
+    """Subtracted; one number, or one for each channel in the order of `channels`."""
+    scale: PerChannel = 1.0
+    """Multiplied after that; as for mean."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
+    """Order of the axes of the input."""
     frames: Framing | None = None
+    """For audio."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Preprocess:
+        if self.frames is not None and (self.resize is not None or self.crop is not None):
+            raise ValueError("frames is for audio, resize and crop are for images; remove one or the other")
+        count = self.channel_count
+        for key, value in (("mean", self.mean), ("scale", self.scale)):
+            if isinstance(value, tuple) and len(value) != count:
+                raise ValueError(f"{key} has {len(value)} numbers for {count} channels; give one number, or {count}")
+        if self.resize is not None and self.crop is not None:
+            height, width = self.resize.smallest()
+            if self.crop[0] > height or self.crop[1] > width:
+                raise ValueError(
+                    f"crop {list(self.crop)} may be larger than the resized image, [{height}, {width}]; "
+                    "resize to more, or crop less"
+                )
+        return self
+
+    @property
+    def channel_count(self) -> int:
+        """Number of channels after preprocessing; audio has one."""
+        return 1 if self.frames is not None or self.channels == "GRAY" else 3
+
+    def shape(self) -> tuple[int | None, ...]:
+        """Return the shape of one preprocessed sample, without the batch; None where the raw file decides."""
+        if self.frames is not None:
+            return (self.frames.context + self.frames.size,)
+        resized = (self.resize.size or self.resize.fit) if self.resize is not None else None
+        height, width = self.crop or resized or (None, None)
+        return (self.channel_count, height, width) if self.layout == "NCHW" else (height, width, self.channel_count)
+
+
+def _label_pattern(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}; correct it") from None
+    if groups == 0:
+        raise ValueError(f"{pattern!r} has no group; put the label in parentheses")
+    return pattern
 
 
 class Images(Declared):
@@ -78,13 +168,25 @@ class Images(Declared):
 
     kind: Literal["images"]
     name: Name
-    source: Package | FileSource
-    glob: str
-    label: str | None = None
-    fixed_label: int | None = None
+    source: FileOrPackage
+    """A package (the whole wheel), or `file`: a folder."""
+    glob: RelativePath
+    """Which files of it."""
+    label: Annotated[Line, AfterValidator(_label_pattern)] | None = None
+    """Regular expression over the file's name; group 1 is the label."""
+    fixed_label: Annotated[Integer, Field(ge=0)] | None = None
+    """The label of every image."""
     limit: Extent | None = None
-    rotations: tuple[Literal[0, 90, 180, 270], ...] = (0,)
-    """Each image is shown once per counter-clockwise rotation; with more than one, the label is its place in the list."""
+    """At most so many images, in the order of their names."""
+    rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = (0,)
+    """Each image is shown once per counter-clockwise rotation; with several, the label is its place in the list."""
+
+    @model_validator(mode="after")
+    def _one_label(self) -> Images:
+        refuse_repeated("rotations", self.rotations)
+        if sum((self.label is not None, self.fixed_label is not None, len(self.rotations) > 1)) > 1:
+            raise ValueError("label, fixed_label and several rotations each give the label; keep one of them")
+        return self
 
 
 class Csv(Declared):
@@ -92,33 +194,50 @@ class Csv(Declared):
 
     kind: Literal["csv"]
     name: Name
-    source: PackageSource | FileSource | UrlSource
+    source: SingleFile
     height: Extent
+    """Rows of an image."""
     width: Extent
+    """Columns of an image."""
     limit: Extent | None = None
     """Rows are taken evenly over the file, so that every class is there."""
 
 
 class RenderedText(Declared):
-    """Lines of text drawn black on white with Pillow's built-in font. The label is the text, or the rotation's place."""
+    """Lines of text drawn black on white with Pillow's own font. The label is the text, or the rotation's place."""
 
     kind: Literal["rendered_text"]
     name: Name
-    texts: tuple[str, ...] = Field(min_length=1)
-    font_size: Extent = 32
-    rotations: tuple[Literal[0, 90, 180, 270], ...] = ()
-    """With rotations, each text is shown once per counter-clockwise rotation, and the label is its place in the list."""
+    texts: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """One picture each; a line break begins a new line of the picture."""
+    font_size: Annotated[Extent, Field(le=512)] = 32
+    """In pixels."""
+    rotations: tuple[Rotation, ...] = ()
+    """With rotations, each text is shown once per counter-clockwise rotation; the label is its place in the list."""
+
+    @model_validator(mode="after")
+    def _different_rotations(self) -> RenderedText:
+        refuse_repeated("rotations", self.rotations)
+        return self
 
 
 class Audio(Declared):
-    """A mono 16-bit WAV file. `speech` lists the [from, to) seconds in which someone speaks."""
+    """A mono 16-bit WAV file."""
 
     kind: Literal["audio"]
     name: Name
-    source: PackageSource | FileSource | UrlSource
-    speech: tuple[tuple[float, float], ...] | None = None
+    source: SingleFile
+    speech: tuple[Bounds, ...] | None = None
+    """The [from, to) seconds in which someone speaks."""
     limit: Extent | None = None
     """Number of frames."""
+
+    @model_validator(mode="after")
+    def _speech_lasts(self) -> Audio:
+        for start, stop in self.speech or ():
+            if not 0 <= start < stop:
+                raise ValueError(f"speech [{start}, {stop}] must begin at 0 or later and end after it begins")
+        return self
 
 
 Dataset = Annotated[Images | Csv | RenderedText | Audio, Field(discriminator="kind")]
@@ -127,8 +246,10 @@ Dataset = Annotated[Images | Csv | RenderedText | Audio, Field(discriminator="ki
 class ClassNames(Declared):
     """Names of the classes in order: a list, or a JSON file (a list, or an object from index to name)."""
 
-    names: tuple[str, ...] | None = None
-    source: PackageSource | FileSource | UrlSource | None = None
+    names: Annotated[tuple[Line, ...], Field(min_length=1)] | None = None
+    """The names, in the order of the scores."""
+    source: SingleFile | None = None
+    """The JSON file."""
 
     @model_validator(mode="after")
     def _one_form(self) -> ClassNames:
@@ -142,40 +263,45 @@ class Classify(Declared):
 
     kind: Literal["classify"]
     classes: ClassNames | None = None
+    """For people; without it classes are numbers."""
     top: Extent = 5
-    labels: tuple[int, ...] | None = None
+    """Number of best classes that the report lists."""
+    labels: Annotated[tuple[Annotated[Integer, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """The class that each label of the data stands for, where the model numbers its classes otherwise."""
 
 
 class CtcText(Declared):
-    """The first output is [1, time, characters] scores: greedy CTC with blank 0, characters from the model's metadata."""
+    """The first output is [1, time, characters] scores, read by greedy CTC with blank 0."""
 
     kind: Literal["ctc_text"]
-    metadata_key: str = "character"
+    metadata_key: Line = "character"
+    """Key of the ONNX metadata that holds the characters, one a line."""
 
 
 class Detect(Declared):
     """The first output is one probability per frame; above `threshold` counts as class 1."""
 
     kind: Literal["threshold"]
-    threshold: float = 0.5
+    threshold: Number = 0.5
+    """Least probability of class 1."""
 
 
 Decode = Annotated[Classify | CtcText | Detect, Field(discriminator="kind")]
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[Number, Field(ge=0.0, le=1.0)]
 
 
 class Checks(Declared):
     """What must hold. Shares are of the cases of a data set."""
 
-    tolerance: Annotated[float, Field(gt=0)] = 1e-4
+    tolerance: Annotated[Number, Field(gt=0.0, le=1.0)] = 1e-4
     """Largest |target - reference| of an output, as a share of the output's scale (the largest |reference|)."""
     argmax: Share = 1.0
     """Share of cases whose argmax equals the reference's, for models that are decoded."""
     top1: Share | None = None
-    """Share of labelled cases that must be right. `top5` likewise."""
+    """Share of labelled cases that must be right."""
     top5: Share | None = None
+    """Share of labelled cases whose class must be among the best five."""
     text: Share | None = None
     """Share of texts that must be read exactly."""
 
@@ -184,40 +310,90 @@ class Skip(Declared):
     """A target that a model is not built for, and why."""
 
     target: Name
-    reason: Annotated[str, StringConstraints(min_length=3)]
+    reason: Annotated[Line, Field(min_length=3)]
+    """Stands in every report."""
 
 
 class Model(Declared):
     """One entry of models.yaml."""
 
     name: Name
+    """Names the model's cells and files, and the C symbols of its library."""
     source: Source
+    """Where it comes from; exactly one of file, url, package, factory."""
     format: Literal["onnx", "tflite", "torch"] = "onnx"
-    licence: str
-    description: str = ""
-    inputs: tuple[Input, ...] = Field(min_length=1)
+    """`torch` goes with a factory."""
+    licence: Line
+    """SPDX expression: `Apache-2.0`."""
+    description: Annotated[str, Field(max_length=1000)] = ""
+    """One line for people."""
+    inputs: Annotated[tuple[Input, ...], Field(min_length=1, max_length=64)]
+    """Every input of the model; the first one takes the data."""
     preprocess: Preprocess | None = None
+    """From a raw sample of `data` to the first input."""
     data: tuple[Name, ...] = ()
+    """Names of data sets."""
     decode: Decode | None = None
+    """What the first output means."""
     checks: Checks = Checks()
-    variants: tuple[Literal["float32", "int8"], ...] = ("float32",)
+    """What must hold."""
+    variants: Annotated[tuple[Literal["float32", "int8"], ...], Field(min_length=1)] = ("float32",)
     """`int8` names a model that is quantised already."""
     skip: tuple[Skip, ...] = ()
-    seed: Annotated[int, Field(ge=0)] = 0
-    random_cases: Annotated[int, Field(ge=1, le=64)] = 2
+    """Targets that it is not built for."""
+    seed: Annotated[Integer, Field(ge=0, le=2**63 - 1)] = 0
+    """Of the random inputs."""
+    random_cases: Annotated[Integer, Field(ge=1, le=64)] = 2
+    """Number of random inputs that it is tried on besides `data`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Model:
         if (self.format == "torch") != isinstance(self.source, FactorySource):
             raise ValueError("format torch goes with a source that has a factory, and only with such a one")
+        refuse_repeated("names of inputs", (item.name for item in self.inputs))
+        refuse_repeated("names in data", self.data)
+        refuse_repeated("variants", self.variants)
+        refuse_repeated("targets in skip", (item.target for item in self.skip))
         if self.data and self.preprocess is None:
             raise ValueError("data needs preprocess, which says how a raw sample becomes the first input")
+        self._check_first_input()
+        self._check_limits()
         return self
+
+    def _check_first_input(self) -> None:
+        first = next((item for item in self.inputs if item.value is None), None)
+        if first is None:
+            raise ValueError("every input has a value, so nothing is left to run on; bake in fewer")
+        if self.preprocess is None:
+            return
+        made = self.preprocess.shape()
+        batch, sample = first.shape[: -len(made)], first.shape[-len(made) :]
+        agrees = len(sample) == len(made) and all(b in (None, a) for a, b in zip(sample, made, strict=True))
+        if not agrees or math.prod(batch) != 1:
+            shown = ", ".join("?" if extent is None else str(extent) for extent in made)
+            raise ValueError(
+                f"preprocess gives [{shown}], but the input {first.name!r} has shape {list(first.shape)}; "
+                "change preprocess (resize, crop, channels, layout, frames) or the shape"
+            )
+
+    def _check_limits(self) -> None:
+        """Refuse a limit that no case would ever be held against."""
+        kind = self.decode.kind if self.decode is not None else None
+        for key, limit, kinds in (
+            ("top1", self.checks.top1, ("classify", "threshold")),
+            ("top5", self.checks.top5, ("classify",)),
+            ("text", self.checks.text, ("ctc_text",)),
+        ):
+            if limit is not None and (kind not in kinds or not self.data):
+                raise ValueError(f"checks.{key} needs data, and decode of kind {' or '.join(kinds)}; add them")
 
 
 class ModelsFile(Declared):
-    """The whole of models.yaml. `defaults` is merged under every model, mapping by mapping, before validation."""
+    """The whole of models.yaml."""
 
-    defaults: dict[str, object] = {}
+    defaults: Annotated[dict[str, object], Field(default_factory=dict)]
+    """Merged under every model, mapping by mapping, before validation; lists and scalars are replaced."""
     datasets: tuple[Dataset, ...] = ()
-    models: tuple[Model, ...] = Field(min_length=1)
+    """Labelled data that models may name."""
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    """The models."""

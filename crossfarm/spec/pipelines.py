@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from crossfarm.spec.base import Declared, Name
+from crossfarm.spec.base import Declared, Integer, Line, Name, refuse_repeated
 
 StageName = Literal["fetch", "prepare", "reference", "compile", "bundle", "measure", "check"]
 STAGES: tuple[StageName, ...] = ("fetch", "prepare", "reference", "compile", "bundle", "measure", "check")
@@ -15,15 +15,17 @@ STAGES: tuple[StageName, ...] = ("fetch", "prepare", "reference", "compile", "bu
 class Measure(Declared):
     """How latency is taken."""
 
-    warmup: Annotated[int, Field(ge=0, le=10_000)] = 5
-    repeat: Annotated[int, Field(ge=1, le=100_000)] = 50
+    warmup: Annotated[Integer, Field(ge=0, le=10_000)] = 5
+    """Runs before the timed ones."""
+    repeat: Annotated[Integer, Field(ge=1, le=100_000)] = 50
     """Timed runs on silicon; every sample is kept."""
-    emulated_repeat: Annotated[int, Field(ge=1, le=100_000)] = 3
+    emulated_repeat: Annotated[Integer, Field(ge=1, le=100_000)] = 3
     """Timed runs under an emulator, where time means little."""
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-    timeout: Annotated[int, Field(ge=1)] = 1800
+    threads: Annotated[Integer, Field(ge=1, le=256)] = 1
+    """Threads of the model; 1 uses the calling thread alone."""
+    timeout: Annotated[Integer, Field(ge=1, le=7 * 24 * 3600)] = 1800
     """Seconds after which a run on a board is ended."""
-    data_limit: Annotated[int, Field(ge=1)] | None = None
+    data_limit: Annotated[Integer, Field(ge=1)] | None = None
     """At most so many cases of each data set; the first ones."""
 
 
@@ -31,9 +33,20 @@ class Pipeline(Declared):
     """One file of pipelines/."""
 
     name: Name
-    description: str = ""
-    models: tuple[str, ...] = ("*",)
+    """As the file is called, without `.yaml`."""
+    description: Annotated[str, Field(max_length=1000)] = ""
+    """One line for people."""
+    models: Annotated[tuple[Line, ...], Field(min_length=1)] = ("*",)
     """Globs over model names."""
-    targets: tuple[Name, ...] = Field(min_length=1)
-    stages: tuple[StageName, ...] = STAGES
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Names of toolchain files."""
+    stages: Annotated[tuple[StageName, ...], Field(min_length=1)] = STAGES
+    """How far; what a stage needs runs too."""
     measure: Measure = Measure()
+    """How latency is taken."""
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Pipeline:
+        refuse_repeated("targets", self.targets)
+        refuse_repeated("stages", self.stages)
+        return self

@@ -52,7 +52,7 @@ def locate(file: str, root: Any, path: Path, message: str) -> Problem:
     What a model inherited from `defaults` is shown there: `models[3].checks.top1` becomes `defaults.checks.top1`.
     """
     line, node, shown = getattr(root, "line", 1), root, path
-    for depth, step in enumerate(path):
+    for step in path:
         if isinstance(node, yaml_tree.Mapping) and step in node.lines:
             if step in node.inherited and path[0] == "models":
                 shown = ("defaults", *path[2:])
@@ -80,15 +80,17 @@ def from_validation(file: str, root: Any, model: type[BaseModel], error: Validat
     """Return the problems of `root` that `model` refused with `error`."""
     problems = []
     for detail in error.errors(include_url=False):
+        if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
+            continue  # pydantic counts only the valid items, and each of the others has a line of its own
         place = _follow(model, tuple(detail["loc"]))
-        path, message = _explain(place, typing.cast(Mapping[str, Any], detail), root)
+        path, message = _explain(place, typing.cast(Mapping[str, Any], detail))
         problems.append(locate(file, root, path, message))
     return problems
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where an error is: the path in the data, the type expected there, its description, and the model that holds it."""
+    """Where an error is: path in the data, type expected there and its description, and the model that has the key."""
 
     path: Path
     expected: Any
@@ -116,7 +118,7 @@ def _follow(model: type[BaseModel], loc: Path) -> _Place:
         if _is_model(expected):
             owner = expected
             field = owner.model_fields.get(str(step)) if owner is not None else None
-            expected = _field_type(field) if field is not None else object
+            expected = field.annotation if field is not None else object
             description = (field.description or "") if field is not None else ""
         elif typing.get_origin(expected) is tuple:
             items = typing.get_args(expected)
@@ -126,10 +128,6 @@ def _follow(model: type[BaseModel], loc: Path) -> _Place:
             expected = object
     expected, inner = _unwrap(expected)
     return _Place(path=tuple(path), expected=expected, description=inner or description, owner=owner)
-
-
-def _field_type(field: FieldInfo) -> Any:
-    return field.annotation
 
 
 def _unwrap(annotation: Any) -> tuple[Any, str]:
@@ -171,47 +169,51 @@ def _branches(annotation: Any) -> dict[str, Any]:
     return named or {"": None}
 
 
-def _explain(place: _Place, detail: Mapping[str, Any], root: Any) -> tuple[Path, str]:
+def _explain(place: _Place, detail: Mapping[str, Any]) -> tuple[Path, str]:
     """Return the path to show and the message for one error of pydantic."""
-    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
-    path = place.path
-    if kind == "extra_forbidden":
-        known = tuple(place.owner.model_fields) if place.owner is not None else ()
-        return path, _unknown_key(str(path[-1]), known)
-    if kind == "missing" and path and isinstance(path[-1], int):
-        parent = _follow_path(root, path[:-1])
-        return path[:-1], f"has {len(parent)} items; give all of them" if isinstance(parent, list) else "too few items"
-    if kind == "missing":
-        return path[:-1], f"the key {path[-1]!r} is missing; add it"
-    if kind == "union_tag_not_found":
-        return path, _no_branch(place, value)
-    if kind == "union_tag_invalid":
-        names = tuple(_branches(place.expected))
-        return (*path, "kind"), _one_of(names, context["tag"])
-    if kind == "literal_error":
-        return path, _one_of(typing.get_args(place.expected), value)
-    if kind in ("value_error", "assertion_error"):
-        return path, str(context["error"])
-    return path, _describe(kind, context, place, value)
+    path, value, context = place.path, detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "missing" if isinstance(path[-1], int):
+            path, message = path[:-1], f"got {show(value)}, which has too few items; give all of them"
+        case "missing":
+            path, message = path[:-1], f"the key {path[-1]!r} is missing; add it"
+        case "extra_forbidden":
+            message = _unknown_key(str(path[-1]), tuple(place.owner.model_fields) if place.owner is not None else ())
+        case "union_tag_invalid":
+            path, message = (*path, "kind"), _one_of(tuple(_branches(place.expected)), context["tag"])
+        case "union_tag_not_found":
+            message = _no_branch(place, value)
+        case "literal_error":
+            message = _one_of(typing.get_args(place.expected), value)
+        case "value_error":
+            message = str(context["error"])
+        case kind:
+            message = _describe(kind, context, place, value)
+    return path, message
+
+
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_LENGTHS: Mapping[str, tuple[str, str, str]] = {
+    "too_short": ("at least", "min_length", "item"),
+    "too_long": ("at most", "max_length", "item"),
+    "string_too_short": ("at least", "min_length", "character"),
+    "string_too_long": ("at most", "max_length", "character"),
+}
 
 
 def _describe(kind: str, context: Mapping[str, Any], place: _Place, value: Any) -> str:
     got = f", got {show(value)}"
-    bounds = {
-        "greater_than": ("more than", "gt"),
-        "greater_than_equal": ("at least", "ge"),
-        "less_than": ("less than", "lt"),
-        "less_than_equal": ("at most", "le"),
-    }
-    if kind in bounds:
-        words, key = bounds[kind]
+    if kind in _BOUNDS:
+        words, key = _BOUNDS[kind]
         return f"must be {words} {context[key]}{got}"
-    if kind in ("too_short", "string_too_short"):
-        unit = "characters" if kind.startswith("string") else "items"
-        return f"must have at least {context['min_length']} {unit}{got}"
-    if kind in ("too_long", "string_too_long"):
-        unit = "characters" if kind.startswith("string") else "items"
-        return f"must have at most {context['max_length']} {unit}{got}"
+    if kind in _LENGTHS:
+        words, key, unit = _LENGTHS[kind]
+        return f"must have {words} {context[key]} {unit}{'s' if context[key] != 1 else ''}{got}"
     if kind == "string_pattern_mismatch":
         return f"expected {place.description or 'a text that matches ' + context['pattern']}{got}"
     if kind == "finite_number":
@@ -242,12 +244,6 @@ def _one_of(names: tuple[Any, ...], value: Any) -> str:
     texts = [str(name) for name in names]
     hint = nearest(value, texts) if isinstance(value, str) else ""
     return f"expected one of {', '.join(texts)}, got {show(value)}{hint}"
-
-
-def _follow_path(root: Any, path: Path) -> Any:
-    for step in path:
-        root = root[step]
-    return root
 
 
 _NOUNS: Mapping[Any, tuple[str, str]] = {

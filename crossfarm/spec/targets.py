@@ -4,59 +4,93 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from crossfarm.spec.base import Declared, Name
+from crossfarm.spec.base import Declared, Line, Name
 
-Argument = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Argument = Annotated[Line, Field(max_length=256)]
+Arguments = Annotated[tuple[Argument, ...], Field(min_length=1)]
+Identifier = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64, description="letters, digits and any of . _ + -"),
+]
 
 
 class ZigCompiler(Declared):
     """`zig cc` of the pinned wheel: one cross compiler and C library for every target."""
 
     kind: Literal["zig"]
-    target: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+-linux-(gnu|gnueabihf|gnueabi|musl|musleabihf|musleabi)(\.[0-9.]+)?$")]
+    target: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9_]+-linux-(gnu|gnueabihf|gnueabi|musl|musleabihf|musleabi)(\.[0-9]+(\.[0-9]+)*)?$",
+            max_length=64,
+            description="a triple of zig such as `arm-linux-gnueabihf.2.17`",
+        ),
+    ]
     """zig's triple; behind the C library stands the glibc floor: `arm-linux-gnueabihf.2.17`."""
     flags: tuple[Argument, ...] = ()
+    """More arguments for every compilation and link."""
 
 
 class CommandCompiler(Declared):
     """Another compiler on PATH that takes GCC's arguments: `arm-linux-gnueabihf-gcc`."""
 
     kind: Literal["command"]
-    command: tuple[Argument, ...] = Field(min_length=1)
-    archiver: tuple[Argument, ...] = ("ar",)
+    command: Arguments
+    """The compiler and its first arguments."""
+    archiver: Arguments = ("ar",)
+    """Makes static libraries."""
     flags: tuple[Argument, ...] = ()
+    """More arguments for every compilation and link."""
 
 
 class CodeGeneration(Declared):
     """What TVM's LLVM is told."""
 
-    triple: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+(-[a-z0-9_]+){1,3}$")]
-    cpu: str
-    features: tuple[Annotated[str, StringConstraints(pattern=r"^[+-][a-z0-9.-]+$")], ...] = ()
+    triple: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9_]+(-[a-z0-9_]+){1,3}$",
+            max_length=64,
+            description="an LLVM triple such as `armv7l-linux-gnueabihf`",
+        ),
+    ]
+    cpu: Identifier
+    """LLVM's name of the processor: `cortex-a53`, `x86-64-v3`."""
+    features: tuple[
+        Annotated[
+            str, Field(pattern=r"^[+-][a-z0-9.-]+$", max_length=64, description="`+` or `-` and an LLVM feature")
+        ],
+        ...,
+    ] = ()
+    """What the processor has (+) or lacks (-) beyond that."""
     float_abi: Literal["hard", "soft"] | None = None
     """ARM 32-bit only, and required there."""
-    abi: str | None = None
+    abi: Identifier | None = None
     """RISC-V only: lp64d."""
 
 
 class Emulator(Declared):
     """qemu-user that runs a program for this target on another machine. Times taken so are marked as emulated."""
 
-    command: tuple[Argument, ...] = Field(min_length=1)
+    command: Arguments
     """Tried in order of `names`: the first found on PATH stands in for element 0."""
-    names: tuple[str, ...] = ()
-    package: str = "qemu-user-static"
+    names: tuple[Identifier, ...] = ()
+    package: Identifier = "qemu-user-static"
+    """Debian package that holds it."""
 
 
 class Target(Declared):
     """One file of toolchains/."""
 
     name: Name
-    description: str = ""
+    """As the file is called, without `.yaml`."""
+    description: Annotated[str, Field(max_length=1000)] = ""
+    """One line for people."""
     backend: Literal["tvm"] = "tvm"
-    machine: tuple[str, ...] = Field(min_length=1)
+    """The compiler behind it."""
+    machine: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     """What `uname -m` says on boards that run this natively."""
     code: CodeGeneration
     compiler: Annotated[ZigCompiler | CommandCompiler, Field(discriminator="kind")]

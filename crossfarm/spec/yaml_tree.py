@@ -9,6 +9,7 @@ far more than was written.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,19 @@ MAX_ALIASED_VALUES = 100_000
 """Most values that all aliases of a file may stand for together."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
 _MAX_DIGITS = 300
-_INTEGER = re.compile(rf"[-+]?[0-9]{{1,{_MAX_DIGITS}}}")
-_OTHER_BASE = re.compile(rf"0o[0-7]{{1,{_MAX_DIGITS}}}|0x[0-9a-fA-F]{{1,{_MAX_DIGITS}}}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+"""Python refuses to read integers of more than 4,300 digits, with an error of its own."""
+_NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], int | float]], ...] = (
+    (re.compile(rf"[-+]?[0-9]{{1,{_MAX_DIGITS}}}"), int),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
+    (re.compile(rf"0o[0-7]{{1,{_MAX_DIGITS}}}|0x[0-9a-fA-F]{{1,{_MAX_DIGITS}}}"), lambda text: int(text, 0)),
+    (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), lambda text: float(text.replace(".", ""))),
+)
 _NUMBER_STARTS = frozenset("+-.0123456789")
 
 
@@ -241,18 +248,11 @@ class _Builder:
 
 def resolve(text: str) -> str | int | float | bool | None:
     """Return the value of a plain (unquoted) scalar by YAML 1.2's core schema; numbers of absurd length stay texts."""
-    if text in _BOOLEANS:
-        return _BOOLEANS[text]
-    if text in _NULLS:
-        return None
+    if text in _WORDS:
+        return _WORDS[text]
     if text[0] not in _NUMBER_STARTS:
         return text
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _OTHER_BASE.fullmatch(text):
-        return int(text, 0)
-    if _SPECIAL_FLOAT.fullmatch(text):
-        return float(text.replace(".", ""))
+    for pattern, number in _NUMBERS:
+        if pattern.fullmatch(text):
+            return number(text)
     return text
