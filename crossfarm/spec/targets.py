@@ -79,6 +79,8 @@ class Emulator(Declared):
     names: tuple[Identifier, ...] = ()
     package: Identifier = "qemu-user-static"
     """Debian package that holds it."""
+    library_package: Identifier | None = None
+    """Debian package of the target's C library, which a dynamically linked program needs; `-L` says where it lies."""
 
 
 class Target(Declared):
