@@ -53,9 +53,10 @@ def plan_arena(blocks: Sequence[Lifetime]) -> Arena:
     The result depends on the blocks alone, and is at least `most_alive(blocks)` long.
     """
     orders: tuple[Callable[[Lifetime], tuple[int, ...]], ...] = (
-        lambda block: (-block.size, block.first),
-        lambda block: (block.first - block.last, -block.size, block.first),
-        lambda block: (-block.size * (block.last - block.first + 1), block.first),
+        lambda block: (-align(block.size), block.first),
+        lambda block: (block.first - block.last, -align(block.size), block.first),
+        lambda block: (-align(block.size) * (block.last - block.first + 1), block.first),
+        lambda block: (block.first, -align(block.size)),
     )
     arenas = [_place(blocks, sorted(range(len(blocks)), key=lambda i: (order(blocks[i]), i))) for order in orders]
     return min(arenas, key=lambda arena: arena.size)
