@@ -1,15 +1,24 @@
 """What a stage is given to run: one job, read from and written to a JSON file.
 
 A job sees its declared inputs, its parameters, an empty output folder and a log, and nothing else. It runs the same in
-this process, in a container and on a worker, as `python -m crossfarm.job JOB.json`.
+this process, in a container and on a worker, as `python -m crossfarm.job JOB.json`. What became of it stands in
+`outcome.json` beside the job file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import os
+import sys
+import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, CrossfarmError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,3 +42,118 @@ class Job:
     inputs: Mapping[str, Path]
     output: Path
     root: Path
+
+    def write(self, path: Path) -> None:
+        """Write this job as a job file."""
+        path.write_text(json.dumps({**dataclasses.asdict(self), "parameters": self.parameters}, default=str))
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Read a job file.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is not a job file.
+        """
+        raw = json.loads(path.read_text())
+        return cls(
+            id=raw["id"],
+            stage=raw["stage"],
+            key=raw["key"],
+            parameters=raw["parameters"],
+            inputs={role: Path(folder) for role, folder in raw["inputs"].items()},
+            output=Path(raw["output"]),
+            root=Path(raw["root"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        good: its output folder holds a whole artifact.
+        cause: one line that says what went wrong; empty when nothing did.
+        fault: whose fault that is.
+        seconds: wall time of the stage itself.
+    """
+
+    good: bool
+    seconds: float
+    cause: str = ""
+    fault: Literal["product", "infrastructure"] | None = None
+
+
+def run_job_file(path: Path) -> Outcome:
+    """Run the job of a job file in this process and write outcome.json beside it. Never raises for a failed job."""
+    from crossfarm.stages import STAGES
+
+    started = time.monotonic()
+    try:
+        job = Job.read(path)
+        STAGES[job.stage].run(job)
+    except CrossfarmError as error:
+        traceback.print_exc()
+        outcome = failed(error, time.monotonic() - started)
+    except MemoryError:
+        traceback.print_exc()
+        outcome = Outcome(
+            good=False, seconds=time.monotonic() - started, fault="infrastructure",
+            cause="out of memory; give the machine more or run fewer jobs at once with --jobs 1",
+        )  # fmt: skip
+    except Exception as error:
+        traceback.print_exc()
+        disk_full = isinstance(error, OSError) and error.errno is not None
+        outcome = Outcome(
+            good=False,
+            seconds=time.monotonic() - started,
+            cause=one_line(f"{type(error).__name__}: {error}"),
+            fault="infrastructure" if disk_full else "product",
+        )
+    else:
+        outcome = Outcome(good=True, seconds=time.monotonic() - started)
+    with contextlib.suppress(OSError):
+        temporary = path.with_name("outcome.tmp")
+        temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
+        temporary.rename(path.with_name("outcome.json"))
+    return outcome
+
+
+def failed(error: CrossfarmError, seconds: float) -> Outcome:
+    """Return the outcome of a job that ended with one of our own errors."""
+    product = error.exit_code == EXIT_CHECK_FAILED or error.exit_code < EXIT_INFRASTRUCTURE
+    return Outcome(
+        good=False, seconds=seconds, cause=one_line(str(error)), fault="product" if product else "infrastructure"
+    )
+
+
+def read_outcome(path: Path) -> Outcome | None:
+    """Return the outcome that a job left beside its job file, or None when it left none that is whole."""
+    try:
+        return Outcome(**json.loads(path.with_name("outcome.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Return `text` on one line, blanks folded, cut with an ellipsis after `limit` characters."""
+    folded = " ".join(text.split())
+    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+
+
+def main(arguments: list[str]) -> int:
+    """Run one job file and return the exit code: 0, 1 for the product's fault, 3 for the infrastructure's."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        sys.stderr.write("usage: python -m crossfarm.job JOB.json\n")
+        return 2
+    path = Path(arguments[0])
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    outcome = run_job_file(path)
+    if outcome.good:
+        return 0
+    sys.stderr.write(f"{path}: {outcome.cause}\n")
+    return EXIT_CHECK_FAILED if outcome.fault == "product" else EXIT_INFRASTRUCTURE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,28 @@
+"""The stages of a pipeline, by name. Their modules import nothing heavy at the top, so that a plan costs little."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from crossfarm.spec.pipelines import STAGES as NAMES
+from crossfarm.stages.protocol import Stage
+
+
+class _Stages(Mapping[str, Stage]):
+    """Imports a stage's module when it is first asked for."""
+
+    def __getitem__(self, name: str) -> Stage:
+        if name not in NAMES:
+            raise KeyError(name)
+        return cast(Stage, importlib.import_module(f"crossfarm.stages.{name}"))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+
+STAGES: Mapping[str, Stage] = _Stages()

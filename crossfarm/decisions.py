@@ -1,0 +1,89 @@
+"""Decisions: what of a plan runs and why, what the store already has. What is said here is what the run does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from crossfarm.keys import describe_change
+from crossfarm.plan import Plan, PlannedJob
+from crossfarm.store import Artifact, Store
+
+Choice = Literal["run", "hit", "unneeded"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What happens to one job.
+
+    Attributes:
+        choice: `run`; `hit`: the store has it; `unneeded`: not there, and nothing that runs asks for it.
+        reason: why it runs, in one line; empty otherwise.
+        artifact: the stored artifact of a hit.
+        seconds: how long it took the last time, 0 when it never ran.
+    """
+
+    choice: Choice
+    reason: str = ""
+    artifact: Artifact | None = None
+    seconds: float = 0.0
+
+
+def decide(plan: Plan, store: Store, *, again: frozenset[str] = frozenset()) -> Mapping[str, Decision]:
+    """Return a decision for every job of the plan, in the plan's order.
+
+    Args:
+        plan: the plan.
+        store: where artifacts are looked up.
+        again: names of stages whose wanted jobs run even though the store has them.
+    """
+    forced = _forced(plan, again)
+    used = {name for job in plan.jobs.values() for name in job.inputs.values()}
+    needed = (set(plan.wanted) - used) | forced
+    found: dict[str, Decision] = {}
+    for job in reversed(plan.jobs.values()):
+        if job.id not in needed:
+            found[job.id] = Decision(choice="unneeded")
+            continue
+        decision = _decide_one(job, store, again=job.id in forced)
+        found[job.id] = decision
+        if decision.choice == "run":
+            needed.update(job.inputs.values())
+    return {name: _settle(plan.jobs[name], found[name], store) for name in plan.jobs}
+
+
+def _forced(plan: Plan, again: frozenset[str]) -> set[str]:
+    """Return the jobs of the stages that are asked for again, and all that build on them: their keys stay the same."""
+    forced: set[str] = set()
+    if again:
+        for job in plan.jobs.values():
+            if (job.stage in again and job.id in plan.wanted) or not forced.isdisjoint(job.inputs.values()):
+                forced.add(job.id)
+    return forced
+
+
+def _decide_one(job: PlannedJob, store: Store, *, again: bool) -> Decision:
+    artifact = store.read(job.key)
+    if artifact is None:
+        last = store.last_artifact(job.id)
+        if last is None:
+            return Decision(choice="run", reason="it was never run")
+        reason = describe_change(
+            last.document, job.document, old_groups=store.groups(last), new_groups=job.groups
+        ) if last.key != job.key else "its artifact is gone"
+        return Decision(choice="run", reason=reason, seconds=last.seconds)
+    if again:
+        return Decision(choice="run", reason="asked for again", seconds=artifact.seconds)
+    damage = store.damage(artifact)
+    if damage:
+        return Decision(choice="run", reason=f"its artifact is damaged: {damage}", seconds=artifact.seconds)
+    return Decision(choice="hit", artifact=artifact, seconds=artifact.seconds)
+
+
+def _settle(job: PlannedJob, decision: Decision, store: Store) -> Decision:
+    """Show jobs that nothing runs for, but that are there all the same, as hits."""
+    if decision.choice != "unneeded":
+        return decision
+    artifact = store.read(job.key)
+    return Decision(choice="hit", artifact=artifact, seconds=artifact.seconds) if artifact else decision

@@ -1,0 +1,1 @@
+"""Engines: where jobs run. Each follows crossfarm.engines.protocol."""

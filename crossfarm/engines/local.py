@@ -1,0 +1,148 @@
+"""Engine `local`: jobs run on this host, in children of warm worker processes, one worker per slot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+from crossfarm.engines.worker import descendants
+from crossfarm.job import Outcome, read_outcome
+
+GRACE_SECONDS = 2.0
+"""Between TERM and KILL when jobs are cancelled."""
+
+ONE_THREAD = {
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
+}
+"""A job takes one slot, so its libraries take one thread."""
+
+
+class LocalEngine:
+    """Runs job files in workers on this host."""
+
+    def __init__(self, *, slots: int, environment: dict[str, str] | None = None) -> None:
+        """Make an engine of `slots` workers, which start when they are first needed.
+
+        Args:
+            slots: how many jobs may run at once.
+            environment: variables for the jobs, on top of this process's own.
+        """
+        self.executor: Executor = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="slot")
+        self._environment = {**os.environ, **ONE_THREAD, "PYTHONHASHSEED": "0", **(environment or {})}
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._all: list[_Worker] = []
+        self._lock = threading.Lock()
+        self._cancelled = False
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+        self.executor.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, job_file: Path, log: Path) -> Outcome:
+        """Run one job file in a free worker, or in a new one."""
+        started = time.monotonic()
+        stage = json.loads(job_file.read_text())["stage"]
+        worker = self._take()
+        if worker is None:
+            return Outcome(good=False, seconds=0.0, cause="interrupted", fault="infrastructure")
+        status = worker.run(job_file, log, stage)
+        if status is not None:
+            self._idle.put(worker)
+        outcome = read_outcome(job_file)
+        if outcome is not None:
+            return outcome
+        return Outcome(
+            good=False, seconds=time.monotonic() - started, cause=self._why(status), fault="infrastructure"
+        )
+
+    def cancel(self) -> None:
+        """End all running jobs and all workers."""
+        with self._lock:
+            self._cancelled = True
+            workers = list(self._all)
+        for worker in workers:
+            worker.signal_jobs(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for worker in workers:
+            worker.stop(max(0.0, deadline - time.monotonic()))
+
+    def _take(self) -> _Worker | None:
+        with self._lock:
+            if self._cancelled:
+                return None
+            with contextlib.suppress(queue.Empty):
+                return self._idle.get_nowait()
+            worker = _Worker(self._environment)
+            self._all.append(worker)
+            return worker
+
+    def _why(self, status: int | None) -> str:
+        if self._cancelled:
+            return "interrupted"
+        if status is None:
+            return "the worker process died; was it killed, or is the machine out of memory? (dmesg tells)"
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            name = signal.Signals(number).name
+            hint = " (often: the machine is out of memory; try --jobs 1)" if number == signal.SIGKILL else ""
+            return f"the job's process was ended by signal {number} ({name}){hint}"
+        return f"the job's process ended with code {os.WEXITSTATUS(status)} and left no outcome; is the disk full?"
+
+
+class _Worker:
+    """The farm's end of one worker process."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "crossfarm.engines.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def run(self, job_file: Path, log: Path, stage: str) -> int | None:
+        """Return the wait status of the job's process, None when the worker itself died."""
+        request = json.dumps({"job": str(job_file), "log": str(log), "stage": stage}) + "\n"
+        if self._process.stdin is None or self._process.stdout is None:
+            return None
+        try:
+            self._process.stdin.write(request.encode())
+            self._process.stdin.flush()
+            reply = self._process.stdout.readline()
+        except (OSError, ValueError):
+            return None
+        return int(json.loads(reply)["status"]) if reply else None
+
+    def signal_jobs(self, number: signal.Signals) -> None:
+        """Send a signal to whatever runs below the worker."""
+        for process in descendants(self._process.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, number)
+
+    def stop(self, grace: float) -> None:
+        """Wait `grace` seconds for the running job to end, then kill it and the worker."""
+        deadline = time.monotonic() + grace
+        while descendants(self._process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.signal_jobs(signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

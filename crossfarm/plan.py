@@ -1,0 +1,343 @@
+"""The plan: which cells there are, which jobs they need, and the key of every job, before anything runs.
+
+Pure: nothing is read but what is handed in. `decide` (crossfarm.decisions) then asks the store which jobs are hits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from crossfarm.errors import ConfigError, nearest
+from crossfarm.keys import KeyDocument, digest_json
+from crossfarm.spec.models import Dataset, Model
+from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
+from crossfarm.spec.pipelines import Pipeline
+from crossfarm.spec.project import Project
+from crossfarm.spec.sources import FileSource, Package, UrlSource
+from crossfarm.spec.targets import Target
+from crossfarm.stages.protocol import Needs, Stage, Subject
+
+Fetchable = FileSource | UrlSource | Package
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """model x target x variant. The id is flat and safe as a file name: `aarch64-efficientnet_lite0-float32`."""
+
+    model: str
+    target: str
+    variant: str
+
+    @property
+    def id(self) -> str:
+        """Return the cell's id."""
+        return f"{self.target}-{self.model}-{self.variant}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SkippedCell:
+    """A cell, or the rest of one, that is not done on purpose."""
+
+    cell: Cell
+    stage: str | None
+    """First stage that is left out; None for the whole cell."""
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoardAccess:
+    """Where the cells of a target run.
+
+    Attributes:
+        parameters: what the measurement's key and its job depend on: board id, fingerprint, emulator command.
+        exclusive: a time taken there is real, so nothing else may run beside it on this host.
+        missing: why nothing can be run for this target; None when it can.
+    """
+
+    parameters: Mapping[str, Any]
+    exclusive: bool
+    missing: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """One job with its key.
+
+    Attributes:
+        id: `STAGE:SUBJECT`.
+        stage: name of the stage.
+        cell: the cell, or None for jobs about a source or a model.
+        model: name of the model, or None for jobs about a source.
+        key: the key.
+        document: what the key was made of.
+        groups: the parameter groups, by the names that users know.
+        inputs: role -> id of the job whose artifact it is.
+        exclusive: nothing else may run on this host at the same time.
+    """
+
+    id: str
+    stage: str
+    cell: Cell | None
+    model: str | None
+    key: str
+    document: KeyDocument
+    groups: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    exclusive: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Jobs in an order in which every job stands behind its inputs.
+
+    Attributes:
+        jobs: by id.
+        wanted: ids of the jobs that were asked for; the others are there because these need them.
+        cells: all selected cells.
+        skipped: cells that are not done, with reasons.
+    """
+
+    jobs: Mapping[str, PlannedJob]
+    wanted: frozenset[str]
+    cells: tuple[Cell, ...]
+    skipped: tuple[SkippedCell, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of the project is asked for. Empty means all.
+
+    Attributes:
+        only: globs over cell ids; a cell must match one.
+        skip: globs over cell ids; a cell that matches one is left out.
+        targets: names of targets, in place of the pipeline's.
+        stages: names of stages, in place of the pipeline's.
+    """
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What keys depend on beside the declaration.
+
+    Attributes:
+        sources: stage -> sha256 over its source files.
+        tools: stage -> distribution -> version.
+        image: target -> digest of its image, "host" where jobs run on this host.
+        content: sha256 of a declared file's content.
+        boards: target -> where its cells run.
+    """
+
+    sources: Mapping[str, str]
+    tools: Mapping[str, Mapping[str, str]]
+    image: Mapping[str, str]
+    content: Callable[[FileSource], str]
+    boards: Mapping[str, BoardAccess]
+
+
+def select_cells(project: Project, selection: Selection) -> tuple[Cell, ...]:
+    """Return the cells of the project's pipeline that are asked for, in the order of models.yaml.
+
+    Raises:
+        ConfigError: a target does not exist, or a glob matches nothing.
+    """
+    targets = selection.targets or project.pipeline.targets
+    for name in targets:
+        if name not in project.targets:
+            raise ConfigError(
+                f"--targets {name}: there is no toolchains/{name}.yaml{nearest(name, project.targets)}; "
+                f"known targets: {', '.join(sorted(project.targets))}"
+            )
+    models = [
+        model
+        for model in project.models_file.models
+        if any(fnmatch.fnmatchcase(model.name, glob) for glob in project.pipeline.models)
+    ]
+    cells = [
+        Cell(model=model.name, target=target, variant=variant)
+        for model in models
+        for target in targets
+        for variant in model.variants
+    ]
+    return tuple(_matching(cells, selection))
+
+
+def _matching(cells: list[Cell], selection: Selection) -> list[Cell]:
+    ids = [cell.id for cell in cells]
+    for option, globs in (("--only", selection.only), ("--skip", selection.skip)):
+        for glob in globs:
+            if not fnmatch.filter(ids, glob):
+                example = nearest(glob, ids) or (f"; cells are named like {ids[0]!r}" if ids else "")
+                raise ConfigError(f"{option} {glob}: no cell matches{example}; ./inv plan lists all cells")
+    only = re.compile("|".join(map(fnmatch.translate, selection.only)) if selection.only else "")
+    skip = re.compile("|".join(map(fnmatch.translate, selection.skip)) if selection.skip else r"(?!)")
+    return [cell for cell in cells if only.match(cell.id) and not skip.match(cell.id)]
+
+
+def make_plan(
+    project: Project, selection: Selection, *, stages: Mapping[str, Stage], surroundings: Surroundings
+) -> Plan:
+    """Return the plan of the selected cells.
+
+    Args:
+        project: what is declared.
+        selection: what of it is asked for.
+        stages: every stage by name.
+        surroundings: what keys depend on beside the declaration.
+
+    Raises:
+        ConfigError: the selection names what does not exist.
+    """
+    wanted_stages = _wanted_stages(selection.stages or project.pipeline.stages, stages)
+    builder = _Builder(project, stages, surroundings)
+    cells = select_cells(project, selection)
+    wanted: set[str] = set()
+    skipped: list[SkippedCell] = []
+    planned_cells: list[Cell] = []
+    for cell in cells:
+        model = builder.models[cell.model]
+        reason = next((skip.reason for skip in model.skip if skip.target == cell.target), None)
+        if reason:
+            skipped.append(SkippedCell(cell=cell, stage=None, reason=reason))
+            continue
+        planned_cells.append(cell)
+        missing = surroundings.boards[cell.target].missing
+        for stage in wanted_stages:
+            if missing and stage in ("measure", "check"):
+                continue
+            wanted.update(builder.want(stage, cell))
+        if missing and {"measure", "check"} & set(wanted_stages):
+            skipped.append(SkippedCell(cell=cell, stage="measure", reason=missing))
+    return Plan(jobs=builder.jobs, wanted=frozenset(wanted), cells=tuple(planned_cells), skipped=tuple(skipped))
+
+
+def _wanted_stages(names: Sequence[str], stages: Mapping[str, Stage]) -> list[str]:
+    for name in names:
+        if name not in stages:
+            raise ConfigError(
+                f"--stages {name}: there is no such stage{nearest(name, stages)}; stages: {', '.join(STAGE_ORDER)}"
+            )
+    return [name for name in STAGE_ORDER if name in names]
+
+
+class _Builder:
+    """Makes each job once, inputs first."""
+
+    def __init__(self, project: Project, stages: Mapping[str, Stage], surroundings: Surroundings) -> None:
+        self.jobs: dict[str, PlannedJob] = {}
+        self.models: dict[str, Model] = {model.name: model for model in project.models_file.models}
+        self._datasets: dict[str, Dataset] = {item.name: item for item in project.models_file.datasets}
+        self._pipeline: Pipeline = project.pipeline
+        self._targets: Mapping[str, Target] = project.targets
+        self._stages = stages
+        self._surroundings = surroundings
+        self._digests: dict[int, tuple[Any, str]] = {}
+        self._subjects: dict[str, Subject] = {}
+
+    def want(self, stage: str, cell: Cell) -> list[str]:
+        """Make the jobs of a stage for a cell, with all that they need; returns their ids."""
+        if self._stages[stage].SCOPE == "source":
+            prepare = self._job("prepare", cell)
+            return [name for name in prepare.inputs.values() if name.startswith(f"{stage}:")]
+        return [self._job(stage, cell).id]
+
+    def _job(self, stage: str, cell: Cell) -> PlannedJob:
+        per_cell = self._stages[stage].SCOPE == "cell"
+        identity = f"{stage}:{cell.id if per_cell else cell.model}"
+        known = self.jobs.get(identity)
+        if known:
+            return known
+        needs = self._stages[stage].needs(self._subject(cell if per_cell else None, cell.model))
+        inputs = {
+            role: (self._fetch(source).id if source is not None else self._job(needed, cell).id)
+            for role, (needed, source) in needs.inputs.items()
+        }
+        groups = dict(needs.parameters)
+        board = self._surroundings.boards[cell.target] if stage == "measure" else None
+        if board is not None:
+            groups["board"] = board.parameters
+        image = self._surroundings.image[cell.target] if per_cell else "host"
+        return self._add(
+            identity, stage, groups, inputs, image=image, cell=cell if per_cell else None, model=cell.model,
+            exclusive=board is not None and board.exclusive,
+        )  # fmt: skip
+
+    def _fetch(self, source: Fetchable) -> PlannedJob:
+        identity = f"fetch:{source_label(source)}"
+        known = self.jobs.get(identity)
+        if known:
+            return known
+        needs: Needs = self._stages["fetch"].needs(Subject(pipeline=self._pipeline, source=source))
+        groups = dict(needs.parameters)
+        if isinstance(source, FileSource):
+            groups["content"] = self._surroundings.content(source)
+        return self._add(identity, "fetch", groups, {}, image="host", cell=None, model=None, exclusive=False)
+
+    def _subject(self, cell: Cell | None, model_name: str) -> Subject:
+        identity = cell.id if cell else f":{model_name}"
+        subject = self._subjects.get(identity)
+        if subject is None:
+            model = self.models[model_name]
+            subject = self._subjects[identity] = Subject(
+                pipeline=self._pipeline,
+                model=model,
+                datasets=tuple(self._datasets[name] for name in model.data),
+                target=self._targets[cell.target] if cell else None,
+                variant=cell.variant if cell else None,
+            )
+        return subject
+
+    def _add(
+        self,
+        identity: str,
+        stage: str,
+        groups: dict[str, Any],
+        inputs: dict[str, str],
+        *,
+        image: str,
+        cell: Cell | None,
+        model: str | None,
+        exclusive: bool,
+    ) -> PlannedJob:
+        document = KeyDocument(
+            stage=stage,
+            version=self._stages[stage].VERSION,
+            parameters={name: self._digest(group) for name, group in groups.items()},
+            sources=self._surroundings.sources[stage],
+            inputs={role: self.jobs[name].key for role, name in inputs.items()},
+            image=image,
+            tools=self._surroundings.tools[stage],
+        )
+        job = PlannedJob(
+            id=identity, stage=stage, cell=cell, model=model, key=document.key(), document=document, groups=groups,
+            inputs=inputs, exclusive=exclusive,
+        )  # fmt: skip
+        self.jobs[identity] = job
+        return job
+
+    def _digest(self, group: Any) -> str:
+        """Digest a group; stages hand out the same object for the same declaration, so each is digested once."""
+        known = self._digests.get(id(group))
+        if known is None:
+            known = self._digests[id(group)] = (group, digest_json(group))
+        return known[1]
+
+
+
+def source_label(source: Fetchable) -> str:
+    """Return a name for a source that is safe as a file name and differs between sources."""
+    if isinstance(source, Package):
+        return re.sub(r"[^A-Za-z0-9._-]", "-", source.package.replace("==", "-"))
+    if isinstance(source, UrlSource):
+        base = re.sub(r"[^A-Za-z0-9._-]", "-", source.url.rsplit("/", 1)[-1])[:60]
+        return f"{base}-{source.sha256[:12]}"
+    base = re.sub(r"[^A-Za-z0-9._-]", "-", source.file.rsplit("/", 1)[-1])[:60]
+    return f"{base}-{digest_json(source.file)[:12]}"

@@ -1,0 +1,59 @@
+"""What keys depend on beside the declaration, read from this host: sources, tool versions, files, boards, git."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+
+from crossfarm.boards import local
+from crossfarm.errors import BoardError
+from crossfarm.keys import digest_sources, tool_versions
+from crossfarm.plan import BoardAccess, Surroundings
+from crossfarm.spec.project import Project
+from crossfarm.spec.sources import FileSource
+from crossfarm.spec.targets import Target
+from crossfarm.stages import STAGES
+from crossfarm.stages.fetch import content_digest, local_path
+
+HOME = Path(__file__).resolve().parent.parent
+"""The folder of this clone: the package, runner/, toolchains/ and pipelines/ stand in it."""
+
+
+def look_around(project: Project) -> Surroundings:
+    """Read what the keys of this project's jobs depend on.
+
+    Args:
+        project: whose files and targets count; files are read only when a plan asks for them.
+    """
+
+    def content(source: FileSource) -> str:
+        return content_digest(local_path(source, root=project.root))
+
+    return Surroundings(
+        sources={name: digest_sources(HOME, stage.SOURCES) for name, stage in STAGES.items()},
+        tools={name: tool_versions(stage.TOOLS) for name, stage in STAGES.items()},
+        image=dict.fromkeys(project.targets, "host"),
+        content=functools.cache(content),
+        boards={name: this_host(target) for name, target in project.targets.items()},
+    )
+
+
+def this_host(target: Target) -> BoardAccess:
+    """Say how cells of a target run on this host: natively, emulated, or not at all and why."""
+    try:
+        way = local.way(machines=target.machine, emulator=target.emulator)
+    except BoardError as error:
+        return BoardAccess(parameters={}, exclusive=False, missing=str(error))
+    facts = local.fingerprint(machines=target.machine, emulator=target.emulator)
+    return BoardAccess(parameters={"id": "local", **facts}, exclusive=way.timing == "silicon")
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit of the git work tree around `folder`, `-dirty` appended when files differ from it; else None."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
