@@ -1,0 +1,34 @@
+"""Reports of a run, made of results.jsonl and of nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crossfarm.reports import junit, summary
+from crossfarm.reports.atomic import write_text
+from crossfarm.reports.overview import Overview, overview
+from crossfarm.results import read_records
+
+JUNIT = "junit.xml"
+SUMMARY = "summary.md"
+
+
+def write_all(results: Path, out: Path) -> Overview:
+    """Write junit.xml and summary.md of the last run of `results` into the folder `out`, each at once or not at all.
+
+    A run that was interrupted or killed is reported as far as it went, and the reports say so and name what is missing.
+
+    Args:
+        results: the run's results.jsonl.
+        out: the folder of the reports.
+
+    Returns:
+        The run, for crossfarm.reports.terminal.
+
+    Raises:
+        StoreError: the results cannot be read, or a report cannot be written.
+    """
+    seen = overview(read_records(results))
+    write_text(out / JUNIT, junit.render(seen))
+    write_text(out / SUMMARY, summary.render(seen))
+    return seen

@@ -1,0 +1,67 @@
+"""The columns of the table of cells, the same on the terminal and in summary.md."""
+
+from __future__ import annotations
+
+import math
+
+from crossfarm.reports.overview import CellOutcome
+from crossfarm.reports.text import one_line, quantity
+from crossfarm.results import CheckRecord
+
+COLUMNS = ("model", "target", "verdict", "max diff", "right", "p50", "program", "weights", "memory")
+_LATENCY = "latency.p50"
+
+
+def row(cell: CellOutcome) -> tuple[str, ...]:
+    """Return the values of a cell under COLUMNS, each on one line.
+
+    The largest difference is that of the worst output, as a share of the output's scale; `right` is the share of
+    labelled cases that the model answers rightly, per data set; `memory` is the arena.
+    """
+    variant = "" if cell.variant in ("", "float32") else f" {cell.variant}"
+    values = (
+        f"{cell.model}{variant}",
+        cell.target,
+        cell.state.upper() if cell.state in ("failed", "error") else cell.state,
+        _largest_difference(cell),
+        _right(cell),
+        _latency(cell),
+        _number(cell, "program"),
+        _number(cell, "weights"),
+        _number(cell, "arena"),
+    )
+    return tuple(one_line(value) for value in values)
+
+
+def _largest_difference(cell: CellOutcome) -> str:
+    found = [check for check in cell.checks if check.name.startswith("accuracy.output.") and check.value is not None]
+    worst = max(found, key=_badness, default=None)
+    return "" if worst is None or worst.value is None else quantity(worst.value, worst.unit)
+
+
+def _badness(check: CheckRecord) -> float:
+    value = check.value if check.value is not None else 0.0
+    return float("inf") if math.isnan(value) else value  # NaN compares with nothing, and nothing is worse
+
+
+def _right(cell: CellOutcome) -> str:
+    prefixes = ("accuracy.top1.", "text.")
+    found = [check for check in cell.checks if check.name.startswith(prefixes) and check.value is not None]
+    shown = []
+    for check in found:
+        dataset = next(check.name.removeprefix(prefix) for prefix in prefixes if check.name.startswith(prefix))
+        shown.append(f"{quantity(check.value or 0.0, check.unit)} {dataset}")
+    return ", ".join(shown)
+
+
+def _latency(cell: CellOutcome) -> str:
+    found = cell.measurements.get(_LATENCY)
+    if found is None:
+        return ""
+    label = "" if found.provenance.timing == "silicon" else f" ({found.provenance.timing})"
+    return quantity(found.value, found.unit) + label
+
+
+def _number(cell: CellOutcome, name: str) -> str:
+    found = cell.measurements.get(name)
+    return "" if found is None else quantity(found.value, found.unit)

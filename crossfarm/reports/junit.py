@@ -1,0 +1,255 @@
+"""JUnit XML as continuous-integration servers read it.
+
+A suite is a target (and the board that ran it), a class `target.model`, a case one job or one check. A failure is the
+product's fault, an error the infrastructure's. Servers that show no properties find the key numbers in the message and
+in system-out. Jobs about a source or a model stand in the suite `preparation`, an incomplete run in the suite `run`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from crossfarm.reports.overview import CellOutcome, Overview
+from crossfarm.reports.text import clean, count, one_line, quantity
+from crossfarm.results import CheckRecord, JobRecord, MeasurementRecord, Provenance, RunRecord
+
+MOST_OUTPUT = 64 * 1024
+"""Characters of text that one case carries at most: the largest servers take files of 30 MB."""
+_DEFAULT_VARIANT = "float32"
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Case:
+    """A test case: what junit-xml knows of it, and what is added to its element."""
+
+    classname: str
+    name: str
+    seconds: float = 0.0
+    timestamp: str | None = None
+    file: str | None = None
+    line: int | None = None
+    failure: str | None = None
+    error: str | None = None
+    skipped: str | None = None
+    text: str = ""
+    properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Suite:
+    name: str
+    cases: list[_Case] = dataclasses.field(default_factory=list)
+    properties: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def render(seen: Overview) -> str:
+    """Return the JUnit document of a run. Every attribute that a server relies on is there, and no name is twice."""
+    from junit_xml import TestSuite
+
+    root = ET.Element("testsuites")
+    started = _timestamp(seen.run.started if seen.run else None)
+    totals: collections.Counter[str] = collections.Counter()
+    seconds = 0.0
+    for suite in _suites(seen):
+        _make_names_unique(suite.cases)
+        built = TestSuite(
+            clean(suite.name),
+            [_junit_case(case) for case in suite.cases],
+            hostname=one_line(seen.run.host.split(" ")[0]) if seen.run else None,
+            timestamp=started,
+            properties={clean(name): clean(value) for name, value in suite.properties.items()},
+        ).build_xml_doc()
+        for element, case in zip(built.iter("testcase"), suite.cases, strict=True):
+            _complete(element, case, started)
+        spent = sum(case.seconds for case in suite.cases)
+        built.set("time", f"{spent:.6f}")
+        seconds += spent
+        totals.update({name: int(built.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")})
+        root.append(built)
+    root.attrib.update(
+        {"name": "crossfarm", **{name: str(totals[name]) for name in ("tests", "failures", "errors", "skipped")}}
+    )
+    root.set("time", f"{_finite(seen.end.seconds) if seen.end else seconds:.6f}")
+    if started:
+        root.set("timestamp", started)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _suites(seen: Overview) -> list[_Suite]:
+    suites: dict[str, _Suite] = {}
+
+    def suite(name: str) -> _Suite:
+        return suites.setdefault(name, _Suite(name=name))
+
+    if not seen.is_complete:
+        missing = "\n".join(seen.missing)
+        suite("run").cases.append(
+            _Case(classname="run", name="complete", error=seen.interruption, text=f"{seen.interruption}\n{missing}")
+        )
+    for job in seen.others:
+        suite("preparation").cases.append(_job_case(job, f"preparation.{_subject(job)}", job.stage, {}))
+    boards: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
+    for cell in seen.cells:
+        if cell.provenance:
+            boards[cell.target].add(cell.provenance.board)
+    for cell in seen.cells:
+        # A cell that failed before it was measured belongs to the only board of its target all the same.
+        board = cell.provenance.board if cell.provenance else next(iter(boards[cell.target]), None)
+        known = board if cell.provenance or len(boards[cell.target]) == 1 else None
+        found = suite(f"{cell.target}/{known}" if known else cell.target)
+        found.cases.extend(_cell_cases(cell))
+        if cell.provenance:
+            found.properties.update(_provenance(cell.provenance))
+    if seen.run:
+        for found in suites.values():
+            found.properties = {**_run_properties(seen.run), **found.properties}
+    return list(suites.values())
+
+
+def _cell_cases(cell: CellOutcome) -> Iterator[_Case]:
+    classname = f"{cell.target}.{cell.model}"
+    # The usual variant has plain names, so that they stay what they are when a model gets a second one.
+    suffix = f" [{cell.variant}]" if cell.variant and cell.variant != _DEFAULT_VARIANT else ""
+    numbers = _measurements(cell.measurements.values())
+    for job in cell.jobs:
+        case = _job_case(job, classname, job.stage + suffix, numbers if job.stage == "measure" else {})
+        yield case
+    for stage in cell.missing:
+        yield _Case(classname=classname, name=stage + suffix, skipped="the run ended before it got here")
+    if not (cell.jobs or cell.missing or cell.checks):
+        yield _Case(
+            classname=classname, name=f"run{suffix}", skipped=cell.cause or None, properties=numbers, text=cell.cause
+        )
+    for check in cell.checks:
+        yield _check_case(check, classname, check.name + suffix)
+
+
+def _job_case(job: JobRecord, classname: str, name: str, numbers: Mapping[str, str]) -> _Case:
+    told = one_line(job.cause or job.reason or "")
+    is_infrastructure = job.fault == "infrastructure"
+    lines = [f"{job.job}: {job.state}", told, f"log: {job.log}" if job.log else "", _reproduce(job.command)]
+    lines += [f"{name} = {value}" for name, value in numbers.items()]
+    failed = told or "no cause was told" if job.state == "failed" else None
+    return _Case(
+        classname=classname,
+        name=name,
+        seconds=_finite(job.seconds),
+        timestamp=_timestamp(job.started),
+        file=job.file,
+        line=job.line,
+        failure=failed if not is_infrastructure else None,
+        error=failed if is_infrastructure else None,
+        skipped=f"{job.state}: {told}" if job.state in ("skipped", "cancelled") else None,
+        text="\n".join(line for line in lines if line),
+        properties={"job": job.job, "state": job.state, **({"key": job.key} if job.key else {}), **numbers},
+    )
+
+
+def _check_case(check: CheckRecord, classname: str, name: str) -> _Case:
+    message = one_line(check.message) or check.status
+    properties: dict[str, str] = {"status": check.status}
+    if check.value is not None:
+        properties |= {"value": repr(check.value), "unit": check.unit or ""}
+    if check.limit is not None:
+        properties["limit"] = repr(check.limit)
+    return _Case(
+        classname=classname,
+        name=name,
+        file=check.file,
+        line=check.line,
+        failure=message if check.status == "failed" else None,
+        error=message if check.status == "error" else None,
+        skipped=message if check.status == "skipped" else None,
+        text="\n".join(line for line in (check.message, *check.details, _reproduce(check.command)) if line),
+        properties=properties,
+    )
+
+
+def _junit_case(case: _Case) -> Any:
+    from junit_xml import TestCase
+
+    text = clean(case.text)
+    if len(text) > MOST_OUTPUT:
+        text = f"{text[:MOST_OUTPUT]}\n({count(len(text) - MOST_OUTPUT, 'more character')})"
+    wrong = case.failure is not None or case.error is not None
+    built = TestCase(clean(case.name), clean(case.classname), stdout=None if wrong else text)
+    if case.failure is not None:
+        built.add_failure_info(clean(case.failure) or "failed", text)
+    elif case.error is not None:
+        built.add_error_info(clean(case.error) or "error", text)
+    elif case.skipped is not None:
+        built.add_skipped_info(clean(case.skipped) or "skipped")
+    return built
+
+
+def _complete(element: ET.Element, case: _Case, started: str | None) -> None:
+    """Add what junit-xml leaves out: a time that is always there, the place in the declaration, properties."""
+    element.set("time", f"{case.seconds:.6f}")
+    if case.timestamp or started:
+        element.set("timestamp", case.timestamp or started or "")
+    if case.file:
+        element.set("file", clean(case.file))
+        element.set("line", str(case.line or 1))
+    if case.properties:
+        properties = ET.Element("properties")
+        for name, value in case.properties.items():
+            ET.SubElement(properties, "property", {"name": clean(name), "value": clean(value)})
+        element.insert(0, properties)
+
+
+def _make_names_unique(cases: Iterable[_Case]) -> None:
+    """Number the later ones of equal names: some servers drop all but the first of a name."""
+    taken: set[tuple[str, str]] = set()
+    for case in cases:
+        case.classname, case.name = clean(case.classname), clean(case.name)
+        plain, number = case.name, 1
+        while (case.classname, case.name) in taken:
+            number += 1
+            case.name = f"{plain} ({number})"
+        taken.add((case.classname, case.name))
+
+
+def _measurements(found: Iterable[MeasurementRecord]) -> dict[str, str]:
+    return {
+        item.name: quantity(item.value, item.unit)
+        + (f" ({item.provenance.timing})" if item.unit in ("ns", "s") and item.provenance.timing != "silicon" else "")
+        for item in found
+    }
+
+
+def _provenance(found: Provenance) -> dict[str, str]:
+    pairs = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    return {name: str(value) for name, value in pairs.items() if value is not None}
+
+
+def _run_properties(run: RunRecord) -> dict[str, str]:
+    fixed = {"run": run.run, "command": run.command, "crossfarm": run.version, "host": run.host}
+    commit = {"git_commit": run.git_commit} if run.git_commit else {}
+    return {**fixed, **commit, **{f"tool {name}": version for name, version in run.tools.items()}}
+
+
+def _subject(job: JobRecord) -> str:
+    return job.model or job.job.partition(":")[2] or job.job
+
+
+def _reproduce(command: str | None) -> str:
+    return f"to reproduce: {command}" if command else ""
+
+
+def _finite(seconds: float) -> float:
+    return seconds if 0 <= seconds < 1e9 else 0.0
+
+
+def _timestamp(text: str | None) -> str | None:
+    """Return an ISO 8601 time the way JUnit wants it: in UTC, whole seconds, no offset; None when it is not one."""
+    try:
+        moment = datetime.datetime.fromisoformat(text or "")
+        return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError):
+        return None

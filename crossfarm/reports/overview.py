@@ -1,0 +1,215 @@
+"""One run seen cell by cell: what every report begins with. Made of records alone."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from crossfarm.reports.text import count, one_line, quantity
+from crossfarm.results import (
+    CheckRecord,
+    EndRecord,
+    JobRecord,
+    MeasurementRecord,
+    Provenance,
+    Record,
+    RunRecord,
+    last_run,
+)
+
+CellState = Literal["passed", "failed", "error", "skipped", "not run"]
+"""`failed`: the product is wrong; `error`: the infrastructure is; `not run`: something before it did not succeed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellOutcome:
+    """What became of one cell.
+
+    Attributes:
+        id: `armv7-mnist_cnn-float32`; `target`, `model` and `variant` are its parts.
+        state: the worst of its rows.
+        cause: why it did not pass, one line; empty when it did.
+        jobs: its own jobs, in the order in which they ended.
+        missing: stages of its jobs that were planned and have no record.
+        checks: its checks.
+        measurements: its numbers by name.
+    """
+
+    id: str
+    target: str
+    model: str
+    variant: str
+    state: CellState
+    cause: str
+    jobs: tuple[JobRecord, ...]
+    missing: tuple[str, ...]
+    checks: tuple[CheckRecord, ...]
+    measurements: Mapping[str, MeasurementRecord]
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """Return where it was measured."""
+        return next((item.provenance for item in self.measurements.values()), None)
+
+    @property
+    def failing(self) -> tuple[JobRecord | CheckRecord, ...]:
+        """Return the rows that make it failed or an error."""
+        jobs = [job for job in self.jobs if job.state == "failed"]
+        return (*jobs, *(check for check in self.checks if check.status in ("failed", "error")))
+
+    @property
+    def command(self) -> str | None:
+        """Return what reproduces it: the command of the first row that failed, or of any."""
+        rows = (*self.failing, *self.jobs, *self.checks)
+        return next((row.command for row in rows if row.command), None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Overview:
+    """One run.
+
+    Attributes:
+        run: its first record; None when that one is lost.
+        end: its last record; None when the run was killed.
+        cells: every cell that something was planned for or recorded about, in the order of the plan.
+        others: jobs about a source or a model.
+        missing: ids of the jobs that were planned and have no record.
+    """
+
+    run: RunRecord | None
+    end: EndRecord | None
+    cells: tuple[CellOutcome, ...]
+    others: tuple[JobRecord, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether the run came to its own end."""
+        return self.end is not None and not self.end.interrupted
+
+    @property
+    def interruption(self) -> str:
+        """Return why the run is incomplete, in one line; empty when it is complete."""
+        if self.is_complete:
+            return ""
+        how = "was interrupted" if self.end else "ended without a word, as if it was killed"
+        after = f" after {quantity(self.end.seconds, 's')}" if self.end else ""
+        return f"the run {how}{after}; {count(len(self.missing), 'planned job')} left no result"
+
+    @property
+    def counts(self) -> Mapping[CellState, int]:
+        """Return the number of cells in each state; they add up to the number of cells."""
+        return collections.Counter(cell.state for cell in self.cells)
+
+    @property
+    def failed_others(self) -> tuple[JobRecord, ...]:
+        """Return the jobs about a source or a model that failed."""
+        return tuple(job for job in self.others if job.state == "failed")
+
+    @property
+    def headline(self) -> str:
+        """Return the run in one line."""
+        failures = self.counts["failed"] + self.counts["error"] + len(self.failed_others)
+        word = "FAILED" if failures else "passed" if self.is_complete else "INTERRUPTED"
+        states: tuple[CellState, ...] = ("passed", "failed", "error", "skipped", "not run")
+        parts = [f"{self.counts[state]} {state}" for state in states if self.counts[state]]
+        if self.failed_others:
+            parts.append(f"{count(len(self.failed_others), 'job')} before the cells failed")
+        return f"{word}: {count(len(self.cells), 'cell')}{': ' if parts else ''}{', '.join(parts)}"
+
+
+def overview(records: Sequence[Record]) -> Overview:
+    """Return the last run of `records`, cell by cell."""
+    records = last_run(records)
+    run = next((record for record in records if isinstance(record, RunRecord)), None)
+    end = next((record for record in records if isinstance(record, EndRecord)), None)
+    # A job that ran twice (a retry) counts as it ended the last time.
+    jobs = {record.job: record for record in records if isinstance(record, JobRecord)}
+    missing = tuple(job for job in (run.jobs if run else ()) if job not in jobs)
+    grouped = _by_cell(records, jobs.values(), run, missing)
+    is_complete = end is not None and not end.interrupted
+    cells = [_outcome(name, rows, is_complete=is_complete) for name, rows in grouped.items()]
+    return Overview(
+        run=run,
+        end=end,
+        cells=tuple(cell for cell in cells if cell is not None),
+        others=tuple(job for job in jobs.values() if job.cell is None),
+        missing=missing,
+    )
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Rows:
+    jobs: list[JobRecord] = dataclasses.field(default_factory=list)
+    checks: list[CheckRecord] = dataclasses.field(default_factory=list)
+    measurements: dict[str, MeasurementRecord] = dataclasses.field(default_factory=dict)
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+
+def _by_cell(
+    records: Sequence[Record], jobs: Iterable[JobRecord], run: RunRecord | None, missing: Sequence[str]
+) -> dict[str, _Rows]:
+    grouped: collections.defaultdict[str, _Rows] = collections.defaultdict(_Rows)
+    for cell in run.cells if run else ():
+        grouped[cell] = _Rows()
+    for job in missing:
+        stage, _, subject = job.partition(":")
+        if subject in grouped:
+            grouped[subject].missing.append(stage)
+    for entry in jobs:
+        if entry.cell is not None:
+            grouped[entry.cell].jobs.append(entry)
+    for record in records:
+        if isinstance(record, CheckRecord):
+            grouped[record.cell].checks.append(record)
+        elif isinstance(record, MeasurementRecord):
+            grouped[record.cell].measurements[record.name] = record
+    return dict(grouped)
+
+
+def _outcome(name: str, rows: _Rows, *, is_complete: bool) -> CellOutcome | None:
+    """Return what became of a cell; None when nothing was planned for it, as where only models are prepared."""
+    if is_complete and not (rows.jobs or rows.checks or rows.measurements or rows.missing):
+        return None
+    target, model, variant = (*name.split("-", 2), "", "")[:3]
+    job = next((job for job in rows.jobs if job.target and job.model), None)
+    state, cause = _state(rows)
+    return CellOutcome(
+        id=name,
+        target=(job.target if job else None) or target,
+        model=(job.model if job else None) or model,
+        variant=(job.variant if job else None) or variant,
+        state=state,
+        cause=one_line(cause),
+        jobs=tuple(rows.jobs),
+        missing=tuple(rows.missing),
+        checks=tuple(rows.checks),
+        measurements=rows.measurements,
+    )
+
+
+def _state(rows: _Rows) -> tuple[CellState, str]:
+    """Return the worst state of a cell's rows and what caused it."""
+    failed = [job for job in rows.jobs if job.state == "failed"]
+    wrong: list[tuple[CellState, str]] = [
+        ("error" if job.fault == "infrastructure" else "failed", f"{job.stage}: {job.cause or 'no cause was told'}")
+        for job in failed
+    ]
+    wrong += [("failed", f"{item.name}: {item.message}") for item in rows.checks if item.status == "failed"]
+    wrong += [("error", f"{item.name}: {item.message}") for item in rows.checks if item.status == "error"]
+    if wrong:
+        return min(wrong, key=lambda item: item[0] != "failed")
+    for job in rows.jobs:
+        if job.state == "cancelled":
+            return "not run", f"{job.stage}: {job.cause or job.reason or 'cancelled'}"
+    if rows.missing or not (rows.jobs or rows.checks or rows.measurements):
+        return "not run", "the run ended before it got here"
+    for job in rows.jobs:
+        if job.state == "skipped":
+            return "skipped", f"{job.stage}: {job.reason or job.cause or 'no reason was told'}"
+    skipped = [item for item in rows.checks if item.status == "skipped"]
+    if skipped:
+        return "skipped", f"{skipped[0].name}: {skipped[0].message}"
+    return "passed", ""
