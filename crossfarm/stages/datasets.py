@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from crossfarm.errors import ConfigError
 from crossfarm.spec.models import Csv, Images, RenderedText
+from crossfarm.stages.archives import read_member
 from crossfarm.stages.fetched import fetched_bytes, fetched_file
 
 _TURNS = {
@@ -158,10 +159,7 @@ def _zip_files(path: Path, where: str) -> Iterator[tuple[str, int]]:
 def _read(location: Path, name: str, *, size: int, where: str) -> bytes:
     if size > _LARGEST_IMAGE_FILE:
         raise ConfigError(f"{where}: {name} has {size} bytes, the limit is {_LARGEST_IMAGE_FILE}; leave it out")
-    if location.is_dir():
-        return (location / name).read_bytes()
-    with zipfile.ZipFile(location) as archive:
-        return archive.read(name)
+    return (location / name).read_bytes() if location.is_dir() else read_member(location, name)
 
 
 def _decoded(content: bytes, where: str) -> Image.Image:

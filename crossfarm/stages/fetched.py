@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crossfarm.errors import StoreError
 from crossfarm.spec.sources import FileSource, Package, PackageSource, UrlSource
+from crossfarm.stages.archives import read_member
 
 
 def fetch_source(source: FileSource | UrlSource | Package) -> FileSource | UrlSource | Package:
@@ -42,7 +43,5 @@ def fetched_bytes(source: FileSource | UrlSource | PackageSource, folder: Path) 
     """
     path = fetched_file(folder)
     if isinstance(source, PackageSource):
-        from crossfarm.stages.archives import read_member
-
         return read_member(path, source.path)
     return path.read_bytes()

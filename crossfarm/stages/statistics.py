@@ -34,12 +34,12 @@ def summarise(samples: Sequence[float]) -> Summary:
     Raises:
         ValueError: there is none.
     """
-    mean = math.fsum(samples) / len(samples) if samples else math.nan
+    median = quantile(samples, 0.5)
     return Summary(
         count=len(samples),
         minimum=min(samples),
-        mean=mean,
-        p50=quantile(samples, 0.5),
+        mean=math.fsum(samples) / len(samples),
+        p50=median,
         p90=quantile(samples, 0.9),
         variation=coefficient_of_variation(samples),
     )

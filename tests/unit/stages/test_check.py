@@ -1,0 +1,264 @@
+"""The stage `check`: which rows it writes for good, wrong and broken outputs, and what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crossfarm.errors import BundleError
+from crossfarm.job import Job
+from crossfarm.results import CheckRecord, MeasurementRecord, read_records
+from crossfarm.spec.models import Model
+from crossfarm.spec.pipelines import Pipeline
+from crossfarm.stages import check
+from crossfarm.stages.protocol import Subject
+from crossfarm.stages.reference_file import Case, Reference, TensorFile
+from crossfarm.stages.tensors import write_stacked
+
+IDENTITY = "ab" * 32
+ENTRY = {
+    "name": "m",
+    "source": {"file": "m"},
+    "licence": "MIT",
+    "inputs": [{"name": "x", "shape": [1, 3, 8, 8]}],
+    "preprocess": {"crop": [8, 8]},
+    "data": ["d"],
+}
+NAMES = ("cat", "dog, hound", "bird", "fish", "horse", "ship", "truck")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What the stage wrote."""
+
+    checks: dict[str, CheckRecord]
+    measurements: dict[str, MeasurementRecord]
+
+
+def _result(**fields: Any) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "model": "m",
+        "target": "t",
+        "identity": IDENTITY,
+        "threads": 1,
+        "warmup": 1,
+        "load_ns": 1000,
+        "verify_ns": 2000,
+        "latency_ns": [2_000_000, 1_000_000, 3_000_000],
+        "arena_bytes": 64,
+        "weights_bytes": 128,
+        "program_bytes": 256,
+        "peak_rss_bytes": 512,
+        "workspace_peak_bytes": 32,
+        **fields,
+    }
+
+
+def _job(
+    tmp_path: Path,
+    *,
+    expected: np.ndarray,
+    output: np.ndarray,
+    cases: list[Case],
+    model: dict[str, Any] | None = None,
+    result: dict[str, Any] | None = None,
+    timing: str = "silicon",
+    characters: tuple[str, ...] | None = None,
+) -> Job:
+    entry = {**ENTRY, **(model or {})}
+    needs = check.needs(
+        Subject(pipeline=Pipeline.model_validate({"name": "p", "targets": ["t"]}), model=Model.model_validate(entry))
+    )
+    folders = {role: tmp_path / role for role in needs.inputs}
+    for folder in (
+        *folders.values(),
+        tmp_path / "out",
+        folders["reference"] / "outputs",
+        folders["measure"] / "outputs",
+    ):
+        folder.mkdir()
+    port = TensorFile(name="scores", dtype="float32", shape=expected.shape[1:], file="outputs/0.bin")
+    Reference(cases=tuple(cases), inputs=(), outputs=(port,), classes=NAMES, characters=characters).write(
+        folders["reference"]
+    )
+    write_stacked(folders["reference"] / "outputs/0.bin", expected, dtype="float32")
+    write_stacked(folders["measure"] / "outputs/0.bin", output, dtype="float32")
+    written = _result(cases=len(cases), outputs=[{"name": "scores", "file": "0.bin", "bytes": output.nbytes}])
+    (folders["measure"] / "result.json").write_text(json.dumps({**written, **(result or {})}))
+    board = {"board": "host", "timing": timing, "emulator": None, "machine": "x", "kernel": "6"}
+    board |= {"cpu_model": "cpu", "governor": None, "temperature": 41.5}
+    (folders["measure"] / "measure.json").write_text(json.dumps(board))
+    manifest = {"model": "m", "target": "t", "variant": "float32", "cell": "t-m-float32", "identity": IDENTITY}
+    manifest |= {"cases": len(cases), "provenance": {"apache-tvm": "0.27"}}
+    (folders["bundle"] / "manifest.json").write_text(json.dumps(manifest))
+    return Job(
+        id="check:t-m-float32",
+        stage="check",
+        key="0" * 64,
+        parameters=json.loads(json.dumps(needs.parameters)),
+        inputs=folders,
+        output=tmp_path / "out",
+        root=tmp_path,
+    )
+
+
+def _rows(job: Job) -> Rows:
+    check.run(job)
+    found = read_records(job.output / "records.jsonl")
+    checks = {row.name: row for row in found if isinstance(row, CheckRecord)}
+    measurements = {row.name: row for row in found if isinstance(row, MeasurementRecord)}
+    assert len(checks) + len(measurements) == len(found), "names are not unique"
+    assert {row.cell for row in (*checks.values(), *measurements.values())} == {"t-m-float32"}
+    return Rows(checks=checks, measurements=measurements)
+
+
+def _labelled(labels: list[Any]) -> list[Case]:
+    cases = [Case(name=f"d {n}", kind="data", dataset="d", label=label) for n, label in enumerate(labels)]
+    return [Case(name="random 0", kind="random"), *cases]
+
+
+SCORES = np.eye(len(NAMES), dtype=np.float32)[[3, 0, 1, 2]] + np.linspace(0, 0.1, 7, dtype=np.float32)
+CLASSIFY = {"decode": {"kind": "classify", "top": 2}, "checks": {"top1": 0.6, "top5": 1.0}}
+
+
+def test_a_good_cell_passes_and_says_its_numbers(tmp_path: Path) -> None:
+    output = SCORES + np.float32(1e-5)
+    rows = _rows(_job(tmp_path, expected=SCORES, output=output, cases=_labelled([0, 1, 3]), model=CLASSIFY))
+    gate = rows.checks["accuracy.output.scores"]
+    assert gate.status == "passed"
+    assert gate.limit == 1e-4 and gate.value == pytest.approx(1e-5 / SCORES.max(), rel=0.05)
+    assert "argmax equal in 100.00% of the cases" in gate.message
+    assert rows.checks["accuracy.argmax"].message.startswith("argmax equal to the reference's in 4 of 4 cases")
+    top1 = rows.checks["accuracy.top1.d"]
+    assert (top1.status, top1.value, top1.limit) == ("passed", pytest.approx(2 / 3), 0.6)
+    assert top1.message == "2 of 3 right (66.67%, limit 60.00%); the reference has 2"
+    assert top1.details[1].startswith("d 1: dog 1.01") and top1.details[1].endswith(" - right")
+    assert top1.details[2].endswith(" - WRONG, it is fish")
+    assert rows.checks["accuracy.top5.d"].value == pytest.approx(1.0)
+    assert rows.measurements["accuracy.max_abs_diff.scores"].unit == "scale"
+    assert rows.measurements["accuracy.top1.d"].value == pytest.approx(2 / 3)
+
+
+def test_latency_keeps_its_samples_and_provenance(tmp_path: Path) -> None:
+    rows = _rows(_job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 2])))
+    p50 = rows.measurements["latency.p50"]
+    assert (p50.value, p50.unit, p50.samples) == (2e6, "ns", (2e6, 1e6, 3e6))
+    assert (p50.provenance.board, p50.provenance.tvm_version, p50.provenance.temperature) == ("host", "0.27", 41.5)
+    assert rows.measurements["latency.n"].value == 3
+    assert rows.measurements["latency.cv"].value == pytest.approx(0.5)
+    sizes = {name: rows.measurements[name].value for name in ("arena", "weights", "program", "peak_rss", "load_time")}
+    assert sizes == {"arena": 64, "weights": 128, "program": 256, "peak_rss": 512, "load_time": 1000}
+    row = rows.checks["latency.p50"]
+    assert row.status == "informative"
+    assert row.message == "p50 2.000 ms, p90 2.800, min 1.000, mean 2.000, cv 50.0%, 3 runs, 1 thread"
+
+
+def test_emulated_latency_says_so_and_gates_nothing(tmp_path: Path) -> None:
+    rows = _rows(_job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 2]), timing="emulated"))
+    row = rows.checks["latency.p50"]
+    assert (row.status, row.limit) == ("informative", None)
+    assert row.message.endswith("emulated: says nothing about a real board and gates nothing")
+    assert {record.provenance.timing for record in rows.measurements.values()} == {"emulated"}
+
+
+def test_a_wrong_output_is_a_failed_row_that_names_the_worst_case(tmp_path: Path) -> None:
+    output = SCORES.copy()
+    output[2] = output[2, ::-1]
+    rows = _rows(_job(tmp_path, expected=SCORES, output=output, cases=_labelled([0, 1, 2]), model=CLASSIFY))
+    assert rows.checks["accuracy.output.scores"].status == "failed"
+    assert rows.checks["accuracy.output.scores"].message.endswith("worst case: d 1")
+    assert rows.checks["accuracy.argmax"].status == "failed"
+    assert rows.checks["accuracy.argmax"].details == ("d 1 differs",)
+    assert rows.checks["accuracy.top1.d"].message.startswith("2 of 3 right")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@given(bad=st.sampled_from([np.nan, np.inf, -np.inf]), case=st.integers(0, 3), place=st.integers(0, 6))
+@pytest.mark.parametrize(
+    "decode", [None, {"kind": "classify"}, {"kind": "ctc_text"}, {"kind": "threshold", "threshold": 0.5}]
+)
+def test_nan_and_infinity_fail_whatever_the_model_is(
+    tmp_path_factory: pytest.TempPathFactory, decode: Any, bad: float, case: int, place: int
+) -> None:
+    output = SCORES.copy()
+    output[case, place] = bad
+    folder = tmp_path_factory.mktemp("cell")
+    cases, characters = _labelled(["0", "1", "2"]), ("", *"012345")
+    job = _job(folder, expected=SCORES, output=output, cases=cases, model={"decode": decode}, characters=characters)
+    rows = _rows(job)
+    assert rows.checks["accuracy.output.scores"].status == "failed"
+    assert rows.checks["accuracy.output.scores"].message.startswith("1 elements are NaN or infinite")
+    agreement = rows.checks.get("accuracy.argmax") or rows.checks.get("accuracy.decision")
+    assert decode is None or (agreement is not None and agreement.status == "failed")
+
+
+def test_texts_are_read_and_misread_ones_shown(tmp_path: Path) -> None:
+    characters = ("", *"01234", " ")
+    scores = np.eye(7, dtype=np.float32)[[[0, 1, 1, 0], [1, 0, 2, 2], [4, 4, 0, 4]]]
+    model = {"decode": {"kind": "ctc_text"}, "checks": {"text": 1.0}}
+    cases = _labelled(["01", "34"])
+    job = _job(tmp_path, expected=scores, output=scores, cases=cases, model=model, characters=characters)
+    row = _rows(job).checks["text.d"]
+    assert (row.status, row.value) == ("failed", 0.5)
+    assert row.details == ("d 0: '01' - right", "d 1: '33' - WRONG, it is '34'")
+
+
+def test_labels_of_another_numbering_are_translated(tmp_path: Path) -> None:
+    model = {"decode": {"kind": "classify", "top": 1, "labels": [1, 2, 0]}, "checks": {"top1": 1.0}}
+    cases = _labelled([2, 0, 1])
+    rows = _rows(_job(tmp_path, expected=SCORES, output=SCORES, cases=cases, model=model))
+    assert rows.checks["accuracy.top1.d"].status == "passed"
+
+
+def test_decisions_are_held_against_reference_and_labels(tmp_path: Path) -> None:
+    expected = np.array([[0.2], [0.49], [0.9], [0.1]], np.float32)
+    output = np.array([[0.2], [0.51], [0.9], [0.1]], np.float32)
+    model = {"decode": {"kind": "threshold", "threshold": 0.5}, "checks": {"tolerance": 0.1, "argmax": 0.5}}
+    rows = _rows(_job(tmp_path, expected=expected, output=output, cases=_labelled([0, 1, 1]), model=model))
+    assert rows.checks["accuracy.output.scores"].status == "passed"
+    decision = rows.checks["accuracy.decision"]
+    assert (decision.status, decision.value, decision.details) == ("passed", 0.75, ("d 0 differs",))
+    assert rows.checks["accuracy.top1.d"].status == "informative"
+    assert rows.checks["accuracy.top1.d"].details[0] == "d 0: 1 (0.510) - WRONG, it is 0"
+
+
+def test_a_long_list_of_answers_shows_the_wrong_ones(tmp_path: Path) -> None:
+    scores = np.eye(7, dtype=np.float32)[[0] * 301]
+    cases = _labelled([0] * 299 + [1])
+    rows = _rows(_job(tmp_path, expected=scores, output=scores, cases=cases, model=CLASSIFY))
+    details = rows.checks["accuracy.top1.d"].details
+    assert len(details) == 201
+    assert details[0].endswith("WRONG, it is dog")
+    assert details[-1] == "100 more are not shown; the wrong ones stand first"
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"identity": "cd" * 32}, "the measurement has identity cdcd"),
+        ({"cases": 3}, "the measurement has number of cases 3, not 4"),
+        ({"outputs": []}, "output scores was not measured"),
+        ({"latency_ns": []}, "the runner kept no latency"),
+        ({"arena_bytes": -1}, "result.json is damaged at arena_bytes"),
+        ({"outputs": [{"name": "scores", "file": "../../reference/outputs/1.bin"}]}, r"outputs/1.bin is missing"),
+    ],
+)
+def test_a_measurement_of_something_else_is_refused(tmp_path: Path, result: dict[str, Any], message: str) -> None:
+    job = _job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 2]), result=result)
+    with pytest.raises(BundleError, match=message):
+        check.run(job)
+    assert not (job.output / "records.jsonl").exists()
+
+
+def test_a_truncated_output_is_refused(tmp_path: Path) -> None:
+    job = _job(tmp_path, expected=SCORES, output=SCORES[:3], cases=_labelled([0, 1, 2]))
+    with pytest.raises(BundleError, match=r"outputs/0.bin has 84 bytes instead of 112 \(4 cases of float32 \[7\]\)"):
+        check.run(job)
