@@ -28,6 +28,7 @@ SOURCES = (
     "crossfarm/stages/archives.py",
     "crossfarm/stages/onnx_external.py",
     "crossfarm/stages/static_onnx.py",
+    "crossfarm/stages/tflite_emitter.py",
     "crossfarm/stages/tflite_file.py",
     "crossfarm/stages/tflite_graph.py",
     "crossfarm/stages/tflite_operators.py",
