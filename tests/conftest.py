@@ -1,0 +1,24 @@
+"""Options of the whole suite."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("crossfarm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("crossfarm")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--integration", action="store_true", help="also run the tests that need real tools and take seconds"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--integration"):
+        return
+    skip = pytest.mark.skip(reason="an integration test: run it with --integration (./inv test does)")
+    for item in items:
+        if "integration" in item.keywords:
+            item.add_marker(skip)
