@@ -104,7 +104,7 @@ def way(*, machines: Sequence[str], emulator: Emulator | None) -> Way:
         emulator: of the target, None when it has none.
 
     Raises:
-        BoardError: not natively, and there is no emulator.
+        BoardError: not natively, and the emulator or the C library that it needs is not installed.
     """
     if platform.machine() in machines:
         return Way(timing="silicon")
@@ -121,6 +121,11 @@ def way(*, machines: Sequence[str], emulator: Emulator | None) -> Way:
             f"this machine is {platform.machine()}, the target runs on {native}, and its emulator ({names}) is not on "
             f"PATH; install it: apt-get install {emulator.package}"
         )
+    library = _library_folder(emulator)
+    if library is not None and not library.is_dir():
+        package = emulator.library_package
+        advice = f"install it: apt-get install {package}" if package else "correct -L in the toolchain file"
+        raise BoardError(f"the target's C library is not in {library}, where {found} looks for it; {advice}")
     return Way(timing="emulated", prefix=(found, *emulator.command[1:]))
 
 
@@ -248,6 +253,12 @@ def _tail(said: IO[bytes]) -> str:
 
 def _candidates(emulator: Emulator) -> tuple[str, ...]:
     return emulator.names or (emulator.command[0],)
+
+
+def _library_folder(emulator: Emulator) -> Path | None:
+    """Return the folder that `-L` names in the emulator's command, for dynamically linked programs."""
+    words = emulator.command
+    return next((Path(words[place + 1]) for place, word in enumerate(words[:-1]) if word == "-L"), None)
 
 
 def _find(emulator: Emulator) -> str | None:

@@ -199,6 +199,7 @@ def _measured(job: Job, reference: Reference) -> Measured:
         governor=board.governor,
         temperature=board.temperature,
         emulator=board.emulator,
+        git_commit=board.git_commit,
         tvm_version=bundle.provenance.get("apache-tvm"),
         image_digest=bundle.provenance.get("image"),
     )

@@ -97,6 +97,7 @@ def run(job: Job) -> None:
         cpu_model=state.cpu_model,
         governor=state.governor,
         temperature=state.temperature,
+        git_commit=os.environ.get("CROSSFARM_GIT_COMMIT"),
     )
     (job.output / MEASURE).write_text(board.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

@@ -64,10 +64,10 @@ def test_the_first_emulator_on_the_path_stands_in_for_the_command(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     _script(tmp_path / "qemu-z80-static", "exit 0")
-    emulator = Emulator(command=("qemu-z80", "-L", "/usr/z80"), names=("qemu-z80", "qemu-z80-static"))
+    emulator = Emulator(command=("qemu-z80", "-L", str(tmp_path)), names=("qemu-z80", "qemu-z80-static"))
     found = local.way(machines=("z80",), emulator=emulator)
     assert found.timing == "emulated"
-    assert found.prefix == (str(tmp_path / "qemu-z80-static"), "-L", "/usr/z80")
+    assert found.prefix == (str(tmp_path / "qemu-z80-static"), "-L", str(tmp_path))
 
 
 def test_a_missing_emulator_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +77,14 @@ def test_a_missing_emulator_says_what_to_install(tmp_path: Path, monkeypatch: py
         local.way(machines=("z80",), emulator=emulator)
     with pytest.raises(BoardError, match="the target runs on z80 and declares no emulator"):
         local.way(machines=("z80",), emulator=None)
+
+
+def test_a_missing_library_of_the_target_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _script(tmp_path / "qemu-z80", "exit 0")
+    emulator = Emulator(command=("qemu-z80", "-L", str(tmp_path / "z80")), library_package="libc6-z80-cross")
+    with pytest.raises(BoardError, match=r"C library is not in .*/z80, .*apt-get install libc6-z80-cross"):
+        local.way(machines=("z80",), emulator=emulator)
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,12 @@ def _arguments(tmp_path: Path, script: str) -> str:
     return f'echo "$0 $@" > {tmp_path}/arguments; {script}'
 
 
-def test_a_native_run_is_timed_on_silicon_with_all_its_repeats(tmp_path: Path) -> None:
+def test_a_native_run_is_timed_on_silicon_with_all_its_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSFARM_GIT_COMMIT", "abc123")
     job = _job(tmp_path, _arguments(tmp_path, RECORD), warmup=7, repeat=40, threads=2)
     measure.run(job)
     board = read_file(BoardFile, job.output / "measure.json")
+    assert board.git_commit == "abc123"
     assert (board.board, board.timing, board.emulator) == ("host", "silicon", None)
     assert board.machine == platform.machine()
     said = (tmp_path / "arguments").read_text()
