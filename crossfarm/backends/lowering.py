@@ -111,12 +111,17 @@ def check_functions(module: Any, functions: Iterable[str]) -> None:
         UnsupportedError: one of them does, for example to sort.
     """
 
-    def refuse_packed_call(call: Any) -> None:
+    packed: list[str] = []
+
+    def note(call: Any) -> None:
+        # An error that is raised here would lose its type on the way through the FFI.
         if isinstance(call.op, tvm.ir.Op) and "packed" in call.op.name:
-            raise UnsupportedError(what=f"the function {call.args[0].value} of TVM's runtime")
+            packed.append(str(call.args[0].value))
 
     for name in functions:
-        tvm_ffi.structural_walk(module[name].body, (relax.Call, refuse_packed_call))
+        tvm_ffi.structural_walk(module[name].body, (relax.Call, note))
+        if packed:
+            raise UnsupportedError(what=f"the function {packed[0]} of TVM's runtime")
 
 
 def build_object(module: Any, functions: Iterable[str], target: Any, path: Path) -> None:

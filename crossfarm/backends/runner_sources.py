@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LIBRARY_SOURCES = ("errors.c", "model.c", "parallel.c", "tables.c", "weights.c", "workspace.c")
 """With the model's own tables and object: libMODEL."""
-PROGRAM_SOURCES = ("bundle.c", "json.c", "main.c", "sha256.c")
+PROGRAM_SOURCES = ("bundle.c", "json.c", "main.c", "manifest.c", "sha256.c")
 """Beside the library: the program that runs a bundle."""
 PUBLIC_HEADER = "model.h"
 EXPORTS = "model.map"

@@ -1,0 +1,166 @@
+"""What the tests of a backend need: stages as jobs, a reference by ONNX Runtime, and the targets that run here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import yaml
+
+from crossfarm.job import Job
+from crossfarm.spec.models import Model
+from crossfarm.spec.pipelines import Pipeline
+from crossfarm.spec.targets import Target
+from crossfarm.stages import bundle, compile  # noqa: A004
+from crossfarm.stages.protocol import Subject
+
+ROOT = Path(__file__).parents[3]
+Tensors = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Road:
+    """Takes a model from ONNX to a bundle, in folders of its own.
+
+    Attributes:
+        target: what for.
+        name: of the model.
+        folder: where artifacts go.
+    """
+
+    target: Target
+    name: str
+    folder: Path
+
+    def compile(self, model: onnx.ModelProto) -> Path:
+        """Run the stage `compile` and return its artifact."""
+        prepared = self._empty("prepare")
+        onnx.save(model, prepared / "model.onnx")
+        return self._run(compile, prepare=prepared)
+
+    def bundle(self, model: onnx.ModelProto, cases: Sequence[Tensors]) -> Path:
+        """Run the stages `compile` and `bundle` over these cases and return the bundle."""
+        compiled = self.compile(model)
+        reference = self._empty("reference")
+        (reference / "inputs").mkdir()
+        ports = json.loads((compiled / "compile.json").read_text())["inputs"]
+        for number, port in enumerate(ports):
+            port["file"] = f"inputs/{number}.bin"
+            (reference / port["file"]).write_bytes(b"".join(case[port["name"]].tobytes() for case in cases))
+        described = [{"name": f"random {k}", "kind": "random", "dataset": None, "label": None} for k in range(len(cases))]
+        document = {"cases": described, "inputs": ports, "outputs": [], "classes": None, "characters": None}
+        (reference / "reference.json").write_text(json.dumps(document))
+        return self._run(bundle, compile=compiled, reference=reference)
+
+    def run(self, made: Path) -> list[np.ndarray[Any, Any]]:
+        """Run a bundle here and return each output, stacked over the cases."""
+        outputs = self._empty("outputs")
+        command = [*prefix(self.target), str(made / "program"), str(made), "--warmup", "0", "--repeat", "1"]
+        done = subprocess.run(
+            [*command, "--outputs", str(outputs), "--result", str(self.folder / "result.json")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        manifest = json.loads((made / "manifest.json").read_text())
+        return [
+            np.fromfile(outputs / f"{k}.bin", dtype=port["dtype"]).reshape(manifest["cases"], *port["shape"])
+            for k, port in enumerate(manifest["outputs"])
+        ]
+
+    def _run(self, stage: Any, **inputs: Path) -> Path:
+        subject = Subject(
+            pipeline=Pipeline(name="test", targets=(self.target.name,)),
+            model=Model.model_validate(
+                {
+                    "name": self.name,
+                    "licence": "Apache-2.0",
+                    "source": {"file": "model.onnx"},
+                    "inputs": [{"name": "x", "shape": [1]}],
+                }
+            ),
+            target=self.target,
+            variant="float32",
+        )
+        stage_name = stage.__name__.rpartition(".")[2]
+        output = self._empty(stage_name)
+        needs = stage.needs(subject)
+        assert set(needs.inputs) == set(inputs)
+        parameters = json.loads(json.dumps(needs.parameters))
+        job = Job(
+            id=f"{stage_name}:test",
+            stage=stage_name,
+            key="0" * 64,
+            parameters=parameters,
+            inputs=inputs,
+            output=output,
+            root=ROOT,
+        )
+        stage.run(job)
+        return output
+
+    def _empty(self, name: str) -> Path:
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+
+def load_target(name: str) -> Target:
+    """Read a toolchain file of the project."""
+    return Target.model_validate(yaml.safe_load((ROOT / "toolchains" / f"{name}.yaml").read_text()))
+
+
+def prefix(target: Target) -> list[str]:
+    """Return what runs a program for the target here; skip the test when nothing does."""
+    if platform.machine() in target.machine:
+        return []
+    emulator = target.emulator
+    found = [path for name in emulator.names if (path := shutil.which(name))] if emulator else []
+    if emulator is None or not found:
+        pytest.skip(f"nothing here runs programs for {target.name}")
+    if "-L" in emulator.command and not Path(emulator.command[emulator.command.index("-L") + 1]).is_dir():
+        pytest.skip(f"{emulator.library_package} is not installed")
+    return [found[0], *emulator.command[1:]]
+
+
+def reference(model: onnx.ModelProto, cases: Sequence[Tensors]) -> list[np.ndarray[Any, Any]]:
+    """Return what ONNX Runtime gives for each output, stacked over the cases."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return [np.stack(values) for values in zip(*(session.run(None, dict(case)) for case in cases), strict=True)]
+
+
+@pytest.fixture(name="road")
+def _road(tmp_path: Path) -> Callable[..., Road]:
+    def make(target: str, *, name: str = "tested", folder: Path = tmp_path) -> Road:
+        return Road(target=load_target(target), name=name, folder=folder / target)
+
+    return make
+
+
+@pytest.fixture(name="agree")
+def _agree() -> Callable[[Road, onnx.ModelProto, Sequence[Tensors]], None]:
+    def check(road: Road, model: onnx.ModelProto, cases: Sequence[Tensors]) -> None:
+        prefix(road.target)
+        found = road.run(road.bundle(model, cases))
+        expected = reference(model, cases)
+        assert [(array.dtype, array.shape) for array in found] == [(array.dtype, array.shape) for array in expected]
+        for mine, theirs in zip(found, expected, strict=True):
+            scale = max(float(np.max(np.abs(theirs.astype(np.float64)), initial=0.0)), 1e-30)
+            assert np.max(np.abs(mine.astype(np.float64) - theirs.astype(np.float64)), initial=0.0) <= 1e-5 * scale
+
+    return check
+
+
