@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,8 +125,15 @@ def _read_models(
     datasets = list(_entries(tree, "datasets"))
     dataset_names = _check_unique(datasets, "datasets", report)
     model_names = _check_unique(models, "models", report)
+    missing_dataset = functools.cache(functools.partial(_unknown_dataset, datasets=dataset_names))
+    missing_target = functools.cache(functools.partial(_unknown_target, targets=targets or ()))
     for index, model in models:
-        _check_references(model, ("models", index), report, datasets=dataset_names, targets=targets)
+        for place, name in _dataset_references(model, index):
+            if name not in dataset_names:
+                report(place, missing_dataset(name))
+        for place, name in _target_references(model, index):
+            if targets is not None and name not in targets:
+                report(place, missing_target(name))
     for place, source in _sources(models, datasets):
         _check_file(source, place, path.parent, report)
     return models_file, {name: tree["models"].lines[index] for name, index in model_names.items()}
@@ -170,7 +178,7 @@ def _read_named(path: Path, model: type[_Model], found: list[Problem]) -> tuple[
     value = _validate(path, tree, model, found)
     name = tree.get("name") if isinstance(tree, yaml_tree.Mapping) else None
     if isinstance(name, str) and name != path.stem:
-        message = f"the file is called {path.name}, its name is {name!r}; make both the same"
+        message = f"the file is called {path.name}, its name is {told.show(name)}; make both the same"
         _reporter(path, tree, found)(("name",), message)
     return value, tree
 
@@ -223,32 +231,23 @@ def _check_unique(entries: list[tuple[int, yaml_tree.Mapping]], key: str, report
         if not isinstance(name, str):
             continue
         if name in first:
-            report((key, index, "name"), f"the name {name!r} is taken on line {lines[name]}; choose another")
+            report((key, index, "name"), f"the name {told.show(name)} is taken on line {lines[name]}; choose another")
             continue
         first[name], lines[name] = index, entry.lines["name"]
     return first
 
 
-def _check_references(
-    model: yaml_tree.Mapping,
-    place: told.Path,
-    report: _Report,
-    *,
-    datasets: Collection[str],
-    targets: Collection[str] | None,
-) -> None:
-    """Report data sets and targets that a model names and that do not exist."""
-    for index, name in _texts(model.get("data")):
-        if name not in datasets:
-            hint = nearest(name, datasets) or "; declare it under `datasets:`"
-            report((*place, "data", index), f"there is no data set {name!r}{hint}")
-    if targets is None:
-        return
+def _dataset_references(model: yaml_tree.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
+    for number, name in _texts(model.get("data")):
+        yield ("models", index, "data", number), name
+
+
+def _target_references(model: yaml_tree.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
     skips = model.get("skip")
-    for index, skip in enumerate(skips if isinstance(skips, list) else ()):
-        target = skip.get("target") if isinstance(skip, dict) else None
-        if isinstance(target, str) and target not in targets:
-            report((*place, "skip", index, "target"), _unknown_target(target, targets))
+    for number, skip in enumerate(skips if isinstance(skips, list) else ()):
+        name = skip.get("target") if isinstance(skip, dict) else None
+        if isinstance(name, str):
+            yield ("models", index, "skip", number, "target"), name
 
 
 def _check_pipeline(
@@ -257,15 +256,22 @@ def _check_pipeline(
     """Report targets that do not exist, and globs that match no model."""
     for index, name in _texts(tree.get("targets")):
         if name not in targets:
-            report(("targets", index), _unknown_target(name, targets))
+            report(("targets", index), _unknown_target(name, targets=targets))
     for index, glob in _texts(tree.get("models")):
         if models and not any(fnmatch.fnmatchcase(name, glob) for name in models):
-            report(("models", index), f"no model is called {glob!r}{nearest(glob, models)}")
+            report(
+                ("models", index),
+                f"no model is called {told.show(glob)}{nearest(glob, models) or '; correct the glob'}",
+            )
 
 
-def _unknown_target(name: str, targets: Collection[str]) -> str:
+def _unknown_dataset(name: str, *, datasets: Collection[str]) -> str:
+    return f"there is no data set {told.show(name)}{nearest(name, datasets) or '; declare it under `datasets:`'}"
+
+
+def _unknown_target(name: str, *, targets: Collection[str]) -> str:
     hint = nearest(name, targets) or f"; there are {', '.join(sorted(targets)) or 'none'}"
-    return f"there is no target {name!r}{hint}"
+    return f"there is no target {told.show(name)}{hint}"
 
 
 def _texts(items: Any) -> Iterator[tuple[int, str]]:
@@ -297,4 +303,6 @@ def _check_file(source: Any, place: told.Path, root: Path, report: _Report) -> N
     except OSError:
         exists = False
     if not exists:
-        report((*place, "file"), f"there is no file {file!r} in {root}; correct the path, or put the file there")
+        report(
+            (*place, "file"), f"there is no file {told.show(file)} in {root}; correct the path, or put the file there"
+        )

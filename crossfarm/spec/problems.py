@@ -71,7 +71,7 @@ def render(path: Path) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            key = step if step.replace("_", "").replace("-", "").isalnum() else repr(step)
+            key = step if step.replace("_", "").replace("-", "").isalnum() and len(step) < _SHOWN_VALUE else show(step)
             text += f".{key}" if text else key
     return text
 
@@ -82,8 +82,17 @@ def from_validation(file: str, root: Any, model: type[BaseModel], error: Validat
     for detail in error.errors(include_url=False):
         if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
             continue  # pydantic counts only the valid items, and each of the others has a line of its own
-        place = _follow(model, tuple(detail["loc"]))
-        path, message = _explain(place, typing.cast(Mapping[str, Any], detail))
+        loc, kind = tuple(detail["loc"]), detail["type"]
+        an_item_is_missing = kind == "missing" and isinstance(loc[-1], int)
+        place = _follow(model, loc[:-1] if an_item_is_missing else loc)
+        if (
+            an_item_is_missing
+            or (kind == "too_long" and place.has_fixed_length)
+            or (kind != "missing" and place.is_union)
+        ):
+            path, message = place.path, f"expected {words_for(place.expected)}, got {show(_value_at(root, place.path))}"
+        else:
+            path, message = _explain(place, typing.cast(Mapping[str, Any], detail))
         problems.append(locate(file, root, path, message))
     return problems
 
@@ -97,6 +106,16 @@ class _Place:
     description: str
     owner: type[BaseModel] | None
 
+    @property
+    def is_union(self) -> bool:
+        """Whether one of several forms is expected, and no key says which."""
+        return _is_union(self.expected) and not _branches(self.expected)
+
+    @property
+    def has_fixed_length(self) -> bool:
+        """Whether a list of so many items is expected."""
+        return typing.get_origin(self.expected) is tuple and typing.get_args(self.expected)[-1] is not ...
+
 
 def _follow(model: type[BaseModel], loc: Path) -> _Place:
     """Follow pydantic's `loc`, which mixes keys and indices with names of union branches, along the declared types."""
@@ -107,8 +126,8 @@ def _follow(model: type[BaseModel], loc: Path) -> _Place:
     for step in loc:
         expected, inner = _unwrap(expected)
         description = inner or description
-        branches = _branches(expected)
-        if branches:
+        if _is_union(expected):
+            branches = _branches(expected)
             if step not in branches:
                 break
             expected = branches[str(step)]
@@ -156,9 +175,7 @@ def _is_model(annotation: Any) -> bool:
 
 
 def _branches(annotation: Any) -> dict[str, Any]:
-    """Return the branches of a union by the name that pydantic puts into `loc`; a plain union gives {"": ...}."""
-    if not _is_union(annotation):
-        return {}
+    """Return the branches of a union by the name that pydantic puts into `loc`; a plain union has none."""
     named: dict[str, Any] = {}
     for member in typing.get_args(annotation):
         tags = [item.tag for item in getattr(member, "__metadata__", ()) if isinstance(item, Tag)]
@@ -166,15 +183,13 @@ def _branches(annotation: Any) -> dict[str, Any]:
         if not tags and _is_model(branch) and "kind" in branch.model_fields:
             tags = list(typing.get_args(branch.model_fields["kind"].annotation))
         named.update(dict.fromkeys(tags, branch))
-    return named or {"": None}
+    return named
 
 
 def _explain(place: _Place, detail: Mapping[str, Any]) -> tuple[Path, str]:
     """Return the path to show and the message for one error of pydantic."""
     path, value, context = place.path, detail["input"], detail.get("ctx", {})
     match detail["type"]:
-        case "missing" if isinstance(path[-1], int):
-            path, message = path[:-1], f"got {show(value)}, which has too few items; give all of them"
         case "missing":
             path, message = path[:-1], f"the key {path[-1]!r} is missing; add it"
         case "extra_forbidden":
@@ -190,6 +205,12 @@ def _explain(place: _Place, detail: Mapping[str, Any]) -> tuple[Path, str]:
         case kind:
             message = _describe(kind, context, place, value)
     return path, message
+
+
+def _value_at(root: Any, path: Path) -> Any:
+    for step in path:
+        root = root[step]
+    return root
 
 
 _BOUNDS: Mapping[str, tuple[str, str]] = {
@@ -223,7 +244,7 @@ def _describe(kind: str, context: Mapping[str, Any], place: _Place, value: Any) 
 
 def _unknown_key(key: str, known: tuple[str, ...]) -> str:
     hint = nearest(key, known) or f"; known here: {', '.join(known)}"
-    return f"unknown key {key!r}{hint}"
+    return f"unknown key {show(key)}{hint}"
 
 
 def _no_branch(place: _Place, value: Any) -> str:

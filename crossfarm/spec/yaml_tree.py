@@ -232,7 +232,7 @@ class _Builder:
         key, key_line = pending
         if key in container:
             first = container.lines[key]
-            self.problems.append(YamlError(key_line, f"the key {key!r} stands on line {first} already; keep one"))
+            self.problems.append(YamlError(key_line, f"the key {key[:60]!r} stands on line {first} already; keep one"))
             return
         container[key] = value
         container.lines[key] = key_line
