@@ -1,0 +1,241 @@
+"""The plan: which cells, which jobs, which keys, and what is decided about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crossfarm.decisions import decide
+from crossfarm.errors import ConfigError
+from crossfarm.plan import BoardAccess, Plan, Selection, Surroundings, make_plan, select_cells, source_label
+from crossfarm.spec.loading import load_project
+from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
+from crossfarm.spec.project import Project
+from crossfarm.spec.sources import FileSource, Package, UrlSource
+from crossfarm.stages import STAGES
+from crossfarm.store import Store
+
+MODELS = """
+datasets:
+  - {kind: rendered_text, name: lines, texts: ["12", "34"]}
+models:
+  - name: one
+    licence: MIT
+    source: {package: shared==1.0, sha256: "%(sha)s", path: one.onnx}
+    inputs: [{name: x, shape: [1, 4]}]
+  - name: two
+    licence: MIT
+    source: {package: shared==1.0, sha256: "%(sha)s", path: two.onnx}
+    inputs: [{name: x, shape: [1, 3, 8, 8]}]
+    data: [lines]
+    preprocess: {resize: {fit: [8, 8]}}
+    skip: [{target: armv7, reason: "too large for the board"}]
+""" % {"sha": "a" * 64}  # noqa: UP031
+
+TOOLCHAIN = """
+name: {name}
+machine: [{name}]
+code: {{triple: {name}-linux-gnu, cpu: generic{extra}}}
+compiler: {{kind: zig, target: {zig}}}
+"""
+
+
+def _write_project(folder: Path, *, cpu_of_armv7: str = "") -> Project:
+    (folder / "toolchains").mkdir(exist_ok=True)
+    (folder / "pipelines").mkdir(exist_ok=True)
+    (folder / "models.yaml").write_text(textwrap.dedent(MODELS))
+    for name, zig in (("x86_64", "x86_64-linux-gnu.2.17"), ("armv7", "arm-linux-gnueabihf.2.17")):
+        text = TOOLCHAIN.format(name=name, zig=zig, extra=", float_abi: hard" if name == "armv7" else "")
+        if name == "armv7" and cpu_of_armv7:
+            text = text.replace("cpu: generic", f"cpu: {cpu_of_armv7}")
+        (folder / "toolchains" / f"{name}.yaml").write_text(text)
+    (folder / "pipelines" / "default.yaml").write_text("name: default\ntargets: [x86_64, armv7]\n")
+    return load_project(
+        models=folder / "models.yaml",
+        toolchains=folder / "toolchains",
+        pipeline=folder / "pipelines" / "default.yaml",
+    )
+
+
+def _surroundings(**changes: object) -> Surroundings:
+    plain = Surroundings(
+        sources={name: name[0] * 64 for name in STAGE_ORDER},
+        tools={name: {} for name in STAGE_ORDER},
+        image={"x86_64": "host", "armv7": "host"},
+        content=lambda source: "c" * 64,
+        boards={
+            "x86_64": BoardAccess(parameters={"id": "local"}, exclusive=True),
+            "armv7": BoardAccess(parameters={"id": "local", "emulator": "qemu"}, exclusive=False),
+        },
+    )
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return _write_project(tmp_path)
+
+
+def _plan(project: Project, selection: Selection | None = None, **changes: object) -> Plan:
+    return make_plan(project, selection or Selection(), stages=STAGES, surroundings=_surroundings(**changes))
+
+
+def test_a_cell_is_model_times_target_times_variant(project: Project) -> None:
+    cells = select_cells(project, Selection())
+    assert [cell.id for cell in cells] == [
+        "x86_64-one-float32",
+        "armv7-one-float32",
+        "x86_64-two-float32",
+        "armv7-two-float32",
+    ]
+
+
+def test_globs_select_cells_and_leave_cells_out(project: Project) -> None:
+    chosen = select_cells(project, Selection(only=("*-one-*", "armv7-*"), skip=("armv7-two-*",)))
+    assert [cell.id for cell in chosen] == ["x86_64-one-float32", "armv7-one-float32"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (Selection(only=("armv7-onw-float32",)), "--only armv7-onw-float32.*perhaps you meant 'armv7-one-float32'"),
+        (Selection(skip=("zzz",)), "--skip zzz: no cell matches"),
+        (Selection(targets=("armv8",)), "--targets armv8.*perhaps you meant 'armv7'"),
+        (Selection(stages=("compil",)), "--stages compil.*perhaps you meant 'compile'"),
+    ],
+)
+def test_a_selection_that_names_nothing_is_refused_with_the_nearest_name(
+    project: Project, selection: Selection, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _plan(project, selection)
+
+
+def test_every_job_stands_behind_its_inputs(project: Project) -> None:
+    plan = _plan(project)
+    seen: set[str] = set()
+    for name, job in plan.jobs.items():
+        assert set(job.inputs.values()) <= seen
+        seen.add(name)
+
+
+def test_a_wheel_that_two_models_share_is_fetched_once(project: Project) -> None:
+    fetches = [name for name in _plan(project).jobs if name.startswith("fetch:")]
+    assert fetches == ["fetch:shared-1.0"]
+
+
+def test_a_declared_skip_is_no_job_but_a_row_with_its_reason(project: Project) -> None:
+    plan = _plan(project)
+    assert not [name for name in plan.jobs if "armv7-two" in name]
+    assert [(skip.cell.id, skip.reason) for skip in plan.skipped] == [("armv7-two-float32", "too large for the board")]
+
+
+def test_without_an_emulator_a_target_is_compiled_and_not_run(project: Project) -> None:
+    boards = {**_surroundings().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
+    plan = _plan(project, boards=boards)
+    assert "bundle:armv7-one-float32" in plan.jobs
+    assert "measure:armv7-one-float32" not in plan.jobs
+    assert any(skip.stage == "measure" and skip.reason == "no qemu-user" for skip in plan.skipped)
+
+
+def test_stages_bring_what_they_need_and_nothing_more(project: Project) -> None:
+    plan = _plan(project, Selection(only=("x86_64-one-*",), stages=("compile",)))
+    assert list(plan.jobs) == ["fetch:shared-1.0", "prepare:one", "compile:x86_64-one-float32"]
+
+
+def test_a_measurement_is_not_shared_between_boards(project: Project) -> None:
+    here = _plan(project).jobs
+    boards = {**_surroundings().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
+    there = _plan(project, boards=boards).jobs
+    changed = {name for name in here if here[name].key != there[name].key}
+    assert changed == {
+        f"{stage}:x86_64-{model}-float32" for stage in ("measure", "check") for model in ("one", "two")
+    }
+
+
+def test_native_measurements_run_alone_and_emulated_ones_do_not(project: Project) -> None:
+    jobs = _plan(project).jobs
+    assert {name for name, job in jobs.items() if job.exclusive} == {
+        "measure:x86_64-one-float32",
+        "measure:x86_64-two-float32",
+    }
+
+
+def test_one_toolchain_changes_the_keys_of_its_own_cells_only(project: Project, tmp_path: Path) -> None:
+    before = _plan(project).jobs
+    after = _plan(_write_project(tmp_path, cpu_of_armv7="cortex-a7")).jobs
+    changed = {name for name in before if before[name].key != after[name].key}
+    assert changed == {f"{stage}:armv7-one-float32" for stage in ("compile", "bundle", "measure", "check")}
+
+
+def _put_all(plan: Plan, store: Store, wanted: Callable[[str], bool] = lambda name: True) -> None:
+    for name, job in plan.jobs.items():
+        if wanted(name):
+            folder = store.root / "work" / name.replace(":", "-")
+            folder.mkdir(parents=True)
+            (folder / "file").write_text(name)
+            store.put(key=job.key, job=name, folder=folder, document=job.document, groups=job.groups, seconds=1.0)
+
+
+def test_a_second_plan_is_all_hits(project: Project, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = _plan(project)
+    assert {decision.choice for decision in decide(plan, store).values()} == {"run"}
+    _put_all(plan, store)
+    assert {decision.choice for decision in decide(plan, store).values()} == {"hit"}
+
+
+def test_the_reason_says_what_changed_in_the_toolchain(project: Project, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    _put_all(_plan(project), store)
+    decisions = decide(_plan(_write_project(tmp_path, cpu_of_armv7="cortex-a7")), store)
+    assert decisions["compile:armv7-one-float32"].reason == "toolchain armv7 changed: code.cpu"
+    assert decisions["bundle:armv7-one-float32"].reason == "input changed: compile"
+    assert decisions["compile:x86_64-one-float32"].choice == "hit"
+
+
+def test_what_nothing_asks_for_does_not_run(project: Project, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = _plan(project)
+    _put_all(plan, store, wanted=lambda name: not name.startswith(("fetch:", "prepare:")))
+    decisions = decide(plan, store)
+    assert decisions["fetch:shared-1.0"].choice == "unneeded"
+    assert {decision.choice for name, decision in decisions.items() if name.startswith("check:")} == {"hit"}
+
+
+def test_a_damaged_artifact_runs_again_and_says_so(project: Project, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = _plan(project)
+    _put_all(plan, store)
+    artifact = store.read(plan.jobs["check:x86_64-one-float32"].key)
+    assert artifact is not None
+    path = store.file_path(artifact, "file")
+    path.chmod(0o644)
+    path.write_text("scribble")
+    decisions = decide(plan, store)
+    assert "damaged" in decisions["check:x86_64-one-float32"].reason
+    assert [name for name, decision in decisions.items() if decision.choice == "run"] == ["check:x86_64-one-float32"]
+
+
+def test_measuring_again_runs_the_checks_again_too(project: Project, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = _plan(project)
+    _put_all(plan, store)
+    runs = [name for name, d in decide(plan, store, again=frozenset({"measure"})).items() if d.choice == "run"]
+    assert len(runs) == 6
+    assert {name.split(":")[0] for name in runs} == {"measure", "check"}
+
+
+def test_labels_of_sources_are_safe_as_file_names_and_differ() -> None:
+    labels = [
+        source_label(Package(package="a-b==1.0", sha256="a" * 64)),
+        source_label(UrlSource(url="https://example.org/x/y%20z.onnx", sha256="b" * 64)),
+        source_label(FileSource(file="models/a.onnx")),
+        source_label(FileSource(file="other/a.onnx")),
+    ]
+    assert len(set(labels)) == 4
+    assert all(set(label) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for label in labels)
