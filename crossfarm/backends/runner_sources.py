@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-LIBRARY_SOURCES = ("errors.c", "model.c", "parallel.c", "tables.c", "weights.c", "workspace.c")
+LIBRARY_SOURCES = ("check_tables.c", "errors.c", "model.c", "parallel.c", "weights.c", "workspace.c")
 """With the model's own tables and object: libMODEL."""
-PROGRAM_SOURCES = ("bundle.c", "json.c", "main.c", "manifest.c", "sha256.c")
+PROGRAM_SOURCES = ("bundle.c", "json.c", "main.c", "manifest.c", "measure.c", "options.c", "result.c", "sha256.c")
 """Beside the library: the program that runs a bundle."""
 PUBLIC_HEADER = "model.h"
 EXPORTS = "model.map"
@@ -16,7 +16,10 @@ RUNNER_SOURCES = (
     EXPORTS,
     "bundle.h",
     "json.h",
+    "measure.h",
     "model_tables.h",
+    "options.h",
+    "result.h",
     "runtime.h",
     "sha256.h",
     "tvm_abi.h",
