@@ -281,14 +281,15 @@ def words_for(annotation: Any, *, plural: bool = False) -> str:
     if annotation in _NOUNS:
         return _NOUNS[annotation][plural]
     if _is_union(annotation):
-        members = [words_for(member, plural=plural) for member in typing.get_args(annotation)]
+        members = [words_for(m, plural=plural) for m in typing.get_args(annotation) if m is not type(None)]
         return " or ".join(dict.fromkeys(members))
     if typing.get_origin(annotation) is tuple:
         items = typing.get_args(annotation)
         count = "" if items[-1] is ... else f"{len(items)} "
         return f"{'lists' if plural else 'a list'} of {count}{words_for(items[0], plural=True)}"
     if typing.get_origin(annotation) is typing.Literal:
-        return "one of " + ", ".join(str(name) for name in typing.get_args(annotation))
+        names = ", ".join(str(name) for name in typing.get_args(annotation))
+        return f"{'any' if plural else 'one'} of {names}"
     return "mappings" if plural else "a mapping"
 
 

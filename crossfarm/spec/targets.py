@@ -95,14 +95,21 @@ class Target(Declared):
     machine: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     """What `uname -m` says on boards that run this natively."""
     code: CodeGeneration
+    """What TVM's LLVM is told."""
     compiler: Annotated[ZigCompiler | CommandCompiler, Field(discriminator="kind")]
+    """Compiles and links the C part."""
     linkage: Literal["dynamic", "static"] = "dynamic"
+    """How the program is linked; a static bundle has no shared library."""
     emulator: Emulator | None = None
+    """Runs the program on another machine; without it the target is compiled, not run."""
     image: Name | None = None
+    """Container image that compiles it."""
 
     @model_validator(mode="after")
-    def _float_abi(self) -> Target:
+    def _fits_together(self) -> Target:
         is_arm32 = self.code.triple.startswith("arm")
         if is_arm32 != (self.code.float_abi is not None):
             raise ValueError("code.float_abi is required for 32-bit ARM and makes no sense elsewhere")
+        if self.linkage == "static" and isinstance(self.compiler, ZigCompiler) and "-musl" not in self.compiler.target:
+            raise ValueError("zig links statically against musl alone; give compiler.target a musl triple")
         return self

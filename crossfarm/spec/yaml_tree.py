@@ -31,9 +31,9 @@ _WORDS: dict[str, bool | None] = {
 _MAX_DIGITS = 300
 """Python refuses to read integers of more than 4,300 digits, with an error of its own."""
 _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], int | float]], ...] = (
-    (re.compile(rf"[-+]?[0-9]{{1,{_MAX_DIGITS}}}"), int),
+    (re.compile(r"[-+]?[0-9]+"), int),
     (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
-    (re.compile(rf"0o[0-7]{{1,{_MAX_DIGITS}}}|0x[0-9a-fA-F]{{1,{_MAX_DIGITS}}}"), lambda text: int(text, 0)),
+    (re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+"), lambda text: int(text, 0)),
     (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), lambda text: float(text.replace(".", ""))),
 )
 _NUMBER_STARTS = frozenset("+-.0123456789")
@@ -250,7 +250,7 @@ def resolve(text: str) -> str | int | float | bool | None:
     """Return the value of a plain (unquoted) scalar by YAML 1.2's core schema; numbers of absurd length stay texts."""
     if text in _WORDS:
         return _WORDS[text]
-    if text[0] not in _NUMBER_STARTS:
+    if text[0] not in _NUMBER_STARTS or len(text) > _MAX_DIGITS:
         return text
     for pattern, number in _NUMBERS:
         if pattern.fullmatch(text):
