@@ -243,13 +243,13 @@ def _reproduce(command: str | None) -> str:
 
 
 def _finite(seconds: float) -> float:
-    return seconds if 0 <= seconds < 1e9 else 0.0
+    return seconds if 0 < seconds < 1e9 else 0.0
 
 
 def _timestamp(text: str | None) -> str | None:
     """Return an ISO 8601 time the way JUnit wants it: in UTC, whole seconds, no offset; None when it is not one."""
     try:
         moment = datetime.datetime.fromisoformat(text or "")
-        return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return moment.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     except (ValueError, OverflowError):
         return None

@@ -45,10 +45,10 @@ def _table(cells: Sequence[CellOutcome], *, colour: bool) -> str:
     for values in (COLUMNS, *rows):
         parts = []
         for index in shown:
-            text = values[index]
-            padded = text.rjust(widths[index]) if index in _NUMBERS else text.ljust(widths[index])
-            is_verdict = index == _VERDICT and values is not COLUMNS
-            parts.append(_paint(padded, _COLOURS.get(text), colour=colour) if is_verdict else padded)
+            text, blanks = values[index], " " * (widths[index] - len(values[index]))
+            if index == _VERDICT and values is not COLUMNS:
+                text = _paint(text, _COLOURS.get(text), colour=colour)
+            parts.append(blanks + text if index in _NUMBERS else text + blanks)
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
 
@@ -69,7 +69,7 @@ def _failed_cell(cell: CellOutcome, *, colour: bool) -> str:
 
 
 def _job_lines(job: JobRecord) -> list[str]:
-    lines = [f"  {job.stage}: {one_line(job.cause or 'no cause was told')}"]
+    lines = [f"  {one_line(job.stage)}: {one_line(job.cause or 'no cause was told')}"]
     return [*lines, f"  log: {one_line(job.log)}"] if job.log else lines
 
 
@@ -78,7 +78,7 @@ def _reproduce(command: str | None) -> list[str]:
 
 
 def _shorten(cells: Sequence[str]) -> str:
-    return ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
+    return ", ".join(map(one_line, cells[:3])) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
 
 
 def _paint(text: str, code: str | None, *, colour: bool) -> str:

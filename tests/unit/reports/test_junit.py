@@ -1,0 +1,168 @@
+"""JUnit XML, held against what the servers and actions that read it rely on."""
+
+from __future__ import annotations
+
+import collections
+import re
+import xml.etree.ElementTree as ET
+
+from hypothesis import given
+
+from crossfarm.reports import junit
+from crossfarm.reports.overview import overview
+from crossfarm.results import EndRecord, Record
+from tests.unit.reports.records import BAD, GOOD, LOST, any_records, check, job, parse, run_record, whole_run
+
+COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
+
+
+def document(records: list[Record]) -> ET.Element:
+    return parse(junit.render(overview(records)))
+
+
+def find(root: ET.Element, classname: str, name: str) -> ET.Element:
+    (case,) = (item for item in root.iter("testcase") if (item.get("classname"), item.get("name")) == (classname, name))
+    return case
+
+
+def assert_readable(root: ET.Element) -> None:
+    """Assert what Jenkins' schema, GitLab and the three usual GitHub actions need of a document."""
+    assert root.tag == "testsuites"
+    assert float(root.attrib["time"]) >= 0
+    for suite in root:
+        assert suite.tag == "testsuite"
+        assert {"name", "tests", "failures", "errors", "skipped", "time"} <= set(suite.attrib)
+        assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
+        for attribute, tag in COUNTS.items():
+            assert int(suite.attrib[attribute]) == len(suite.findall(f"testcase/{tag}"))
+        for element in suite:
+            assert element.tag in ("properties", "testcase")
+    for attribute in ("tests", *COUNTS):
+        assert int(root.attrib[attribute]) == sum(int(suite.attrib[attribute]) for suite in root)
+    for case in root.iter("testcase"):
+        assert re.fullmatch(r"\d+\.\d{6}", case.attrib["time"])
+        assert {"name", "classname"} <= set(case.attrib)
+        assert ("file" in case.attrib) == ("line" in case.attrib)
+        assert not case.get("line") or int(case.attrib["line"]) >= 1
+        verdicts = [element for element in case if element.tag in COUNTS.values()]
+        assert len(verdicts) <= 1
+        assert all(element.get("message") and element.get("type") for element in verdicts)
+        order = [element.tag for element in case]
+        assert order == sorted(order, key=("properties", *COUNTS.values(), "system-out").index)
+    for element in root.iter():
+        if "timestamp" in element.attrib:
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", element.attrib["timestamp"])
+    names = collections.Counter(
+        (suite.get("name"), case.get("classname"), case.get("name"))
+        for suite in root
+        for case in suite.iter("testcase")
+    )
+    assert set(names.values()) <= {1}
+    suites = collections.Counter(suite.get("name") for suite in root)
+    assert set(suites.values()) <= {1}
+
+
+def test_a_whole_run_is_readable_by_every_server() -> None:
+    root = document(whole_run())
+    assert_readable(root)
+    assert root.attrib == {
+        "name": "crossfarm",
+        "tests": "12",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "2",
+        "time": "61.000000",
+        "timestamp": "2026-11-21T10:00:00",
+    }
+
+
+@given(any_records)
+def test_any_records_give_a_readable_document_whose_counts_add_up(records: list[Record]) -> None:
+    seen = overview(records)
+    root = parse(junit.render(seen))
+    assert_readable(root)
+    cases = [item for cell in seen.cells for item in (*cell.jobs, *cell.missing, *cell.checks)]
+    measured_only = [cell for cell in seen.cells if not (cell.jobs or cell.missing or cell.checks)]
+    expected = len(cases) + len(measured_only) + len(seen.others) + (not seen.is_complete)
+    assert int(root.attrib["tests"]) == expected
+
+
+def test_a_wrong_answer_is_a_failure_and_a_lost_machine_an_error() -> None:
+    root = document(whole_run())
+    failure = find(root, "armv7.mnist", "accuracy.output.y").find("failure")
+    assert failure is not None
+    assert failure.get("message") == "3 are NaN"
+    error = find(root, "armv7.vad", "compile").find("error")
+    assert error is not None
+    assert error.get("message") == "out of memory"
+    assert "log: out/logs/1.log" in (error.text or "")
+    assert f"to reproduce: ./inv pipeline --only {LOST}" in (error.text or "")
+
+
+def test_skipped_and_cancelled_jobs_say_why() -> None:
+    root = document(whole_run())
+    skipped = find(root, "armv7.vad", "compile [int8]").find("skipped")
+    cancelled = find(root, "armv7.vad", "measure").find("skipped")
+    assert skipped is not None
+    assert cancelled is not None
+    assert skipped.get("message") == "skipped: no int8 for 32-bit ARM"
+    assert cancelled.get("message") == "cancelled: compile failed"
+
+
+def test_a_case_points_to_the_line_that_declares_its_model() -> None:
+    case = find(document(whole_run()), "armv7.vad", "compile")
+    assert (case.get("file"), case.get("line")) == ("models.yaml", "12")
+
+
+def test_a_suite_is_a_target_and_its_board_with_the_provenance() -> None:
+    root = document(whole_run())
+    assert [suite.get("name") for suite in root] == ["preparation", "x86_64/local", "armv7/local"]
+    properties = {item.get("name"): item.get("value") for item in root[1].findall("properties/property")}
+    assert properties["governor"] == "performance"
+    assert properties["tool apache-tvm"] == "0.27.0"
+    assert properties["timing"] == "silicon"
+
+
+def test_numbers_stand_in_the_properties_and_the_output_of_the_measuring_job() -> None:
+    case = find(document(whole_run()), "armv7.mnist", "measure")
+    properties = {item.get("name"): item.get("value") for item in case.findall("properties/property")}
+    assert properties["latency.p50"] == "98.7 ms (emulated)"
+    assert "latency.p50 = 98.7 ms (emulated)" in case.findtext("system-out", "")
+    silicon = find(document(whole_run()), "x86_64.mnist", "measure").findtext("system-out", "")
+    assert "latency.p50 = 12.3 ms" in silicon.splitlines()
+
+
+def test_answers_with_class_names_stand_in_the_output() -> None:
+    text = find(document(whole_run()), "x86_64.mnist", "accuracy.top1.digits").findtext("system-out", "")
+    assert "3.png: 8 0.61 - WRONG, it is 3" in text
+
+
+def test_equal_names_are_numbered() -> None:
+    root = document([job("compile", GOOD), check(GOOD, "compile", "passed"), check(GOOD, "compile", "failed")])
+    assert [case.get("name") for case in root.iter("testcase")][1:] == ["compile", "compile (2)", "compile (3)"]
+
+
+def test_an_interrupted_run_is_an_error_that_lists_what_is_missing() -> None:
+    planned = (f"compile:{GOOD}", f"measure:{GOOD}", f"compile:{BAD}")
+    end = EndRecord(exit_code=130, seconds=4.0, interrupted=True)
+    root = document([run_record(cells=(GOOD, BAD), jobs=planned), job("compile", GOOD), end])
+    assert_readable(root)
+    error = find(root, "run", "complete").find("error")
+    assert error is not None
+    assert error.get("message") == "the run was interrupted after 4.00 s; 2 planned jobs left no result"
+    assert planned[1] in (error.text or "")
+    assert find(root, "armv7.mnist", "compile").find("skipped") is not None
+
+
+def test_text_without_end_is_cut_and_what_is_lost_is_counted() -> None:
+    details = tuple("x" * 1000 for _ in range(1000))
+    root = document([check(GOOD, "accuracy.top1.d", "passed", details=details)])
+    text = find(root, "x86_64.mnist", "accuracy.top1.d").findtext("system-out", "")
+    assert len(text) < junit.MOST_OUTPUT + 100
+    assert re.search(r"\(\d+ more characters\)$", text)
+
+
+def test_an_empty_run_is_a_document_too() -> None:
+    root = document([])
+    assert_readable(root)
+    assert root.get("errors") == "1"

@@ -1,0 +1,49 @@
+"""All reports of a results file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from subprocess import run
+
+import pytest
+
+from crossfarm.errors import StoreError
+from crossfarm.reports import write_all
+from crossfarm.results import ResultsWriter, to_json
+from tests.unit.reports.records import BAD, parse, whole_run
+
+
+def test_both_reports_are_written_from_the_results_alone(tmp_path: Path) -> None:
+    with ResultsWriter(tmp_path / "results.jsonl") as writer:
+        writer.write(*whole_run())
+    seen = write_all(tmp_path / "results.jsonl", tmp_path / "out")
+    assert seen.counts["failed"] == 1
+    assert parse((tmp_path / "out" / "junit.xml").read_text()).get("failures") == "1"
+    assert BAD in (tmp_path / "out" / "summary.md").read_text()
+    assert sorted(item.name for item in (tmp_path / "out").iterdir()) == ["junit.xml", "summary.md"]
+
+
+def test_a_run_that_was_killed_in_the_middle_of_a_line_is_reported(tmp_path: Path) -> None:
+    lines = [to_json(record) + "\n" for record in whole_run()]
+    (tmp_path / "results.jsonl").write_text("".join(lines[:7]) + lines[7][:30])
+    seen = write_all(tmp_path / "results.jsonl", tmp_path)
+    assert not seen.is_complete
+    assert "Incomplete" in (tmp_path / "summary.md").read_text()
+    assert parse((tmp_path / "junit.xml").read_text()).get("errors") == "1"
+
+
+def test_no_results_is_told_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="run the pipeline first"):
+        write_all(tmp_path / "results.jsonl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_reports_know_results_and_nothing_above_them() -> None:
+    code = "import sys, crossfarm.reports.terminal; print(*(n for n in sys.modules if n.startswith('crossfarm')))"
+    known = run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name for name in known if not name.startswith("crossfarm.reports")} == {
+        "crossfarm",
+        "crossfarm.errors",
+        "crossfarm.results",
+    }
