@@ -22,7 +22,7 @@ from crossfarm.decisions import Decision, decide
 from crossfarm.engines.local import LocalEngine
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, ConfigError
 from crossfarm.plan import Plan, PlannedJob, Selection, make_plan
-from crossfarm.reports import write_all
+from crossfarm.reports import terminal, write_all
 from crossfarm.results import CheckRecord, EndRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
 from crossfarm.schedule import Finished, Workplace, run_schedule
 from crossfarm.spec.loading import load_project
@@ -108,7 +108,7 @@ def run_pipeline(options: Options) -> int:
     with ResultsWriter(results_path) as results, Console(
         sys.stdout, quiet=options.quiet, verbose=options.verbose
     ) as console:  # fmt: skip
-        results.write(_run_record(run, plan, options, commit))
+        results.write(_run_record(run, plan, decisions, commit))
         listener = _Listener(results, console, options, project, store)
         listener.skipped(plan)
         console.total(len([decision for decision in decisions.values() if decision.choice != "unneeded"]))
@@ -126,7 +126,8 @@ def run_pipeline(options: Options) -> int:
             console.line("interrupted: what was done is kept; the same command goes on from here")
         code = EXIT_INTERRUPTED if interrupted else listener.exit_code()
         results.write(EndRecord(exit_code=code, seconds=time.monotonic() - started, interrupted=interrupted))
-    sys.stdout.write(write_all(results_path, options.out))
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    sys.stdout.write(terminal.render(write_all(results_path, options.out), colour=colour))
     sys.stdout.flush()
     return code
 
@@ -237,7 +238,7 @@ def show_plan(options: Options) -> int:
     return EXIT_GOOD
 
 
-def _run_record(run: str, plan: Plan, options: Options, commit: str | None) -> RunRecord:
+def _run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: str | None) -> RunRecord:
     tools = {name: version for job in plan.jobs.values() for name, version in job.document.tools.items()}
     return RunRecord(
         run=run,
@@ -247,8 +248,8 @@ def _run_record(run: str, plan: Plan, options: Options, commit: str | None) -> R
         tools=dict(sorted(tools.items())),
         git_commit=commit,
         host=f"{platform.node()} {platform.machine()}",
-        cells=tuple(cell.id for cell in plan.cells),
-        jobs=len(plan.jobs),
+        cells=tuple(dict.fromkeys([*(cell.id for cell in plan.cells), *(skip.cell.id for skip in plan.skipped)])),
+        jobs=tuple(name for name, decision in decisions.items() if decision.choice != "unneeded"),
     )
 
 
