@@ -116,7 +116,7 @@ def output_records(
         )
         if difference.argmax is not None:
             message += f", argmax equal in {difference.argmax:.2%} of the cases"
-    worst = f"; worst case: {cases[difference.worst_case].name}" if cases else ""
+    worst = f"; worst case: {cases[difference.worst_case].name}" if difference.max_abs else ""
     yield CheckRecord(
         cell=measured.bundle.cell,
         name=f"accuracy.output.{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import fnmatch
@@ -77,10 +78,12 @@ def image_files(dataset: Images, location: Path) -> Iterator[Sample]:
     names = sorted(name for name in files if fnmatch.fnmatchcase(name, dataset.glob))[: dataset.limit]
     if not names:
         raise ConfigError(f"{where}: no file of {location.name} matches glob {dataset.glob!r}; correct the glob")
+    stems = collections.Counter(PurePosixPath(name).stem for name in names)
     for name in names:
+        stem = PurePosixPath(name).stem
         image = _decoded(_read(location, name, size=files[name], where=where), f"{where}: {name}")
         label = dataset.fixed_label if dataset.label is None else _label(name, dataset.label, where)
-        yield from _turned(PurePosixPath(name).stem, image, label, dataset.rotations)
+        yield from _turned(stem if stems[stem] == 1 else name, image, label, dataset.rotations)
 
 
 def csv_rows(dataset: Csv, content: bytes) -> Iterator[Sample]:
@@ -97,6 +100,8 @@ def csv_rows(dataset: Csv, content: bytes) -> Iterator[Sample]:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: the file is neither CSV nor gzipped CSV: {error}; correct its source") from error
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    if not rows:
+        raise ConfigError(f"{where}: the file has no rows; correct its source")
     count = len(rows) if dataset.limit is None else min(dataset.limit, len(rows))
     for taken in range(count):
         number = taken * len(rows) // count

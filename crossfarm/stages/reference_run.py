@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ _ORT_ERRORS = (
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
     ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
@@ -86,6 +88,8 @@ def write_reference(job: Job) -> None:
                 f"{scores} scores; correct decode"
             )
     cases = _run_all(runtime, trials, inputs=inputs, folder=job.output)
+    if isinstance(model.decode, Classify):
+        check_labels(cases, model.decode, scores=math.prod(runtime.outputs[0].shape), model=model.name)
     Reference(
         cases=cases,
         inputs=tuple(_tensor_file("inputs", k, port) for k, port in enumerate(runtime.inputs)),
@@ -294,6 +298,29 @@ def parse_class_names(content: bytes, *, model: str) -> tuple[str, ...]:
         f"model {model}: decode.classes.source is neither a JSON list of names nor an object from every index to its "
         "name; correct the source"
     )
+
+
+def check_labels(cases: Sequence[Case], decode: Classify, *, scores: int, model: str) -> None:
+    """Make sure that every label stands for a class that the model has.
+
+    Args:
+        cases: of the reference.
+        decode: `labels` translates a label to a class.
+        scores: number of classes.
+        model: its name, for the message.
+
+    Raises:
+        ConfigError: a label is no number, or stands for no class.
+    """
+    for case in cases:
+        if case.label is None:
+            continue
+        known = range(scores) if decode.labels is None else range(len(decode.labels))
+        if not isinstance(case.label, int) or case.label not in known:
+            raise ConfigError(
+                f"model {model}, case {case.name}: the label {case.label!r} is none of the {len(known)} labels from 0 "
+                f"to {len(known) - 1}; correct the data set's label, or decode.labels"
+            )
 
 
 def _characters(model: _Declaration, runtime: Runtime) -> tuple[str, ...] | None:

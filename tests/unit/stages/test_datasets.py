@@ -63,6 +63,12 @@ def test_images_of_a_folder_are_those_of_an_archive(tmp_path: Path) -> None:
     assert [(name, label) for name, label, _ in seen[0]] == [("1", 4), ("2", 4)]
 
 
+def test_files_of_one_name_in_two_folders_keep_their_path(tmp_path: Path) -> None:
+    archive = _archive(tmp_path / "data.zip", {"a/p.png": _png(1), "b/p.png": _png(2), "b/q.png": _png(3)})
+    found = [sample.name for sample in image_files(_images(glob="*.png"), archive)]
+    assert found == ["a/p.png", "b/p.png", "q"]
+
+
 def test_a_limit_takes_the_first_images(tmp_path: Path) -> None:
     archive = _archive(tmp_path / "data.zip", {f"{number}.png": _png(number) for number in range(9)})
     assert [sample.name for sample in image_files(_images(glob="*.png", limit=2), archive)] == ["0", "1"]
@@ -121,6 +127,7 @@ def test_rows_are_taken_evenly_from_plain_and_gzipped_files() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (b"\n\n", r"dataset rows: the file has no rows"),
         (b"1,2\n", r"row 1 has 2 columns, but 1 x 2 pixels and a label are 3"),
         (b"1,2,3\n1,x,3\n", r"row 2: could not convert string to float"),
         (b"1,256,3\n", r"row 1 has a pixel outside 0 to 255"),

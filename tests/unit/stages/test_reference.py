@@ -234,6 +234,26 @@ def test_names_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:
         _run(tmp_path, _mean_of_channels(), {"inputs": IMAGE_INPUTS, "decode": decode})
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, r"case pictures 2_2: the label 7 is none of the 3 labels from 0 to 2"),
+        ([1, 0], r"case pictures 2_2: the label 7 is none of the 2 labels from 0 to 1"),
+    ],
+)
+def test_a_label_that_is_no_class_is_told(tmp_path: Path, labels: Any, message: str) -> None:
+    fields = {"label": None, "fixed_label": 7, "glob": "d/2*"}
+    model = {
+        "inputs": IMAGE_INPUTS,
+        "preprocess": {"crop": [4, 4]},
+        "data": ["pictures"],
+        "decode": {"kind": "classify", "labels": labels},
+    }
+    fetched = {"dataset pictures": ("d.whl", _coloured_wheel())}
+    with pytest.raises(ConfigError, match=message):
+        _run(tmp_path, _mean_of_channels(), model, datasets=({**PICTURES, **fields},), fetched=fetched)
+
+
 def test_nan_in_the_reference_is_the_models_fault(tmp_path: Path) -> None:
     node = helper.make_node("Log", ["x"], ["y"])
     model = _graph([node], [("x", TensorProto.FLOAT, [2])], [("y", TensorProto.FLOAT, [2])])

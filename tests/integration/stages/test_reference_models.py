@@ -1,0 +1,133 @@
+"""Every model of models.yaml gives right answers in ONNX Runtime: source, preprocessing and decoding fit together."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from crossfarm.job import Job
+from crossfarm.spec.loading import load_models
+from crossfarm.spec.models import Classify, CtcText, Detect, Model
+from crossfarm.spec.pipelines import Pipeline
+from crossfarm.stages import fetch, prepare, reference
+from crossfarm.stages.decoding import ctc_text, decisions, top_classes
+from crossfarm.stages.protocol import Needs, Subject
+from crossfarm.stages.reference_file import Reference
+from crossfarm.stages.tensors import Array, read_stacked
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[3]
+DECLARED = load_models(ROOT / "models.yaml")
+MODELS = {model.name: model for model in DECLARED.models}
+RIGHT = {
+    "silero_vad": (385, 400),
+    "ppocr_cls": (12, 12),
+    "ppocr_rec": (8, 8),
+    "pplcnet_orientation": (4, 4),
+    "opennsfw_resnet50_thin": (4, 4),
+    "mnist_cnn": (99, 100),
+    "efficientnet_lite0": (18, 20),
+    "resnet8": (18, 20),
+}
+"""Model -> at least so many right answers of so many labelled cases."""
+PIPELINE = Pipeline.model_validate({"name": "test", "targets": ["x86_64"]})
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModuleType, Subject], Path]:
+    """Return a function that gives the folder of a stage's artifact, made once with everything that it needs."""
+    store = tmp_path_factory.mktemp("artifacts")
+
+    def make(stage: ModuleType, subject: Subject) -> Path:
+        needs: Needs = stage.needs(subject)
+        inputs = {}
+        for role, (name, source) in needs.inputs.items():
+            wanted = fetch if name == "fetch" else prepare
+            inputs[role] = make(wanted, Subject(pipeline=PIPELINE, source=source) if source is not None else subject)
+        parameters = json.loads(json.dumps(needs.parameters))
+        digest = hashlib.sha256(f"{stage.__name__} {json.dumps(parameters, sort_keys=True)}".encode()).hexdigest()
+        folder = store / digest
+        if not folder.exists():
+            work = store / f"{digest}.new"
+            work.mkdir()
+            job = Job(
+                id=stage.__name__,
+                stage=stage.__name__,
+                key=digest,
+                parameters=parameters,
+                inputs=inputs,
+                output=work,
+                root=ROOT,
+            )
+            stage.run(job)
+            work.rename(folder)
+        return folder
+
+    return make
+
+
+def _subject(model: Model) -> Subject:
+    if model.format != "onnx" and importlib.util.find_spec(model.format) is None:
+        pytest.skip(f"{model.format} is not installed")
+    return Subject(pipeline=PIPELINE, model=model, datasets=DECLARED.datasets)
+
+
+def _is_right(model: Model, scores: Array, label: int | str, characters: tuple[str, ...]) -> bool:
+    match model.decode:
+        case CtcText():
+            return ctc_text(scores, characters) == label
+        case Detect(threshold=threshold):
+            return decisions(scores, threshold) == [label]
+        case Classify(labels=labels) if isinstance(label, int):
+            return top_classes(scores, 1) == [label if labels is None else labels[label]]
+    return False
+
+
+def test_every_model_is_tried_on_data() -> None:
+    assert set(RIGHT) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_reference_gives_right_answers(name: str, artifact: Callable[[ModuleType, Subject], Path]) -> None:
+    model = MODELS[name]
+    folder = artifact(reference, _subject(model))
+    found = Reference.read(folder)
+    port = found.outputs[0]
+    scores = read_stacked(folder / port.file, dtype=port.dtype, shape=port.shape, cases=len(found.cases))
+    answers = [
+        _is_right(model, scores[number], case.label, found.characters or ())
+        for number, case in enumerate(found.cases)
+        if case.label is not None
+    ]
+    at_least, count = RIGHT[name]
+    assert len(answers) == count
+    assert sum(answers) >= at_least
+    assert [case.kind for case in found.cases[: model.random_cases]] == ["random"] * model.random_cases
+
+
+def test_optimised_kernels_change_floats_little_and_a_quantised_graph_by_a_step(
+    artifact: Callable[[ModuleType, Subject], Path],
+) -> None:
+    """This is why the reference runs without graph optimisations: fused integer kernels round otherwise."""
+    differences = {}
+    for name in ("ppocr_cls", "resnet8"):
+        subject = _subject(MODELS[name])
+        folder, model = artifact(reference, subject), artifact(prepare, subject) / "model.onnx"
+        found = Reference.read(folder)
+        port, answer = found.inputs[0], found.outputs[0]
+        inputs = read_stacked(folder / port.file, dtype=port.dtype, shape=port.shape, cases=len(found.cases))
+        plain = read_stacked(folder / answer.file, dtype=answer.dtype, shape=answer.shape, cases=len(found.cases))
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        optimised = np.stack([session.run([answer.name], {port.name: each})[0] for each in inputs])
+        differences[name] = float(np.max(np.abs(optimised - plain)) / np.max(np.abs(plain)))
+    assert differences["ppocr_cls"] < 1e-5
+    assert differences["resnet8"] <= 2 / 255
