@@ -38,7 +38,8 @@ class Sample:
     Attributes:
         name: unique in its data set.
         image: raw, of any mode and size.
-        label: what it shows, in the data set's own numbering; a text for lines of text; None where nobody says.
+        label: what it shows: a number in the data set's own numbering, or the text as it was found; None where nobody
+            says.
     """
 
     name: str
@@ -176,10 +177,9 @@ def _decoded(content: bytes, where: str) -> Image.Image:
     return image
 
 
-def _label(name: str, expression: str, where: str) -> int | str:
-    """Return group 1 of the expression in the path, as a number when it is one."""
+def _label(name: str, expression: str, where: str) -> str:
+    """Return group 1 of the expression in the path."""
     found = re.search(expression, name)
     if found is None or not found.groups() or found.group(1) is None:
         raise ConfigError(f"{where}: the expression {expression!r} finds no label (group 1) in {name}; correct label")
-    text = found.group(1)
-    return int(text) if text.isdecimal() else text
+    return found.group(1)

@@ -83,6 +83,7 @@ def data_trials(
     preprocess: Preprocess,
     seed: int,
     limit: int | None,
+    is_text: bool,
 ) -> Iterator[Trial]:
     """Yield a case per sample of a data set: the first input is the sample, those that a sequence carries come from the
     case before, and others are random.
@@ -95,6 +96,7 @@ def data_trials(
         preprocess: from raw data to the first input.
         seed: of the random inputs.
         limit: at most so many cases.
+        is_text: labels are texts; otherwise those of digits alone are numbers (`07` is 7).
 
     Raises:
         ConfigError: the data does not fit the declarations or the model.
@@ -104,13 +106,14 @@ def data_trials(
     carried = {tensor.name for tensor in others if is_sequence and tensor.carry_from is not None}
     where = f"model {model}, data {dataset.name}"
     values_of = itertools.islice(_values(dataset, folder, preprocess, where), limit)
-    for number, (name, values, label) in enumerate(values_of):
+    for number, (name, values, found) in enumerate(values_of):
         known = {first.name: to_input(values, shape=first.shape, dtype=first.dtype, where=where)}
         known |= {
             tensor.name: random_tensor(tensor, seed=seed, case=number)
             for tensor in others
             if tensor.name not in carried
         }
+        label = int(found) if not is_text and isinstance(found, str) and found.isdecimal() else found
         yield Trial(
             case=Case(name=f"{dataset.name} {name}", kind="data", dataset=dataset.name, label=label),
             tensors=known,

@@ -263,6 +263,7 @@ def _dataset_trials(job: Job, model: _Declaration, name: str, inputs: Sequence[I
         preprocess=model.preprocess,
         seed=model.seed,
         limit=job.parameters["measure"]["data_limit"],
+        is_text=isinstance(model.decode, CtcText),
     )
 
 

@@ -212,7 +212,7 @@ def test_rendered_text_needs_nothing_fetched(tmp_path: Path) -> None:
     model = {"inputs": IMAGE_INPUTS, "preprocess": {"resize": {"size": [4, 4]}}, "data": ["lines"]}
     lines = {"kind": "rendered_text", "name": "lines", "texts": ["12"]}
     folder = _run(tmp_path, _mean_of_channels(), model, datasets=(lines,))
-    assert Reference.read(folder).cases[-1].label == "12"
+    assert Reference.read(folder).cases[-1].name == "lines text 0"
 
 
 def test_characters_are_blank_then_the_metadata_then_a_space(tmp_path: Path) -> None:
@@ -221,6 +221,19 @@ def test_characters_are_blank_then_the_metadata_then_a_space(tmp_path: Path) -> 
     entry = {"inputs": IMAGE_INPUTS, "decode": {"kind": "ctc_text"}}
     folder = _run(tmp_path, model.SerializeToString(), entry)
     assert Reference.read(folder).characters == ("", "a", " ")
+
+
+def test_texts_of_digits_stay_texts_where_texts_are_read(tmp_path: Path) -> None:
+    model = onnx.load_from_string(_mean_of_channels())
+    helper.set_model_props(model, {"character": "a"})
+    lines = {"kind": "rendered_text", "name": "lines", "texts": ["007"]}
+    entry = {"inputs": IMAGE_INPUTS, "preprocess": {"resize": {"size": [4, 4]}}, "data": ["lines"]}
+    folders = []
+    for name, decode in (("text", {"kind": "ctc_text"}), ("number", None)):
+        (tmp_path / name).mkdir()
+        fields = {**entry, "decode": decode}
+        folders.append(_run(tmp_path / name, model.SerializeToString(), fields, datasets=(lines,)))
+    assert [Reference.read(folder).cases[-1].label for folder in folders] == ["007", 7]
 
 
 def test_missing_metadata_names_what_is_wanted(tmp_path: Path) -> None:
