@@ -92,7 +92,7 @@ def data_trials(
         dataset: as declared.
         folder: the artifact of `fetch` of its source, None when it has none.
         model: its name, for messages.
-        inputs: those that the prepared model has, in its order.
+        inputs: those that the prepared model has; at least one.
         preprocess: from raw data to the first input.
         seed: of the random inputs.
         limit: at most so many cases.

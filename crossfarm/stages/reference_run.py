@@ -220,14 +220,13 @@ class _Writers:
 
 
 def _present_inputs(model: _Declaration, runtime: Runtime) -> list[Input]:
-    """Return the declared inputs that the prepared model still has, in its order.
+    """Return the declared inputs that the prepared model still has, as they are declared: data feeds the first.
 
     Raises:
         ConfigError: an input is not declared, or a declaration does not agree with the model.
     """
     declared = {tensor.name: tensor for tensor in model.inputs if tensor.value is None}
     outputs = {port.name: port for port in runtime.outputs}
-    present = []
     for port in runtime.inputs:
         tensor = declared.get(port.name)
         if tensor is None:
@@ -247,13 +246,13 @@ def _present_inputs(model: _Declaration, runtime: Runtime) -> list[Input]:
                     f"model {model.name}, input {port.name}: carry_from names {tensor.carry_from!r}, no output of "
                     f"this shape and dtype{nearest(tensor.carry_from, outputs)}; outputs: {', '.join(outputs)}"
                 )
-        present.append(tensor)
-    return present
+    taken = {port.name for port in runtime.inputs}
+    return [tensor for name, tensor in declared.items() if name in taken]
 
 
 def _dataset_trials(job: Job, model: _Declaration, name: str, inputs: Sequence[Input]) -> Iterator[Trial]:
-    if model.preprocess is None:
-        raise ConfigError(f"model {model.name}: data needs preprocess; add it to models.yaml")
+    if model.preprocess is None or not inputs:
+        raise ConfigError(f"model {model.name}: data needs an input and preprocess; add them to models.yaml")
     adapter: TypeAdapter[Any] = TypeAdapter(Dataset)
     return data_trials(
         adapter.validate_python(job.parameters[f"dataset {name}"]),

@@ -208,6 +208,25 @@ def test_every_frame_of_a_sequence_carries_the_state_of_the_one_before(tmp_path:
     assert state.ravel()[0] != 0
 
 
+def test_data_feeds_the_input_that_is_declared_first(tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["bias", "image"], ["y"])
+    shape = [1, 3, 4, 4]
+    ports = [(name, TensorProto.FLOAT, shape) for name in ("bias", "image", "y")]
+    model = _graph([node], ports[:2], ports[2:])
+    entry = {
+        "inputs": [{"name": "image", "shape": shape}, {"name": "bias", "shape": shape}],
+        "preprocess": {"crop": [4, 4]},
+        "data": ["pictures"],
+        "random_cases": 1,
+    }
+    fetched = {"dataset pictures": ("d.whl", _coloured_wheel())}
+    folder = _run(tmp_path, model, entry, datasets=(PICTURES,), fetched=fetched)
+    assert [port.name for port in Reference.read(folder).inputs] == ["bias", "image"]
+    bias, image = (read_stacked(folder / f"inputs/{k}.bin", dtype="float32", shape=(3, 16), cases=4) for k in (0, 1))
+    assert np.all(np.abs(bias) <= 1)
+    assert image[1:].max(axis=(1, 2)).tolist() == [200, 200, 200]
+
+
 def test_rendered_text_needs_nothing_fetched(tmp_path: Path) -> None:
     model = {"inputs": IMAGE_INPUTS, "preprocess": {"resize": {"size": [4, 4]}}, "data": ["lines"]}
     lines = {"kind": "rendered_text", "name": "lines", "texts": ["12"]}
