@@ -31,6 +31,7 @@ class Input(Declared):
     shape: Annotated[tuple[Extent, ...], Field(max_length=MAX_RANK)]
     """Extent of each axis; a scalar has []."""
     dtype: DType = "float32"
+    """Type of the elements."""
     layout: Annotated[str, Field(pattern=r"^[A-Z]{1,8}$", description="one capital letter for each axis")] | None = None
     """Meaning of the axes, one letter each: N batch, C channel, H row, W column, T time."""
     value: Number | Integer | None = None
@@ -195,6 +196,7 @@ class Csv(Declared):
     kind: Literal["csv"]
     name: Name
     source: SingleFile
+    """The CSV file."""
     height: Extent
     """Rows of an image."""
     width: Extent
@@ -227,6 +229,7 @@ class Audio(Declared):
     kind: Literal["audio"]
     name: Name
     source: SingleFile
+    """The WAV file."""
     speech: tuple[Bounds, ...] | None = None
     """The [from, to) seconds in which someone speaks."""
     limit: Extent | None = None

@@ -17,6 +17,7 @@ class FileSource(Declared):
     file: RelativePath
     """Relative to the folder of models.yaml, without '..'."""
     sha256: Sha256 | None = None
+    """Of its content."""
 
 
 class UrlSource(Declared):
@@ -31,13 +32,16 @@ class UrlSource(Declared):
         ),
     ]
     sha256: Sha256
+    """Of its content."""
 
 
 class Package(Declared):
     """A wheel `name==version` from the package index that pip is configured with, pinned by the sha256 of the wheel."""
 
     package: PinnedPackage
+    """`name==version`."""
     sha256: Sha256
+    """Of the wheel."""
 
 
 class PackageSource(Package):

@@ -75,8 +75,9 @@ class Emulator(Declared):
     """qemu-user that runs a program for this target on another machine. Times taken so are marked as emulated."""
 
     command: Arguments
-    """Tried in order of `names`: the first found on PATH stands in for element 0."""
+    """The program and its arguments; the first of `names` that is found on PATH stands in for element 0."""
     names: tuple[Identifier, ...] = ()
+    """Names that the program may have."""
     package: Identifier = "qemu-user-static"
     """Debian package that holds it."""
     library_package: Identifier | None = None
