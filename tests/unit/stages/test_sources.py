@@ -1,0 +1,68 @@
+"""Every stage names all source files that shape its artifact: what it imports, directly or through others."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from crossfarm.stages import STAGES
+
+ROOT = Path(__file__).parents[3]
+
+HARMLESS = {
+    "crossfarm/__init__.py",
+    "crossfarm/errors.py",  # words of messages
+    "crossfarm/job.py",  # how a job is called
+    "crossfarm/stages/__init__.py",
+    "crossfarm/stages/protocol.py",
+    "crossfarm/boards/__init__.py",
+}
+"""Files that cannot change what an artifact holds. What is declared (crossfarm/spec) is in the key by value."""
+
+
+def _module_file(name: str) -> str | None:
+    path = ROOT.joinpath(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate.relative_to(ROOT).as_posix()
+    return None
+
+
+def _imports(file: str) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("crossfarm."):
+            names = [node.value]
+        found |= {path for name in names if name.startswith("crossfarm") and (path := _module_file(name))}
+    return found
+
+
+def _closure(file: str) -> set[str]:
+    seen: set[str] = set()
+    frontier = [file]
+    while frontier:
+        current = frontier.pop()
+        if current in seen or current in HARMLESS or current.startswith("crossfarm/spec/"):
+            continue
+        seen.add(current)
+        frontier += _imports(current)
+    return seen
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_a_stage_lists_every_source_file_that_it_imports(name: str) -> None:
+    listed = {path.relative_to(ROOT).as_posix() for pattern in STAGES[name].SOURCES for path in ROOT.glob(pattern)}
+    missing = _closure(f"crossfarm/stages/{name}.py") - listed
+    assert not missing, f"add to SOURCES of stage {name}: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_a_stage_lists_no_source_file_that_is_gone(name: str) -> None:
+    assert all(list(ROOT.glob(pattern)) for pattern in STAGES[name].SOURCES)

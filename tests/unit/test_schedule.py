@@ -1,0 +1,213 @@
+"""The schedule: order, slots, failures and interrupts, on an engine that runs nothing but small functions."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crossfarm.decisions import decide
+from crossfarm.job import Outcome
+from crossfarm.keys import KeyDocument, digest_json
+from crossfarm.plan import Plan, PlannedJob
+from crossfarm.schedule import Finished, Workplace, run_schedule
+from crossfarm.store import Store
+
+
+class _Engine:
+    """Runs a function per job in threads and notes what runs at the same time."""
+
+    def __init__(self, slots: int, behaviour: Mapping[str, Callable[[], Outcome]] | None = None) -> None:
+        self.executor: Executor = ThreadPoolExecutor(slots)
+        self.behaviour = behaviour or {}
+        self.lock = threading.Lock()
+        self.running: set[str] = set()
+        self.together: list[frozenset[str]] = []
+        self.order: list[str] = []
+        self.cancelled = False
+
+    def __enter__(self) -> _Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.executor.shutdown()
+
+    def run(self, job_file: Path, log: Path) -> Outcome:
+        job = json.loads(job_file.read_text())
+        with self.lock:
+            self.running.add(job["id"])
+            self.order.append(job["id"])
+            self.together.append(frozenset(self.running))
+        try:
+            for folder in job["inputs"].values():
+                assert (Path(folder) / "made").is_file()
+            (Path(job["output"]) / "made").write_text(job["id"])
+            time.sleep(0.002)
+            return self.behaviour.get(job["id"], lambda: Outcome(good=True, seconds=0.0))()
+        finally:
+            with self.lock:
+                self.running.discard(job["id"])
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class _Notes:
+    """Notes what it is told."""
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.results: dict[str, Finished] = {}
+        self.stop_at = stop_at
+
+    def started(self, job: PlannedJob) -> None:
+        assert job.id not in self.results
+
+    def finished(self, job: PlannedJob, result: Finished) -> bool:
+        assert job.id not in self.results, f"{job.id} ended twice"
+        self.results[job.id] = result
+        return job.id == self.stop_at
+
+    def states(self) -> dict[str, str]:
+        return {name: result.state for name, result in self.results.items()}
+
+
+def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset()) -> Plan:
+    jobs: dict[str, PlannedJob] = {}
+    for name, needed in inputs.items():
+        document = KeyDocument(
+            stage="compile", version=1, parameters={}, sources=digest_json(name),
+            inputs={source: jobs[source].key for source in needed}, image="host", tools={},
+        )  # fmt: skip
+        jobs[name] = PlannedJob(
+            id=name, stage="compile", cell=None, model=None, key=document.key(), document=document, groups={},
+            inputs={source: source for source in needed}, exclusive=name in alone,
+        )  # fmt: skip
+    return Plan(jobs=jobs, wanted=frozenset(jobs), cells=())
+
+
+def _run(plan: Plan, folder: Path, engine: _Engine, *, slots: int = 2, stop_at: str = "") -> _Notes:
+    store = Store(folder / "store")
+    notes = _Notes(stop_at)
+    (folder / "logs").mkdir(exist_ok=True)
+    with store.live_run("run", iter(())) as work, engine:
+        place = Workplace(store=store, work=work, logs=folder / "logs", root=folder)
+        run_schedule(plan, decide(plan, store), engine=engine, slots=slots, place=place, listener=notes)
+    return notes
+
+
+DIAMOND = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
+
+
+def test_every_job_runs_once_behind_its_inputs(tmp_path: Path) -> None:
+    engine = _Engine(2)
+    notes = _run(_plan(DIAMOND), tmp_path, engine)
+    assert set(notes.states().values()) == {"run"}
+    assert engine.order[0] == "a"
+    assert engine.order[-1] == "d"
+
+
+def test_a_second_run_starts_nothing(tmp_path: Path) -> None:
+    plan = _plan(DIAMOND)
+    _run(plan, tmp_path, _Engine(2))
+    engine = _Engine(2)
+    notes = _run(plan, tmp_path, engine)
+    assert set(notes.states().values()) == {"hit"}
+    assert engine.order == []
+
+
+def test_one_failure_stops_only_what_builds_on_it(tmp_path: Path) -> None:
+    engine = _Engine(2, {"b": lambda: Outcome(good=False, seconds=0.1, cause="no such operator", fault="product")})
+    notes = _run(_plan({**DIAMOND, "e": ["c"]}), tmp_path, engine)
+    assert notes.states() == {"a": "run", "b": "failed", "c": "run", "d": "cancelled", "e": "run"}
+    assert notes.results["b"].cause == "no such operator"
+    assert notes.results["d"].cause == "b failed"
+
+
+def test_what_failed_runs_again_the_next_time_and_what_was_done_does_not(tmp_path: Path) -> None:
+    plan = _plan(DIAMOND)
+    _run(plan, tmp_path, _Engine(2, {"b": lambda: Outcome(good=False, seconds=0.0, cause="x", fault="product")}))
+    engine = _Engine(2)
+    _run(plan, tmp_path, engine)
+    assert engine.order == ["b", "d"]
+
+
+def test_fail_fast_starts_nothing_more(tmp_path: Path) -> None:
+    chain = {"a": [], "b": ["a"], "c": ["b"]}
+    notes = _run(_plan(chain), tmp_path, _Engine(1), slots=1, stop_at="a")
+    assert notes.states() == {"a": "run", "b": "cancelled", "c": "cancelled"}
+
+
+def test_a_job_that_is_measured_runs_alone(tmp_path: Path) -> None:
+    names = {f"j{number}": [] for number in range(8)}
+    engine = _Engine(4)
+    _run(_plan(names, alone=frozenset({"j2", "j5"})), tmp_path, engine, slots=4)
+    assert max(map(len, engine.together)) > 1
+    assert {frozenset({"j2"}), frozenset({"j5"})} <= set(engine.together)
+    assert all(len(group) == 1 for group in engine.together if group & {"j2", "j5"})
+
+
+def test_no_more_jobs_run_at_once_than_there_are_slots(tmp_path: Path) -> None:
+    engine = _Engine(8)
+    _run(_plan({f"j{number}": [] for number in range(12)}), tmp_path, engine, slots=3)
+    assert max(map(len, engine.together)) <= 3
+
+
+def test_an_interrupt_ends_the_engine_and_tells_every_job(tmp_path: Path) -> None:
+    def interrupt() -> Outcome:
+        raise KeyboardInterrupt
+
+    class Interrupting(_Notes):
+        def started(self, job: PlannedJob) -> None:
+            if job.id == "b":
+                raise KeyboardInterrupt
+
+    plan = _plan({"a": [], "b": ["a"], "c": ["b"]})
+    store, notes, engine = Store(tmp_path / "store"), Interrupting(), _Engine(1)
+    with store.live_run("run", iter(())) as work, engine, pytest.raises(KeyboardInterrupt):
+        place = Workplace(store=store, work=work, logs=tmp_path, root=tmp_path)
+        run_schedule(plan, decide(plan, store), engine=engine, slots=1, place=place, listener=notes)
+    assert engine.cancelled
+    assert notes.states() == {"a": "run", "b": "cancelled", "c": "cancelled"}
+
+
+def test_a_crash_inside_the_farm_is_a_row_and_not_a_stop(tmp_path: Path) -> None:
+    def crash() -> Outcome:
+        raise RuntimeError("an engine has a bug")
+
+    notes = _run(_plan({"a": [], "b": []}), tmp_path, _Engine(1, {"a": crash}))
+    assert notes.states() == {"a": "failed", "b": "run"}
+    assert notes.results["a"].fault == "infrastructure"
+    assert "an engine has a bug" in notes.results["a"].cause
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> dict[str, list[str]]:
+    size = draw(st.integers(1, 9))
+    return {
+        f"j{number}": [f"j{before}" for before in range(number) if draw(st.booleans())] for number in range(size)
+    }
+
+
+@given(graph=graphs(), slots=st.integers(1, 4), data=st.data())
+@settings(max_examples=25)
+def test_whatever_fails_every_job_ends_exactly_once_and_nothing_runs_on_a_failed_input(
+    tmp_path_factory: pytest.TempPathFactory, graph: dict[str, list[str]], slots: int, data: st.DataObject
+) -> None:
+    bad = data.draw(st.sets(st.sampled_from(sorted(graph))))
+    alone = frozenset(data.draw(st.sets(st.sampled_from(sorted(graph)))))
+    failing = {name: lambda: Outcome(good=False, seconds=0.0, cause="bad", fault="product") for name in bad}
+    notes = _run(_plan(graph, alone), tmp_path_factory.mktemp("run"), _Engine(slots, failing), slots=slots)
+    states = notes.states()
+    assert set(states) == set(graph)
+    for name, needed in graph.items():
+        if any(states[source] != "run" for source in needed):
+            assert states[name] == "cancelled"
+        else:
+            assert states[name] == ("failed" if name in bad else "run")
