@@ -154,14 +154,14 @@ class Emitter:
     def _real_constant(self, tensor: Tensor, values: NDArray[Any], layout: Layout) -> str:
         check_computable(tensor)
         quantisation = tensor.quantisation
-        axis = quantisation.axis if quantisation else 0
+        axis = quantisation.axis if quantisation and quantisation.scale.size > 1 else None
         if layout == "first":
-            axis = TO_FIRST.index(axis + IMAGE_RANK - values.ndim)
+            axis = None if axis is None else TO_FIRST.index(axis + IMAGE_RANK - values.ndim)
             values = values.reshape((1,) * (IMAGE_RANK - values.ndim) + values.shape).transpose(TO_FIRST)
         name = tensor.name + _suffix(layout)
         if quantisation is None:
             return self.constant(values.astype(np.float32), name)
-        return self.dequantised(values, quantisation, axis, name)
+        return self.dequantised(values, quantisation, axis or 0, name)
 
     def _turn(self, source: str, tensor: Tensor, layout: Layout) -> str:
         """Change the order of the axes; where only axes of extent 1 move, nothing has to be copied."""

@@ -31,7 +31,11 @@ def convert(content: bytes, inputs: Sequence[StaticInput]) -> bytes:
     Raises:
         ModelError: not a TFLite file, or an operator or tensor that cannot be converted; it is named.
     """
-    graph = read_tflite(content)
+    return convert_graph(read_tflite(content), inputs)
+
+
+def convert_graph(graph: Graph, inputs: Sequence[StaticInput]) -> bytes:
+    """Return a graph that was read from a TFLite file as an ONNX file; see `convert`."""
     live = _live_operators(graph)
     _refuse_unknown(graph, live)
     emitter = Emitter(graph)

@@ -74,7 +74,7 @@ def export_factory(source: FactorySource, *, artifacts: Mapping[str, Path], inpu
         folder = Path(scratch)
         code = folder / "code"
         code.mkdir()
-        _lay_out_code(source, artifacts, code)
+        lay_out_code(source, artifacts, code)
         request = Request(
             factory=source.factory,
             arguments=source.arguments,
@@ -89,8 +89,14 @@ def export_factory(source: FactorySource, *, artifacts: Mapping[str, Path], inpu
         return Path(request.target).read_bytes()
 
 
-def _lay_out_code(source: FactorySource, artifacts: Mapping[str, Path], code: Path) -> None:
-    """Put the packages, or the module beside models.yaml, where the exporting process imports from."""
+def lay_out_code(source: FactorySource, artifacts: Mapping[str, Path], code: Path) -> None:
+    """Put the packages, or the module beside models.yaml, where the exporting process imports from.
+
+    Args:
+        source: says how many packages there are, and where the module stands when there are none.
+        artifacts: role -> artifact of `fetch`.
+        code: an existing folder, which is first on that process's module path.
+    """
     from crossfarm.stages.archives import extract_tree
     from crossfarm.stages.fetched import fetched_file
 

