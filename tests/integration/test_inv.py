@@ -139,6 +139,7 @@ def test_a_changed_lock_makes_it_anew(project: Project) -> None:
 
 def test_a_project_that_was_copied_elsewhere_makes_it_anew(project: Project, used_project: Project) -> None:
     shutil.copytree(used_project.folder, project.folder, symlinks=True, dirs_exist_ok=True)
+    project.environment["PIP_FIND_LINKS"] = str(used_project.wheels)
     code, output, errors = project.inv()
     assert code == 0
     assert "making .venv" in errors
