@@ -13,6 +13,9 @@ from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.targets import CommandCompiler, ZigCompiler
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
+RUNNER = Path(__file__).resolve().parents[2] / "runner"
+"""The runner's sources stand beside the package, wherever models.yaml stands."""
+
 VERSION = 1
 SCOPE: Scope = "cell"
 SOURCES = (
@@ -82,7 +85,7 @@ def run(job: Job) -> None:
         static=toolchain.linkage == "static",
         compiled=Path(job.inputs["compile"]),
         reference=Path(job.inputs["reference"]),
-        runner=Path(job.root) / "runner",
+        runner=RUNNER,
         output=Path(job.output),
     )
 
