@@ -19,9 +19,8 @@ from crossfarm.stages.protocol import Needs, Scope, Subject
 VERSION = 1
 SCOPE: Scope = "source"
 SOURCES = (
-    "crossfarm/stages/fetch.py",
     "crossfarm/stages/download.py",
-    "crossfarm/spec/sources.py",
+    "crossfarm/stages/fetch.py",
 )
 TOOLS: tuple[str, ...] = ()
 

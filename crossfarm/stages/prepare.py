@@ -23,18 +23,17 @@ if TYPE_CHECKING:
 VERSION = 1
 SCOPE: Scope = "model"
 SOURCES = (
-    "crossfarm/stages/prepare.py",
-    "crossfarm/stages/fetched.py",
+    "crossfarm/keys.py",
     "crossfarm/stages/archives.py",
+    "crossfarm/stages/fetched.py",
     "crossfarm/stages/onnx_external.py",
+    "crossfarm/stages/prepare.py",
     "crossfarm/stages/static_onnx.py",
     "crossfarm/stages/tflite_emitter.py",
     "crossfarm/stages/tflite_file.py",
     "crossfarm/stages/tflite_graph.py",
     "crossfarm/stages/tflite_operators.py",
     "crossfarm/stages/torch_export.py",
-    "crossfarm/spec/models.py",
-    "crossfarm/spec/sources.py",
 )
 TOOLS = ("numpy", "onnx", "onnxruntime")
 EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript")}

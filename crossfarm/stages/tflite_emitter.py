@@ -146,10 +146,18 @@ class Emitter:
     def dequantised(
         self, values: NDArray[Any], quantisation: Quantisation, axis: int, name: str, *, zero_point: bool = True
     ) -> str:
-        """Add constant integers with a DequantizeLinear behind them and return the name of the real numbers."""
-        inputs = [self.constant(values, f"{name}/stored"), *self._steps(quantisation, values.dtype, name)]
+        """Add constant integers with a DequantizeLinear behind them and return the name of the real numbers.
+
+        Args:
+            values: the stored integers.
+            quantisation: their steps.
+            axis: the axis of `values` that has one scale for each index, if there is more than one scale.
+            name: wanted name of the result.
+            zero_point: False for int32, which ONNX allows around zero only.
+        """
+        steps = self._steps(quantisation, values.dtype, name, zero_point=zero_point)
         attributes = {"axis": axis} if quantisation.scale.size > 1 else {}
-        return self.emit("DequantizeLinear", inputs if zero_point else inputs[:2], name, **attributes)
+        return self.emit("DequantizeLinear", [self.constant(values, f"{name}/stored"), *steps], name, **attributes)
 
     def _real_constant(self, tensor: Tensor, values: NDArray[Any], layout: Layout) -> str:
         check_computable(tensor)
@@ -172,12 +180,16 @@ class Emitter:
             return self.emit("Reshape", [source, self.constant(np.array(shape, np.int64), f"{name}/shape")], name)
         return self.emit("Transpose", [source], name, perm=TO_FIRST if layout == "first" else TO_LAST)
 
-    def _steps(self, quantisation: Quantisation, dtype: np.dtype[Any], name: str) -> list[str]:
+    def _steps(
+        self, quantisation: Quantisation, dtype: np.dtype[Any], name: str, *, zero_point: bool = True
+    ) -> list[str]:
         """Add scale and zero point: scalars, or vectors with one entry a channel."""
         shape: tuple[int, ...] = () if quantisation.scale.size == 1 else (-1,)
-        scale = self.constant(quantisation.scale.reshape(shape), f"{name}/scale")
-        zero_point = quantisation.zero_point.astype(dtype).reshape(shape)
-        return [scale, self.constant(zero_point, f"{name}/zero_point")]
+        steps = [self.constant(quantisation.scale.reshape(shape), f"{name}/scale")]
+        if zero_point:
+            stored_zero = quantisation.zero_point.astype(dtype).reshape(shape)
+            steps.append(self.constant(stored_zero, f"{name}/zero_point"))
+        return steps
 
 
 def check_computable(tensor: Tensor) -> None:
