@@ -1,0 +1,358 @@
+"""What crossfarm needs of this machine: `doctor` says what is there, `setup` installs what is missing.
+
+Nothing heavy is imported: a setup that finds everything in place costs a few lookups on PATH and in package metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from crossfarm.boards import local
+from crossfarm.console import Console
+from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError, ToolError
+from crossfarm.spec.models import Model
+from crossfarm.spec.project import Project
+from crossfarm.spec.targets import CommandCompiler, Target
+
+HOME = Path(__file__).resolve().parent.parent
+TORCH = Path("requirements", "torch.txt")
+LOCK = Path("requirements.lock")
+
+_TRIES = 3
+_SECONDS_BETWEEN_TRIES = 5.0
+_APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
+_LINES_OF_A_FAILURE = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """Something that crossfarm needs of this machine.
+
+    Attributes:
+        name: what it is.
+        found: what was found, in a few words; None when it is missing.
+        how_to_install: what to do when it is missing.
+        cost: what does not work without it.
+        packages: Debian packages that bring it.
+        python: requirements file, relative to the project's folder, that brings it.
+        is_wanted: the chosen models, targets or tests need it; `setup` leaves out what only `doctor` tells of.
+    """
+
+    name: str
+    found: str | None
+    how_to_install: str
+    cost: str
+    packages: tuple[str, ...] = ()
+    python: Path | None = None
+    is_wanted: bool = True
+
+
+def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> list[Requirement]:
+    """Look at this machine and return all that is needed, present or not.
+
+    Args:
+        project: whose models and targets are asked for; None looks only at what every project needs.
+        tests: whether the tests' own needs count as wanted.
+        home: crossfarm's folder, which holds the lists of Python packages.
+    """
+    return [
+        _python(),
+        _locked_packages(home),
+        *(_targets(project) if project else ()),
+        *(_torch(project, home) if project else ()),
+        _compiler_of_tests(is_wanted=tests),
+        _git(),
+    ]
+
+
+def run_doctor(project: Project | None, *, console: Console, tests: bool = False, home: Path = HOME) -> int:
+    """Show what is found, what is missing, what that costs and what to do.
+
+    Args:
+        project: as in `requirements`, and so are `tests` and `home`.
+        console: where it is shown.
+
+    Returns:
+        0 when nothing is missing that the chosen models and targets need, else 3.
+    """
+    rows = requirements(project, tests=tests, home=home)
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        console.line(f"{'missing' if row.found is None else 'found  '}  {row.name:<{width}}  {row.found or row.cost}")
+    missing = [row for row in rows if row.found is None]
+    for row in missing:
+        console.line(f"{row.name}: {row.how_to_install}{'' if row.is_wanted else ' (optional)'}")
+    wanted = [row for row in missing if row.is_wanted]
+    if any(row.packages or row.python for row in wanted):
+        console.line("./inv setup installs what is missing")
+    if not wanted:
+        console.line("nothing that is needed is missing")
+    return EXIT_INFRASTRUCTURE if wanted else EXIT_GOOD
+
+
+def run_setup(
+    project: Project | None,
+    *,
+    yes: bool,
+    tests: bool,
+    console: Console,
+    is_root: bool | None = None,
+    home: Path = HOME,
+) -> int:
+    """Install what is missing, and say so; a second call finds everything and does nothing.
+
+    Args:
+        project: as in `requirements`, and so are `tests` and `home`.
+        yes: whether sudo may be used without asking.
+        console: where is said what is done.
+        is_root: whether packages may be installed directly; None asks the system.
+
+    Returns:
+        0 when everything is there at the end, else 3.
+
+    Raises:
+        ToolError: an installer failed, or would need another user; the message holds the command to type.
+    """
+    rows = [row for row in requirements(project, tests=tests, home=home) if row.is_wanted]
+    missing = [row for row in rows if row.found is None]
+    if not missing:
+        console.line(f"setup: everything is there ({len(rows)} things looked at)")
+        return EXIT_GOOD
+    packages = tuple(dict.fromkeys(package for row in missing for package in row.packages))
+    if packages:
+        _install_packages(
+            packages, missing, yes=yes, is_root=os.geteuid() == 0 if is_root is None else is_root, console=console
+        )
+    for path in dict.fromkeys(row.python for row in missing if row.python):
+        _install_python(home / path, console=console)
+    left = [row for row in requirements(project, tests=tests, home=home) if row.is_wanted and row.found is None]
+    for row in left:
+        console.line(f"setup: {row.name} is still missing: {row.how_to_install}; without it: {row.cost}")
+    if not left:
+        console.line(f"setup: done, installed {', '.join(row.name for row in missing)}")
+    return EXIT_INFRASTRUCTURE if left else EXIT_GOOD
+
+
+def _python() -> Requirement:
+    version = platform.python_version()
+    return Requirement(
+        name="Python 3.11",
+        found=f"{version} in {sys.prefix}" if sys.version_info[:2] == (3, 11) else None,
+        how_to_install=f"this is {version}; start crossfarm with ./inv, which takes Python 3.11",
+        cost="the pinned packages do not install",
+    )
+
+
+def _locked_packages(home: Path) -> Requirement:
+    wrong = list(_unmet(home / LOCK))
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("apache-tvm", "onnxruntime", "ziglang"))
+    return Requirement(
+        name="Python packages of the lock",
+        found=None if wrong else versions,
+        how_to_install=f"start crossfarm with ./inv, which installs them; not as locked: {_some(wrong)}",
+        cost="nothing can be compiled",
+    )
+
+
+def _torch(project: Project, home: Path) -> Iterator[Requirement]:
+    models = [model.name for model in _selected_models(project) if model.format == "torch"]
+    if models:
+        wrong = list(_unmet(home / TORCH))
+        yield Requirement(
+            name="PyTorch",
+            found=None if wrong else f"torch {_version('torch')}",
+            how_to_install=f"{shlex.join(_pip(home / TORCH))}",
+            cost=f"{', '.join(models)}: cannot be converted from PyTorch",
+            python=TORCH,
+        )
+
+
+def _targets(project: Project) -> Iterator[Requirement]:
+    """Yield what each target needs to be compiled and run here; targets that are not selected come last."""
+    selected = project.pipeline.targets
+    for name, target in sorted(project.targets.items(), key=lambda item: item[0] not in selected):
+        yield _way_to_run(target, is_wanted=name in selected)
+        if isinstance(target.compiler, CommandCompiler):
+            yield _compiler_of_target(target, target.compiler, is_wanted=name in selected)
+
+
+def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
+    """Return how programs for a target run here; a target without an emulator is none that setup could help."""
+    packages: tuple[str, ...] = ()
+    advice = ""
+    try:
+        way = local.way(machines=target.machine, emulator=target.emulator)
+        found = " ".join(way.prefix) or f"natively, this is a {platform.machine()}"
+    except BoardError as error:
+        found, advice = None, str(error)
+        if target.emulator is not None:
+            emulator = target.emulator
+            packages = (emulator.package, *([emulator.library_package] if emulator.library_package else []))
+    return Requirement(
+        name=f"a way to run {target.name}",
+        found=found,
+        how_to_install=f"apt-get install {' '.join(packages)}" if packages else advice,
+        cost=f"{target.name} is compiled, not run",
+        packages=packages,
+        is_wanted=is_wanted and target.emulator is not None,
+    )
+
+
+def _compiler_of_target(target: Target, compiler: CommandCompiler, *, is_wanted: bool) -> Requirement:
+    command = compiler.command[0]
+    return Requirement(
+        name=f"compiler of {target.name}",
+        found=shutil.which(command),
+        how_to_install=f"install {command}, or name another compiler in toolchains/{target.name}.yaml",
+        cost=f"{target.name} cannot be compiled",
+        is_wanted=is_wanted,
+    )
+
+
+def _compiler_of_tests(*, is_wanted: bool) -> Requirement:
+    headers = Path("/usr/include/stdio.h")
+    gcc = shutil.which("gcc")
+    return Requirement(
+        name="gcc",
+        found=gcc if headers.exists() else None,
+        how_to_install="apt-get install gcc libc6-dev",
+        cost="the runner is not tested with sanitizers",
+        packages=("gcc", "libc6-dev"),
+        is_wanted=is_wanted,
+    )
+
+
+def _git() -> Requirement:
+    return Requirement(
+        name="git",
+        found=shutil.which("git"),
+        how_to_install="apt-get install git",
+        cost="results do not name the commit they belong to",
+        packages=("git",),
+        is_wanted=False,
+    )
+
+
+def _selected_models(project: Project) -> list[Model]:
+    return [
+        model
+        for model in project.models_file.models
+        if any(fnmatch.fnmatchcase(model.name, glob) for glob in project.pipeline.models)
+    ]
+
+
+def _unmet(path: Path) -> Iterator[str]:
+    """Yield each `name==version` of a requirements file that is not installed so.
+
+    A local part of the installed version (`2.13.0+cpu`) says which build it is, and any is good.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read: {error.strerror}; get the file back from the repository") from error
+    for line in lines:
+        name, separator, rest = line.partition("==")
+        if not separator or line[0] in "# \t-":
+            continue
+        version = rest.split()[0]
+        if _version(name).partition("+")[0] != version:
+            yield f"{name}=={version}"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _install_packages(
+    packages: Sequence[str], missing: Iterable[Requirement], *, yes: bool, is_root: bool, console: Console
+) -> None:
+    names = ", ".join(row.name for row in missing if row.packages)
+    costs = "; ".join(row.cost for row in missing if row.packages)
+    if shutil.which("apt-get") is None:
+        raise ToolError(
+            f"setup: missing here: {names} ({costs}). There is no apt-get on this machine; install what your system "
+            f"calls {' '.join(packages)}, then type the same command again"
+        )
+    become: tuple[str, ...] = ()
+    if not is_root:
+        if not yes or shutil.which("sudo") is None:
+            raise ToolError(
+                f"setup: missing here: {names} ({costs}). Installing it takes root; type\n\n"
+                f"    sudo apt-get update && sudo apt-get install -y {shlex.join(packages)}\n\n"
+                "then the same command again, or add --yes to let setup use sudo itself"
+            )
+        become = ("sudo", "env", "DEBIAN_FRONTEND=noninteractive")
+    console.line(f"setup: installing {' '.join(packages)} with {'sudo ' if become else ''}apt-get")
+    _try_thrice(
+        [[*become, *_APT, "update"], [*become, *_APT, "install", "-y", "--no-install-recommends", *packages]],
+        environment={"DEBIAN_FRONTEND": "noninteractive"},
+        advice="see that the machine reaches its package mirror, then type the same command again",
+        console=console,
+    )
+
+
+def _install_python(path: Path, *, console: Console) -> None:
+    console.line(f"setup: installing Python packages of {path.name} (some minutes the first time)")
+    _try_thrice(
+        [_pip(path)],
+        environment={},
+        advice="see that the machine reaches its package index, then type the same command again",
+        console=console,
+    )
+
+
+def _pip(path: Path) -> list[str]:
+    return [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(path)]
+
+
+def _try_thrice(
+    commands: Sequence[Sequence[str]], *, environment: Mapping[str, str], advice: str, console: Console
+) -> None:
+    """Run all commands one after another; when one fails, all again, because what fails most is the network."""
+    for number in range(1, _TRIES + 1):
+        failure = next((found for command in commands if (found := _failure(command, environment))), None)
+        if failure is None:
+            return
+        if number < _TRIES:
+            console.line(f"setup: {failure.splitlines()[0]}; trying again")
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+    raise ToolError(f"setup: {failure}\n\n{advice}")
+
+
+def _failure(command: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Run a command; return None when it succeeds, else what it was, its exit code and the end of what it said."""
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **environment},
+            stdin=None if "sudo" in command else subprocess.DEVNULL,  # sudo may ask for a password
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        return f"{command[0]} could not be started: {error.strerror}"
+    if done.returncode == 0:
+        return None
+    tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LINES_OF_A_FAILURE:])
+    return f"{shlex.join(command)} ended with exit code {done.returncode}\n{tail}"

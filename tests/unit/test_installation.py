@@ -1,0 +1,274 @@
+"""setup and doctor, with a PATH of real small programs that stand in for apt-get, sudo and pip."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crossfarm import installation
+from crossfarm.console import Console
+from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
+from crossfarm.installation import run_doctor, run_setup
+from crossfarm.spec.loading import load_project
+from crossfarm.spec.project import Project
+
+MODELS = """
+models:
+  - name: torch_model
+    format: torch
+    licence: MIT
+    source: {factory: "package.module:build"}
+    inputs: [{name: x, shape: [1]}]
+  - name: onnx_model
+    licence: MIT
+    source: {package: some-package==1.0, path: model.onnx, sha256: %s}
+    inputs: [{name: x, shape: [1]}]
+""" % ("a" * 64)
+TOOLCHAIN = """
+name: pdp11
+machine: [pdp11]
+code: {triple: pdp11-linux-gnu, cpu: generic}
+compiler: {kind: zig, target: pdp11-linux-gnu.2.17}
+emulator: {command: [emulate-pdp11, -L, "%s"], package: pdp11-emulator, library_package: libc6-pdp11-cross}
+"""
+HERE = f"pytest=={importlib.metadata.version('pytest')}\n"
+
+
+class Machine:
+    """A machine with nothing on its PATH but what a test puts there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.library = folder / "sysroot"
+        self.calls = folder / "calls"
+        for made in (self.bin, folder / "toolchains", folder / "requirements"):
+            made.mkdir()
+        (folder / "models.yaml").write_text(MODELS)
+        (folder / "toolchains" / "pdp11.yaml").write_text(TOOLCHAIN % self.library)
+        (folder / "requirements.lock").write_text(HERE)
+        (folder / "requirements" / "torch.txt").write_text(f"# made by hand\n{HERE}    # via torch\n")
+
+    def project(self, *models: str) -> Project:
+        pipeline = self.folder / "some.yaml"
+        pipeline.write_text(f"name: some\nmodels: [{', '.join(models)}]\ntargets: [pdp11]\n")
+        return load_project(
+            models=self.folder / "models.yaml", toolchains=self.folder / "toolchains", pipeline=pipeline
+        )
+
+    def script(self, name: str, text: str = "") -> Path:
+        """Put a program on PATH that notes how it was called."""
+        path = self.bin / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >>"{self.calls}"\n{text}\n')
+        path.chmod(0o755)
+        return path
+
+    def apt_get(self) -> None:
+        """Put an apt-get on PATH that brings the emulator and the C library."""
+        emulator = self.bin / "emulate-pdp11"
+        self.script(
+            "apt-get",
+            f'case "$*" in *" install "*) echo "#!/bin/sh" >"{emulator}"; /bin/chmod 755 "{emulator}"\n'
+            f'/bin/mkdir -p "{self.library}";; esac',
+        )
+
+    def called(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+    def setup(self, *models: str, yes: bool = False, is_root: bool = True) -> tuple[int, list[str]]:
+        stream = io.StringIO()
+        code = run_setup(
+            self.project(*models),
+            yes=yes,
+            tests=False,
+            console=Console(stream, interactive=False),
+            is_root=is_root,
+            home=self.folder,
+        )
+        return code, stream.getvalue().splitlines()
+
+    def doctor(self, *models: str) -> tuple[int, str]:
+        stream = io.StringIO()
+        code = run_doctor(self.project(*models), console=Console(stream, interactive=False), home=self.folder)
+        return code, stream.getvalue()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine(tmp_path)
+    monkeypatch.setenv("PATH", str(made.bin))
+    monkeypatch.setattr(installation, "_SECONDS_BETWEEN_TRIES", 0.0)
+    return made
+
+
+def test_setup_installs_what_is_missing_and_the_second_time_does_nothing(machine: Machine) -> None:
+    machine.apt_get()
+    code, lines = machine.setup("onnx_model")
+    assert (code, lines) == (
+        EXIT_GOOD,
+        [
+            "setup: installing pdp11-emulator libc6-pdp11-cross with apt-get",
+            "setup: done, installed a way to run pdp11",
+        ],
+    )
+    assert machine.called() == [
+        "apt-get -q -o DPkg::Lock::Timeout=300 update",
+        "apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends pdp11-emulator libc6-pdp11-cross",
+    ]
+    code, lines = machine.setup("onnx_model")
+    assert (code, lines) == (EXIT_GOOD, ["setup: everything is there (3 things looked at)"])
+    assert len(machine.called()) == 2
+
+
+def test_a_user_gets_one_message_with_the_command_to_type(machine: Machine) -> None:
+    machine.apt_get()
+    machine.script("sudo")
+    with pytest.raises(ToolError) as caught:
+        machine.setup("onnx_model", is_root=False)
+    assert "sudo apt-get update && sudo apt-get install -y pdp11-emulator libc6-pdp11-cross\n" in str(caught.value)
+    assert "pdp11 is compiled, not run" in str(caught.value)
+    assert "--yes" in str(caught.value)
+    assert caught.value.exit_code == EXIT_INFRASTRUCTURE
+    assert machine.called() == []
+
+
+def test_a_user_who_says_yes_gets_it_installed_with_sudo(machine: Machine) -> None:
+    machine.apt_get()
+    machine.script("sudo", '[ "$1 $2" = "env DEBIAN_FRONTEND=noninteractive" ] && shift 2 && exec "$@"')
+    code, lines = machine.setup("onnx_model", yes=True, is_root=False)
+    assert code == EXIT_GOOD
+    assert "with sudo apt-get" in lines[0]
+    assert machine.called()[0].startswith("sudo env DEBIAN_FRONTEND=noninteractive apt-get -q")
+
+
+def test_a_failing_installer_is_tried_thrice_and_its_last_words_are_told(machine: Machine) -> None:
+    machine.script("apt-get", "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i; done; echo no route >&2; exit 100")
+    with pytest.raises(ToolError) as caught:
+        machine.setup("onnx_model")
+    assert machine.called() == ["apt-get -q -o DPkg::Lock::Timeout=300 update"] * 3
+    message = str(caught.value)
+    assert "update ended with exit code 100" in message
+    assert "    no route\n" in message
+    assert "line 3\n" not in message
+    assert "mirror" in message
+
+
+def test_an_installer_that_fails_once_is_forgiven(machine: Machine) -> None:
+    machine.apt_get()
+    real = (machine.bin / "apt-get").rename(machine.bin / "apt-get.real")
+    flag = machine.folder / "flag"
+    machine.script("apt-get", f'[ -e "{flag}" ] || {{ : >"{flag}"; exit 100; }}; exec "{real}" "$@"')
+    code, lines = machine.setup("onnx_model")
+    assert code == EXIT_GOOD
+    assert "trying again" in lines[1]
+
+
+def test_what_an_installer_did_not_bring_is_told_with_its_cost(machine: Machine) -> None:
+    machine.script("apt-get")
+    code, lines = machine.setup("onnx_model")
+    assert code == EXIT_INFRASTRUCTURE
+    assert lines[-1] == (
+        "setup: a way to run pdp11 is still missing: apt-get install pdp11-emulator libc6-pdp11-cross; "
+        "without it: pdp11 is compiled, not run"
+    )
+
+
+def test_a_machine_without_apt_is_told_what_to_look_for(machine: Machine) -> None:
+    with pytest.raises(ToolError, match="no apt-get on this machine; install what your system calls pdp11-emulator"):
+        machine.setup("onnx_model")
+
+
+def test_pytorch_is_installed_only_when_a_selected_model_needs_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.apt_get()
+    machine.setup("onnx_model")
+    (machine.folder / "requirements" / "torch.txt").write_text("torch==0.0.1\n")
+    monkeypatch.setattr(sys, "executable", str(machine.script("python")))
+    assert machine.setup("onnx_model")[0] == EXIT_GOOD
+    code, lines = machine.setup("torch_model")
+    path = machine.folder / "requirements" / "torch.txt"
+    assert machine.called()[2:] == [f"python -m pip install -q --disable-pip-version-check -r {path}"]
+    assert lines[0] == "setup: installing Python packages of torch.txt (some minutes the first time)"
+    # The program that stood in for pip brought nothing.
+    assert code == EXIT_INFRASTRUCTURE
+    assert "torch_model: cannot be converted from PyTorch" in lines[-1]
+
+
+def test_the_build_of_a_package_does_not_matter_but_its_version_does(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = machine.folder / "requirements" / "torch.txt"
+    path.write_text("torch==2.13.0\n")
+    monkeypatch.setattr(importlib.metadata, "version", {"torch": "2.13.0+cpu"}.__getitem__)
+    assert list(installation._unmet(path)) == []
+    monkeypatch.setattr(importlib.metadata, "version", {"torch": "2.13.01"}.__getitem__)
+    assert list(installation._unmet(path)) == ["torch==2.13.0"]
+
+
+def test_doctor_shows_what_is_found_what_is_missing_and_what_that_costs(machine: Machine) -> None:
+    code, text = machine.doctor("torch_model")
+    assert code == EXIT_INFRASTRUCTURE
+    lines = text.splitlines()
+    assert lines[0].startswith("found    Python 3.11")
+    assert "missing  a way to run pdp11           pdp11 is compiled, not run" in lines
+    assert "a way to run pdp11: apt-get install pdp11-emulator libc6-pdp11-cross" in lines
+    assert "gcc: apt-get install gcc libc6-dev (optional)" in lines
+    assert lines[-1] == "./inv setup installs what is missing"
+    assert machine.called() == []
+
+
+def test_doctor_is_content_when_only_optional_things_are_missing(machine: Machine) -> None:
+    machine.apt_get()
+    machine.setup("torch_model")
+    code, text = machine.doctor("torch_model")
+    assert code == EXIT_GOOD
+    assert "missing  git" in text
+    assert text.splitlines()[-1] == "nothing that is needed is missing"
+
+
+def test_a_package_that_is_not_as_locked_is_told(machine: Machine) -> None:
+    (machine.folder / "requirements.lock").write_text("pytest==0.1 \\\n    --hash=sha256:00\n")
+    code, text = machine.doctor("onnx_model")
+    assert code == EXIT_INFRASTRUCTURE
+    assert "start crossfarm with ./inv, which installs them; not as locked: pytest==0.1" in text
+
+
+def test_a_lost_lock_is_told(machine: Machine) -> None:
+    (machine.folder / "requirements.lock").unlink()
+    with pytest.raises(ToolError, match=r"requirements\.lock: cannot be read: No such file"):
+        machine.doctor("onnx_model")
+
+
+def test_a_target_without_emulator_is_no_reason_to_fail(machine: Machine) -> None:
+    path = machine.folder / "toolchains" / "pdp11.yaml"
+    path.write_text(path.read_text().partition("emulator:")[0])
+    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (2 things looked at)"])
+    assert "missing  a way to run pdp11           pdp11 is compiled, not run" in machine.doctor("onnx_model")[1]
+
+
+def test_a_compiler_that_a_toolchain_names_must_be_there(machine: Machine) -> None:
+    path = machine.folder / "toolchains" / "pdp11.yaml"
+    path.write_text(
+        path.read_text().replace("{kind: zig, target: pdp11-linux-gnu.2.17}", "{kind: command, command: [cc11]}")
+    )
+    assert (
+        "compiler of pdp11: install cc11, or name another compiler in toolchains/pdp11.yaml"
+        in machine.doctor("onnx_model")[1]
+    )
+    machine.script("cc11")
+    assert f"found    compiler of pdp11            {machine.bin}/cc11" in machine.doctor("onnx_model")[1]
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys, crossfarm.installation\n"
+        "print(*{'tvm', 'numpy', 'onnx', 'onnxruntime', 'torch', 'PIL', 'ziglang'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
