@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
-from crossfarm.results import JobState
+if TYPE_CHECKING:
+    from crossfarm.results import JobState
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _COLOURS: dict[JobState, str] = {"run": "32", "failed": "31;1", "skipped": "33", "cancelled": "33", "hit": "2"}
