@@ -250,6 +250,8 @@ def _pip_once(package: str, folder: Path, command: list[str]) -> Path:
         FetchError: pip failed for another reason.
     """
     fixed = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--retries", "1"]
+    # Only at this level does pip say that an index answered with an error, rather than that it has no such package.
+    fixed += ["--ignore-requires-python", "-vv"]
     try:
         done = subprocess.run(
             [*command, *fixed, "--dest", str(folder), "--", package],
@@ -272,10 +274,12 @@ def _pip_once(package: str, folder: Path, command: list[str]) -> Path:
         )
     for left_over in folder.iterdir():
         shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
-    reason = _last_error(done.stderr)
-    if _PIP_TRANSIENT.search(done.stderr):
-        raise _TransientError(reason)
-    if _PIP_ABSENT.search(done.stderr):
+    told = done.stdout + done.stderr
+    trouble = [line.strip() for line in told.splitlines() if _PIP_TRANSIENT.search(line)]
+    if trouble:
+        raise _TransientError(trouble[-1])
+    reason = _last_error(told)
+    if _PIP_ABSENT.search(told):
         raise _AbsentError(reason)
     raise FetchError(f"pip could not download {package}: {reason}; try `pip download --no-deps {package}` by hand")
 

@@ -251,6 +251,18 @@ Path(folder, "thing-1.0-py3-none-any.whl").write_bytes(b"wheel")
     assert waits == [1.0, 2.0]
 
 
+def test_an_index_that_answers_with_server_errors_is_asked_again(tmp_path: Path) -> None:
+    script = """
+print("Could not fetch URL http://index/simple/thing/: (Caused by ResponseError('too many 503 error responses'))")
+sys.exit("ERROR: No matching distribution found for thing==1.0")
+"""
+    waits: list[float] = []
+    command = _pip(tmp_path, script)
+    with pytest.raises(FetchError, match=r"thing==1\.0 in 6 attempts: Could not fetch URL .*too many 503"):
+        download_wheel("thing==1.0", sha256=DIGEST, folder=_output(tmp_path), sleep=waits.append, command=command)
+    assert len(waits) == 5
+
+
 def test_another_failure_of_pip_is_told_with_its_last_error(tmp_path: Path) -> None:
     command = _pip(tmp_path, 'sys.exit("ERROR: Invalid requirement\\nNotice: a newer pip is there")')
     with pytest.raises(FetchError, match=r"could not download thing==1\.0: Invalid requirement"):
