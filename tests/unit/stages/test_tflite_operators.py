@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from crossfarm.errors import ModelError
 from crossfarm.stages.static_onnx import StaticInput
 from crossfarm.stages.tflite_file import Graph, Operator, Options, Quantisation, Tensor
 from crossfarm.stages.tflite_graph import convert_graph
-from crossfarm.stages.tflite_operators import same_padding
+from crossfarm.stages.tflite_operators import CONVERTERS, same_padding
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(7)
@@ -397,6 +399,13 @@ def test_operators_that_only_compute_a_shape_are_left_out() -> None:
     net.add("RESHAPE", [source, shape], output)
     values = _real(1, 6)
     np.testing.assert_array_equal(net.run({source: values}, output), values.reshape(2, 3))
+
+
+def test_the_documentation_lists_the_operators_that_can_be_converted() -> None:
+    text = (Path(__file__).parents[3] / "docs/preparing.md").read_text(encoding="utf-8")
+    listed = re.search(r"Operators: ([A-Z0-9_,\s]+)\.", text)
+    assert listed is not None
+    assert listed[1].replace("\n", " ").split(", ") == sorted(CONVERTERS)
 
 
 def test_an_unknown_operator_is_refused_with_its_name_and_number() -> None:
