@@ -106,9 +106,9 @@ static crossfarm_status open_parts(crossfarm_model *model, const char *weights_p
 crossfarm_status crossfarm_model_open(const char *weights_path, const crossfarm_model_options *options,
                                       crossfarm_model **result) {
   static const crossfarm_model_options defaults = {0};
+  if (result != NULL) *result = NULL;
   if (result == NULL || weights_path == NULL)
     return crossfarm_fail(CROSSFARM_WRONG_USE, "crossfarm_model_open needs a weights file and a place for the handle");
-  *result = NULL;
   if (options == NULL) options = &defaults;
   if (options->threads > CROSSFARM_MAX_THREADS)
     return crossfarm_fail(CROSSFARM_WRONG_USE, "%u threads asked for, at most %u are possible", options->threads,
