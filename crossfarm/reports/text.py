@@ -56,7 +56,7 @@ _FORMS: dict[str | None, Callable[[float], str]] = {
     "ns": lambda value: _scaled(value, _TIMES),
     "s": lambda value: _scaled(value * 1e9, _TIMES),
     "bytes": lambda value: _scaled(value, _SIZES),
-    "share": lambda value: f"{value * 100:.1f} %",
+    "share": lambda value: f"{value * 100:.0f} %" if value in (0, 1) else f"{value * 100:.1f} %",
     "scale": lambda value: f"{value:.1e}" if value else "0",
     "count": lambda value: f"{value:,.0f}",
     "celsius": lambda value: f"{value:.0f} °C",
