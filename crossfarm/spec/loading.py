@@ -128,6 +128,8 @@ def _read_models(
     missing_dataset = functools.cache(functools.partial(_unknown_dataset, datasets=dataset_names))
     missing_target = functools.cache(functools.partial(_unknown_target, targets=targets or ()))
     for index, model in models:
+        if len(found) > told.ENOUGH_PROBLEMS:
+            break
         for place, name in _dataset_references(model, index):
             if name not in dataset_names:
                 report(place, missing_dataset(name))
