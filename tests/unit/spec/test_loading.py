@@ -244,6 +244,12 @@ def test_a_missing_models_file_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_path_below_the_current_folder_is_shown_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^nets/models\.yaml:1: there is no such file"):
+        load_models(tmp_path / "nets" / "models.yaml")
+
+
 @pytest.mark.parametrize("text", ["- a\n", "abc\n", "3\n", "~\n"])
 def test_a_file_that_is_no_mapping_is_told(models_problems: Problems, text: str) -> None:
     (told,) = models_problems(text)
