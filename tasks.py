@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 from invoke import Context, Exit, task
 
 from crossfarm.errors import EXIT_INTERRUPTED, CrossfarmError
+
+ROOT = Path(__file__).resolve().parent
 
 HELP = {
     "models": "the file that lists the models (models.yaml)",
@@ -56,12 +60,23 @@ def _options(arguments: dict[str, Any]) -> Any:
     return Options(selection=Selection(**lists), **paths, **given)
 
 
-@task(help={name: text for name, text in HELP.items()})
+@task(help=HELP)
 def pipeline(
-    context: Context, models: str = "", pipeline: str = "default", only: str = "", skip: str = "", targets: str = "",
-    stages: str = "", jobs: int = 0, fail_fast: bool = False, out: str = "", store: str = "",
-    measure_again: bool = False, verbose: bool = False, quiet: bool = False,
-) -> None:  # fmt: skip
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    skip: str = "",
+    targets: str = "",
+    stages: str = "",
+    jobs: int = 0,
+    fail_fast: bool = False,
+    out: str = "",
+    store: str = "",
+    measure_again: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+) -> None:
     """Compile, run and check every model on every target, and write the reports.
 
     Examples:
@@ -72,18 +87,40 @@ def pipeline(
     from crossfarm.pipeline import run_pipeline
 
     arguments = {
-        "models": models, "pipeline": pipeline, "only": only, "skip": skip, "targets": targets, "stages": stages,
-        "jobs": jobs, "fail_fast": fail_fast, "out": out, "store": store, "measure_again": measure_again,
-        "verbose": verbose, "quiet": quiet,
-    }  # fmt: skip
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "skip": skip,
+        "targets": targets,
+        "stages": stages,
+        "jobs": jobs,
+        "fail_fast": fail_fast,
+        "out": out,
+        "store": store,
+        "measure_again": measure_again,
+        "verbose": verbose,
+        "quiet": quiet,
+    }
     _finish(lambda: run_pipeline(_options(arguments)))
 
 
-@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "skip", "targets", "stages", "store", "measure_again")})
+@task(
+    help={
+        name: HELP[name]
+        for name in ("models", "pipeline", "only", "skip", "targets", "stages", "store", "measure_again")
+    }
+)
 def plan(
-    context: Context, models: str = "", pipeline: str = "default", only: str = "", skip: str = "", targets: str = "",
-    stages: str = "", store: str = "", measure_again: bool = False,
-) -> None:  # fmt: skip
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    skip: str = "",
+    targets: str = "",
+    stages: str = "",
+    store: str = "",
+    measure_again: bool = False,
+) -> None:
     """Print what the next run would do, job by job, and why.
 
     Examples:
@@ -93,7 +130,206 @@ def plan(
     from crossfarm.pipeline import show_plan
 
     arguments = {
-        "models": models, "pipeline": pipeline, "only": only, "skip": skip, "targets": targets, "stages": stages,
-        "store": store, "measure_again": measure_again,
-    }  # fmt: skip
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "skip": skip,
+        "targets": targets,
+        "stages": stages,
+        "store": store,
+        "measure_again": measure_again,
+    }
     _finish(lambda: show_plan(_options(arguments)))
+
+
+@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "jobs", "out", "store", "verbose")})
+def compile(
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    targets: str = "",
+    jobs: int = 0,
+    out: str = "",
+    store: str = "",
+    verbose: bool = False,
+) -> None:
+    """Make the bundles, and run nothing on any board.
+
+    Example: ./inv compile --targets armv6
+    """
+    from crossfarm.pipeline import run_pipeline
+
+    arguments = {
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "targets": targets,
+        "stages": "bundle",
+        "jobs": jobs,
+        "out": out,
+        "store": store,
+        "verbose": verbose,
+    }
+    _finish(lambda: run_pipeline(_options(arguments)))
+
+
+@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "out", "store", "verbose")})
+def measure(
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    targets: str = "",
+    out: str = "",
+    store: str = "",
+    verbose: bool = False,
+) -> None:
+    """Measure again, even what was measured before on this board.
+
+    Example: ./inv measure --only 'x86_64-*'
+    """
+    from crossfarm.pipeline import run_pipeline
+
+    arguments = {
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "targets": targets,
+        "out": out,
+        "store": store,
+        "verbose": verbose,
+        "measure_again": True,
+    }
+    _finish(lambda: run_pipeline(_options(arguments)))
+
+
+@task(help={"out": HELP["out"]})
+def report(context: Context, out: str = "") -> None:
+    """Write the reports of the last run again, from its results.jsonl, and show its table.
+
+    Example: ./inv report --out out
+    """
+    from crossfarm.pipeline import report_again
+
+    _finish(lambda: report_again(Path(out) if out else ROOT / "out"))
+
+
+@task(
+    help={
+        "models": HELP["models"],
+        "pipeline": HELP["pipeline"],
+        "yes": "use sudo for Debian packages when not root, without asking",
+        "tests": "also what the tests need (on; --no-tests leaves it out)",
+    }
+)
+def setup(context: Context, models: str = "", pipeline: str = "default", yes: bool = False, tests: bool = True) -> None:
+    """Install what this machine lacks: Debian packages, and Python packages that the chosen models need.
+
+    Examples:
+        ./inv setup
+        ./inv setup --yes pipeline --models models.yaml
+    """
+    from crossfarm.console import Console
+    from crossfarm.installation import run_setup
+    from crossfarm.pipeline import load
+
+    arguments = {"models": models, "pipeline": pipeline}
+    _finish(lambda: run_setup(load(_options(arguments)), yes=yes, tests=tests, console=Console(sys.stdout)))
+
+
+@task(help={"models": HELP["models"], "pipeline": HELP["pipeline"]})
+def doctor(context: Context, models: str = "", pipeline: str = "default") -> None:
+    """Say what is found on this machine, what is missing, and what that costs.
+
+    Example: ./inv doctor
+    """
+    from crossfarm.console import Console
+    from crossfarm.installation import run_doctor
+    from crossfarm.pipeline import load
+
+    arguments = {"models": models, "pipeline": pipeline}
+    _finish(lambda: run_doctor(load(_options(arguments)), console=Console(sys.stdout), tests=True))
+
+
+@task(
+    help={
+        "store": HELP["store"],
+        "older_than": "artifacts that were not used for so many days go",
+        "larger_than": "the least recently used artifacts go until the store holds at most so many MiB",
+        "verify": "read every object and drop what is damaged",
+        "everything": "remove the store, the compiler's cache and the reports",
+    }
+)
+def clean(
+    context: Context,
+    store: str = "",
+    older_than: float = -1.0,
+    larger_than: float = -1.0,
+    verify: bool = False,
+    everything: bool = False,
+) -> None:
+    """Remove what no artifact names; with options also old artifacts, or everything.
+
+    Examples:
+        ./inv clean --older-than 30
+        ./inv clean --larger-than 2000 --verify
+    """
+    from crossfarm.cleaning import clean_store
+
+    folder = Path(store) if store else ROOT / ".crossfarm" / "store"
+    _finish(
+        lambda: clean_store(
+            folder,
+            days=older_than if older_than >= 0 else None,
+            mebibytes=larger_than if larger_than >= 0 else None,
+            verify=verify,
+            everything=everything,
+            out=ROOT / "out",
+        )
+    )
+
+
+@task(help={"arguments": "handed to pytest as they are, in place of the whole suite"})
+def test(context: Context, arguments: str = "") -> None:
+    """Check style and types, then run the unit tests and those integration tests that this machine can do.
+
+    Examples:
+        ./inv test
+        ./inv test --arguments 'tests/unit -k store'
+    """
+    if not arguments:
+        lint(context)
+    _run("pytest", *(shlex.split(arguments) if arguments else ("--integration", "-q")))
+
+
+@task
+def lint(context: Context) -> None:
+    """Check style with ruff and types with mypy --strict.
+
+    Example: ./inv lint
+    """
+    _run("ruff", "check", "--quiet", ".")
+    _run("mypy", "--no-error-summary")
+
+
+@task(positional=["name"], help={"name": "a file of benchmarks/; without one, all are listed", "arguments": "for it"})
+def bench(context: Context, name: str = "", arguments: str = "") -> None:
+    """Measure crossfarm itself; the last line is `NAME value unit (goal ...)`, exit code 1 when short of the goal.
+
+    Examples:
+        ./inv bench warm
+        ./inv bench agree
+    """
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+    if name not in names:
+        sys.stderr.write(f"benchmarks: {', '.join(names)}\n")
+        raise Exit(code=2 if name else 0)
+    _run(f"benchmarks.{name}", *shlex.split(arguments))
+
+
+def _run(module: str, *arguments: str) -> None:
+    """Run a Python module of this environment in the project's folder; its failure ends the program with its code."""
+    code = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode
+    if code:
+        raise Exit(code=code if code > 0 else EXIT_INTERRUPTED)

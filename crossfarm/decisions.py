@@ -69,9 +69,11 @@ def _decide_one(job: PlannedJob, store: Store, *, again: bool) -> Decision:
         last = store.last_artifact(job.id)
         if last is None:
             return Decision(choice="run", reason="it was never run")
-        reason = describe_change(
-            last.document, job.document, old_groups=store.groups(last), new_groups=job.groups
-        ) if last.key != job.key else "its artifact is gone"
+        reason = (
+            describe_change(last.document, job.document, old_groups=store.groups(last), new_groups=job.groups)
+            if last.key != job.key
+            else "its artifact is gone"
+        )
         return Decision(choice="run", reason=reason, seconds=last.seconds)
     if again:
         return Decision(choice="run", reason="asked for again", seconds=artifact.seconds)

@@ -60,12 +60,6 @@ class JobError(CrossfarmError):
     """A job ended without saying why: it was killed, ran out of memory or of time."""
 
 
-class Interrupted(CrossfarmError):
-    """The user pressed Ctrl-C, or a TERM signal arrived."""
-
-    exit_code = EXIT_INTERRUPTED
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; perhaps you meant 'x'` for the known name that is nearest to `name`, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

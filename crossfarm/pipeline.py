@@ -1,4 +1,4 @@
-"""The one command: load, plan, decide, run, report. Every other module does one of these; this one puts them in a row."""
+"""The one command: load, plan, decide, run, report. Every other module does one of these; this one lines them up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ from crossfarm.engines.local import LocalEngine
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, ConfigError
 from crossfarm.plan import Plan, PlannedJob, Selection, make_plan
 from crossfarm.reports import terminal, write_all
-from crossfarm.results import CheckRecord, EndRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
+from crossfarm.results import (
+    CheckRecord,
+    EndRecord,
+    JobRecord,
+    Record,
+    ResultsWriter,
+    RunRecord,
+    from_json,
+    read_records,
+)
 from crossfarm.schedule import Finished, Workplace, run_schedule
 from crossfarm.spec.loading import load_project
 from crossfarm.spec.project import Project
@@ -53,7 +62,7 @@ class Options:
 
     models: Path = HOME / "models.yaml"
     pipeline: str = "default"
-    selection: Selection = Selection()
+    selection: Selection = dataclasses.field(default_factory=Selection)
     jobs: int = 0
     fail_fast: bool = False
     out: Path = HOME / "out"
@@ -105,9 +114,10 @@ def run_pipeline(options: Options) -> int:
     results_path = _fresh_results(options.out)
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     commit = git_commit(project.root)
-    with ResultsWriter(results_path) as results, Console(
-        sys.stdout, quiet=options.quiet, verbose=options.verbose
-    ) as console:  # fmt: skip
+    with (
+        ResultsWriter(results_path) as results,
+        Console(sys.stdout, quiet=options.quiet, verbose=options.verbose) as console,
+    ):
         results.write(_run_record(run, plan, decisions, commit))
         listener = _Listener(results, console, options, project, store)
         listener.skipped(plan)
@@ -118,18 +128,31 @@ def run_pipeline(options: Options) -> int:
                 place = Workplace(store=store, work=work, logs=_logs(options.out), root=project.root.resolve())
                 environment = _environment(options.store, commit)
                 with LocalEngine(slots=options.slots, environment=environment) as engine:
-                    run_schedule(
-                        plan, decisions, engine=engine, slots=options.slots, place=place, listener=listener
-                    )  # fmt: skip
+                    run_schedule(plan, decisions, engine=engine, slots=options.slots, place=place, listener=listener)
         except KeyboardInterrupt:
             interrupted = True
             console.line("interrupted: what was done is kept; the same command goes on from here")
         code = EXIT_INTERRUPTED if interrupted else listener.exit_code()
         results.write(EndRecord(exit_code=code, seconds=time.monotonic() - started, interrupted=interrupted))
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.write(terminal.render(write_all(results_path, options.out), colour=colour))
-    sys.stdout.flush()
+    _show_reports(results_path, options.out)
     return code
+
+
+def report_again(out: Path) -> int:
+    """Write the reports of the last run again and show its table; returns that run's exit code.
+
+    Raises:
+        StoreError: there is no run, or a report cannot be written.
+    """
+    _show_reports(out / RESULTS, out)
+    ends = [record for record in read_records(out / RESULTS) if isinstance(record, EndRecord)]
+    return ends[-1].exit_code if ends else EXIT_INTERRUPTED
+
+
+def _show_reports(results: Path, out: Path) -> None:
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    sys.stdout.write(terminal.render(write_all(results, out), colour=colour))
+    sys.stdout.flush()
 
 
 class _Listener:
@@ -156,10 +179,17 @@ class _Listener:
             stage = skipped.stage or "compile"
             self._results.write(
                 JobRecord(
-                    job=f"{stage}:{cell.id}", stage=stage, cell=cell.id, model=cell.model, target=cell.target,
-                    variant=cell.variant, state="skipped", seconds=0.0, reason=skipped.reason,
+                    job=f"{stage}:{cell.id}",
+                    stage=stage,
+                    cell=cell.id,
+                    model=cell.model,
+                    target=cell.target,
+                    variant=cell.variant,
+                    state="skipped",
+                    seconds=0.0,
+                    reason=skipped.reason,
                     command=self._command(cell.id),
-                )  # fmt: skip
+                )
             )
         for reason in sorted({skipped.reason for skipped in plan.skipped if skipped.stage is not None}):
             self._console.line(f"not measured: {reason}")
@@ -175,11 +205,20 @@ class _Listener:
         log = self._options.out / "logs" / f"{job.id.replace(':', '-', 1)}.log"
         self._results.write(
             JobRecord(
-                job=job.id, stage=job.stage, cell=cell.id if cell else None, model=job.model,
-                target=cell.target if cell else None, variant=cell.variant if cell else None, state=result.state,
-                seconds=round(result.seconds, 3), cause=result.cause or None, fault=result.fault,
-                log=str(log) if result.state == "failed" and log.exists() else None, key=job.key, command=command,
-            )  # fmt: skip
+                job=job.id,
+                stage=job.stage,
+                cell=cell.id if cell else None,
+                model=job.model,
+                target=cell.target if cell else None,
+                variant=cell.variant if cell else None,
+                state=result.state,
+                seconds=round(result.seconds, 3),
+                cause=result.cause or None,
+                fault=result.fault,
+                log=str(log) if result.state == "failed" and log.exists() else None,
+                key=job.key,
+                command=command,
+            )
         )
         self._console.finished(job.id, result.state, result.seconds, result.cause or None)
         if result.state == "failed":

@@ -101,7 +101,7 @@ class Plan:
         skipped: cells that are not done, with reasons.
     """
 
-    jobs: Mapping[str, PlannedJob]
+    jobs: dict[str, PlannedJob]
     wanted: frozenset[str]
     cells: tuple[Cell, ...]
     skipped: tuple[SkippedCell, ...] = ()
@@ -266,9 +266,15 @@ class _Builder:
             groups["board"] = board.parameters
         image = self._surroundings.image[cell.target] if per_cell else "host"
         return self._add(
-            identity, stage, groups, inputs, image=image, cell=cell if per_cell else None, model=cell.model,
+            identity,
+            stage,
+            groups,
+            inputs,
+            image=image,
+            cell=cell if per_cell else None,
+            model=cell.model,
             exclusive=board is not None and board.exclusive,
-        )  # fmt: skip
+        )
 
     def _fetch(self, source: Fetchable) -> PlannedJob:
         identity = f"fetch:{source_label(source)}"
@@ -317,9 +323,16 @@ class _Builder:
             tools=self._surroundings.tools[stage],
         )
         job = PlannedJob(
-            id=identity, stage=stage, cell=cell, model=model, key=document.key(), document=document, groups=groups,
-            inputs=inputs, exclusive=exclusive,
-        )  # fmt: skip
+            id=identity,
+            stage=stage,
+            cell=cell,
+            model=model,
+            key=document.key(),
+            document=document,
+            groups=groups,
+            inputs=inputs,
+            exclusive=exclusive,
+        )
         self.jobs[identity] = job
         return job
 
@@ -329,7 +342,6 @@ class _Builder:
         if known is None:
             known = self._digests[id(group)] = (group, digest_json(group))
         return known[1]
-
 
 
 def source_label(source: Fetchable) -> str:

@@ -26,8 +26,14 @@ from crossfarm.store import Artifact, Store
 State = Literal["run", "hit", "failed", "cancelled"]
 
 TYPICAL_SECONDS: Mapping[str, float] = {
-    "fetch": 5.0, "prepare": 5.0, "reference": 3.0, "compile": 8.0, "bundle": 2.0, "measure": 3.0, "check": 0.5,
-}  # fmt: skip
+    "fetch": 5.0,
+    "prepare": 5.0,
+    "reference": 3.0,
+    "compile": 8.0,
+    "bundle": 2.0,
+    "measure": 3.0,
+    "check": 0.5,
+}
 """What a job of a stage takes when it never ran before; orders the first run only."""
 
 
@@ -90,7 +96,7 @@ def run_schedule(
     Raises:
         KeyboardInterrupt: the user asked to stop; running jobs were ended and are told as cancelled.
     """
-    schedule = _Schedule(plan, decisions, engine, slots, place, listener)
+    schedule = _Schedule(plan, decisions, engine=engine, slots=slots, place=place, listener=listener)
     try:
         schedule.run()
     except BaseException:
@@ -101,9 +107,15 @@ def run_schedule(
 
 class _Schedule:
     def __init__(
-        self, plan: Plan, decisions: Mapping[str, Decision], engine: Engine, slots: int, place: Workplace,
+        self,
+        plan: Plan,
+        decisions: Mapping[str, Decision],
+        *,
+        engine: Engine,
+        slots: int,
+        place: Workplace,
         listener: Listener,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._plan, self._decisions, self._engine = plan, decisions, engine
         self._slots, self._place, self._listener = slots, place, listener
         self._artifacts = {name: d.artifact for name, d in decisions.items() if d.artifact is not None}
@@ -243,17 +255,19 @@ def execute(
                 state: State = "cancelled" if outcome.cause == "interrupted" else "failed"
                 return Finished(state=state, seconds=seconds, cause=outcome.cause, fault=outcome.fault)
             artifact = place.store.put(
-                key=job.key, job=job.id, folder=folder / "output", document=job.document, groups=job.groups,
+                key=job.key,
+                job=job.id,
+                folder=folder / "output",
+                document=job.document,
+                groups=job.groups,
                 seconds=seconds,
-            )  # fmt: skip
+            )
             return Finished(state="run", seconds=seconds, artifact=artifact)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_in(
-    folder: Path, job: PlannedJob, inputs: Mapping[str, Artifact], engine: Engine, place: Workplace
-) -> Outcome:
+def _run_in(folder: Path, job: PlannedJob, inputs: Mapping[str, Artifact], engine: Engine, place: Workplace) -> Outcome:
     output = folder / "output"
     output.mkdir(parents=True)
     folders = {role: folder / "inputs" / f"{index}" for index, role in enumerate(inputs)}

@@ -8,9 +8,9 @@
     work/RUN/               folders of running jobs
     lock                    shared by whoever adds, exclusive for gc
 
-Whatever is added is written under a temporary name, synced and renamed, objects before the manifest that names them. So
-a manifest that can be read names objects that were written whole. Objects carry a fixed mtime: a file that anybody wrote
-to since shows by a cheap stat; its content is hashed before a job reads it.
+Whatever is added is written under a temporary name, synced and renamed, objects before the manifest that names them.
+So a manifest that can be read names objects that were written whole. Objects carry a fixed mtime: a file that anybody
+wrote to since shows by a cheap stat; its content is hashed before a job reads it.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ class Store:
         """Lay the files of an artifact into `folder` as read-only links to the objects (copies across file systems).
 
         Raises:
-            StoreError: an object is missing or its content is not what it was. The artifact is dropped, so that the next
-                run makes it again.
+            StoreError: an object is missing or its content is not what it was. The artifact is dropped, so that the
+                next run makes it again.
         """
         damage = self.damage(artifact, thorough=True)
         if damage:
@@ -300,7 +300,8 @@ class Store:
             protected = self._sweep_runs()
             artifacts = sorted(self._all_manifests(), key=lambda path: path.stat().st_mtime)
             kept = self._choose(artifacts, protected, max_age_seconds=max_age_seconds, max_bytes=max_bytes)
-            needed, groups = set(), set()
+            needed: set[str] = set()
+            groups: set[str] = set()
             for path in artifacts:
                 artifact = self.read(path.name) if path.name in kept else None
                 if artifact is None:
@@ -313,6 +314,26 @@ class Store:
                 if lock.name not in kept and lock.name not in protected:
                     lock.unlink(missing_ok=True)
             return freed
+
+    def verify(self) -> list[str]:
+        """Hash every object of every artifact, drop the artifacts that are damaged, and say which and why."""
+        told = []
+        for path in list(self._all_manifests()):
+            artifact = self.read(path.name)
+            damage = self.damage(artifact, thorough=True) if artifact else "its manifest cannot be read"
+            if artifact is None:
+                path.unlink(missing_ok=True)
+            elif damage:
+                self.drop(artifact)
+            if damage:
+                told.append(f"{artifact.job if artifact else path.name}: {damage}")
+        return told
+
+    def live_runs(self) -> int:
+        """Return how many runs use this store now."""
+        with self._locked(fcntl.LOCK_EX):
+            self._sweep_runs()
+            return sum(1 for _ in (self.root / "runs").iterdir())
 
     def _sweep_runs(self) -> set[str]:
         """Return the keys of live runs; remove what dead ones left."""
@@ -370,7 +391,8 @@ def _plain_files(folder: Path) -> list[Path]:
         if stat.S_ISREG(mode):
             found.append(path)
         elif not stat.S_ISDIR(mode):
-            raise StoreError(f"a job wrote {path.relative_to(folder)}, which is no plain file; artifacts hold files only")
+            name = path.relative_to(folder)
+            raise StoreError(f"a job wrote {name}, which is no plain file; artifacts hold files only")
     return found
 
 
@@ -414,5 +436,6 @@ def _remove_unnamed(root: Path, named: set[str]) -> int:
 
 def _raise_store_error(error: OSError, what: str) -> NoReturn:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StoreError(f"{what}: the disk is full; free some space, for example with ./inv clean --older-than 7") from error
+        advice = "free some space, for example with ./inv clean --older-than 7"
+        raise StoreError(f"{what}: the disk is full; {advice}") from error
     raise StoreError(f"{what}: {error.strerror or error}") from error

@@ -20,9 +20,7 @@ from crossfarm.job import Outcome, read_outcome
 GRACE_SECONDS = 2.0
 """Between TERM and KILL when jobs are cancelled."""
 
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
-}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"), "1")
 """A job takes one slot, so its libraries take one thread."""
 
 
@@ -63,9 +61,7 @@ class LocalEngine:
         outcome = read_outcome(job_file)
         if outcome is not None:
             return outcome
-        return Outcome(
-            good=False, seconds=time.monotonic() - started, cause=self._why(status), fault="infrastructure"
-        )
+        return Outcome(good=False, seconds=time.monotonic() - started, cause=self._why(status), fault="infrastructure")
 
     def cancel(self) -> None:
         """End all running jobs and all workers."""

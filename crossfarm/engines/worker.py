@@ -2,8 +2,8 @@
 
 Importing a compiler takes longer than compiling a small model, so the worker imports it once; each job still has a
 process of its own, which may crash, leak or be killed alone. One line in (`{"job": PATH, "log": PATH}`), one line out
-(`{"status": N}`, the child's wait status). When the standard input ends, for instance because the farm was killed, the worker kills
-whatever its children started and ends.
+(`{"status": N}`, the child's wait status). When the standard input ends, for instance because the farm was killed, the
+worker kills whatever its children started and ends.
 """
 
 from __future__ import annotations

@@ -82,13 +82,25 @@ def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset()) 
     jobs: dict[str, PlannedJob] = {}
     for name, needed in inputs.items():
         document = KeyDocument(
-            stage="compile", version=1, parameters={}, sources=digest_json(name),
-            inputs={source: jobs[source].key for source in needed}, image="host", tools={},
-        )  # fmt: skip
+            stage="compile",
+            version=1,
+            parameters={},
+            sources=digest_json(name),
+            inputs={source: jobs[source].key for source in needed},
+            image="host",
+            tools={},
+        )
         jobs[name] = PlannedJob(
-            id=name, stage="compile", cell=None, model=None, key=document.key(), document=document, groups={},
-            inputs={source: source for source in needed}, exclusive=name in alone,
-        )  # fmt: skip
+            id=name,
+            stage="compile",
+            cell=None,
+            model=None,
+            key=document.key(),
+            document=document,
+            groups={},
+            inputs={source: source for source in needed},
+            exclusive=name in alone,
+        )
     return Plan(jobs=jobs, wanted=frozenset(jobs), cells=())
 
 
@@ -190,9 +202,7 @@ def test_a_crash_inside_the_farm_is_a_row_and_not_a_stop(tmp_path: Path) -> None
 @st.composite
 def graphs(draw: st.DrawFn) -> dict[str, list[str]]:
     size = draw(st.integers(1, 9))
-    return {
-        f"j{number}": [f"j{before}" for before in range(number) if draw(st.booleans())] for number in range(size)
-    }
+    return {f"j{number}": [f"j{before}" for before in range(number) if draw(st.booleans())] for number in range(size)}
 
 
 @given(graph=graphs(), slots=st.integers(1, 4), data=st.data())

@@ -20,9 +20,14 @@ GROUPS = {"model m": {"name": "m"}}
 
 def _document(seed: object = 0) -> KeyDocument:
     return KeyDocument(
-        stage="compile", version=1, parameters={name: digest_json(group) for name, group in GROUPS.items()},
-        sources=digest_json(seed), inputs={}, image="host", tools={},
-    )  # fmt: skip
+        stage="compile",
+        version=1,
+        parameters={name: digest_json(group) for name, group in GROUPS.items()},
+        sources=digest_json(seed),
+        inputs={},
+        image="host",
+        tools={},
+    )
 
 
 def _put(store: Store, files: dict[str, bytes], *, seed: object = 0, job: str = "compile:a-m-float32") -> Artifact:
