@@ -103,6 +103,12 @@ def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelPr
     )
 
 
+def said_by(error: Exception) -> str:
+    """Return the last line of what an error of TVM says: before it stand places in TVM's own code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
+
+
 def _nodes_alone(model: ModelProto) -> Iterator[tuple[int, ModelProto]]:
     """Yield number and one-node model of each node whose inputs have known types and shapes."""
     inferred = shape_inference.infer_shapes(model, data_prop=True)

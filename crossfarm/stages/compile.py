@@ -15,6 +15,7 @@ SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/backends/__init__.py",
     "crossfarm/backends/arena.py",
+    "crossfarm/backends/importing.py",
     "crossfarm/backends/lowering.py",
     "crossfarm/backends/manifest.py",
     "crossfarm/backends/program.py",

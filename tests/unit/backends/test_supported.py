@@ -55,7 +55,7 @@ def test_control_flow_is_refused_although_the_importer_has_it() -> None:
 
 def test_many_unknown_operators_give_a_short_message() -> None:
     nodes = [helper.make_node("GRU", ["x"], [f"y{k}"], name=f"n{k}") for k in range(9)]
-    with pytest.raises(ModelError, match="'n4'.*and 4 more"):
+    with pytest.raises(ModelError, match=r"'n4'.*and 4 more"):
         check_graph(_model(nodes), known=KNOWN)
 
 
