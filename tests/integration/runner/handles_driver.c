@@ -18,9 +18,12 @@ static unsigned runs;
 static atomic_uint right;
 
 static int is_right(const float *values, const float *weights, const float *share) {
-  float sum = 0, largest = 0;
-  for (int i = 0; i < COUNT; ++i) sum += values[i] * weights[i] * values[i] * weights[i];
-  for (int i = 0; i < COUNT; ++i) largest = fmaxf(largest, fabsf(share[i] - values[i] * weights[i] * values[i] * weights[i] / sum));
+  float squares[COUNT], sum = 0, largest = 0;
+  for (int i = 0; i < COUNT; ++i) {
+    squares[i] = values[i] * weights[i] * values[i] * weights[i];
+    sum += squares[i];
+  }
+  for (int i = 0; i < COUNT; ++i) largest = fmaxf(largest, fabsf(share[i] - squares[i] / sum));
   return largest < 1e-6f;
 }
 
@@ -33,10 +36,10 @@ static int run_once(crossfarm_model *model, unsigned run) {
   const void *inputs[] = {values, &command};
   void *outputs[] = {share, &echo, weights};
   const crossfarm_status status = crossfarm_model_run(model, inputs, outputs);
-  if (command == FAIL)
-    return status == CROSSFARM_MODEL_FAILED && strstr(crossfarm_model_error_text(), "obey was told") != NULL && echo == -1;
-  if (command == FAIL_IN_TASK)
-    return status == CROSSFARM_MODEL_FAILED && strstr(crossfarm_model_error_text(), "of a task") != NULL && echo == -1;
+  if (command != 0) {
+    const char *reason = command == FAIL ? "obey was told" : "of a task";
+    return status == CROSSFARM_MODEL_FAILED && strstr(crossfarm_model_error_text(), reason) != NULL && echo == -1;
+  }
   return status == CROSSFARM_GOOD && echo == 0 && is_right(values, weights, share);
 }
 

@@ -111,6 +111,23 @@ def test_threads_are_bound_to_the_processors_of_the_list(plain_program: Path, tm
     assert allowed[process.pid] == str(last)
 
 
+def test_weights_that_shrink_under_a_running_program_end_it_with_5(plain_program: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", plain_program)
+    outputs = tmp_path / "outputs"
+    command: list[str | Path] = [bundle.folder / "program", bundle.folder, "--outputs", outputs, "--repeat", "10000000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not any(tmp_path.glob("outputs/2.bin")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            os.truncate(bundle.folder / "weights.bin", 0)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert said == "program: a file could not be read while it was in use; it changed, or the disk failed\n"
+    assert process.returncode == 5
+
+
 def test_a_processor_that_is_not_there_is_wrong_usage(bundle: Bundle) -> None:
     assert bundle.refusal("--affinity", "999", code=2) == "--affinity: processor 999 cannot be used: Invalid argument"
     usable = min(os.sched_getaffinity(0))
