@@ -165,6 +165,7 @@ class _Listener:
         self._project, self._store = project, store
         self._failed = False
         self._broken = False
+        self._started: dict[str, str] = {}
 
     def exit_code(self) -> int:
         """Return 1 when the product is wrong somewhere, 3 when only the infrastructure failed, 0 when all is well."""
@@ -196,6 +197,7 @@ class _Listener:
 
     def started(self, job: PlannedJob) -> None:
         """Show that a job runs."""
+        self._started[job.id] = datetime.now().astimezone().isoformat(timespec="seconds")
         self._console.started(job.id)
 
     def finished(self, job: PlannedJob, result: Finished) -> bool:
@@ -216,6 +218,9 @@ class _Listener:
                 cause=result.cause or None,
                 fault=result.fault,
                 log=str(log) if result.state == "failed" and log.exists() else None,
+                file=str(self._project.models_path) if job.model else None,
+                line=self._project.lines[job.model] if job.model else None,
+                started=self._started.pop(job.id, None),
                 key=job.key,
                 command=command,
             )
@@ -234,8 +239,6 @@ class _Listener:
         records = [self._placed(from_json(line), job, command) for line in path.read_bytes().splitlines()]
         self._results.write(*records)
         wrong = [record for record in records if isinstance(record, CheckRecord) and record.status == "failed"]
-        for record in wrong:
-            self._console.line(f"{record.cell}: {record.name} failed: {record.message}")
         self._failed = self._failed or bool(wrong)
         return bool(wrong)
 

@@ -5,10 +5,13 @@ Pure: nothing is read but what is handed in. `decide` (crossfarm.decisions) then
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
+import gc
+import marshal
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from crossfarm.errors import ConfigError, nearest
@@ -196,6 +199,11 @@ def make_plan(
     Raises:
         ConfigError: the selection names what does not exist.
     """
+    with without_collector():
+        return _make_plan(project, selection, stages, surroundings)
+
+
+def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stage], surroundings: Surroundings) -> Plan:
     wanted_stages = _wanted_stages(selection.stages or project.pipeline.stages, stages)
     builder = _Builder(project, stages, surroundings)
     cells = select_cells(project, selection)
@@ -237,9 +245,9 @@ class _Builder:
         self._datasets: dict[str, Dataset] = {item.name: item for item in project.models_file.datasets}
         self._pipeline: Pipeline = project.pipeline
         self._targets: Mapping[str, Target] = project.targets
-        self._stages = stages
+        self._stages = dict(stages)
         self._surroundings = surroundings
-        self._digests: dict[int, tuple[Any, str]] = {}
+        self._digests: dict[bytes, str] = {}
         self._subjects: dict[str, Subject] = {}
 
     def want(self, stage: str, cell: Cell) -> list[str]:
@@ -337,11 +345,24 @@ class _Builder:
         return job
 
     def _digest(self, group: Any) -> str:
-        """Digest a group; stages hand out the same object for the same declaration, so each is digested once."""
-        known = self._digests.get(id(group))
+        """Digest a group. Most groups are the same for many cells; marshal finds that out cheaper than JSON does."""
+        same = marshal.dumps(group, 2)
+        known = self._digests.get(same)
         if known is None:
-            known = self._digests[id(group)] = (group, digest_json(group))
-        return known[1]
+            known = self._digests[same] = digest_json(group)
+        return known
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep the cycle collector from walking a growing plan again and again; plans and decisions make no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def source_label(source: Fetchable) -> str:
