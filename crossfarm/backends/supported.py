@@ -94,12 +94,12 @@ def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelPr
             if found.what == error.what:
                 node = describe_node(model.graph.node[number], number)
                 return ModelError(
-                    f"{node} needs {error.what}, which is not on a board; replace the operator before the model is "
-                    "exported, or list the target under skip with this reason"
+                    f"{node} needs {error.what}, and a board has the C library alone; replace the operator before the "
+                    "model is exported, or list the target under skip with this reason"
                 )
     return ModelError(
-        f"the model needs {error.what}, which is not on a board, though no node alone does; see the log of the job, or "
-        "list the target under skip with this reason"
+        f"the model needs {error.what}, and a board has the C library alone; no node of it does so by itself: see the "
+        "log of the job, or list the target under skip with this reason"
     )
 
 

@@ -80,7 +80,7 @@ def test_blame_names_the_first_node_that_fails_alone_in_the_same_way() -> None:
 
 def test_blame_says_so_when_no_node_fails_alone() -> None:
     error = blame(_model([_relu()]), UnsupportedError(what="sorting"), lambda alone: None)
-    assert "no node alone does" in str(error)
+    assert "no node of it does so by itself" in str(error)
 
 
 def test_blame_gives_each_node_its_constants() -> None:
