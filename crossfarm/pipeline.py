@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from crossfarm.decisions import Decision, decide
 from crossfarm.engines.local import LocalEngine
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, ConfigError
 from crossfarm.plan import Plan, PlannedJob, Selection, make_plan
-from crossfarm.reports import terminal, write_all
+from crossfarm.reports import terminal, write_reports
 from crossfarm.results import (
     CheckRecord,
     EndRecord,
@@ -115,7 +115,7 @@ def run_pipeline(options: Options) -> int:
     run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     commit = git_commit(project.root)
     with (
-        ResultsWriter(results_path) as results,
+        _Results(results_path) as results,
         Console(sys.stdout, quiet=options.quiet, verbose=options.verbose) as console,
     ):
         results.write(_run_record(run, plan, decisions, commit))
@@ -134,7 +134,7 @@ def run_pipeline(options: Options) -> int:
             console.line("interrupted: what was done is kept; the same command goes on from here")
         code = EXIT_INTERRUPTED if interrupted else listener.exit_code()
         results.write(EndRecord(exit_code=code, seconds=time.monotonic() - started, interrupted=interrupted))
-    _show_reports(results_path, options.out)
+    _show_reports(results.written, options.out)
     return code
 
 
@@ -144,15 +144,29 @@ def report_again(out: Path) -> int:
     Raises:
         StoreError: there is no run, or a report cannot be written.
     """
-    _show_reports(out / RESULTS, out)
-    ends = [record for record in read_records(out / RESULTS) if isinstance(record, EndRecord)]
+    records = read_records(out / RESULTS)
+    _show_reports(records, out)
+    ends = [record for record in records if isinstance(record, EndRecord)]
     return ends[-1].exit_code if ends else EXIT_INTERRUPTED
 
 
-def _show_reports(results: Path, out: Path) -> None:
+def _show_reports(records: Sequence[Record], out: Path) -> None:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.write(terminal.render(write_all(results, out), colour=colour))
+    sys.stdout.write(terminal.render(write_reports(records, out), colour=colour))
     sys.stdout.flush()
+
+
+class _Results(ResultsWriter):
+    """Keeps what it writes, so that the reports need not read it again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.written: list[Record] = []
+
+    def write(self, *records: Record) -> None:
+        """Append records to the file, then to `written`."""
+        super().write(*records)
+        self.written.extend(records)
 
 
 class _Listener:
@@ -163,6 +177,11 @@ class _Listener:
     ) -> None:
         self._results, self._console, self._options = results, console, options
         self._project, self._store = project, store
+        self._words = ["./inv", "pipeline", "--models", _shown(options.models)]
+        if options.pipeline != "default":
+            self._words += ["--pipeline", options.pipeline]
+        if options.selection.targets:
+            self._words += ["--targets", ",".join(options.selection.targets)]
         self._failed = False
         self._broken = False
         self._started: dict[str, str] = {}
@@ -250,12 +269,7 @@ class _Listener:
         )
 
     def _command(self, only: str | None) -> str:
-        words = ["./inv", "pipeline", "--models", _shown(self._options.models)]
-        if self._options.pipeline != "default":
-            words += ["--pipeline", self._options.pipeline]
-        if self._options.selection.targets:
-            words += ["--targets", ",".join(self._options.selection.targets)]
-        return shlex.join([*words, "--only", only] if only else words)
+        return shlex.join([*self._words, "--only", only] if only else self._words)
 
 
 def show_plan(options: Options) -> int:
