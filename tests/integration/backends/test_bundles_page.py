@@ -1,4 +1,4 @@
-"""What docs/bundles.md shows works: its C program is built against a real bundle, and its texts are the program's own."""
+"""What docs/bundles.md shows works: its C program is built against a real bundle, its tables are complete."""
 
 from __future__ import annotations
 
