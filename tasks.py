@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shlex
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from typing import Any
 
 from invoke import Context, Exit, task
 
-from crossfarm.errors import EXIT_INTERRUPTED, CrossfarmError
+from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError
 
 ROOT = Path(__file__).resolve().parent
 
@@ -33,13 +35,20 @@ HELP = {
 
 
 def _finish(action: Callable[[], int]) -> None:
-    """Run an action and end the program with its exit code; our own errors are shown without a traceback."""
+    """Run an action and end the program with its exit code; our own errors are shown without a traceback.
+
+    What an action imports it imports in here, so that Ctrl-C ends an import like everything else.
+    """
     try:
         code = action()
     except CrossfarmError as error:
         sys.stdout.flush()
         sys.stderr.write(f"{error}\n")
         code = error.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_GOOD
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         code = EXIT_INTERRUPTED
@@ -48,16 +57,47 @@ def _finish(action: Callable[[], int]) -> None:
 
 
 def _options(arguments: dict[str, Any]) -> Any:
-    from crossfarm.pipeline import Options
+    from crossfarm.options import Options
     from crossfarm.plan import Selection
 
     lists = {
-        name: tuple(part for part in (arguments.pop(name, None) or "").split(",") if part)
+        name: tuple(part.strip() for part in (arguments.pop(name, None) or "").split(",") if part.strip())
         for name in ("only", "skip", "targets", "stages")
     }
+    if "jobs" in arguments:
+        arguments["jobs"] = int(_number("jobs", arguments["jobs"] or "0"))
     paths = {name: Path(arguments.pop(name)) for name in ("models", "out", "store") if arguments.get(name)}
     given = {name: value for name, value in arguments.items() if value not in (None, "")}
     return Options(selection=Selection(**lists), **paths, **given)
+
+
+def _number(option: str, text: str) -> float:
+    """Return the number that an option was given; invoke itself would show a traceback for a text that is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (option == "jobs" and not value.is_integer()):
+        raise ConfigError(f"--{option.replace('_', '-')} {text}: give a number")
+    return value
+
+
+def _run_pipeline(arguments: dict[str, Any]) -> int:
+    from crossfarm.pipeline import run_pipeline
+
+    return run_pipeline(_options(arguments))
+
+
+def _report_again(out: Path) -> int:
+    from crossfarm.pipeline import report_again
+
+    return report_again(out)
+
+
+def _show_plan(arguments: dict[str, Any]) -> int:
+    from crossfarm.pipeline import show_plan
+
+    return show_plan(_options(arguments))
 
 
 @task(help=HELP)
@@ -69,7 +109,7 @@ def pipeline(
     skip: str = "",
     targets: str = "",
     stages: str = "",
-    jobs: int = 0,
+    jobs: str = "",
     fail_fast: bool = False,
     out: str = "",
     store: str = "",
@@ -84,8 +124,6 @@ def pipeline(
         ./inv pipeline --pipeline smoke --jobs 2
         ./inv pipeline --only 'armv7-*' --skip '*-ppocr_rec-*'
     """
-    from crossfarm.pipeline import run_pipeline
-
     arguments = {
         "models": models,
         "pipeline": pipeline,
@@ -101,7 +139,7 @@ def pipeline(
         "verbose": verbose,
         "quiet": quiet,
     }
-    _finish(lambda: run_pipeline(_options(arguments)))
+    _finish(lambda: _run_pipeline(arguments))
 
 
 @task(
@@ -127,8 +165,6 @@ def plan(
         ./inv plan
         ./inv plan --only '*-mnist_cnn-*' --stages compile
     """
-    from crossfarm.pipeline import show_plan
-
     arguments = {
         "models": models,
         "pipeline": pipeline,
@@ -139,7 +175,7 @@ def plan(
         "store": store,
         "measure_again": measure_again,
     }
-    _finish(lambda: show_plan(_options(arguments)))
+    _finish(lambda: _show_plan(arguments))
 
 
 @task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "jobs", "out", "store", "verbose")})
@@ -149,7 +185,7 @@ def compile(
     pipeline: str = "default",
     only: str = "",
     targets: str = "",
-    jobs: int = 0,
+    jobs: str = "",
     out: str = "",
     store: str = "",
     verbose: bool = False,
@@ -158,8 +194,6 @@ def compile(
 
     Example: ./inv compile --targets armv6
     """
-    from crossfarm.pipeline import run_pipeline
-
     arguments = {
         "models": models,
         "pipeline": pipeline,
@@ -171,7 +205,7 @@ def compile(
         "store": store,
         "verbose": verbose,
     }
-    _finish(lambda: run_pipeline(_options(arguments)))
+    _finish(lambda: _run_pipeline(arguments))
 
 
 @task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "out", "store", "verbose")})
@@ -189,8 +223,6 @@ def measure(
 
     Example: ./inv measure --only 'x86_64-*'
     """
-    from crossfarm.pipeline import run_pipeline
-
     arguments = {
         "models": models,
         "pipeline": pipeline,
@@ -201,7 +233,7 @@ def measure(
         "verbose": verbose,
         "measure_again": True,
     }
-    _finish(lambda: run_pipeline(_options(arguments)))
+    _finish(lambda: _run_pipeline(arguments))
 
 
 @task(help={"out": HELP["out"]})
@@ -210,9 +242,7 @@ def report(context: Context, out: str = "") -> None:
 
     Example: ./inv report --out out
     """
-    from crossfarm.pipeline import report_again
-
-    _finish(lambda: report_again(Path(out) if out else ROOT / "out"))
+    _finish(lambda: _report_again(Path(out) if out else ROOT / "out"))
 
 
 @task(
@@ -264,8 +294,8 @@ def doctor(context: Context, models: str = "", pipeline: str = "default") -> Non
 def clean(
     context: Context,
     store: str = "",
-    older_than: float = -1.0,
-    larger_than: float = -1.0,
+    older_than: str = "",
+    larger_than: str = "",
     verify: bool = False,
     everything: bool = False,
 ) -> None:
@@ -281,8 +311,8 @@ def clean(
     _finish(
         lambda: clean_store(
             folder,
-            days=older_than if older_than >= 0 else None,
-            mebibytes=larger_than if larger_than >= 0 else None,
+            days=_number("older_than", older_than) if older_than else None,
+            mebibytes=_number("larger_than", larger_than) if larger_than else None,
             verify=verify,
             everything=everything,
             out=ROOT / "out",

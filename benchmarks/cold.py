@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from benchmarks._measuring import INV, ROOT, SCRATCH, finish, seconds_of, spread
-from crossfarm.pipeline import Options, load, plan_and_decide
+from crossfarm.options import Options
+from crossfarm.pipeline import load, plan_and_decide
 from crossfarm.store import Store
 
 MODELS = ("silero_vad", "ppocr_cls", "mnist_cnn", "resnet8")

@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 
 from benchmarks._measuring import INV, ROOT, SCRATCH, finish, interpreter_start, seconds_of, spread
-from crossfarm.pipeline import Options, load, plan_and_decide
+from crossfarm.options import Options
+from crossfarm.pipeline import load, plan_and_decide
 from crossfarm.plan import PlannedJob
 from crossfarm.store import Artifact, Store
 

@@ -6,7 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from crossfarm.errors import EXIT_GOOD, StoreError
+from crossfarm.collecting import Limits, collect_garbage, remove_store
+from crossfarm.collecting import verify as verify_store
+from crossfarm.errors import EXIT_GOOD
 from crossfarm.store import Store
 
 
@@ -20,29 +22,28 @@ def clean_store(
         days: artifacts that were not used for so long go.
         mebibytes: the least recently used artifacts go until the store is at most so large.
         verify: drop artifacts with damaged objects first.
-        everything: remove the whole store with the compiler's cache beside it, and `out`.
+        everything: remove the whole store with the compiler's cache in it, and `out`.
         out: folder of the reports.
 
     Raises:
-        StoreError: the folder is no store, or a run is going on in it and everything is to go.
+        StoreError: the store cannot be written, or a run is going on in it and everything is to go.
     """
     if not (folder / "objects").is_dir():
         sys.stdout.write(f"clean: there is no store at {folder}\n")
         return EXIT_GOOD
     store = Store(folder)
     if everything:
-        if store.live_runs():
-            raise StoreError(f"a run is going on in {folder}; wait for its end, or stop it with Ctrl-C")
-        for path in (folder, folder.parent / "zig", out):
-            shutil.rmtree(path, ignore_errors=True)
-        sys.stdout.write(f"clean: removed {folder}, the compiler's cache and {out}\n")
+        remove_store(store)
+        shutil.rmtree(out, ignore_errors=True)
+        sys.stdout.write(f"clean: removed {folder} and {out}\n")
         return EXIT_GOOD
-    dropped = store.verify() if verify else []
+    dropped = verify_store(store) if verify else []
     for what in dropped:
         sys.stdout.write(f"clean: dropped {what}; the next run makes it again\n")
-    freed = store.collect_garbage(
-        max_age_seconds=None if days is None else days * 86400,
-        max_bytes=None if mebibytes is None else int(mebibytes * 2**20),
+    limits = Limits(
+        age_seconds=None if days is None else days * 86400,
+        size_bytes=None if mebibytes is None else int(mebibytes * 2**20),
     )
+    freed = collect_garbage(store, limits)
     sys.stdout.write(f"clean: freed {freed / 2**20:.1f} MiB in {folder}\n")
     return EXIT_GOOD

@@ -80,9 +80,11 @@ def _forced(plan: Plan, again: frozenset[str]) -> set[str]:
 def _decide_one(job: PlannedJob, store: Store, known: _Known, *, again: bool) -> Decision:
     artifact = store.read(job.key) if job.key in known.keys else None
     if artifact is None:
-        last = store.last_artifact(job.id) if job.id in known.jobs else None
-        if last is None:
+        if job.id not in known.jobs:
             return Decision(choice="run", reason="it was never run")
+        last = store.last_artifact(job.id)
+        if last is None:
+            return Decision(choice="run", reason="its artifact is gone")
         reason = (
             describe_change(last.document, job.document, old_groups=store.groups(last), new_groups=job.groups)
             if last.key != job.key
@@ -91,7 +93,8 @@ def _decide_one(job: PlannedJob, store: Store, known: _Known, *, again: bool) ->
         return Decision(choice="run", reason=reason, seconds=last.seconds)
     if again:
         return Decision(choice="run", reason="asked for again", seconds=artifact.seconds)
-    damage = store.damage(artifact)
+    # What a job reads is hashed before it reads it. The records of a check are read by the run itself.
+    damage = store.damage(artifact, thorough=job.stage == "check")
     if damage:
         return Decision(choice="run", reason=f"its artifact is damaged: {damage}", seconds=artifact.seconds)
     return Decision(choice="hit", artifact=artifact, seconds=artifact.seconds)

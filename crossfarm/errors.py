@@ -52,6 +52,10 @@ class StoreError(CrossfarmError):
     """The store cannot be read or written: disk full, no permission, a corrupt object."""
 
 
+class DamagedError(StoreError):
+    """An artifact is not what was stored. Whoever can make it again does; else it is dropped and the user is told."""
+
+
 class BoardError(CrossfarmError):
     """A board could not be reached, died, or is not the machine that it is declared to be."""
 

@@ -150,9 +150,9 @@ def select_cells(project: Project, selection: Selection) -> tuple[Cell, ...]:
     """Return the cells of the project's pipeline that are asked for, in the order of models.yaml.
 
     Raises:
-        ConfigError: a target does not exist, or a glob matches nothing.
+        ConfigError: a target does not exist, a glob matches nothing, or nothing is left.
     """
-    targets = selection.targets or project.pipeline.targets
+    targets = tuple(dict.fromkeys(selection.targets)) or project.pipeline.targets
     for name in targets:
         if name not in project.targets:
             raise ConfigError(
@@ -182,7 +182,12 @@ def _matching(cells: list[Cell], selection: Selection) -> list[Cell]:
                 raise ConfigError(f"{option} {glob}: no cell matches{example}; ./inv plan lists all cells")
     only = re.compile("|".join(map(fnmatch.translate, selection.only)) if selection.only else "")
     skip = re.compile("|".join(map(fnmatch.translate, selection.skip)) if selection.skip else r"(?!)")
-    return [cell for cell in cells if only.match(cell.id) and not skip.match(cell.id)]
+    chosen = [cell for cell in cells if only.match(cell.id) and not skip.match(cell.id)]
+    if cells and not chosen:
+        raise ConfigError(
+            f"nothing is left of {len(cells)} cells: --only and --skip together leave none; ./inv plan lists all cells"
+        )
+    return chosen
 
 
 def make_plan(

@@ -17,6 +17,7 @@ from crossfarm.decisions import decide
 from crossfarm.job import Outcome
 from crossfarm.keys import KeyDocument, digest_json
 from crossfarm.plan import Plan, PlannedJob
+from crossfarm.runs import live_run
 from crossfarm.schedule import Finished, Workplace, run_schedule
 from crossfarm.store import Store
 
@@ -108,7 +109,7 @@ def _run(plan: Plan, folder: Path, engine: _Engine, *, slots: int = 2, stop_at: 
     store = Store(folder / "store")
     notes = _Notes(stop_at)
     (folder / "logs").mkdir(exist_ok=True)
-    with store.live_run("run", iter(())) as work, engine:
+    with live_run(store, "run", []) as work, engine:
         place = Workplace(store=store, work=work, logs=folder / "logs", root=folder)
         run_schedule(plan, decide(plan, store), engine=engine, slots=slots, place=place, listener=notes)
     return notes
@@ -182,7 +183,7 @@ def test_an_interrupt_ends_the_engine_and_tells_every_job(tmp_path: Path) -> Non
 
     plan = _plan({"a": [], "b": ["a"], "c": ["b"]})
     store, notes, engine = Store(tmp_path / "store"), Interrupting(), _Engine(1)
-    with store.live_run("run", iter(())) as work, engine, pytest.raises(KeyboardInterrupt):
+    with live_run(store, "run", []) as work, engine, pytest.raises(KeyboardInterrupt):
         place = Workplace(store=store, work=work, logs=tmp_path, root=tmp_path)
         run_schedule(plan, decide(plan, store), engine=engine, slots=1, place=place, listener=notes)
     assert engine.cancelled

@@ -163,7 +163,7 @@ class Farm:
 @pytest.fixture(scope="session")
 def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a compiler cache that lives as long as the tests, or the clone's own when it is there."""
-    own = ROOT / ".crossfarm" / "zig"
+    own = ROOT / ".crossfarm" / "store" / "zig"
     return own if own.is_dir() else tmp_path_factory.mktemp("zig")
 
 
