@@ -6,7 +6,7 @@ import dataclasses
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -154,7 +154,7 @@ def run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: 
     return RunRecord(
         run=run,
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        command=shlex.join(["./inv", *sys.argv[1:]]),
+        command=_typed(sys.argv[1:]),
         version=crossfarm.__version__,
         tools=dict(sorted(tools.items())),
         git_commit=commit,
@@ -162,3 +162,11 @@ def run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: 
         cells=tuple(dict.fromkeys([*(cell.id for cell in plan.cells), *(skip.cell.id for skip in plan.skipped)])),
         jobs=tuple(name for name, decision in decisions.items() if decision.choice != "unneeded"),
     )
+
+
+def _typed(arguments: Sequence[str]) -> str:
+    """Return what the user typed: `inv` puts the folder of the project before it."""
+    words = list(arguments)
+    if words[:1] == ["--search-root"]:
+        words = words[2:]
+    return shlex.join(["./inv", *words])
