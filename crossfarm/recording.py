@@ -50,6 +50,7 @@ class Recorder:
     ) -> None:
         self._results, self._console, self._options = results, console, options
         self._project, self._store, self._decisions = project, store, decisions
+        self._file = _utf8(str(project.models_path))
         self._words = options.command
         self._failed = False
         self._broken = False
@@ -105,11 +106,11 @@ class Recorder:
                 variant=cell.variant if cell else None,
                 state=result.state,
                 seconds=round(result.seconds, 3),
-                cause=result.cause or None,
+                cause=_utf8(result.cause) or None,
                 fault=result.fault,
                 reason=self._decisions[job.id].reason or None,
-                log=str(log) if result.state == "failed" and log.exists() else None,
-                file=str(self._project.models_path) if job.model else None,
+                log=_utf8(str(log)) if result.state == "failed" and log.exists() else None,
+                file=self._file if job.model else None,
                 line=self._project.lines[job.model] if job.model else None,
                 started=self._started.pop(job.id, None),
                 key=job.key,
@@ -140,12 +141,10 @@ class Recorder:
     def _placed(self, record: Record, job: PlannedJob, command: str) -> Record:
         if not isinstance(record, CheckRecord) or job.model is None:
             return record
-        return dataclasses.replace(
-            record, file=str(self._project.models_path), line=self._project.lines[job.model], command=command
-        )
+        return dataclasses.replace(record, file=self._file, line=self._project.lines[job.model], command=command)
 
     def _command(self, only: str | None) -> str:
-        return shlex.join([*self._words, "--only", only] if only else self._words)
+        return _utf8(shlex.join([*self._words, "--only", only] if only else self._words))
 
 
 def run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: str | None) -> RunRecord:
@@ -154,7 +153,7 @@ def run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: 
     return RunRecord(
         run=run,
         started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        command=_typed(sys.argv[1:]),
+        command=_utf8(_typed(sys.argv[1:])),
         version=crossfarm.__version__,
         tools=dict(sorted(tools.items())),
         git_commit=commit,
@@ -170,3 +169,8 @@ def _typed(arguments: Sequence[str]) -> str:
     if words[:1] == ["--search-root"]:
         words = words[2:]
     return shlex.join(["./inv", *words])
+
+
+def _utf8(text: str) -> str:
+    """Return `text` as records can hold it: Linux lets a path hold bytes that are no UTF-8, JSON does not."""
+    return text.encode("utf-8", "replace").decode()

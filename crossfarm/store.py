@@ -80,6 +80,12 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
+            str(root.absolute()).encode()
+        except UnicodeEncodeError:
+            raise StoreError(
+                f"cannot use the store {root}: its path is not UTF-8, which compilers need; give another --store"
+            ) from None
+        try:
             for name in ("objects", "artifacts", "groups", "last", "runs", "work", "locks"):
                 (root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
