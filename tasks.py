@@ -13,7 +13,7 @@ from typing import Any
 
 from invoke import Context, Exit, task
 
-from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError
+from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, nearest
 
 ROOT = Path(__file__).resolve().parent
 
@@ -236,6 +236,26 @@ def measure(
     _finish(lambda: _run_pipeline(arguments))
 
 
+@task(
+    help={
+        "cell": "id of the cell: armv7-mnist_cnn-float32",
+        "to": "folder that the bundle is written to; it must not exist yet (one named like the cell)",
+        **{name: HELP[name] for name in ("models", "pipeline", "store")},
+    }
+)
+def bundle(
+    context: Context, cell: str, to: str = "", models: str = "", pipeline: str = "default", store: str = ""
+) -> None:
+    """Make the bundle of one cell and copy it out of the store, to carry it to a board.
+
+    Example: ./inv bundle armv7-mnist_cnn-float32 --to mnist
+    """
+    from crossfarm.pipeline import export_bundle
+
+    arguments = {"models": models, "pipeline": pipeline, "store": store}
+    _finish(lambda: export_bundle(_options(arguments), cell, Path(to or cell)))
+
+
 @task(help={"out": HELP["out"]})
 def report(context: Context, out: str = "") -> None:
     """Write the reports of the last run again, from its results.jsonl, and show its table.
@@ -343,8 +363,8 @@ def lint(context: Context) -> None:
     _run("mypy", "--no-error-summary")
 
 
-@task(positional=["name"], help={"name": "a file of benchmarks/; without one, all are listed", "arguments": "for it"})
-def bench(context: Context, name: str = "", arguments: str = "") -> None:
+@task(help={"name": "a file of benchmarks/", "arguments": "for it"})
+def bench(context: Context, name: str, arguments: str = "") -> None:
     """Measure crossfarm itself; the last line is `NAME value unit (goal ...)`, exit code 1 when short of the goal.
 
     Examples:
@@ -353,8 +373,8 @@ def bench(context: Context, name: str = "", arguments: str = "") -> None:
     """
     names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
     if name not in names:
-        sys.stderr.write(f"benchmarks: {', '.join(names)}\n")
-        raise Exit(code=2 if name else 0)
+        sys.stderr.write(f"there is no benchmark {name!r}{nearest(name, names)}; benchmarks: {', '.join(names)}\n")
+        raise Exit(code=EXIT_BAD_CONFIG)
     _run(f"benchmarks.{name}", *shlex.split(arguments))
 
 

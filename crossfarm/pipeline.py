@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import shutil
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from crossfarm.engines.local import LocalEngine
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
 from crossfarm.interrupts import Interrupts
 from crossfarm.options import Options
-from crossfarm.plan import Plan, make_plan
+from crossfarm.plan import Plan, Selection, make_plan
 from crossfarm.recording import KeptResults, Recorder, run_record
 from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
@@ -264,3 +266,44 @@ def _environment(store: Store, commit: str | None) -> dict[str, str]:
     if commit:
         environment["CROSSFARM_GIT_COMMIT"] = commit
     return environment
+
+
+def export_bundle(options: Options, cell: str, folder: Path) -> int:
+    """Make the bundle of a cell, if the store lacks it, and copy it into a new folder; returns the exit code.
+
+    Args:
+        options: which models, pipeline and store.
+        cell: id of the cell; its target need not be one of the pipeline's.
+        folder: where the bundle goes; it must not exist yet.
+
+    Raises:
+        ConfigError: there is no such cell, or the folder exists.
+        StoreError: the bundle cannot be read, or the folder cannot be written.
+    """
+    if folder.exists():
+        raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
+    target = cell.partition("-")[0]
+    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=("bundle",)))
+    with tempfile.TemporaryDirectory() as out:
+        code = run_pipeline(dataclasses.replace(wanted, out=Path(out)))
+    if code != EXIT_GOOD:
+        return code
+    store = Store(options.store)
+    plan, decisions = plan_and_decide(wanted, load(wanted), store)
+    artifact = decisions[f"bundle:{plan.cells[0].id}"].artifact
+    if artifact is None:
+        raise StoreError(f"the bundle of {cell} is gone from the store; run the same command again")
+    try:
+        folder.mkdir(parents=True)
+        for file in artifact.files:
+            path = folder / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store.object_path(file.object), path)
+            path.chmod(0o755 if file.executable else 0o644)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error
+    sys.stdout.write(
+        f"{cell}: {len(artifact.files)} files in {folder}; on the board: {folder.name}/program {folder.name}\n"
+    )
+    return EXIT_GOOD

@@ -16,9 +16,7 @@ from invoke.loader import FilesystemLoader
 from invoke.parser import Parser, ParserContext
 
 from crossfarm import errors
-from crossfarm.keys import KeyDocument
 from crossfarm.spec.loading import load_project
-from crossfarm.store import Store
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -173,26 +171,6 @@ def test_every_dependency_says_why_it_is_there() -> None:
     explained = {name for cell in cells for name in cell.split(", ")} - {"package"}
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.in").read_text(), re.MULTILINE))
     assert explained == pinned
-
-
-def test_the_snippet_of_the_bundles_page_lays_a_bundle_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (snippet,) = re.findall(r"^```python\n(.*?)^```$", BUNDLES.read_text(), re.DOTALL | re.MULTILINE)
-    monkeypatch.chdir(tmp_path)
-    store = Store(Path(".crossfarm/store"))
-    folder = store.root / "work" / "made"
-    folder.mkdir()
-    (folder / "program").write_text("#!/bin/sh\n")
-    document = KeyDocument(stage="bundle", version=1, parameters={}, sources="", inputs={}, image="host", tools={})
-    store.put(
-        key=document.key(),
-        job="bundle:aarch64-mnist_cnn-float32",
-        folder=folder,
-        document=document,
-        groups={},
-        seconds=1.0,
-    )
-    exec(snippet, {})  # noqa: S102 - the snippet is our own
-    assert (tmp_path / "bundle" / "program").read_text() == "#!/bin/sh\n"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
