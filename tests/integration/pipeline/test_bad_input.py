@@ -1,4 +1,4 @@
-"""What users hand in wrongly, with the real command line: one line or row names the place, and no traceback is shown."""
+"""What users hand in wrongly, with the real command line: one line or row names the place; no traceback is shown."""
 
 from __future__ import annotations
 
