@@ -58,7 +58,7 @@ def render(seen: Overview) -> str:
     for suite in _suites(seen):
         _make_names_unique(suite.cases)
         built = TestSuite(
-            clean(suite.name),
+            suite.name,
             [_junit_case(case) for case in suite.cases],
             hostname=one_line(seen.run.host.split(" ")[0]) if seen.run else None,
             timestamp=started,
@@ -85,7 +85,9 @@ def _suites(seen: Overview) -> list[_Suite]:
     suites: dict[str, _Suite] = {}
 
     def suite(name: str) -> _Suite:
-        return suites.setdefault(name, _Suite(name=name))
+        # Names that differ only in what XML cannot hold are one name in the document.
+        shown = clean(name)
+        return suites.setdefault(shown, _Suite(name=shown))
 
     if not seen.is_complete:
         missing = "\n".join(seen.missing)
