@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from onnx import ModelProto
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu.relax_values import constant_array
 from crossfarm.backends.supported import UnsupportedError, describe_node
 from crossfarm.errors import ModelError
 from crossfarm.spec.targets import CodeGeneration
@@ -70,6 +73,10 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         number = self._converted
         self._converted += 1
         try:
+            if op_name == "Clip":
+                clipped = _clip(inputs, attrs)
+                if clipped is not None:
+                    return clipped
             return super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:
             node = describe_node(self._nodes_in_order[number], number)
@@ -79,8 +86,28 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             ) from error
 
 
+def _clip(inputs: Any, attributes: Any) -> Any | None:
+    """Return a Clip of constant bounds as relax.clip, which layouts and fusion understand; None for any other.
+
+    TVM's importer makes two functions of it that no pass sees through. NaN as a bound means none.
+    """
+    given = [inputs[position] if position < len(inputs) else None for position in (1, 2)]
+    bounds = []
+    for name, bound, none in (("min", given[0], -math.inf), ("max", given[1], math.inf)):
+        if bound is None:
+            bounds.append(float(attributes.get(name, none)))
+            continue
+        array = constant_array(bound)
+        if array is None or array.size != 1:
+            return None
+        bounds.append(none if math.isnan(array.item()) else float(array.item()))
+    if not math.isfinite(bounds[0]) or not math.isfinite(bounds[1]) or str(inputs[0].ty.dtype) != "float32":
+        return None
+    return relax.op.clip(inputs[0], bounds[0], bounds[1])
+
+
 def lower(module: Any, target: Any) -> Any:
-    """Lower a Relax module to PrimFuncs and a `main` that calls them: legalise, fuse, and TVM's default passes.
+    """Lower a Relax module to scheduled PrimFuncs and a `main` that calls them: our rules, then TVM's default passes.
 
     Args:
         module: tvm.IRModule from `import_onnx`.
@@ -94,10 +121,30 @@ def lower(module: Any, target: Any) -> Any:
     """
     try:
         with target:
-            return relax.get_default_pipeline(target)(module)
+            # What TVM leaves to its runtime becomes a call of it, which is refused later by its name.
+            module = relax.backend.DispatchSortScan()(relax.backend.DispatchSampling()(module))
+            module = rules.schedule_module(module, target)
+            return tvm.transform.Sequential(_passes_to_calls())(module)
     except Exception as error:
         # As above: the passes raise errors of any type.
         raise UnsupportedError(what=f"code that TVM cannot make ({_first_line(error)})") from error
+
+
+def _passes_to_calls() -> list[Any]:
+    """Return the passes of TVM's CPU pipeline behind fusion: to a straight list of calls over planned memory."""
+    return [
+        relax.transform.RewriteDataflowReshape(),
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+        relax.transform.StaticPlanBlockMemory(),
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
 
 
 def check_functions(module: Any, functions: Iterable[str]) -> None:
