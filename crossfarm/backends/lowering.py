@@ -74,7 +74,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self._converted += 1
         try:
             if op_name == "Clip":
-                clipped = _clip(inputs, attrs)
+                clipped = _clip(self.bb, inputs, attrs)
                 if clipped is not None:
                     return clipped
             return super()._convert_operator(op_name, inputs, attrs, opset)
@@ -86,7 +86,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             ) from error
 
 
-def _clip(inputs: Any, attributes: Any) -> Any | None:
+def _clip(builder: Any, inputs: Any, attributes: Any) -> Any | None:
     """Return a Clip of constant bounds as relax.clip, which layouts and fusion understand; None for any other.
 
     TVM's importer makes two functions of it that no pass sees through. NaN as a bound means none.
@@ -103,7 +103,7 @@ def _clip(inputs: Any, attributes: Any) -> Any | None:
         bounds.append(none if math.isnan(array.item()) else float(array.item()))
     if not math.isfinite(bounds[0]) or not math.isfinite(bounds[1]) or str(inputs[0].ty.dtype) != "float32":
         return None
-    return relax.op.clip(inputs[0], bounds[0], bounds[1])
+    return builder.normalize(relax.op.clip(inputs[0], bounds[0], bounds[1]))
 
 
 def lower(module: Any, target: Any) -> Any:
