@@ -14,6 +14,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu.processor import processor_of
 from crossfarm.backends.cpu.relax_values import constant_array
 from crossfarm.backends.supported import UnsupportedError, describe_node
 from crossfarm.errors import ModelError
@@ -123,14 +124,14 @@ def lower(module: Any, target: Any) -> Any:
         with target:
             # What TVM leaves to its runtime becomes a call of it, which is refused later by its name.
             module = relax.backend.DispatchSortScan()(relax.backend.DispatchSampling()(module))
-            module = rules.schedule_module(module, target)
-            return tvm.transform.Sequential(_passes_to_calls())(module)
+            module = rules.schedule_module(module, processor_of(target))
+            return tvm.transform.Sequential(passes_to_calls())(module)
     except Exception as error:
         # As above: the passes raise errors of any type.
         raise UnsupportedError(what=f"code that TVM cannot make ({_first_line(error)})") from error
 
 
-def _passes_to_calls() -> list[Any]:
+def passes_to_calls() -> list[Any]:
     """Return the passes of TVM's CPU pipeline behind fusion: to a straight list of calls over planned memory."""
     return [
         relax.transform.RewriteDataflowReshape(),

@@ -112,7 +112,8 @@ def schedule(function: Any, processor: Processor) -> Any:
     c_block, lane = schedule.split(c, [None, lanes])
     schedule.reorder(n, y_strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
     strip = schedule.fuse(n, y_strip)
-    schedule.reverse_compute_at(epilogue, c_block)
+    # Loops of one trip stay, so that there is a last one whatever the shape.
+    schedule.reverse_compute_at(epilogue, c_block, preserve_unit_loops=True)
     epilogue_loops = schedule.get_loops(epilogue)[4:]
     vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, lanes])
     vectorise(schedule, epilogue_lane)
@@ -122,7 +123,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     if extent(schedule, ky) <= UNROLLED_KERNEL:
         schedule.unroll(ky)
     for frame in frames:
-        schedule.compute_at(frame, strip)
+        schedule.compute_at(frame, strip, preserve_unit_loops=True)
         vectorise_copy(schedule, schedule.get_loops(frame)[1:], processor)
     if elements > PARALLEL_ELEMENTS and extent(schedule, strip) > 1:
         schedule.parallel(strip)

@@ -136,7 +136,8 @@ def _parallelise(schedule: Any, order: Sequence[Any]) -> list[Any]:
 
 
 def _attach(schedule: Any, epilogue: Any, order: Sequence[Any], tile: Tile) -> None:
-    schedule.reverse_compute_at(epilogue, order[-1])
+    # Loops of one trip stay, so that there is a last one whatever the shape.
+    schedule.reverse_compute_at(epilogue, order[-1], preserve_unit_loops=True)
     loops = schedule.get_loops(epilogue)[len(order) :]
     vector, lane = schedule.split(loops[-1], [None, tile.lanes])
     vectorise(schedule, lane)

@@ -13,7 +13,7 @@ from crossfarm.backends.cpu import convolution, dense, depthwise, elementwise, r
 from crossfarm.backends.cpu.folding import fold_constants
 from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
 from crossfarm.backends.cpu.packing import pack
-from crossfarm.backends.cpu.processor import Processor, processor_of
+from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import rewrite_functions
 
 _LOG = logging.getLogger(__name__)
@@ -34,14 +34,13 @@ RULES: tuple[Rule, ...] = (convolution, depthwise, dense, softmax, elementwise, 
 """The first that matches is taken."""
 
 
-def schedule_module(module: Any, target: Any) -> Any:
+def schedule_module(module: Any, processor: Processor) -> Any:
     """Return a module of fused and scheduled PrimFuncs and a Relax `main` that calls them.
 
     Args:
         module: tvm.IRModule of Relax functions with static shapes and constant weights.
-        target: tvm.target.Target, a CPU.
+        processor: what for; the target itself must be the current one.
     """
-    processor = processor_of(target)
     module = relax.transform.CanonicalizeBindings()(relax.transform.DecomposeOpsForInference()(module))
     module = to_channels_last(fold_constants(module))
     module = pack(module, processor)

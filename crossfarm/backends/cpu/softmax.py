@@ -133,7 +133,8 @@ def schedule(function: Any, processor: Processor) -> Any:
     row = fuse(schedule, schedule.get_loops(result)[:-1])
     names = [name for name in reversed(block_names(function)) if name != _RESULT]
     for name in names:
-        schedule.compute_at(schedule.get_sblock(name), row)
+        # Loops of one trip stay, so that every step has the same loops whatever the shape.
+        schedule.compute_at(schedule.get_sblock(name), row, preserve_unit_loops=True)
     for name in [*names, _RESULT]:
         _schedule_step(schedule, schedule.get_sblock(name), name, processor)
     if elements > PARALLEL_ELEMENTS and extent(schedule, row) > 1:
