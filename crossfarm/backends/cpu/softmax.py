@@ -90,12 +90,14 @@ def _reduce(values: Any, reduction: Callable[..., Any], name: str) -> list[Any]:
     whole = length // _LANES
     parts = []
     if whole:
-        k, lane = te.reduce_axis((0, whole), "k"), te.reduce_axis((0, _LANES), "lane")
-        vector = te.compute(
-            (*rows, _LANES),
-            lambda *place: reduction(values[(*place[:-1], k * _LANES + place[-1])], axis=[k]),
-            name=f"{_PREFIX}{name}_vector",
-        )
+        lane, vector = te.reduce_axis((0, _LANES), "lane"), values
+        if whole > 1:
+            k = te.reduce_axis((0, whole), "k")
+            vector = te.compute(
+                (*rows, _LANES),
+                lambda *place: reduction(values[(*place[:-1], k * _LANES + place[-1])], axis=[k]),
+                name=f"{_PREFIX}{name}_vector",
+            )
         parts.append(
             te.compute(
                 (*rows, 1),
@@ -147,11 +149,14 @@ def _schedule_step(schedule: Any, block: Any, name: str, processor: Processor) -
     if name.endswith("_vector"):
         lane, k = loops[-2:]
         schedule.reorder(k, lane)
+        _vectorise_lanes(schedule, lane, processor)
+        # Only now: a reduction without its start is no longer known as one.
         start = schedule.decompose_reduction(block, k)
-        for inner in (lane, schedule.get_loops(start)[-1]):
-            _, vector = schedule.split(inner, [None, min(_LANES, processor.widest)])
-            vectorise(schedule, vector)
+        vectorise(schedule, schedule.get_loops(start)[-1])
     elif not is_reduction(schedule, block) and loops:
-        lanes = processor.lanes_for(extent(schedule, loops[-1]))
-        _, vector = schedule.split(loops[-1], [None, lanes])
-        vectorise(schedule, vector)
+        _vectorise_lanes(schedule, loops[-1], processor)
+
+
+def _vectorise_lanes(schedule: Any, loop: Any, processor: Processor) -> None:
+    _, vector = schedule.split(loop, [None, processor.lanes_for(extent(schedule, loop))])
+    vectorise(schedule, vector)
