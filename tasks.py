@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +13,9 @@ from typing import Any
 
 from invoke import Context, Exit, task
 
-from crossfarm.errors import EXIT_INTERRUPTED, CrossfarmError
+from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, nearest
+
+ROOT = Path(__file__).resolve().parent
 
 HELP = {
     "models": "the file that lists the models (models.yaml)",
@@ -29,13 +35,20 @@ HELP = {
 
 
 def _finish(action: Callable[[], int]) -> None:
-    """Run an action and end the program with its exit code; our own errors are shown without a traceback."""
+    """Run an action and end the program with its exit code; our own errors are shown without a traceback.
+
+    What an action imports it imports in here, so that Ctrl-C ends an import like everything else.
+    """
     try:
         code = action()
     except CrossfarmError as error:
         sys.stdout.flush()
         sys.stderr.write(f"{error}\n")
         code = error.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_GOOD
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         code = EXIT_INTERRUPTED
@@ -44,24 +57,66 @@ def _finish(action: Callable[[], int]) -> None:
 
 
 def _options(arguments: dict[str, Any]) -> Any:
-    from crossfarm.pipeline import Options
+    from crossfarm.options import Options
     from crossfarm.plan import Selection
 
     lists = {
-        name: tuple(part for part in (arguments.pop(name, None) or "").split(",") if part)
+        name: tuple(part.strip() for part in (arguments.pop(name, None) or "").split(",") if part.strip())
         for name in ("only", "skip", "targets", "stages")
     }
+    if "jobs" in arguments:
+        arguments["jobs"] = int(_number("jobs", arguments["jobs"] or "0"))
     paths = {name: Path(arguments.pop(name)) for name in ("models", "out", "store") if arguments.get(name)}
     given = {name: value for name, value in arguments.items() if value not in (None, "")}
     return Options(selection=Selection(**lists), **paths, **given)
 
 
-@task(help={name: text for name, text in HELP.items()})
+def _number(option: str, text: str) -> float:
+    """Return the number that an option was given; invoke itself would show a traceback for a text that is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (option == "jobs" and not value.is_integer()):
+        raise ConfigError(f"--{option.replace('_', '-')} {text}: give a number")
+    return value
+
+
+def _run_pipeline(arguments: dict[str, Any]) -> int:
+    from crossfarm.pipeline import run_pipeline
+
+    return run_pipeline(_options(arguments))
+
+
+def _report_again(out: Path) -> int:
+    from crossfarm.pipeline import report_again
+
+    return report_again(out)
+
+
+def _show_plan(arguments: dict[str, Any]) -> int:
+    from crossfarm.pipeline import show_plan
+
+    return show_plan(_options(arguments))
+
+
+@task(help=HELP)
 def pipeline(
-    context: Context, models: str = "", pipeline: str = "default", only: str = "", skip: str = "", targets: str = "",
-    stages: str = "", jobs: int = 0, fail_fast: bool = False, out: str = "", store: str = "",
-    measure_again: bool = False, verbose: bool = False, quiet: bool = False,
-) -> None:  # fmt: skip
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    skip: str = "",
+    targets: str = "",
+    stages: str = "",
+    jobs: str = "",
+    fail_fast: bool = False,
+    out: str = "",
+    store: str = "",
+    measure_again: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+) -> None:
     """Compile, run and check every model on every target, and write the reports.
 
     Examples:
@@ -69,31 +124,262 @@ def pipeline(
         ./inv pipeline --pipeline smoke --jobs 2
         ./inv pipeline --only 'armv7-*' --skip '*-ppocr_rec-*'
     """
-    from crossfarm.pipeline import run_pipeline
-
     arguments = {
-        "models": models, "pipeline": pipeline, "only": only, "skip": skip, "targets": targets, "stages": stages,
-        "jobs": jobs, "fail_fast": fail_fast, "out": out, "store": store, "measure_again": measure_again,
-        "verbose": verbose, "quiet": quiet,
-    }  # fmt: skip
-    _finish(lambda: run_pipeline(_options(arguments)))
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "skip": skip,
+        "targets": targets,
+        "stages": stages,
+        "jobs": jobs,
+        "fail_fast": fail_fast,
+        "out": out,
+        "store": store,
+        "measure_again": measure_again,
+        "verbose": verbose,
+        "quiet": quiet,
+    }
+    _finish(lambda: _run_pipeline(arguments))
 
 
-@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "skip", "targets", "stages", "store", "measure_again")})
+@task(
+    help={
+        name: HELP[name]
+        for name in ("models", "pipeline", "only", "skip", "targets", "stages", "store", "measure_again")
+    }
+)
 def plan(
-    context: Context, models: str = "", pipeline: str = "default", only: str = "", skip: str = "", targets: str = "",
-    stages: str = "", store: str = "", measure_again: bool = False,
-) -> None:  # fmt: skip
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    skip: str = "",
+    targets: str = "",
+    stages: str = "",
+    store: str = "",
+    measure_again: bool = False,
+) -> None:
     """Print what the next run would do, job by job, and why.
 
     Examples:
         ./inv plan
         ./inv plan --only '*-mnist_cnn-*' --stages compile
     """
-    from crossfarm.pipeline import show_plan
-
     arguments = {
-        "models": models, "pipeline": pipeline, "only": only, "skip": skip, "targets": targets, "stages": stages,
-        "store": store, "measure_again": measure_again,
-    }  # fmt: skip
-    _finish(lambda: show_plan(_options(arguments)))
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "skip": skip,
+        "targets": targets,
+        "stages": stages,
+        "store": store,
+        "measure_again": measure_again,
+    }
+    _finish(lambda: _show_plan(arguments))
+
+
+@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "jobs", "out", "store", "verbose")})
+def compile(
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    targets: str = "",
+    jobs: str = "",
+    out: str = "",
+    store: str = "",
+    verbose: bool = False,
+) -> None:
+    """Make the bundles, and run nothing on any board.
+
+    Example: ./inv compile --targets armv6
+    """
+    arguments = {
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "targets": targets,
+        "stages": "bundle",
+        "jobs": jobs,
+        "out": out,
+        "store": store,
+        "verbose": verbose,
+    }
+    _finish(lambda: _run_pipeline(arguments))
+
+
+@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "out", "store", "verbose")})
+def measure(
+    context: Context,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    targets: str = "",
+    out: str = "",
+    store: str = "",
+    verbose: bool = False,
+) -> None:
+    """Measure again, even what was measured before on this board.
+
+    Example: ./inv measure --only 'x86_64-*'
+    """
+    arguments = {
+        "models": models,
+        "pipeline": pipeline,
+        "only": only,
+        "targets": targets,
+        "out": out,
+        "store": store,
+        "verbose": verbose,
+        "measure_again": True,
+    }
+    _finish(lambda: _run_pipeline(arguments))
+
+
+@task(
+    help={
+        "cell": "id of the cell: armv7-mnist_cnn-float32",
+        "to": "folder that the bundle is written to; it must not exist yet (one named like the cell)",
+        **{name: HELP[name] for name in ("models", "pipeline", "store")},
+    }
+)
+def bundle(
+    context: Context, cell: str, to: str = "", models: str = "", pipeline: str = "default", store: str = ""
+) -> None:
+    """Make the bundle of one cell and copy it out of the store, to carry it to a board.
+
+    Example: ./inv bundle armv7-mnist_cnn-float32 --to mnist
+    """
+    from crossfarm.pipeline import export_bundle
+
+    arguments = {"models": models, "pipeline": pipeline, "store": store}
+    _finish(lambda: export_bundle(_options(arguments), cell, Path(to or cell)))
+
+
+@task(help={"out": HELP["out"]})
+def report(context: Context, out: str = "") -> None:
+    """Write the reports of the last run again, from its results.jsonl, and show its table.
+
+    Example: ./inv report --out out
+    """
+    _finish(lambda: _report_again(Path(out) if out else ROOT / "out"))
+
+
+@task(
+    help={
+        "models": HELP["models"],
+        "pipeline": HELP["pipeline"],
+        "yes": "use sudo for Debian packages when not root, without asking",
+        "tests": "also what the tests need (on; --no-tests leaves it out)",
+    }
+)
+def setup(context: Context, models: str = "", pipeline: str = "default", yes: bool = False, tests: bool = True) -> None:
+    """Install what this machine lacks: Debian packages, and Python packages that the chosen models need.
+
+    Examples:
+        ./inv setup
+        ./inv setup --yes pipeline --models models.yaml
+    """
+    from crossfarm.console import Console
+    from crossfarm.installation import run_setup
+    from crossfarm.pipeline import load
+
+    arguments = {"models": models, "pipeline": pipeline}
+    _finish(lambda: run_setup(load(_options(arguments)), yes=yes, tests=tests, console=Console(sys.stdout)))
+
+
+@task(help={"models": HELP["models"], "pipeline": HELP["pipeline"]})
+def doctor(context: Context, models: str = "", pipeline: str = "default") -> None:
+    """Say what is found on this machine, what is missing, and what that costs.
+
+    Example: ./inv doctor
+    """
+    from crossfarm.console import Console
+    from crossfarm.installation import run_doctor
+    from crossfarm.pipeline import load
+
+    arguments = {"models": models, "pipeline": pipeline}
+    _finish(lambda: run_doctor(load(_options(arguments)), console=Console(sys.stdout), tests=True))
+
+
+@task(
+    help={
+        "store": HELP["store"],
+        "older_than": "artifacts that were not used for so many days go",
+        "larger_than": "the least recently used artifacts go until the store holds at most so many MiB",
+        "verify": "read every object and drop what is damaged",
+        "everything": "remove the store, the compiler's cache and the reports",
+    }
+)
+def clean(
+    context: Context,
+    store: str = "",
+    older_than: str = "",
+    larger_than: str = "",
+    verify: bool = False,
+    everything: bool = False,
+) -> None:
+    """Remove what no artifact names; with options also old artifacts, or everything.
+
+    Examples:
+        ./inv clean --older-than 30
+        ./inv clean --larger-than 2000 --verify
+    """
+    from crossfarm.cleaning import clean_store
+
+    folder = Path(store) if store else ROOT / ".crossfarm" / "store"
+    _finish(
+        lambda: clean_store(
+            folder,
+            days=_number("older_than", older_than) if older_than else None,
+            mebibytes=_number("larger_than", larger_than) if larger_than else None,
+            verify=verify,
+            everything=everything,
+            out=ROOT / "out",
+        )
+    )
+
+
+@task(help={"arguments": "handed to pytest as they are, in place of the whole suite"})
+def test(context: Context, arguments: str = "") -> None:
+    """Check style and types, then run the unit tests and those integration tests that this machine can do.
+
+    Examples:
+        ./inv test
+        ./inv test --arguments 'tests/unit -k store'
+    """
+    if not arguments:
+        lint(context)
+    _run("pytest", *(shlex.split(arguments) if arguments else ("--integration", "-q")))
+
+
+@task
+def lint(context: Context) -> None:
+    """Check style with ruff and types with mypy --strict.
+
+    Example: ./inv lint
+    """
+    _run("ruff", "check", "--quiet", ".")
+    _run("mypy", "--no-error-summary")
+
+
+@task(help={"name": "a file of benchmarks/", "arguments": "for it"})
+def bench(context: Context, name: str, arguments: str = "") -> None:
+    """Measure crossfarm itself; the last line is `NAME value unit (goal ...)`, exit code 1 when short of the goal.
+
+    Examples:
+        ./inv bench warm
+        ./inv bench agree
+    """
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+    if name not in names:
+        sys.stderr.write(f"there is no benchmark {name!r}{nearest(name, names)}; benchmarks: {', '.join(names)}\n")
+        raise Exit(code=EXIT_BAD_CONFIG)
+    _run(f"benchmarks.{name}", *shlex.split(arguments))
+
+
+def _run(module: str, *arguments: str) -> None:
+    """Run a Python module of this environment in the project's folder; its failure ends the program with its code."""
+    code = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode
+    if code:
+        raise Exit(code=code if code > 0 else EXIT_INTERRUPTED)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from crossfarm.keys import describe_change
-from crossfarm.plan import Plan, PlannedJob
+from crossfarm.plan import Plan, PlannedJob, without_collector
 from crossfarm.store import Artifact, Store
 
 Choice = Literal["run", "hit", "unneeded"]
@@ -30,6 +30,14 @@ class Decision:
     seconds: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What the store lists, asked once for all jobs."""
+
+    keys: set[str]
+    jobs: set[str]
+
+
 def decide(plan: Plan, store: Store, *, again: frozenset[str] = frozenset()) -> Mapping[str, Decision]:
     """Return a decision for every job of the plan, in the plan's order.
 
@@ -38,19 +46,25 @@ def decide(plan: Plan, store: Store, *, again: frozenset[str] = frozenset()) -> 
         store: where artifacts are looked up.
         again: names of stages whose wanted jobs run even though the store has them.
     """
+    with without_collector():
+        return _decide(plan, store, again)
+
+
+def _decide(plan: Plan, store: Store, again: frozenset[str]) -> Mapping[str, Decision]:
     forced = _forced(plan, again)
     used = {name for job in plan.jobs.values() for name in job.inputs.values()}
     needed = (set(plan.wanted) - used) | forced
+    known = _Known(keys=store.known_keys(), jobs=store.known_jobs())
     found: dict[str, Decision] = {}
     for job in reversed(plan.jobs.values()):
         if job.id not in needed:
             found[job.id] = Decision(choice="unneeded")
             continue
-        decision = _decide_one(job, store, again=job.id in forced)
+        decision = _decide_one(job, store, known, again=job.id in forced)
         found[job.id] = decision
         if decision.choice == "run":
             needed.update(job.inputs.values())
-    return {name: _settle(plan.jobs[name], found[name], store) for name in plan.jobs}
+    return {name: _settle(job, found[name], store, known) for name, job in plan.jobs.items()}
 
 
 def _forced(plan: Plan, again: frozenset[str]) -> set[str]:
@@ -63,27 +77,32 @@ def _forced(plan: Plan, again: frozenset[str]) -> set[str]:
     return forced
 
 
-def _decide_one(job: PlannedJob, store: Store, *, again: bool) -> Decision:
-    artifact = store.read(job.key)
+def _decide_one(job: PlannedJob, store: Store, known: _Known, *, again: bool) -> Decision:
+    artifact = store.read(job.key) if job.key in known.keys else None
     if artifact is None:
+        if job.id not in known.jobs:
+            return Decision(choice="run", reason="it was never run")
         last = store.last_artifact(job.id)
         if last is None:
-            return Decision(choice="run", reason="it was never run")
-        reason = describe_change(
-            last.document, job.document, old_groups=store.groups(last), new_groups=job.groups
-        ) if last.key != job.key else "its artifact is gone"
+            return Decision(choice="run", reason="its artifact is gone")
+        reason = (
+            describe_change(last.document, job.document, old_groups=store.groups(last), new_groups=job.groups)
+            if last.key != job.key
+            else "its artifact is gone"
+        )
         return Decision(choice="run", reason=reason, seconds=last.seconds)
     if again:
         return Decision(choice="run", reason="asked for again", seconds=artifact.seconds)
-    damage = store.damage(artifact)
+    # What a job reads is hashed before it reads it. The records of a check are read by the run itself.
+    damage = store.damage(artifact, thorough=job.stage == "check")
     if damage:
         return Decision(choice="run", reason=f"its artifact is damaged: {damage}", seconds=artifact.seconds)
     return Decision(choice="hit", artifact=artifact, seconds=artifact.seconds)
 
 
-def _settle(job: PlannedJob, decision: Decision, store: Store) -> Decision:
+def _settle(job: PlannedJob, decision: Decision, store: Store, known: _Known) -> Decision:
     """Show jobs that nothing runs for, but that are there all the same, as hits."""
-    if decision.choice != "unneeded":
+    if decision.choice != "unneeded" or job.key not in known.keys:
         return decision
     artifact = store.read(job.key)
     return Decision(choice="hit", artifact=artifact, seconds=artifact.seconds) if artifact else decision

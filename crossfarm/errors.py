@@ -52,18 +52,16 @@ class StoreError(CrossfarmError):
     """The store cannot be read or written: disk full, no permission, a corrupt object."""
 
 
+class DamagedError(StoreError):
+    """An artifact is not what was stored. Whoever can make it again does; else it is dropped and the user is told."""
+
+
 class BoardError(CrossfarmError):
     """A board could not be reached, died, or is not the machine that it is declared to be."""
 
 
 class JobError(CrossfarmError):
     """A job ended without saying why: it was killed, ran out of memory or of time."""
-
-
-class Interrupted(CrossfarmError):
-    """The user pressed Ctrl-C, or a TERM signal arrived."""
-
-    exit_code = EXIT_INTERRUPTED
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

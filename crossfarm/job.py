@@ -98,9 +98,11 @@ def run_job_file(path: Path) -> Outcome:
     except MemoryError:
         traceback.print_exc()
         outcome = Outcome(
-            good=False, seconds=time.monotonic() - started, fault="infrastructure",
+            good=False,
+            seconds=time.monotonic() - started,
+            fault="infrastructure",
             cause="out of memory; give the machine more or run fewer jobs at once with --jobs 1",
-        )  # fmt: skip
+        )
     except Exception as error:
         traceback.print_exc()
         disk_full = isinstance(error, OSError) and error.errno is not None

@@ -62,12 +62,19 @@ class KeyDocument:
     tools: Mapping[str, str]
 
     def key(self) -> str:
-        """Return the key: sha256 over this document's canonical JSON."""
-        return hashlib.sha256(
-            canonical_json(
-                [self.stage, self.version, self.parameters, self.sources, self.inputs, self.image, self.tools]
-            ).encode()
-        ).hexdigest()
+        """Return the key: sha256 over an unambiguous text of this document, the order of its mappings left out."""
+        text = repr(
+            (
+                self.stage,
+                self.version,
+                sorted(self.parameters.items()),
+                self.sources,
+                sorted(self.inputs.items()),
+                self.image,
+                sorted(self.tools.items()),
+            )
+        )
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

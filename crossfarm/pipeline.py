@@ -1,71 +1,39 @@
-"""The one command: load, plan, decide, run, report. Every other module does one of these; this one puts them in a row."""
+"""The one command: load, plan, decide, run, report. Every other module does one of these; this one lines them up."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
-import platform
-import shlex
-import signal
+import shutil
 import sys
-import threading
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import crossfarm
 from crossfarm.console import Console
 from crossfarm.decisions import Decision, decide
 from crossfarm.engines.local import LocalEngine
-from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, ConfigError
-from crossfarm.plan import Plan, PlannedJob, Selection, make_plan
-from crossfarm.reports import terminal, write_all
-from crossfarm.results import CheckRecord, EndRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
-from crossfarm.schedule import Finished, Workplace, run_schedule
+from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
+from crossfarm.interrupts import Interrupts
+from crossfarm.options import Options
+from crossfarm.plan import Plan, Selection, make_plan
+from crossfarm.recording import KeptResults, Recorder, run_record
+from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
+from crossfarm.results import EndRecord, Record, read_records
+from crossfarm.runs import live_run
+from crossfarm.schedule import Workplace, run_schedule
 from crossfarm.spec.loading import load_project
 from crossfarm.spec.project import Project
 from crossfarm.stages import STAGES
-from crossfarm.store import Artifact, Store
+from crossfarm.store import Store
 from crossfarm.surroundings import HOME, git_commit, look_around
 
 RESULTS = "results.jsonl"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a user may say on the command line.
-
-    Attributes:
-        models: path of models.yaml.
-        pipeline: name of a pipeline, or path of its file.
-        selection: which cells and stages.
-        jobs: how many jobs run at once.
-        fail_fast: start nothing more after the first failure.
-        out: folder of the reports.
-        store: folder of the store.
-        measure_again: measure even what was measured before.
-        verbose: show every job.
-        quiet: show failures and the table only.
-    """
-
-    models: Path = HOME / "models.yaml"
-    pipeline: str = "default"
-    selection: Selection = Selection()
-    jobs: int = 0
-    fail_fast: bool = False
-    out: Path = HOME / "out"
-    store: Path = HOME / ".crossfarm" / "store"
-    measure_again: bool = False
-    verbose: bool = False
-    quiet: bool = False
-
-    @property
-    def slots(self) -> int:
-        """Return how many jobs run at once: `jobs`, or one per usable CPU."""
-        return self.jobs or len(os.sched_getaffinity(0))
 
 
 def load(options: Options) -> Project:
@@ -75,7 +43,13 @@ def load(options: Options) -> Project:
         ConfigError: something is declared wrongly, or a file is missing.
     """
     name = options.pipeline
-    path = Path(name) if name.endswith((".yaml", ".yml")) else HOME / "pipelines" / f"{name}.yaml"
+    path = Path(name) if options.pipeline_is_path else HOME / "pipelines" / f"{name}.yaml"
+    if not path.exists() and not options.pipeline_is_path:
+        known = sorted(file.stem for file in (HOME / "pipelines").glob("*.yaml"))
+        raise ConfigError(
+            f"--pipeline {name}: there is no such file in pipelines/{nearest(name, known)}; "
+            f"give one of {', '.join(known)}, or the path of a file NAME.yaml"
+        )
     return load_project(models=options.models, toolchains=HOME / "toolchains", pipeline=path)
 
 
@@ -85,135 +59,138 @@ def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[P
     Raises:
         ConfigError: the selection names what does not exist.
     """
-    plan = make_plan(project, options.selection, stages=STAGES, surroundings=look_around(project))
-    again = frozenset({"measure"}) if options.measure_again else frozenset()
-    return plan, decide(plan, store, again=again)
+    plan = _plan(options, project)
+    return plan, _decide(options, plan, store)
+
+
+def _plan(options: Options, project: Project) -> Plan:
+    return make_plan(project, options.selection, stages=STAGES, surroundings=look_around(project))
+
+
+def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision]:
+    return decide(plan, store, again=frozenset({"measure"}) if options.measure_again else frozenset())
 
 
 def run_pipeline(options: Options) -> int:
     """Run the pipeline and write the reports; returns the exit code.
 
     Raises:
-        CrossfarmError: nothing could be run at all: bad configuration, no store, no place for the reports.
+        CrossfarmError: nothing could be run, or no more: bad configuration, no store, no place for the reports.
+        KeyboardInterrupt: the user asked to stop before anything began.
     """
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
     started = time.monotonic()
-    project = load(options)
-    store = Store(options.store)
-    plan, decisions = plan_and_decide(options, project, store)
-    results_path = _fresh_results(options.out)
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    commit = git_commit(project.root)
-    with ResultsWriter(results_path) as results, Console(
-        sys.stdout, quiet=options.quiet, verbose=options.verbose
-    ) as console:  # fmt: skip
-        results.write(_run_record(run, plan, decisions, commit))
-        listener = _Listener(results, console, options, project, store)
-        listener.skipped(plan)
-        console.total(len([decision for decision in decisions.values() if decision.choice != "unneeded"]))
-        interrupted = False
-        try:
-            with _terminate_as_interrupt(), store.live_run(run, (job.key for job in plan.jobs.values())) as work:
-                place = Workplace(store=store, work=work, logs=_logs(options.out), root=project.root.resolve())
-                environment = _environment(options.store, commit)
-                with LocalEngine(slots=options.slots, environment=environment) as engine:
-                    run_schedule(
-                        plan, decisions, engine=engine, slots=options.slots, place=place, listener=listener
-                    )  # fmt: skip
-        except KeyboardInterrupt:
-            interrupted = True
-            console.line("interrupted: what was done is kept; the same command goes on from here")
-        code = EXIT_INTERRUPTED if interrupted else listener.exit_code()
-        results.write(EndRecord(exit_code=code, seconds=time.monotonic() - started, interrupted=interrupted))
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.write(terminal.render(write_all(results_path, options.out), colour=colour))
-    sys.stdout.flush()
-    return code
+    with Interrupts() as interrupts:
+        project = load(options)
+        store = Store(options.store.absolute())
+        plan = _plan(options, project)
+        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        keys = (job.key for job in plan.jobs.values())
+        # Nothing is decided before gc is kept from what is decided about.
+        with _own_reports(options.out), live_run(store, run, keys) as work:
+            decisions = _decide(options, plan, store)
+            interrupts.hold()
+            return _Run(
+                options=options, project=project, store=store, plan=plan, decisions=decisions, interrupts=interrupts
+            ).to_its_end(run, work, started)
 
 
-class _Listener:
-    """Turns what happens into records and lines on the console."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One run, from its first record to its reports."""
 
-    def __init__(
-        self, results: ResultsWriter, console: Console, options: Options, project: Project, store: Store
-    ) -> None:
-        self._results, self._console, self._options = results, console, options
-        self._project, self._store = project, store
-        self._failed = False
-        self._broken = False
+    options: Options
+    project: Project
+    store: Store
+    plan: Plan
+    decisions: Mapping[str, Decision]
+    interrupts: Interrupts
 
-    def exit_code(self) -> int:
-        """Return 1 when the product is wrong somewhere, 3 when only the infrastructure failed, 0 when all is well."""
-        if self._failed:
-            return EXIT_CHECK_FAILED
-        return EXIT_INFRASTRUCTURE if self._broken else EXIT_GOOD
+    def to_its_end(self, run: str, work: Path, started: float) -> int:
+        """Run every job and write the reports, also when the run is interrupted or breaks; returns the exit code."""
+        results_path = _fresh_results(self.options.out)
+        commit = git_commit(self.project.root)
+        broken: CrossfarmError | None = None
+        with KeptResults(results_path) as results:
+            results.write(run_record(run, self.plan, self.decisions, commit))
+            try:
+                code = self._run_jobs(results, work, commit)
+            except CrossfarmError as error:
+                broken, code = error, error.exit_code
+            # What broke the run, for instance a full disk, may break these too; then its own message is the one told.
+            hidden = (StoreError,) if broken else ()
+            seconds = time.monotonic() - started
+            with contextlib.suppress(*hidden):
+                results.write(EndRecord(exit_code=code, seconds=seconds, interrupted=code == EXIT_INTERRUPTED))
+        with contextlib.suppress(*hidden):
+            _show_reports(results.written, self.options.out)
+        if broken:
+            raise broken
+        return code
 
-    def skipped(self, plan: Plan) -> None:
-        """Record what is left out on purpose."""
-        for skipped in plan.skipped:
-            cell = skipped.cell
-            stage = skipped.stage or "compile"
-            self._results.write(
-                JobRecord(
-                    job=f"{stage}:{cell.id}", stage=stage, cell=cell.id, model=cell.model, target=cell.target,
-                    variant=cell.variant, state="skipped", seconds=0.0, reason=skipped.reason,
-                    command=self._command(cell.id),
-                )  # fmt: skip
+    def _run_jobs(self, results: KeptResults, work: Path, commit: str | None) -> int:
+        options = self.options
+        with Console(sys.stdout, quiet=options.quiet, verbose=options.verbose) as console:
+            listener = Recorder(
+                results=results,
+                console=console,
+                options=options,
+                project=self.project,
+                store=self.store,
+                decisions=self.decisions,
             )
-        for reason in sorted({skipped.reason for skipped in plan.skipped if skipped.stage is not None}):
-            self._console.line(f"not measured: {reason}")
+            listener.skipped(self.plan)
+            console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
+            place = Workplace(
+                store=self.store,
+                work=work,
+                logs=(options.out / "logs").resolve(),
+                root=self.project.root.resolve(),
+            )
+            try:
+                with LocalEngine(slots=options.slots, environment=_environment(self.store, commit)) as engine:
+                    run_schedule(
+                        self.plan,
+                        self.decisions,
+                        engine=engine,
+                        slots=options.slots,
+                        place=place,
+                        listener=listener,
+                        interrupts=self.interrupts,
+                    )
+            except KeyboardInterrupt:
+                console.line("interrupted: what was done is kept; the same command goes on from here")
+                return EXIT_INTERRUPTED
+            return listener.exit_code()
 
-    def started(self, job: PlannedJob) -> None:
-        """Show that a job runs."""
-        self._console.started(job.id)
 
-    def finished(self, job: PlannedJob, result: Finished) -> bool:
-        """Record how a job ended, and what its checks found; returns whether the run shall stop."""
-        cell = job.cell
-        command = self._command(cell.id if cell else f"*-{job.model}-*" if job.model else None)
-        log = self._options.out / "logs" / f"{job.id.replace(':', '-', 1)}.log"
-        self._results.write(
-            JobRecord(
-                job=job.id, stage=job.stage, cell=cell.id if cell else None, model=job.model,
-                target=cell.target if cell else None, variant=cell.variant if cell else None, state=result.state,
-                seconds=round(result.seconds, 3), cause=result.cause or None, fault=result.fault,
-                log=str(log) if result.state == "failed" and log.exists() else None, key=job.key, command=command,
-            )  # fmt: skip
-        )
-        self._console.finished(job.id, result.state, result.seconds, result.cause or None)
-        if result.state == "failed":
-            self._failed = self._failed or result.fault == "product"
-            self._broken = self._broken or result.fault != "product"
-        wrong = False
-        if job.stage == "check" and result.artifact is not None:
-            wrong = self._record_checks(job, result.artifact, command)
-        return self._options.fail_fast and (wrong or result.state == "failed")
+def report_again(out: Path) -> int:
+    """Write the reports of the last run again and show its table; returns that run's exit code.
 
-    def _record_checks(self, job: PlannedJob, artifact: Artifact, command: str) -> bool:
-        path = self._store.file_path(artifact, "records.jsonl")
-        records = [self._placed(from_json(line), job, command) for line in path.read_bytes().splitlines()]
-        self._results.write(*records)
-        wrong = [record for record in records if isinstance(record, CheckRecord) and record.status == "failed"]
-        for record in wrong:
-            self._console.line(f"{record.cell}: {record.name} failed: {record.message}")
-        self._failed = self._failed or bool(wrong)
-        return bool(wrong)
+    Raises:
+        StoreError: there is no run, or a report cannot be written.
+    """
+    records = read_records(out / RESULTS)
+    _show_reports(records, out)
+    ends = [record for record in records if isinstance(record, EndRecord)]
+    return ends[-1].exit_code if ends else EXIT_INTERRUPTED
 
-    def _placed(self, record: Record, job: PlannedJob, command: str) -> Record:
-        if not isinstance(record, CheckRecord) or job.model is None:
-            return record
-        return dataclasses.replace(
-            record, file=str(self._project.models_path), line=self._project.lines[job.model], command=command
-        )
 
-    def _command(self, only: str | None) -> str:
-        words = ["./inv", "pipeline", "--models", _shown(self._options.models)]
-        if self._options.pipeline != "default":
-            words += ["--pipeline", self._options.pipeline]
-        if self._options.selection.targets:
-            words += ["--targets", ",".join(self._options.selection.targets)]
-        return shlex.join([*words, "--only", only] if only else words)
+def _show_reports(records: Sequence[Record], out: Path) -> None:
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    _say(terminal.render(write_reports(records, out), colour=colour))
+
+
+def _say(text: str) -> None:
+    """Write to the standard output what it can take; a reader that has gone (`| head`) does not stop a run."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except OSError:
+        # What is still buffered would be written, and fail again, when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_plan(options: Options) -> int:
@@ -234,67 +211,99 @@ def show_plan(options: Options) -> int:
         f"{len(plan.cells)} cells, {len(plan.jobs)} jobs: "
         + ", ".join(f"{count} {choice}" for choice, count in counts.items() if count or choice != "unneeded")
     )
-    sys.stdout.write("\n".join(lines) + "\n")
+    _say("\n".join(lines) + "\n")
     return EXIT_GOOD
 
 
-def _run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: str | None) -> RunRecord:
-    tools = {name: version for job in plan.jobs.values() for name, version in job.document.tools.items()}
-    return RunRecord(
-        run=run,
-        started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        command=shlex.join(["./inv", *sys.argv[1:]]),
-        version=crossfarm.__version__,
-        tools=dict(sorted(tools.items())),
-        git_commit=commit,
-        host=f"{platform.node()} {platform.machine()}",
-        cells=tuple(dict.fromkeys([*(cell.id for cell in plan.cells), *(skip.cell.id for skip in plan.skipped)])),
-        jobs=tuple(name for name, decision in decisions.items() if decision.choice != "unneeded"),
-    )
+@contextlib.contextmanager
+def _own_reports(out: Path) -> Iterator[None]:
+    """Hold the folder of the reports, so that two runs do not write into each other's; the second one waits.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    try:
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unusable(out, error) from error
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"another run writes its reports to {out}; waiting for its end (or give another --out)\n")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _fresh_results(out: Path) -> Path:
-    """Return the path for this run's records; those of the last run stay beside it until the next."""
+    """Return the path for this run's records, and take the last run's reports away lest they be taken for this one's.
+
+    The last run's records stay beside it until the next.
+    """
     path = out / RESULTS
     try:
-        out.mkdir(parents=True, exist_ok=True)
         if path.exists():
             path.replace(out / "results.previous.jsonl")
+        for report in (JUNIT, SUMMARY):
+            (out / report).unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out {out}: {error.strerror}; give a folder that can be written") from error
+        raise _unusable(out, error) from error
     return path
 
 
-def _logs(out: Path) -> Path:
-    logs = out / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    return logs.resolve()
+def _unusable(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"--out {out}: {error.strerror}; give a folder that can be written")
 
 
-def _environment(store: Path, commit: str | None) -> dict[str, str]:
-    """Return what jobs find in their environment: a compiler cache beside the store, and the commit for provenance."""
+def _environment(store: Store, commit: str | None) -> dict[str, str]:
+    """Return what jobs find in their environment: a compiler cache in the store, and the commit for provenance."""
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))}
     if "ZIG_GLOBAL_CACHE_DIR" not in os.environ:
-        environment["ZIG_GLOBAL_CACHE_DIR"] = str((store.parent / "zig").resolve())
+        environment["ZIG_GLOBAL_CACHE_DIR"] = str(store.root / "zig")
     if commit:
         environment["CROSSFARM_GIT_COMMIT"] = commit
     return environment
 
 
-def _shown(path: Path) -> str:
-    """Return a path as a user in the project's folder would type it."""
-    resolved = path.resolve()
-    return str(resolved.relative_to(HOME)) if resolved.is_relative_to(HOME) else str(resolved)
+def export_bundle(options: Options, cell: str, folder: Path) -> int:
+    """Make the bundle of a cell, if the store lacks it, and copy it into a new folder; returns the exit code.
 
+    Args:
+        options: which models, pipeline and store.
+        cell: id of the cell; its target need not be one of the pipeline's.
+        folder: where the bundle goes; it must not exist yet.
 
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let TERM do what Ctrl-C does, so that a stopped CI job keeps its results too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    Raises:
+        ConfigError: there is no such cell, or the folder exists.
+        StoreError: the bundle cannot be read, or the folder cannot be written.
+    """
+    if folder.exists():
+        raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
+    target = cell.partition("-")[0]
+    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=("bundle",)))
+    with tempfile.TemporaryDirectory() as out:
+        code = run_pipeline(dataclasses.replace(wanted, out=Path(out)))
+    if code != EXIT_GOOD:
+        return code
+    store = Store(options.store)
+    plan, decisions = plan_and_decide(wanted, load(wanted), store)
+    artifact = decisions[f"bundle:{plan.cells[0].id}"].artifact
+    if artifact is None:
+        raise StoreError(f"the bundle of {cell} is gone from the store; run the same command again")
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+        folder.mkdir(parents=True)
+        for file in artifact.files:
+            path = folder / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store.object_path(file.object), path)
+            path.chmod(0o755 if file.executable else 0o644)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error
+    sys.stdout.write(
+        f"{cell}: {len(artifact.files)} files in {folder}; on the board: {folder.name}/program {folder.name}\n"
+    )
+    return EXIT_GOOD

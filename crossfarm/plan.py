@@ -5,10 +5,13 @@ Pure: nothing is read but what is handed in. `decide` (crossfarm.decisions) then
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
+import gc
+import marshal
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from crossfarm.errors import ConfigError, nearest
@@ -101,7 +104,7 @@ class Plan:
         skipped: cells that are not done, with reasons.
     """
 
-    jobs: Mapping[str, PlannedJob]
+    jobs: dict[str, PlannedJob]
     wanted: frozenset[str]
     cells: tuple[Cell, ...]
     skipped: tuple[SkippedCell, ...] = ()
@@ -147,9 +150,9 @@ def select_cells(project: Project, selection: Selection) -> tuple[Cell, ...]:
     """Return the cells of the project's pipeline that are asked for, in the order of models.yaml.
 
     Raises:
-        ConfigError: a target does not exist, or a glob matches nothing.
+        ConfigError: a target does not exist, a glob matches nothing, or nothing is left.
     """
-    targets = selection.targets or project.pipeline.targets
+    targets = tuple(dict.fromkeys(selection.targets)) or project.pipeline.targets
     for name in targets:
         if name not in project.targets:
             raise ConfigError(
@@ -179,7 +182,12 @@ def _matching(cells: list[Cell], selection: Selection) -> list[Cell]:
                 raise ConfigError(f"{option} {glob}: no cell matches{example}; ./inv plan lists all cells")
     only = re.compile("|".join(map(fnmatch.translate, selection.only)) if selection.only else "")
     skip = re.compile("|".join(map(fnmatch.translate, selection.skip)) if selection.skip else r"(?!)")
-    return [cell for cell in cells if only.match(cell.id) and not skip.match(cell.id)]
+    chosen = [cell for cell in cells if only.match(cell.id) and not skip.match(cell.id)]
+    if cells and not chosen:
+        raise ConfigError(
+            f"nothing is left of {len(cells)} cells: --only and --skip together leave none; ./inv plan lists all cells"
+        )
+    return chosen
 
 
 def make_plan(
@@ -196,6 +204,11 @@ def make_plan(
     Raises:
         ConfigError: the selection names what does not exist.
     """
+    with without_collector():
+        return _make_plan(project, selection, stages, surroundings)
+
+
+def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stage], surroundings: Surroundings) -> Plan:
     wanted_stages = _wanted_stages(selection.stages or project.pipeline.stages, stages)
     builder = _Builder(project, stages, surroundings)
     cells = select_cells(project, selection)
@@ -237,9 +250,9 @@ class _Builder:
         self._datasets: dict[str, Dataset] = {item.name: item for item in project.models_file.datasets}
         self._pipeline: Pipeline = project.pipeline
         self._targets: Mapping[str, Target] = project.targets
-        self._stages = stages
+        self._stages = dict(stages)
         self._surroundings = surroundings
-        self._digests: dict[int, tuple[Any, str]] = {}
+        self._digests: dict[bytes, str] = {}
         self._subjects: dict[str, Subject] = {}
 
     def want(self, stage: str, cell: Cell) -> list[str]:
@@ -266,9 +279,15 @@ class _Builder:
             groups["board"] = board.parameters
         image = self._surroundings.image[cell.target] if per_cell else "host"
         return self._add(
-            identity, stage, groups, inputs, image=image, cell=cell if per_cell else None, model=cell.model,
+            identity,
+            stage,
+            groups,
+            inputs,
+            image=image,
+            cell=cell if per_cell else None,
+            model=cell.model,
             exclusive=board is not None and board.exclusive,
-        )  # fmt: skip
+        )
 
     def _fetch(self, source: Fetchable) -> PlannedJob:
         identity = f"fetch:{source_label(source)}"
@@ -317,19 +336,38 @@ class _Builder:
             tools=self._surroundings.tools[stage],
         )
         job = PlannedJob(
-            id=identity, stage=stage, cell=cell, model=model, key=document.key(), document=document, groups=groups,
-            inputs=inputs, exclusive=exclusive,
-        )  # fmt: skip
+            id=identity,
+            stage=stage,
+            cell=cell,
+            model=model,
+            key=document.key(),
+            document=document,
+            groups=groups,
+            inputs=inputs,
+            exclusive=exclusive,
+        )
         self.jobs[identity] = job
         return job
 
     def _digest(self, group: Any) -> str:
-        """Digest a group; stages hand out the same object for the same declaration, so each is digested once."""
-        known = self._digests.get(id(group))
+        """Digest a group. Most groups are the same for many cells; marshal finds that out cheaper than JSON does."""
+        same = marshal.dumps(group, 2)
+        known = self._digests.get(same)
         if known is None:
-            known = self._digests[id(group)] = (group, digest_json(group))
-        return known[1]
+            known = self._digests[same] = digest_json(group)
+        return known
 
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep the cycle collector from walking a growing plan again and again; plans and decisions make no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def source_label(source: Fetchable) -> str:

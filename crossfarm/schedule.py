@@ -10,6 +10,7 @@ import dataclasses
 import heapq
 import queue
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -18,16 +19,23 @@ from typing import Literal, Protocol
 
 from crossfarm.decisions import Decision
 from crossfarm.engines.protocol import Engine
-from crossfarm.errors import CrossfarmError
-from crossfarm.job import Job, Outcome, failed, one_line
+from crossfarm.errors import CrossfarmError, DamagedError, JobError
+from crossfarm.interrupts import Interrupts
+from crossfarm.job import Job, failed, one_line
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.store import Artifact, Store
 
 State = Literal["run", "hit", "failed", "cancelled"]
 
 TYPICAL_SECONDS: Mapping[str, float] = {
-    "fetch": 5.0, "prepare": 5.0, "reference": 3.0, "compile": 8.0, "bundle": 2.0, "measure": 3.0, "check": 0.5,
-}  # fmt: skip
+    "fetch": 5.0,
+    "prepare": 5.0,
+    "reference": 3.0,
+    "compile": 8.0,
+    "bundle": 2.0,
+    "measure": 3.0,
+    "check": 0.5,
+}
 """What a job of a stage takes when it never ran before; orders the first run only."""
 
 
@@ -42,6 +50,7 @@ class Finished:
         artifact: what it left, when it ended well.
         cause: one line on what went wrong.
         fault: whose fault that was.
+        remade: inputs by job id that turned out to be damaged or gone, and were made again on the way.
     """
 
     state: State
@@ -49,6 +58,7 @@ class Finished:
     artifact: Artifact | None = None
     cause: str = ""
     fault: Literal["product", "infrastructure"] | None = None
+    remade: Mapping[str, Artifact] = dataclasses.field(default_factory=dict)
 
 
 class Listener(Protocol):
@@ -70,12 +80,14 @@ class Workplace:
         work: an empty folder on the store's file system.
         logs: folder for the logs of jobs.
         root: the project's folder.
+        stopping: set when the run is ended, so that nothing waits for another run any longer.
     """
 
     store: Store
     work: Path
     logs: Path
     root: Path
+    stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def log(self, job: str) -> Path:
         """Return the path of a job's log."""
@@ -83,17 +95,35 @@ class Workplace:
 
 
 def run_schedule(
-    plan: Plan, decisions: Mapping[str, Decision], *, engine: Engine, slots: int, place: Workplace, listener: Listener
+    plan: Plan,
+    decisions: Mapping[str, Decision],
+    *,
+    engine: Engine,
+    slots: int,
+    place: Workplace,
+    listener: Listener,
+    interrupts: Interrupts | None = None,
 ) -> None:
     """Run every job whose decision is `run`, and tell the listener about each, about hits first.
+
+    Args:
+        plan: the plan.
+        decisions: what of it runs.
+        engine: where jobs run.
+        slots: how many may run at once.
+        place: where they are laid out.
+        listener: is told what happens.
+        interrupts: says when the user asks to stop.
 
     Raises:
         KeyboardInterrupt: the user asked to stop; running jobs were ended and are told as cancelled.
     """
-    schedule = _Schedule(plan, decisions, engine, slots, place, listener)
+    schedule = _Schedule(plan, decisions, engine=engine, slots=slots, place=place, listener=listener)
     try:
-        schedule.run()
+        with (interrupts or Interrupts()).told_to(schedule.interrupt):
+            schedule.run()
     except BaseException:
+        place.stopping.set()
         engine.cancel()
         schedule.give_up("the run was interrupted")
         raise
@@ -101,9 +131,15 @@ def run_schedule(
 
 class _Schedule:
     def __init__(
-        self, plan: Plan, decisions: Mapping[str, Decision], engine: Engine, slots: int, place: Workplace,
+        self,
+        plan: Plan,
+        decisions: Mapping[str, Decision],
+        *,
+        engine: Engine,
+        slots: int,
+        place: Workplace,
         listener: Listener,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._plan, self._decisions, self._engine = plan, decisions, engine
         self._slots, self._place, self._listener = slots, place, listener
         self._artifacts = {name: d.artifact for name, d in decisions.items() if d.artifact is not None}
@@ -119,12 +155,17 @@ class _Schedule:
         self._ready: list[tuple[float, str]] = []
         self._ready_alone: list[tuple[float, str]] = []
         self._running: set[str] = set()
-        self._done: queue.SimpleQueue[tuple[str, Finished]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[str, Finished] | None] = queue.SimpleQueue()
         self._stopping = False
+
+    def interrupt(self) -> None:
+        """Ask `run` to stop; may be called from a signal handler."""
+        self._done.put(None)
 
     def run(self) -> None:
         for name, decision in self._decisions.items():
             if decision.choice == "hit":
+                self._place.store.touch(self._plan.jobs[name].key)
                 self._listener.finished(self._plan.jobs[name], Finished(state="hit", artifact=decision.artifact))
         for name, count in self._missing.items():
             if count == 0:
@@ -133,17 +174,15 @@ class _Schedule:
             self._start_what_fits()
             if not self._running:
                 break
-            name, result = self._done.get()
-            self._running.discard(name)
-            self._end(name, result)
+            self._end(self._done.get())
         self.give_up("the run stopped at the first failure (--fail-fast)")
 
     def give_up(self, cause: str) -> None:
         """Tell every job that did not end as cancelled."""
         while not self._done.empty():
-            name, result = self._done.get()
-            self._running.discard(name)
-            self._end(name, result)
+            ended = self._done.get()
+            if ended is not None:
+                self._end(ended)
         for name in list(self._pending):
             self._pending.pop(name, None)
             self._listener.finished(self._plan.jobs[name], Finished(state="cancelled", cause=cause))
@@ -161,10 +200,16 @@ class _Schedule:
         self._running.add(name)
         self._listener.started(job)
         forced = self._decisions[name].reason == "asked for again"
-        future = self._engine.executor.submit(execute, job, artifacts, self._engine, self._place, forced)
+        work = _Work(plan=self._plan, engine=self._engine, place=self._place)
+        future = self._engine.executor.submit(work.execute, job, artifacts, forced=forced)
         future.add_done_callback(lambda done: self._done.put((name, _result(done))))
 
-    def _end(self, name: str, result: Finished) -> None:
+    def _end(self, ended: tuple[str, Finished] | None) -> None:
+        if ended is None:
+            raise KeyboardInterrupt
+        name, result = ended
+        self._running.discard(name)
+        self._artifacts.update(result.remade)
         job = self._pending.pop(name)
         stop = self._listener.finished(job, result)
         self._stopping = self._stopping or stop
@@ -213,56 +258,102 @@ def _result(done: Future[Finished]) -> Finished:
     return Finished(state="failed", cause=one_line(f"{type(error).__name__}: {error}"), fault="infrastructure")
 
 
-def execute(
-    job: PlannedJob, inputs: Mapping[str, Artifact], engine: Engine, place: Workplace, forced: bool
-) -> Finished:
-    """Run one job on an engine: lay out its inputs, run it, store what it wrote.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Work:
+    """Runs single jobs, in threads of the engine."""
 
-    Args:
-        job: the job.
-        inputs: role -> artifact.
-        engine: where it runs.
-        place: where it is laid out.
-        forced: run it even when the store has its artifact.
+    plan: Plan
+    engine: Engine
+    place: Workplace
 
-    Raises:
-        StoreError: an input is damaged, or the artifact cannot be stored.
-    """
-    started = time.monotonic()
-    with place.store.key_lock(job.key):
-        there = None if forced else place.store.read(job.key)
-        if there is not None and place.store.damage(there) is None:
-            return Finished(state="hit", artifact=there)
-        if there is not None:
-            place.store.drop(there)
-        folder = place.work / job.id.replace(":", "-", 1)
-        try:
-            outcome = _run_in(folder, job, inputs, engine, place)
-            seconds = time.monotonic() - started
-            if not outcome.good:
-                state: State = "cancelled" if outcome.cause == "interrupted" else "failed"
-                return Finished(state=state, seconds=seconds, cause=outcome.cause, fault=outcome.fault)
-            artifact = place.store.put(
-                key=job.key, job=job.id, folder=folder / "output", document=job.document, groups=job.groups,
-                seconds=seconds,
-            )  # fmt: skip
-            return Finished(state="run", seconds=seconds, artifact=artifact)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def execute(
+        self, job: PlannedJob, inputs: Mapping[str, Artifact], *, forced: bool = False, thorough: bool = False
+    ) -> Finished:
+        """Lay out a job's inputs, run it, store what it wrote.
 
+        Args:
+            job: the job.
+            inputs: role -> artifact.
+            forced: run it even when the store has its artifact.
+            thorough: take the store's artifact only when every byte of it is right.
 
-def _run_in(
-    folder: Path, job: PlannedJob, inputs: Mapping[str, Artifact], engine: Engine, place: Workplace
-) -> Outcome:
-    output = folder / "output"
-    output.mkdir(parents=True)
-    folders = {role: folder / "inputs" / f"{index}" for index, role in enumerate(inputs)}
-    for role, artifact in inputs.items():
-        place.store.restore(artifact, folders[role])
-    job_file = folder / "job.json"
-    Job(
-        id=job.id, stage=job.stage, key=job.key, parameters=job.groups, inputs=folders, output=output, root=place.root
-    ).write(job_file)
-    log = place.log(job.id)
-    log.unlink(missing_ok=True)
-    return engine.run(job_file, log)
+        Raises:
+            CrossfarmError: an input cannot be laid out or made again, or the artifact cannot be stored.
+        """
+        started = time.monotonic()
+        store = self.place.store
+        with store.key_lock(job.key, stop=self.place.stopping.is_set) as is_held:
+            if not is_held:
+                return Finished(state="cancelled", cause="the run was interrupted")
+            there = None if forced else store.read(job.key)
+            if there is not None:
+                if store.damage(there, thorough=thorough) is None:
+                    return Finished(state="hit", artifact=there)
+                store.drop(there)
+            folder = self.place.work / job.id.replace(":", "-", 1)
+            try:
+                remade = self._lay_out(folder, job, inputs)
+                outcome = self.engine.run(folder / "job.json", self._fresh_log(job.id))
+                seconds = time.monotonic() - started
+                if not outcome.good:
+                    state: State = "cancelled" if outcome.cause == "interrupted" else "failed"
+                    return Finished(
+                        state=state, seconds=seconds, cause=outcome.cause, fault=outcome.fault, remade=remade
+                    )
+                artifact = store.put(
+                    key=job.key,
+                    job=job.id,
+                    folder=folder / "output",
+                    document=job.document,
+                    groups=job.groups,
+                    seconds=seconds,
+                )
+                return Finished(state="run", seconds=seconds, artifact=artifact, remade=remade)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _lay_out(self, folder: Path, job: PlannedJob, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        """Lay out a job's inputs and its job file; returns the inputs that had to be made again, by job id."""
+        output = folder / "output"
+        output.mkdir(parents=True)
+        folders = {role: folder / "inputs" / f"{index}" for index, role in enumerate(inputs)}
+        remade: dict[str, Artifact] = {}
+        for role, artifact in inputs.items():
+            try:
+                self.place.store.restore(artifact, folders[role])
+            except DamagedError as damage:
+                remade.update(self._make_again(self.plan.jobs[job.inputs[role]], str(damage)))
+                self.place.store.restore(remade[job.inputs[role]], folders[role])
+        Job(
+            id=job.id,
+            stage=job.stage,
+            key=job.key,
+            parameters=job.groups,
+            inputs=folders,
+            output=output,
+            root=self.place.root,
+        ).write(folder / "job.json")
+        return remade
+
+    def _make_again(self, job: PlannedJob, why: str) -> dict[str, Artifact]:
+        """Make an artifact that turned out to be damaged, with those of its inputs that are gone; returns all of them.
+
+        A job only ever waits here for the lock of one that stands before it in the plan, so no two wait for each other.
+        """
+        remade: dict[str, Artifact] = {}
+        inputs: dict[str, Artifact] = {}
+        for role, source in job.inputs.items():
+            found = self.place.store.read(self.plan.jobs[source].key)
+            if found is None:
+                remade.update(self._make_again(self.plan.jobs[source], f"{source} is gone"))
+                found = remade[source]
+            inputs[role] = found
+        result = self.execute(job, inputs, thorough=True)
+        if result.artifact is None:
+            raise JobError(f"{why}; making {job.id} again failed: {result.cause}")
+        return {**remade, **result.remade, job.id: result.artifact}
+
+    def _fresh_log(self, job: str) -> Path:
+        log = self.place.log(job)
+        log.unlink(missing_ok=True)
+        return log

@@ -6,11 +6,13 @@
     last/JOB                key of the newest artifact of a job id
     runs/ID                 keys that a live run uses; the run holds a lock on the file as long as it lives
     work/RUN/               folders of running jobs
-    lock                    shared by whoever adds, exclusive for gc
+    locks/                  one lock per key, held while its artifact is made
+    zig/                    the C compiler's own cache
+    lock                    shared by whoever adds, exclusive for gc (crossfarm.collecting)
 
-Whatever is added is written under a temporary name, synced and renamed, objects before the manifest that names them. So
-a manifest that can be read names objects that were written whole. Objects carry a fixed mtime: a file that anybody wrote
-to since shows by a cheap stat; its content is hashed before a job reads it.
+Whatever is added is written under a temporary name, synced and renamed, objects before the manifest that names them.
+So a manifest that can be read names objects that were written whole. Objects carry a fixed mtime: a file that anybody
+wrote to since shows by a cheap stat; its content is hashed before a job reads it.
 """
 
 from __future__ import annotations
@@ -25,16 +27,18 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from crossfarm.errors import StoreError
+from crossfarm.errors import DamagedError, StoreError
 from crossfarm.keys import KeyDocument, canonical_json, digest_file
 
 FORMAT = 1
 OBJECT_MTIME_NS = 1_000_000_000 * 10**9
 """mtime of every object (2001-09-09): any later write changes it."""
+LOCK_POLL_SECONDS = 0.05
+"""How often a job that waits for another run looks whether it shall go on waiting."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,11 +80,16 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
+            str(root.absolute()).encode()
+        except UnicodeEncodeError:
+            raise StoreError(
+                f"cannot use the store {root}: its path is not UTF-8, which compilers need; give another --store"
+            ) from None
+        try:
             for name in ("objects", "artifacts", "groups", "last", "runs", "work", "locks"):
                 (root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            _raise_store_error(error, f"cannot use the store {root}")
-        self._lock_path = root / "lock"
+            raise_store_error(error, f"cannot use the store {root}")
 
     def artifact_path(self, key: str) -> Path:
         """Return the path of the manifest of `key`, whether it is there or not."""
@@ -106,7 +115,43 @@ class Store:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         except OSError as error:
-            _raise_store_error(error, f"cannot read artifact {key}")
+            raise_store_error(error, f"cannot read artifact {key}")
+
+    def known_keys(self) -> set[str]:
+        """Return the keys of all artifacts, as the folders list them; cheaper than asking for many one by one.
+
+        Raises:
+            StoreError: a folder of the store cannot be read.
+        """
+        found: set[str] = set()
+        try:
+            for folder in os.scandir(self.root / "artifacts"):
+                if folder.is_dir():
+                    found.update(entry.name for entry in os.scandir(folder))
+        except OSError as error:
+            raise_store_error(error, f"cannot list the artifacts of {self.root}")
+        return found
+
+    def known_jobs(self) -> set[str]:
+        """Return the ids of all jobs that ever left an artifact.
+
+        Raises:
+            StoreError: a folder of the store cannot be read.
+        """
+        try:
+            return {entry.name for entry in os.scandir(self.root / "last")}
+        except OSError as error:
+            raise_store_error(error, f"cannot list the jobs of {self.root}")
+
+    def manifests(self) -> list[Path]:
+        """Return the paths of all manifests; what a killed run left half-written is removed on the way."""
+        found = []
+        for path in (self.root / "artifacts").glob("??/*"):
+            if path.name.startswith("."):
+                path.unlink(missing_ok=True)
+            else:
+                found.append(path)
+        return found
 
     def damage(self, artifact: Artifact, *, thorough: bool = False) -> str | None:
         """Say what is wrong with the objects of an artifact, or None when all are whole.
@@ -119,30 +164,36 @@ class Store:
             path = self.object_path(file.object)
             try:
                 status = path.stat()
+                untouched = status.st_size == file.size and status.st_mtime_ns == OBJECT_MTIME_NS
+                if untouched and not thorough:
+                    continue
+                if status.st_size != file.size or digest_file(path) != file.object[:64]:
+                    return f"object {file.object[:12]} of {file.path} is corrupt"
             except FileNotFoundError:
                 return f"object {file.object[:12]} of {file.path} is missing"
-            untouched = status.st_size == file.size and status.st_mtime_ns == OBJECT_MTIME_NS
-            if untouched and not thorough:
-                continue
-            if status.st_size != file.size or digest_file(path) != file.object[:64]:
-                return f"object {file.object[:12]} of {file.path} is corrupt"
+            except OSError as error:
+                return f"object {file.object[:12]} of {file.path} cannot be read ({error.strerror})"
         return None
 
     def drop(self, artifact: Artifact) -> None:
         """Remove an artifact and those of its objects that are damaged; whole objects may belong to others too."""
-        self.artifact_path(artifact.key).unlink(missing_ok=True)
-        for file in artifact.files:
-            path = self.object_path(file.object)
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_size != file.size or digest_file(path) != file.object[:64]:
-                    path.unlink()
+        try:
+            self.artifact_path(artifact.key).unlink(missing_ok=True)
+            for file in artifact.files:
+                path = self.object_path(file.object)
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_size != file.size or digest_file(path) != file.object[:64]:
+                        path.unlink()
+        except OSError as error:
+            raise_store_error(error, f"cannot drop the damaged artifact of {artifact.job}")
 
     def last_artifact(self, job: str) -> Artifact | None:
-        """Return the newest artifact of a job id, whatever its key, or None."""
+        """Return the newest artifact of a job id, whatever its key, or None when there was none or it is gone."""
         try:
-            return self.read((self.root / "last" / job).read_text().strip())
-        except OSError:
+            key = (self.root / "last" / job).read_text().strip()
+        except (OSError, ValueError):
             return None
+        return self.read(key) if key else None
 
     def groups(self, artifact: Artifact) -> dict[str, Any]:
         """Return the parameter groups that an artifact's key was made of; those that are gone are left out."""
@@ -169,7 +220,7 @@ class Store:
             StoreError: the disk is full, the folder holds a link or a device.
         """
         try:
-            with self._locked(fcntl.LOCK_SH):
+            with self.locked(fcntl.LOCK_SH):
                 files = tuple(self._put_file(folder, path) for path in _plain_files(folder))
                 for name, digest in document.parameters.items():
                     path = self.root / "groups" / digest[:2] / digest
@@ -186,20 +237,22 @@ class Store:
                 self._write(self.artifact_path(key), canonical_json(manifest))
                 self._write(self.root / "last" / job, key)
         except OSError as error:
-            _raise_store_error(error, f"cannot store the artifact of {job}")
+            raise_store_error(error, f"cannot store the artifact of {job}")
         return Artifact(key=key, job=job, seconds=seconds, document=document.to_json(), files=files)
 
     def restore(self, artifact: Artifact, folder: Path) -> None:
         """Lay the files of an artifact into `folder` as read-only links to the objects (copies across file systems).
 
         Raises:
-            StoreError: an object is missing or its content is not what it was. The artifact is dropped, so that the next
-                run makes it again.
+            DamagedError: an object is missing or its content is not what it was. The artifact is dropped, so that the
+                next run makes it again.
+            StoreError: the disk is full, or the folder cannot be written.
         """
         damage = self.damage(artifact, thorough=True)
         if damage:
-            self.drop(artifact)
-            raise StoreError(
+            if self.read(artifact.key) == artifact:  # another run may have made it again meanwhile
+                self.drop(artifact)
+            raise DamagedError(
                 f"the artifact of {artifact.job} is damaged: {damage}; it was dropped, run the same command again"
             )
         try:
@@ -209,7 +262,7 @@ class Store:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(self.object_path(file.object), target)
         except OSError as error:
-            _raise_store_error(error, f"cannot lay out the artifact of {artifact.job}")
+            raise_store_error(error, f"cannot lay out the artifact of {artifact.job}")
         self.touch(artifact.key)
 
     def file_path(self, artifact: Artifact, path: str) -> Path:
@@ -229,35 +282,39 @@ class Store:
             os.utime(self.artifact_path(key))
 
     @contextlib.contextmanager
-    def key_lock(self, key: str) -> Iterator[None]:
-        """Hold the lock of a key, so that two runs that share the store do not make the same artifact twice."""
-        with (self.root / "locks" / key).open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+    def key_lock(self, key: str, *, stop: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Hold the lock of a key, so that two runs that share the store do not make the same artifact twice.
 
-    @contextlib.contextmanager
-    def live_run(self, run: str, keys: Iterator[str]) -> Iterator[Path]:
-        """Protect `keys` from gc as long as the block runs; yields the run's work folder and removes it at the end."""
-        path, work = self.root / "runs" / run, self.root / "work" / run
+        Args:
+            key: the key.
+            stop: asked again and again while another run holds the lock; true ends the waiting.
+
+        Yields:
+            Whether the lock is held; false only when `stop` said so.
+
+        Raises:
+            StoreError: the lock's file cannot be made.
+        """
         try:
-            with self._locked(fcntl.LOCK_SH):
-                stream = path.open("w")
-                fcntl.flock(stream, fcntl.LOCK_EX)
-                stream.write("\n".join(keys))
-                stream.flush()
-                work.mkdir(parents=True)
+            stream = (self.root / "locks" / key).open("w")
         except OSError as error:
-            _raise_store_error(error, f"cannot begin a run in the store {self.root}")
-        try:
-            yield work
-        finally:
-            path.unlink(missing_ok=True)
-            stream.close()
-            _remove_tree(work)
+            raise_store_error(error, f"cannot lock {key[:12]} in the store {self.root}")
+        with stream:
+            is_held = _try_lock(stream)
+            while not is_held and not stop():
+                time.sleep(LOCK_POLL_SECONDS)
+                is_held = _try_lock(stream)
+            yield is_held
 
     @contextlib.contextmanager
-    def _locked(self, mode: int) -> Iterator[None]:
-        with self._lock_path.open("a") as stream:
+    def locked(self, mode: int) -> Iterator[None]:
+        """Hold the store's own lock: `fcntl.LOCK_SH` while something is added, `fcntl.LOCK_EX` while it is collected.
+
+        Raises:
+            BlockingIOError: it is taken, and `mode` holds `fcntl.LOCK_NB`.
+            OSError: the store cannot be written.
+        """
+        with (self.root / "lock").open("a") as stream:
             fcntl.flock(stream, mode)
             yield
 
@@ -287,80 +344,6 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def collect_garbage(self, *, max_age_seconds: float | None = None, max_bytes: int | None = None) -> int:
-        """Remove old artifacts, then every object that no artifact names. Returns the bytes freed.
-
-        Args:
-            max_age_seconds: artifacts that were not used for so long go.
-            max_bytes: the least recently used artifacts go until the rest is at most this size.
-
-        Artifacts of live runs stay, and runs that died leave nothing behind.
-        """
-        with self._locked(fcntl.LOCK_EX):
-            protected = self._sweep_runs()
-            artifacts = sorted(self._all_manifests(), key=lambda path: path.stat().st_mtime)
-            kept = self._choose(artifacts, protected, max_age_seconds=max_age_seconds, max_bytes=max_bytes)
-            needed, groups = set(), set()
-            for path in artifacts:
-                artifact = self.read(path.name) if path.name in kept else None
-                if artifact is None:
-                    path.unlink(missing_ok=True)
-                    continue
-                needed.update(file.object for file in artifact.files)
-                groups.update(artifact.document.get("parameters", {}).values())
-            freed = _remove_unnamed(self.root / "objects", needed) + _remove_unnamed(self.root / "groups", groups)
-            for lock in (self.root / "locks").iterdir():
-                if lock.name not in kept and lock.name not in protected:
-                    lock.unlink(missing_ok=True)
-            return freed
-
-    def _sweep_runs(self) -> set[str]:
-        """Return the keys of live runs; remove what dead ones left."""
-        protected: set[str] = set()
-        alive: set[str] = set()
-        for path in (self.root / "runs").iterdir():
-            with path.open("r+") as stream:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    alive.add(path.name)
-                    protected.update(stream.read().split())
-                else:
-                    path.unlink(missing_ok=True)
-        for work in (self.root / "work").iterdir():
-            if work.name not in alive:
-                _remove_tree(work)
-        return protected
-
-    def _all_manifests(self) -> Iterator[Path]:
-        for path in (self.root / "artifacts").glob("??/*"):
-            if path.name.startswith("."):
-                path.unlink(missing_ok=True)
-            else:
-                yield path
-
-    def _choose(
-        self, artifacts: list[Path], protected: set[str], *, max_age_seconds: float | None, max_bytes: int | None
-    ) -> set[str]:
-        """Return the keys to keep; `artifacts` are sorted by last use, oldest first."""
-        kept: set[str] = set()
-        seen: set[str] = set()
-        total = 0
-        now = time.time()
-        for path in reversed(artifacts):
-            artifact = self.read(path.name)
-            if artifact is None:
-                continue
-            fresh = [file for file in artifact.files if file.object not in seen]
-            size = sum(file.size for file in fresh)
-            too_old = max_age_seconds is not None and now - path.stat().st_mtime > max_age_seconds
-            too_large = max_bytes is not None and total + size > max_bytes
-            if path.name in protected or not (too_old or too_large):
-                kept.add(path.name)
-                seen.update(file.object for file in fresh)
-                total += size
-        return kept
-
 
 def _plain_files(folder: Path) -> list[Path]:
     """Return the files below a folder, sorted; links and devices are refused, because a store cannot vouch for them."""
@@ -370,7 +353,8 @@ def _plain_files(folder: Path) -> list[Path]:
         if stat.S_ISREG(mode):
             found.append(path)
         elif not stat.S_ISDIR(mode):
-            raise StoreError(f"a job wrote {path.relative_to(folder)}, which is no plain file; artifacts hold files only")
+            name = path.relative_to(folder)
+            raise StoreError(f"a job wrote {name}, which is no plain file; artifacts hold files only")
     return found
 
 
@@ -399,20 +383,17 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_tree(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
+def _try_lock(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def _remove_unnamed(root: Path, named: set[str]) -> int:
-    freed = 0
-    for path in root.glob("??/*"):
-        if path.name not in named:
-            freed += path.stat().st_size
-            path.unlink(missing_ok=True)
-    return freed
-
-
-def _raise_store_error(error: OSError, what: str) -> NoReturn:
+def raise_store_error(error: OSError, what: str) -> NoReturn:
+    """Raise a StoreError that says what could not be done, why, and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StoreError(f"{what}: the disk is full; free some space, for example with ./inv clean --older-than 7") from error
+        advice = "free some space, for example with ./inv clean --older-than 7"
+        raise StoreError(f"{what}: the disk is full; {advice}") from error
     raise StoreError(f"{what}: {error.strerror or error}") from error

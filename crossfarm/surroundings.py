@@ -50,7 +50,7 @@ def this_host(target: Target) -> BoardAccess:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Return the commit of the git work tree around `folder`, `-dirty` appended when files differ from it; else None."""
+    """Return the commit of the git work tree around `folder`, `-dirty` appended when files differ; else None."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

@@ -85,8 +85,8 @@ static crossfarm_status parse_manifest(crossfarm_bundle *bundle, const char *byt
   size_t offset;
   if (crossfarm_json_read(bytes, size, &bundle->document, &fault, &offset)) return CROSSFARM_GOOD;
   if (fault == NULL) return crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: the manifest");
-  return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: not the JSON of a manifest, byte %zu: %s; copy the bundle "
-                        "again", offset, fault);
+  return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: not the JSON of a manifest, byte %zu: %s; copy the "
+                        "bundle again", offset, fault);
 }
 
 static crossfarm_status read_manifest(crossfarm_bundle *bundle) {
@@ -96,7 +96,8 @@ static crossfarm_status read_manifest(crossfarm_bundle *bundle) {
   if (status != CROSSFARM_GOOD) return status;
   char *text = NULL;
   if (bytes > CROSSFARM_JSON_MAX_BYTES) {
-    status = crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: %" PRIu64 " bytes are too many for a manifest", bytes);
+    status =
+        crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: %" PRIu64 " bytes are too many for a manifest", bytes);
   } else if ((text = malloc((size_t)bytes + 1)) == NULL) {
     status = crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: the manifest");
   } else {

@@ -44,7 +44,8 @@ const char *crossfarm_model_type_name(crossfarm_type type) {
 static bool dense_bytes(const crossfarm_table_tensor *tensor, uint64_t *bytes) {
   uint64_t product = tensor->type_bits / 8u;
   for (int32_t axis = 0; axis < tensor->rank; ++axis) {
-    if (tensor->shape[axis] < 0 || __builtin_mul_overflow(product, (uint64_t)tensor->shape[axis], &product)) return false;
+    const int64_t extent = tensor->shape[axis];
+    if (extent < 0 || __builtin_mul_overflow(product, (uint64_t)extent, &product)) return false;
   }
   *bytes = product;
   return true;
@@ -74,7 +75,8 @@ static const char *fault_of_call(const crossfarm_model_tables *tables, const cro
   return NULL;
 }
 
-static const char *fault_of_port(const crossfarm_model_tables *tables, const crossfarm_table_port *port, bool is_input) {
+static const char *fault_of_port(const crossfarm_model_tables *tables, const crossfarm_table_port *port,
+                                 bool is_input) {
   if (port->name == NULL) return "has no name";
   if (port->tensor >= tables->tensor_count) return "names a tensor that does not exist";
   if (is_input && tables->tensors[port->tensor].place != CROSSFARM_PLACE_ARENA) return "lies in the weights";

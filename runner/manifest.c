@@ -14,8 +14,8 @@ static crossfarm_status lacks(const char *where, const char *what) {
 }
 
 static crossfarm_status differs(const char *where, const char *said, const char *expected) {
-  return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: %s is '%.80s', but this program was compiled for '%.80s'; "
-                        "the bundle is another's", where, said, expected);
+  return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: %s is '%.80s', but this program was compiled for "
+                        "'%.80s'; the bundle is another's", where, said, expected);
 }
 
 static bool is_text(const crossfarm_json_value *value) {
@@ -95,8 +95,8 @@ static crossfarm_status check_identity(const crossfarm_json_value *root, const c
   const crossfarm_json_value *format = crossfarm_json_member(root, "format");
   if (!is_count(format)) return lacks("'format'", "a number");
   if (format->integer != 1)
-    return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: format %" PRId64 ", this program reads format 1; bundle "
-                          "the model again", format->integer);
+    return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: format %" PRId64 ", this program reads format 1; "
+                          "bundle the model again", format->integer);
   crossfarm_status status = check_text(root, "model", tables->model);
   if (status == CROSSFARM_GOOD) status = check_text(root, "target", tables->target);
   if (status == CROSSFARM_GOOD) status = check_text(root, "identity", tables->identity);
@@ -196,8 +196,8 @@ static crossfarm_status apply_weights(crossfarm_bundle *bundle, const crossfarm_
   if (file->bytes != (uint64_t)bytes->integer ||
       file->bytes != tables->weights_bytes + CROSSFARM_WEIGHTS_HEADER_BYTES ||
       (uint64_t)arena->integer != tables->arena_bytes)
-    return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: 'weights' has other sizes than this program was compiled "
-                          "for; the bundle is another's");
+    return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "manifest.json: 'weights' has other sizes than this program was "
+                          "compiled for; the bundle is another's");
   const size_t size = strlen(bundle->path) + 1 + strlen(file->path) + 1;
   bundle->weights_path = malloc(size);
   if (bundle->weights_path == NULL) return crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: the manifest");

@@ -52,7 +52,8 @@ static crossfarm_status allocate(session *work) {
   work->outputs = calloc(work->output_count + 1, sizeof *work->outputs);
   work->input_memory = calloc(work->input_count + 1, sizeof *work->input_memory);
   work->output_memory = calloc(work->output_count + 1, sizeof *work->output_memory);
-  bool good = work->inputs != NULL && work->outputs != NULL && work->input_memory != NULL && work->output_memory != NULL;
+  bool good = work->inputs != NULL && work->outputs != NULL;
+  good = good && work->input_memory != NULL && work->output_memory != NULL;
   for (size_t i = 0; good && i < work->input_count; ++i) work->inputs[i].input = -1;
   for (size_t i = 0; good && i < work->input_count; ++i) {
     work->inputs[i].bytes = crossfarm_model_input(work->model, i)->bytes;

@@ -100,7 +100,7 @@ CROSSFARM_API size_t crossfarm_model_arena_bytes(const crossfarm_model *model);
 CROSSFARM_API size_t crossfarm_model_weights_bytes(const crossfarm_model *model);
 CROSSFARM_API size_t crossfarm_model_workspace_peak_bytes(const crossfarm_model *model);
 
-/* The model's name, the target that it was compiled for, and the 64 hex digits that tie program and weights together. */
+/* The model's name, the target that it was compiled for, and the 64 hex digits that tie code and weights together. */
 CROSSFARM_API const char *crossfarm_model_name(void);
 CROSSFARM_API const char *crossfarm_model_target(void);
 CROSSFARM_API const char *crossfarm_model_identity(void);

@@ -69,8 +69,8 @@ static crossfarm_status read_affinity(const char *name, const char *text, crossf
     if (*at != ',') break;
     ++at;
   }
-  return crossfarm_fail(CROSSFARM_WRONG_USE, "%s takes a list of at most %u processors such as 0-3,6, not '%.80s'", name,
-                        CROSSFARM_MAX_THREADS, text);
+  return crossfarm_fail(CROSSFARM_WRONG_USE, "%s takes a list of at most %u processors such as 0-3,6, not '%.80s'",
+                        name, CROSSFARM_MAX_THREADS, text);
 }
 
 static crossfarm_status read_path(const char *name, const char *text, const char **path) {

@@ -78,7 +78,7 @@ static uint64_t now_nanoseconds(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Look at `counter` for a while; true as soon as it differs from `old` (or equals it, when `until_equal`). */
+/* Looks at `counter` for a while: until it equals `value`, or until it differs. False: not yet. */
 static bool spin(const crossfarm_pool *pool, atomic_uint *counter, unsigned value, bool until_equal) {
   uint64_t deadline = 0;
   for (unsigned looks = 1;; ++looks) {

@@ -63,8 +63,8 @@ static crossfarm_status load(int file, const char *path, const crossfarm_model_t
   const uint64_t expected = tables->weights_bytes + CROSSFARM_WEIGHTS_HEADER_BYTES;
   const uint64_t actual = (uint64_t)status.st_size;
   if (actual < CROSSFARM_WEIGHTS_HEADER_BYTES)
-    return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "%s: truncated, %" PRIu64 " bytes of %" PRIu64 "; copy the bundle again",
-                          path, actual, expected);
+    return crossfarm_fail(CROSSFARM_BAD_BUNDLE, "%s: truncated, %" PRIu64 " bytes of %" PRIu64 "; copy the bundle "
+                          "again", path, actual, expected);
   /* The header is judged before the size: "weights of another model" says more than "wrong size". */
   uint8_t header[CROSSFARM_WEIGHTS_HEADER_BYTES];
   if (pread(file, header, sizeof header, 0) != (ssize_t)sizeof header)

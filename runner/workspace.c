@@ -57,7 +57,8 @@ static void *allocate(int device_type, int device_id, uint64_t bytes, int type_c
   if (block == NULL) {
     block = find_growable(workspace);
     if (block == NULL) {
-      (void)crossfarm_fail(CROSSFARM_MODEL_FAILED, "more than %u workspaces in use at once", CROSSFARM_WORKSPACE_BLOCKS);
+      (void)crossfarm_fail(CROSSFARM_MODEL_FAILED, "more than %u workspaces in use at once",
+                           CROSSFARM_WORKSPACE_BLOCKS);
       return NULL;
     }
     if (!grow(workspace, block, size)) {

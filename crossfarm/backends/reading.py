@@ -126,7 +126,7 @@ class _Reader:
         if isinstance(call.op, tvm.ir.GlobalVar):
             self._read_function_call(call)
             return
-        name = call.op.name if isinstance(call.op, tvm.ir.Op) else call.op.global_symbol
+        name = _function_name(call)
         if name in _IGNORED:
             return
         if name == "relax.vm.alloc_storage":
@@ -164,6 +164,15 @@ class _Reader:
             self._tensor_index[tensor] = len(self.tensors)
             self.tensors.append(tensor)
         return self._tensor_index[tensor]
+
+
+def _function_name(call: Any) -> str:
+    """Return the name of the builtin that a call of `main` stands for."""
+    if not isinstance(call.op, tvm.ir.Op):
+        return str(call.op.global_symbol)
+    if call.op.name == "relax.call_builtin_with_ctx":
+        return str(call.args[0].global_symbol)
+    return str(call.op.name)
 
 
 def _static_shape(shape: Any) -> tuple[int, ...]:

@@ -94,13 +94,19 @@ def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelPr
             if found.what == error.what:
                 node = describe_node(model.graph.node[number], number)
                 return ModelError(
-                    f"{node} needs {error.what}, which is not on a board; replace the operator before the model is "
-                    "exported, or list the target under skip with this reason"
+                    f"{node} needs {error.what}, and a board has the C library alone; replace the operator before the "
+                    "model is exported, or list the target under skip with this reason"
                 )
     return ModelError(
-        f"the model needs {error.what}, which is not on a board, though no node alone does; see the log of the job, or "
-        "list the target under skip with this reason"
+        f"the model needs {error.what}, and a board has the C library alone; no node of it does so by itself: see the "
+        "log of the job, or list the target under skip with this reason"
     )
+
+
+def said_by(error: Exception) -> str:
+    """Return the last line of what an error of TVM says: before it stand places in TVM's own code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
 
 
 def _nodes_alone(model: ModelProto) -> Iterator[tuple[int, ModelProto]]:

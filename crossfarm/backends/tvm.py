@@ -113,9 +113,9 @@ def translate(model: ModelProto, target: Any) -> tuple[Any, Program]:
     Raises:
         ModelError: something of it cannot be compiled; operator and node are named.
     """
-    from crossfarm.backends import lowering, supported
+    from crossfarm.backends import importing, supported
 
-    supported.check_graph(model, known=lowering.known_operators())
+    supported.check_graph(model, known=importing.known_operators())
     try:
         return _attempt(model, target)
     except supported.UnsupportedError as error:
@@ -123,10 +123,10 @@ def translate(model: ModelProto, target: Any) -> tuple[Any, Program]:
 
 
 def _attempt(model: ModelProto, target: Any) -> tuple[Any, Program]:
-    from crossfarm.backends import lowering
+    from crossfarm.backends import importing, lowering
     from crossfarm.backends.reading import read_program
 
-    module = lowering.lower(lowering.import_onnx(model), target)
+    module = lowering.lower(importing.import_onnx(model), target)
     initialisers = {tensor.name for tensor in model.graph.initializer}
     program = read_program(
         module,

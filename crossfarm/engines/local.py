@@ -14,15 +14,13 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
-from crossfarm.engines.worker import descendants
+from crossfarm.engines.worker import descendants, session_members
 from crossfarm.job import Outcome, read_outcome
 
 GRACE_SECONDS = 2.0
 """Between TERM and KILL when jobs are cancelled."""
 
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
-}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"), "1")
 """A job takes one slot, so its libraries take one thread."""
 
 
@@ -63,9 +61,7 @@ class LocalEngine:
         outcome = read_outcome(job_file)
         if outcome is not None:
             return outcome
-        return Outcome(
-            good=False, seconds=time.monotonic() - started, cause=self._why(status), fault="infrastructure"
-        )
+        return Outcome(good=False, seconds=time.monotonic() - started, cause=self._why(status), fault="infrastructure")
 
     def cancel(self) -> None:
         """End all running jobs and all workers."""
@@ -75,8 +71,12 @@ class LocalEngine:
         for worker in workers:
             worker.signal_jobs(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and any(worker.is_busy() for worker in workers):
+            time.sleep(0.02)
         for worker in workers:
-            worker.stop(max(0.0, deadline - time.monotonic()))
+            worker.dismiss()
+        for worker in workers:
+            worker.wait()
 
     def _take(self) -> _Worker | None:
         with self._lock:
@@ -123,8 +123,11 @@ class _Worker:
             self._process.stdin.flush()
             reply = self._process.stdout.readline()
         except (OSError, ValueError):
+            reply = b""
+        if not reply:
+            self._end_what_is_left()
             return None
-        return int(json.loads(reply)["status"]) if reply else None
+        return int(json.loads(reply)["status"])
 
     def signal_jobs(self, number: signal.Signals) -> None:
         """Send a signal to whatever runs below the worker."""
@@ -132,17 +135,27 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, number)
 
-    def stop(self, grace: float) -> None:
-        """Wait `grace` seconds for the running job to end, then kill it and the worker."""
-        deadline = time.monotonic() + grace
-        while descendants(self._process.pid) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    def is_busy(self) -> bool:
+        """Return whether something runs below the worker."""
+        return bool(descendants(self._process.pid))
+
+    def dismiss(self) -> None:
+        """Kill what runs below the worker, and let the worker end."""
         self.signal_jobs(signal.SIGKILL)
         with contextlib.suppress(OSError):
             if self._process.stdin:
                 self._process.stdin.close()
+
+    def wait(self) -> None:
+        """Wait until the worker has ended; one that does not end by itself is killed."""
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _end_what_is_left(self) -> None:
+        """Kill what a worker that was killed left running: its session is its own and outlives it."""
+        for process in session_members(self._process.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)

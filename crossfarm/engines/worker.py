@@ -1,26 +1,32 @@
 """A worker: a process that takes job files on its standard input and forks a child for each.
 
 Importing a compiler takes longer than compiling a small model, so the worker imports it once; each job still has a
-process of its own, which may crash, leak or be killed alone. One line in (`{"job": PATH, "log": PATH}`), one line out
-(`{"status": N}`, the child's wait status). When the standard input ends, for instance because the farm was killed, the worker kills
-whatever its children started and ends.
+process of its own, which may crash, leak or be killed alone. One line in (`{"job": PATH, "log": PATH, "stage": NAME}`),
+one line out (`{"status": N}`, the child's wait status). When the standard input ends, for instance because the farm was
+killed, the worker kills whatever its children started and ends. When the worker itself is killed, so is its child.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import importlib
 import json
 import os
 import select
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
-from crossfarm.stages import STAGES
-
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+
+UNKILLABLE_SECONDS = 10.0
+"""How long is waited for processes that KILL does not end, for instance because they wait for a dead disk."""
 
 PRELOAD = {
     "prepare": ("onnx", "onnxruntime", "numpy"),
@@ -46,23 +52,35 @@ def serve() -> None:
             pending += chunk
         line, pending = pending.split(b"\n", 1)
         request = json.loads(line)
-        status = _run_in_child(Path(request["job"]), Path(request["log"]), request["stage"])
+        _write_to(Path(request["log"]))
+        status = _run_in_child(Path(request["job"]), request["stage"], replies)
         if status is None:
             return
         replies.write(json.dumps({"status": status}) + "\n")
 
 
-def _run_in_child(job_file: Path, log: Path, stage: str) -> int | None:
+def _write_to(log: Path) -> None:
+    """Let what this process and its children write go to a log, and nothing of it to the farm's own terminal."""
+    try:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:  # a job without a log is better than none
+        output = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+
+
+def _run_in_child(job_file: Path, stage: str, replies: TextIO) -> int | None:
     """Run one job in a child and return its wait status; None when the farm went away meanwhile."""
-    for name in PRELOAD.get(stage, ()):
-        with contextlib.suppress(ImportError):
+    for name in (*PRELOAD.get(stage, ()), f"crossfarm.stages.{stage}"):
+        with contextlib.suppress(Exception):  # the job imports it again and says what is wrong
             importlib.import_module(name)
-    _ = STAGES[stage]
     sys.stdout.flush()
     sys.stderr.flush()
+    worker = os.getpid()
     child = os.fork()
     if child == 0:
-        _be_child(job_file, log)
+        _be_child(job_file, worker, replies)
     descriptor = os.pidfd_open(child)
     try:
         waiting = select.poll()
@@ -81,15 +99,16 @@ def _run_in_child(job_file: Path, log: Path, stage: str) -> int | None:
         os.close(descriptor)
 
 
-def _be_child(job_file: Path, log: Path) -> None:
+def _be_child(job_file: Path, worker: int, replies: TextIO) -> None:
     code = 3
     try:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != worker:  # it died before the line above took effect
+            os._exit(code)
+        os.close(replies.fileno())  # else whatever outlives the worker keeps the farm waiting for its reply
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
         from crossfarm.job import main
 
         code = main([str(job_file)])
@@ -105,36 +124,59 @@ def _adopt_orphans() -> None:
 
 
 def end_descendants() -> None:
-    """Kill every process below this one, in whatever session or group it put itself, and reap it."""
-    for _ in range(100):
+    """Kill every process below this one, in whatever session or group it put itself, and reap it.
+
+    A process that forks while this looks is found the next time round, so nothing here waits for a single one.
+    """
+    deadline = time.monotonic() + UNKILLABLE_SECONDS
+    while time.monotonic() < deadline:
         children = descendants(os.getpid())
-        if not children:
-            return
         for process in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, 0)[0]:
+            while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+        if not children:
+            return
+        time.sleep(0.002)
 
 
 def descendants(root: int) -> list[int]:
-    """Return the process ids of all processes below `root`, zombies left out, from /proc."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if fields[0] != "Z":
-                    parents[int(entry.name)] = int(fields[1])
+    """Return the process ids of all processes below `root`, zombies left out."""
+    alive = [process for process in processes() if process.state != "Z"]
     found: list[int] = []
     frontier = [root]
     while frontier:
         parent = frontier.pop()
-        below = [process for process, above in parents.items() if above == parent]
+        below = [process.id for process in alive if process.parent == parent]
         found += below
         frontier += below
     return found
+
+
+def session_members(session: int) -> list[int]:
+    """Return the process ids of all processes of a session, zombies left out; its leader may be gone."""
+    return [process.id for process in processes() if process.session == session and process.state != "Z"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Process:
+    """One process as /proc tells: ids of itself, its parent and its session, and its state (`Z` for a zombie)."""
+
+    id: int
+    parent: int
+    session: int
+    state: str
+
+
+def processes() -> Iterator[Process]:
+    """Yield all processes of this host."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                yield Process(id=int(entry.name), state=fields[0], parent=int(fields[1]), session=int(fields[3]))
 
 
 if __name__ == "__main__":

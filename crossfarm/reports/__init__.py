@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.reports import junit, summary
 from crossfarm.reports.atomic import write_text
 from crossfarm.reports.overview import Overview, overview
-from crossfarm.results import read_records
+from crossfarm.results import Record, read_records
 
 JUNIT = "junit.xml"
 SUMMARY = "summary.md"
@@ -28,7 +29,12 @@ def write_all(results: Path, out: Path) -> Overview:
     Raises:
         StoreError: the results cannot be read, or a report cannot be written.
     """
-    seen = overview(read_records(results))
+    return write_reports(read_records(results), out)
+
+
+def write_reports(records: Sequence[Record], out: Path) -> Overview:
+    """Write the reports as `write_all` does, of records that are at hand already."""
+    seen = overview(records)
     write_text(out / JUNIT, junit.render(seen))
     write_text(out / SUMMARY, summary.render(seen))
     return seen

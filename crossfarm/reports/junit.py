@@ -11,12 +11,12 @@ import collections
 import dataclasses
 import datetime
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from crossfarm.reports.overview import CellOutcome, Overview
 from crossfarm.reports.text import clean, count, one_line, quantity
-from crossfarm.results import CheckRecord, JobRecord, MeasurementRecord, Provenance, RunRecord
+from crossfarm.results import CheckRecord, JobRecord, Provenance, RunRecord
 
 MOST_OUTPUT = 64 * 1024
 """Characters of text that one case carries at most: the largest servers take files of 30 MB."""
@@ -37,7 +37,7 @@ class _Case:
     error: str | None = None
     skipped: str | None = None
     text: str = ""
-    properties: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    properties: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -93,7 +93,7 @@ def _suites(seen: Overview) -> list[_Suite]:
             _Case(classname="run", name="complete", error=seen.interruption, text=f"{seen.interruption}\n{missing}")
         )
     for job in seen.others:
-        suite("preparation").cases.append(_job_case(job, f"preparation.{_subject(job)}", job.stage, {}))
+        suite("preparation").cases.append(_job_case(job, f"preparation.{_subject(job)}", job.stage))
     boards: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
     for cell in seen.cells:
         if cell.provenance:
@@ -116,25 +116,31 @@ def _cell_cases(cell: CellOutcome) -> Iterator[_Case]:
     classname = f"{cell.target}.{cell.model}"
     # The usual variant has plain names, so that they stay what they are when a model gets a second one.
     suffix = f" [{cell.variant}]" if cell.variant and cell.variant != _DEFAULT_VARIANT else ""
-    numbers = _measurements(cell.measurements.values())
     for job in cell.jobs:
-        case = _job_case(job, classname, job.stage + suffix, numbers if job.stage == "measure" else {})
+        case = _job_case(job, classname, job.stage + suffix)
+        if job.stage == "measure":
+            case.properties |= _numbers(cell)
+            case.text = "\n".join([case.text, *_spoken_numbers(cell)])
         yield case
     for stage in cell.missing:
         yield _Case(classname=classname, name=stage + suffix, skipped="the run ended before it got here")
     if not (cell.jobs or cell.missing or cell.checks):
+        text = "\n".join([cell.cause, *_spoken_numbers(cell)])
         yield _Case(
-            classname=classname, name=f"run{suffix}", skipped=cell.cause or None, properties=numbers, text=cell.cause
+            classname=classname,
+            name=f"run{suffix}",
+            skipped=cell.cause or None,
+            text=text,
+            properties=_numbers(cell),
         )
     for check in cell.checks:
         yield _check_case(check, classname, check.name + suffix)
 
 
-def _job_case(job: JobRecord, classname: str, name: str, numbers: Mapping[str, str]) -> _Case:
+def _job_case(job: JobRecord, classname: str, name: str) -> _Case:
     told = one_line(job.cause or job.reason or "")
     is_infrastructure = job.fault == "infrastructure"
     lines = [f"{job.job}: {job.state}", told, f"log: {job.log}" if job.log else "", _reproduce(job.command)]
-    lines += [f"{name} = {value}" for name, value in numbers.items()]
     failed = told or "no cause was told" if job.state == "failed" else None
     return _Case(
         classname=classname,
@@ -147,7 +153,7 @@ def _job_case(job: JobRecord, classname: str, name: str, numbers: Mapping[str, s
         error=failed if is_infrastructure else None,
         skipped=f"{job.state}: {told}" if job.state in ("skipped", "cancelled") else None,
         text="\n".join(line for line in lines if line),
-        properties={"job": job.job, "state": job.state, **({"key": job.key} if job.key else {}), **numbers},
+        properties={"job": job.job, "state": job.state, **({"key": job.key} if job.key else {})},
     )
 
 
@@ -215,12 +221,18 @@ def _make_names_unique(cases: Iterable[_Case]) -> None:
         taken.add((case.classname, case.name))
 
 
-def _measurements(found: Iterable[MeasurementRecord]) -> dict[str, str]:
-    return {
-        item.name: quantity(item.value, item.unit)
-        + (f" ({item.provenance.timing})" if item.unit in ("ns", "s") and item.provenance.timing != "silicon" else "")
-        for item in found
-    }
+def _numbers(cell: CellOutcome) -> dict[str, str]:
+    """Return a cell's numbers for machines: no digit is lost, and the unit is part of the name."""
+    return {f"{name} ({item.unit})": repr(item.value) for name, item in cell.measurements.items()}
+
+
+def _spoken_numbers(cell: CellOutcome) -> list[str]:
+    """Return a cell's numbers for people, a line each; time that is not of a real board says so."""
+    lines = []
+    for name, item in cell.measurements.items():
+        is_real = item.unit not in ("ns", "s") or item.provenance.timing == "silicon"
+        lines.append(f"{name} = {quantity(item.value, item.unit)}{'' if is_real else f' ({item.provenance.timing})'}")
+    return lines
 
 
 def _provenance(found: Provenance) -> dict[str, str]:

@@ -18,10 +18,17 @@ from crossfarm.results import CheckRecord, JobRecord, Provenance
 
 LIMIT = 1024 * 1024 - 4096
 """Bytes of the whole page: GitHub takes 1 MiB for a step's summary."""
+MOST_ANSWERS = 40
+"""Answers to one data set that are shown; the wrong ones stand first where a check has very many."""
 _SHARES = {"failures": 0.4, "cells": 0.75, "skipped": 0.85, "provenance": 0.9, "answers": 1.0}
 """How full the page may be, as a share of LIMIT, when each section ends: none takes the room of the next."""
 _SPECIAL = re.compile(r"([\\`*\[\]~])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _PROVENANCE = ("target", "board", "timing", "CPU", "governor", "emulator", "image", "TVM", "commit", "temperature")
+_LEGEND = (
+    "*max diff*: the largest difference from the reference, as a share of the output's scale. *right*: the share of "
+    "labelled cases that are answered rightly. *p50*: the median latency; one that was emulated or simulated says "
+    "nothing about a real board.\n\n"
+)
 _MOST_CHECKS = 20
 """Failed checks that one cell shows."""
 
@@ -128,6 +135,7 @@ def _add_cells(page: _Page, cells: Sequence[CellOutcome]) -> None:
     head = f"## Cells\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
     rows = (f"| {' | '.join(plain(value) for value in row(cell))} |\n" for cell in cells)
     page.section(head, rows, "cell", share=_SHARES["cells"])
+    page.add(_LEGEND)
 
 
 def _add_skipped(page: _Page, cells: Sequence[CellOutcome]) -> None:
@@ -178,7 +186,10 @@ def _add_answers(page: _Page, cells: Sequence[CellOutcome]) -> None:
     blocks = []
     for (model, name, details), ids in same.items():
         where = ", ".join(one_line(item) for item in ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
-        lines = "\n".join(f"- {plain(line)}" for line in details)
+        shown = [plain(line) for line in details[:MOST_ANSWERS]]
+        if len(details) > MOST_ANSWERS:
+            shown.append(f"and {len(details) - MOST_ANSWERS} more in junit.xml")
+        lines = "\n".join(f"- {line}" for line in shown)
         title = f"{html(model)}, {html(name)} ({html(where)})"
         blocks.append(f"<details><summary>{title}</summary>\n\n{lines}\n\n</details>\n")
     if blocks:

@@ -104,6 +104,14 @@ def merge(defaults: yaml_tree.Mapping, own: yaml_tree.Mapping) -> yaml_tree.Mapp
     return merged
 
 
+def shown_path(path: Path) -> str:
+    """Return a path as messages show it: relative when it is below the current folder, otherwise as it was given."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def _complete(value: _Model | None, found: list[Problem]) -> _Model:
     """Return a value that was read without any problem; a value is missing only where a problem was found."""
     told.raise_all(found)
@@ -128,6 +136,8 @@ def _read_models(
     missing_dataset = functools.cache(functools.partial(_unknown_dataset, datasets=dataset_names))
     missing_target = functools.cache(functools.partial(_unknown_target, targets=targets or ()))
     for index, model in models:
+        if len(found) > told.ENOUGH_PROBLEMS:
+            break
         for place, name in _dataset_references(model, index):
             if name not in dataset_names:
                 report(place, missing_dataset(name))
@@ -159,7 +169,7 @@ def _read_targets(folder: Path, found: list[Problem]) -> dict[str, Target]:
     files = _toolchain_files(folder)
     if not files:
         message = "holds no toolchain file NAME.yaml; docs/toolchains.md shows one"
-        found.append(Problem(file=str(folder), line=1, path="", message=message))
+        found.append(Problem(file=shown_path(folder), line=1, path="", message=message))
     targets: dict[str, Target] = {}
     for file in files:
         target, _ = _read_named(file, Target, found)
@@ -188,12 +198,12 @@ def _read_tree(path: Path, found: list[Problem]) -> Any:
     try:
         tree, problems = yaml_tree.parse(yaml_tree.read_text(path))
     except yaml_tree.YamlError as problem:
-        found.append(Problem(file=str(path), line=problem.line, path="", message=problem.message))
+        found.append(Problem(file=shown_path(path), line=problem.line, path="", message=problem.message))
         return None
-    found.extend(Problem(file=str(path), line=item.line, path="", message=item.message) for item in problems)
+    found.extend(Problem(file=shown_path(path), line=item.line, path="", message=item.message) for item in problems)
     if not isinstance(tree, yaml_tree.Mapping):
         message = f"expected a mapping of keys, got {told.show(tree)}; docs/ describes every file with an example"
-        found.append(Problem(file=str(path), line=1, path="", message=message))
+        found.append(Problem(file=shown_path(path), line=1, path="", message=message))
         return None
     return tree
 
@@ -204,13 +214,13 @@ def _validate(path: Path, tree: Any, model: type[_Model], found: list[Problem]) 
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        found.extend(told.from_validation(str(path), tree, model, error))
+        found.extend(told.from_validation(shown_path(path), tree, model, error))
         return None
 
 
 def _reporter(path: Path, tree: Any, found: list[Problem]) -> _Report:
     def report(place: told.Path, message: str) -> None:
-        found.append(told.locate(str(path), tree, place, message))
+        found.append(told.locate(shown_path(path), tree, place, message))
 
     return report
 

@@ -16,6 +16,8 @@ from crossfarm.spec import yaml_tree
 
 MAX_PROBLEMS = 60
 """Most lines of one message; more would push the first ones off the screen."""
+ENOUGH_PROBLEMS = 5 * MAX_PROBLEMS
+"""So many are looked into; to explain a million would take minutes and more memory than there is."""
 _SHOWN_VALUE = 60
 
 Path = tuple[str | int, ...]
@@ -42,7 +44,8 @@ def raise_all(problems: Iterable[Problem]) -> None:
         return
     lines = [str(problem) for problem in unique[:MAX_PROBLEMS]]
     if len(unique) > MAX_PROBLEMS:
-        lines.append(f"... and {len(unique) - MAX_PROBLEMS} more; correct these first")
+        at_least = "at least " if len(unique) >= ENOUGH_PROBLEMS else ""
+        lines.append(f"... and {at_least}{len(unique) - MAX_PROBLEMS} more; correct these first")
     raise ConfigError("\n".join(lines))
 
 
@@ -77,9 +80,9 @@ def render(path: Path) -> str:
 
 
 def from_validation(file: str, root: Any, model: type[BaseModel], error: ValidationError) -> list[Problem]:
-    """Return the problems of `root` that `model` refused with `error`."""
+    """Return the first problems, at most ENOUGH_PROBLEMS, of `root` that `model` refused with `error`."""
     problems = []
-    for detail in error.errors(include_url=False):
+    for detail in error.errors(include_url=False)[:ENOUGH_PROBLEMS]:
         if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
             continue  # pydantic counts only the valid items, and each of the others has a line of its own
         loc, kind = tuple(detail["loc"]), detail["type"]
@@ -239,6 +242,8 @@ def _describe(kind: str, context: Mapping[str, Any], place: _Place, value: Any) 
         return f"expected {place.description or 'a text that matches ' + context['pattern']}{got}"
     if kind == "finite_number":
         return f"expected a finite number{got}"
+    if kind == "string_type" and isinstance(value, int | float):
+        return f"expected a text{got}; put it in quotes"
     return f"expected {words_for(place.expected)}{got}"
 
 

@@ -19,6 +19,8 @@ MAX_BYTES = 16 * 2**20
 """Largest file that is read; 3,333 models of ten lines are 1 MiB."""
 MAX_DEPTH = 40
 """Deepest nesting; a declaration needs nine levels."""
+MAX_VALUES = 1_000_000
+"""Most keys and values of a file; 10,000 models of ten lines have 0.4 million."""
 MAX_ALIASED_VALUES = 100_000
 """Most values that all aliases of a file may stand for together."""
 
@@ -216,6 +218,8 @@ class _Builder:
 
     def _place(self, value: Any, line: int) -> None:
         """Put a finished or just opened value where it belongs: the root, the next item, a key, or a key's value."""
+        if self._values > MAX_VALUES:
+            raise YamlError(line, f"more than {MAX_VALUES} values; split the file into several")
         if not self._open:
             self.root = value
             return

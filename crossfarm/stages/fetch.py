@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from crossfarm.errors import ConfigError, nearest
+from crossfarm.errors import ConfigError, FetchError, nearest
 from crossfarm.job import Job
 from crossfarm.spec.sources import FileSource, Package, UrlSource
 from crossfarm.stages.protocol import Needs, Scope, Subject
@@ -48,11 +48,13 @@ def run(job: Job) -> None:
 
     Raises:
         ConfigError: a declared file is missing, lies outside the project's folder or is not the pinned one.
-        FetchError: a download failed or is not the pinned one.
+        FetchError: a download failed or is not the pinned one, or a file is not the one that the plan has seen.
     """
     source = _source_of(job)
     if isinstance(source, FileSource):
         path = _copy_local(source, root=job.root, output=job.output)
+        if content_digest(path) != job.parameters["content"]:
+            raise FetchError(f"file {source.file!r} was changed while the run was going on; run the same command again")
     else:
         from crossfarm.stages.download import download_url, download_wheel
 

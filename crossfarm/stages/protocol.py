@@ -34,7 +34,8 @@ class Needs:
     Attributes:
         parameters: named groups of plain JSON values, the names as the user knows them: {"model mnist_cnn": {...},
             "toolchain armv7": {...}}. The reason that `plan` prints is the group and path that changed.
-        inputs: role -> (stage, source or None); the artifact of that stage for the same model or cell, or of that source.
+        inputs: role -> (stage, source or None); the artifact of that stage for the same model or cell, or of that
+            source.
     """
 
     parameters: Mapping[str, Any]

@@ -70,9 +70,14 @@ def test_numbers_that_json_cannot_say_are_refused() -> None:
 
 def _document(groups: dict[str, object], **changes: object) -> KeyDocument:
     document = KeyDocument(
-        stage="compile", version=1, parameters={name: digest_json(group) for name, group in groups.items()},
-        sources="a" * 64, inputs={"prepare": "b" * 64}, image="host", tools={"apache-tvm": "0.27.0"},
-    )  # fmt: skip
+        stage="compile",
+        version=1,
+        parameters={name: digest_json(group) for name, group in groups.items()},
+        sources="a" * 64,
+        inputs={"prepare": "b" * 64},
+        image="host",
+        tools={"apache-tvm": "0.27.0"},
+    )
     return dataclasses.replace(document, **changes)  # type: ignore[arg-type]
 
 

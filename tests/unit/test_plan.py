@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -152,9 +153,7 @@ def test_a_measurement_is_not_shared_between_boards(project: Project) -> None:
     boards = {**_surroundings().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
     there = _plan(project, boards=boards).jobs
     changed = {name for name in here if here[name].key != there[name].key}
-    assert changed == {
-        f"{stage}:x86_64-{model}-float32" for stage in ("measure", "check") for model in ("one", "two")
-    }
+    assert changed == {f"{stage}:x86_64-{model}-float32" for stage in ("measure", "check") for model in ("one", "two")}
 
 
 def test_native_measurements_run_alone_and_emulated_ones_do_not(project: Project) -> None:
@@ -238,4 +237,4 @@ def test_labels_of_sources_are_safe_as_file_names_and_differ() -> None:
         source_label(FileSource(file="other/a.onnx")),
     ]
     assert len(set(labels)) == 4
-    assert all(set(label) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for label in labels)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", label) for label in labels)

@@ -17,6 +17,7 @@ from crossfarm.decisions import decide
 from crossfarm.job import Outcome
 from crossfarm.keys import KeyDocument, digest_json
 from crossfarm.plan import Plan, PlannedJob
+from crossfarm.runs import live_run
 from crossfarm.schedule import Finished, Workplace, run_schedule
 from crossfarm.store import Store
 
@@ -82,13 +83,25 @@ def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset()) 
     jobs: dict[str, PlannedJob] = {}
     for name, needed in inputs.items():
         document = KeyDocument(
-            stage="compile", version=1, parameters={}, sources=digest_json(name),
-            inputs={source: jobs[source].key for source in needed}, image="host", tools={},
-        )  # fmt: skip
+            stage="compile",
+            version=1,
+            parameters={},
+            sources=digest_json(name),
+            inputs={source: jobs[source].key for source in needed},
+            image="host",
+            tools={},
+        )
         jobs[name] = PlannedJob(
-            id=name, stage="compile", cell=None, model=None, key=document.key(), document=document, groups={},
-            inputs={source: source for source in needed}, exclusive=name in alone,
-        )  # fmt: skip
+            id=name,
+            stage="compile",
+            cell=None,
+            model=None,
+            key=document.key(),
+            document=document,
+            groups={},
+            inputs={source: source for source in needed},
+            exclusive=name in alone,
+        )
     return Plan(jobs=jobs, wanted=frozenset(jobs), cells=())
 
 
@@ -96,7 +109,7 @@ def _run(plan: Plan, folder: Path, engine: _Engine, *, slots: int = 2, stop_at: 
     store = Store(folder / "store")
     notes = _Notes(stop_at)
     (folder / "logs").mkdir(exist_ok=True)
-    with store.live_run("run", iter(())) as work, engine:
+    with live_run(store, "run", []) as work, engine:
         place = Workplace(store=store, work=work, logs=folder / "logs", root=folder)
         run_schedule(plan, decide(plan, store), engine=engine, slots=slots, place=place, listener=notes)
     return notes
@@ -170,7 +183,7 @@ def test_an_interrupt_ends_the_engine_and_tells_every_job(tmp_path: Path) -> Non
 
     plan = _plan({"a": [], "b": ["a"], "c": ["b"]})
     store, notes, engine = Store(tmp_path / "store"), Interrupting(), _Engine(1)
-    with store.live_run("run", iter(())) as work, engine, pytest.raises(KeyboardInterrupt):
+    with live_run(store, "run", []) as work, engine, pytest.raises(KeyboardInterrupt):
         place = Workplace(store=store, work=work, logs=tmp_path, root=tmp_path)
         run_schedule(plan, decide(plan, store), engine=engine, slots=1, place=place, listener=notes)
     assert engine.cancelled
@@ -190,9 +203,7 @@ def test_a_crash_inside_the_farm_is_a_row_and_not_a_stop(tmp_path: Path) -> None
 @st.composite
 def graphs(draw: st.DrawFn) -> dict[str, list[str]]:
     size = draw(st.integers(1, 9))
-    return {
-        f"j{number}": [f"j{before}" for before in range(number) if draw(st.booleans())] for number in range(size)
-    }
+    return {f"j{number}": [f"j{before}" for before in range(number) if draw(st.booleans())] for number in range(size)}
 
 
 @given(graph=graphs(), slots=st.integers(1, 4), data=st.data())

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
+from crossfarm.collecting import Limits, collect_garbage
 from crossfarm.errors import StoreError
 from crossfarm.keys import KeyDocument, digest_json
+from crossfarm.runs import live_run
 from crossfarm.store import Artifact, Store
 
 GROUPS = {"model m": {"name": "m"}}
@@ -20,9 +22,14 @@ GROUPS = {"model m": {"name": "m"}}
 
 def _document(seed: object = 0) -> KeyDocument:
     return KeyDocument(
-        stage="compile", version=1, parameters={name: digest_json(group) for name, group in GROUPS.items()},
-        sources=digest_json(seed), inputs={}, image="host", tools={},
-    )  # fmt: skip
+        stage="compile",
+        version=1,
+        parameters={name: digest_json(group) for name, group in GROUPS.items()},
+        sources=digest_json(seed),
+        inputs={},
+        image="host",
+        tools={},
+    )
 
 
 def _put(store: Store, files: dict[str, bytes], *, seed: object = 0, job: str = "compile:a-m-float32") -> Artifact:
@@ -151,8 +158,8 @@ def test_gc_keeps_what_a_live_run_uses_and_frees_the_rest(tmp_path: Path) -> Non
     store = Store(tmp_path)
     kept = _put(store, {"a": b"1" * 100, "shared": b"s"}, seed=1, job="compile:k")
     gone = _put(store, {"b": b"2" * 100, "shared": b"s"}, seed=2, job="compile:g")
-    with store.live_run("run-1", iter([kept.key])):
-        freed = store.collect_garbage(max_age_seconds=0)
+    with live_run(store, "run-1", [kept.key]):
+        freed = collect_garbage(store, Limits(age_seconds=0))
     assert freed >= 100
     assert store.read(gone.key) is None
     assert store.damage(kept, thorough=True) is None
@@ -164,7 +171,7 @@ def test_gc_by_size_lets_the_least_recently_used_go_first(tmp_path: Path) -> Non
     for age, artifact in enumerate(artifacts):
         os.utime(store.artifact_path(artifact.key), (1000 + age, 1000 + age))
     os.utime(store.artifact_path(artifacts[0].key), (2000, 2000))
-    store.collect_garbage(max_bytes=200)
+    collect_garbage(store, Limits(size_bytes=200))
     assert [store.read(artifact.key) is not None for artifact in artifacts] == [True, False, True]
 
 
@@ -172,7 +179,7 @@ def test_gc_sweeps_what_a_killed_run_left(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.root / "runs" / "dead").write_text("0" * 64)
     (store.root / "work" / "dead" / "job").mkdir(parents=True)
-    store.collect_garbage()
+    collect_garbage(store, Limits())
     assert not (store.root / "runs" / "dead").exists()
     assert not (store.root / "work" / "dead").exists()
 
@@ -235,7 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(0, 400))
     def collect(self, limit: int) -> None:
-        self.store.collect_garbage(max_bytes=limit)
+        collect_garbage(self.store, Limits(size_bytes=limit))
 
     @invariant()
     def whole_artifacts_hold_what_was_put(self) -> None:

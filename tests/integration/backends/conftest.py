@@ -21,7 +21,7 @@ from crossfarm.job import Job
 from crossfarm.spec.models import Model
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.spec.targets import Target
-from crossfarm.stages import bundle, compile  # noqa: A004
+from crossfarm.stages import bundle, compile
 from crossfarm.stages.protocol import Subject
 
 ROOT = Path(__file__).parents[3]
@@ -57,7 +57,9 @@ class Road:
         for number, port in enumerate(ports):
             port["file"] = f"inputs/{number}.bin"
             (reference / port["file"]).write_bytes(b"".join(case[port["name"]].tobytes() for case in cases))
-        described = [{"name": f"random {k}", "kind": "random", "dataset": None, "label": None} for k in range(len(cases))]
+        described = [
+            {"name": f"random {k}", "kind": "random", "dataset": None, "label": None} for k in range(len(cases))
+        ]
         document = {"cases": described, "inputs": ports, "outputs": [], "classes": None, "characters": None}
         (reference / "reference.json").write_text(json.dumps(document))
         return self._run(bundle, compile=compiled, reference=reference)
@@ -162,5 +164,3 @@ def _agree() -> Callable[[Road, onnx.ModelProto, Sequence[Tensors]], None]:
             assert np.max(np.abs(mine.astype(np.float64) - theirs.astype(np.float64)), initial=0.0) <= 1e-5 * scale
 
     return check
-
-

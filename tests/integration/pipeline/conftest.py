@@ -103,24 +103,46 @@ class Farm:
         """Return a command line of the farm."""
         out = ["--out", str(self.out)] if task == "pipeline" and "--out" not in arguments else []
         return [
-            sys.executable, "-m", "invoke", "--search-root", str(ROOT), task, "--models",
-            str(self.folder / "models.yaml"), "--pipeline", str(self.folder / "trial.yaml"), "--store",
-            str(self.store), *out, *arguments,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "invoke",
+            "--search-root",
+            str(ROOT),
+            task,
+            "--models",
+            str(self.folder / "models.yaml"),
+            "--pipeline",
+            str(self.folder / "trial.yaml"),
+            "--store",
+            str(self.store),
+            *out,
+            *arguments,
+        ]
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the pipeline as a shell in a terminal would: as the leader of a process group."""
         return subprocess.Popen(
-            self.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self.variables(), cwd=ROOT, start_new_session=True,
-        )  # fmt: skip
+            self.command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.variables(),
+            cwd=ROOT,
+            start_new_session=True,
+        )
 
     def run(self, *arguments: str, task: str = "pipeline") -> Ended:
         """Run the farm to its end; a traceback never reaches the user."""
         done = subprocess.run(
-            self.command(*arguments, task=task), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self.variables(), cwd=ROOT, check=False, timeout=300,
-        )  # fmt: skip
+            self.command(*arguments, task=task),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.variables(),
+            cwd=ROOT,
+            check=False,
+            timeout=300,
+        )
         assert "Traceback" not in done.stdout, done.stdout
         return Ended(code=done.returncode, output=done.stdout)
 
@@ -141,7 +163,7 @@ class Farm:
 @pytest.fixture(scope="session")
 def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a compiler cache that lives as long as the tests, or the clone's own when it is there."""
-    own = ROOT / ".crossfarm" / "zig"
+    own = ROOT / ".crossfarm" / "store" / "zig"
     return own if own.is_dir() else tmp_path_factory.mktemp("zig")
 
 

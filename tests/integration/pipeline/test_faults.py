@@ -1,4 +1,4 @@
-"""What goes wrong while a pipeline runs: nothing is lost, nothing half-written is read, no traceback reaches the user."""
+"""What goes wrong while a pipeline runs: nothing is lost, nothing half-written is read, no traceback is shown."""
 
 from __future__ import annotations
 
@@ -167,7 +167,9 @@ def test_term_does_what_ctrl_c_does(farm: Farm, long_model: onnx.ModelProto) -> 
     assert (farm.out / "junit.xml").is_file()
 
 
-def test_kill_9_during_compile_leaves_no_process_and_the_next_run_goes_on(farm: Farm, long_model: onnx.ModelProto) -> None:
+def test_kill_9_during_compile_leaves_no_process_and_the_next_run_goes_on(
+    farm: Farm, long_model: onnx.ModelProto
+) -> None:
     farm.add("long", long_model)
     tag = farm.environment["FARM_TEST"] = str(farm.folder)
     process = farm.start("--jobs", "1")

@@ -52,6 +52,14 @@ def sample_program(link_sample: Callable[..., Path]) -> Path:
     return link_sample("sample")
 
 
+@pytest.fixture(scope="session")
+def plain_program(runner_folder: Path) -> Path:
+    """Return the program of sample_model.c without sanitizers, which have threads of their own."""
+    program = runner_folder / "plain"
+    build(runner_folder, [HERE / "sample_model.c", *program_sources()], ["-O2", "-o", str(program), "-pthread"])
+    return program
+
+
 @pytest.fixture
 def bundle(tmp_path: Path, sample_program: Path) -> Bundle:
     """Return a good bundle of three cases."""

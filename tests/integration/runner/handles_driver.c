@@ -10,7 +10,7 @@
 
 #include "model.h"
 
-enum { COUNT = 16, FAIL = 1, FAIL_IN_TASK = 3 };
+enum { COUNT = 16 };
 
 static const char *weights_path;
 static unsigned threads_of_each;
@@ -18,26 +18,38 @@ static unsigned runs;
 static atomic_uint right;
 
 static int is_right(const float *values, const float *weights, const float *share) {
-  float sum = 0, largest = 0;
-  for (int i = 0; i < COUNT; ++i) sum += values[i] * weights[i] * values[i] * weights[i];
-  for (int i = 0; i < COUNT; ++i) largest = fmaxf(largest, fabsf(share[i] - values[i] * weights[i] * values[i] * weights[i] / sum));
+  float squares[COUNT], sum = 0, largest = 0;
+  for (int i = 0; i < COUNT; ++i) {
+    squares[i] = values[i] * weights[i] * values[i] * weights[i];
+    sum += squares[i];
+  }
+  for (int i = 0; i < COUNT; ++i) largest = fmaxf(largest, fabsf(share[i] - squares[i] / sum));
   return largest < 1e-6f;
 }
 
-/* A failure in between must be told on its own thread, and must not harm the runs after it. */
+/* Failures between good runs: each must be told on its own thread, with its own reason, and harm no run after it. */
+static const struct {
+  int32_t command; /* see obey() of sample_model.c */
+  const char *reason;
+} orders[] = {
+    {0, NULL},
+    {1, "obey was told"},
+    {2, "failed without a reason"}, /* and not with the reason of the run before */
+    {3, "of a task"},
+    {5, "workspaces in use at once"}, /* leaves all of them taken */
+};
+
 static int run_once(crossfarm_model *model, unsigned run) {
   float values[COUNT], share[COUNT] = {0}, weights[COUNT] = {0};
   int32_t echo = -1;
-  const int32_t command = run % 5 == 3 ? FAIL : run % 5 == 4 ? FAIL_IN_TASK : 0;
+  const unsigned order = run % (sizeof orders / sizeof *orders);
   for (int i = 0; i < COUNT; ++i) values[i] = (float)((int)run + i % 7 + 1);
-  const void *inputs[] = {values, &command};
+  const void *inputs[] = {values, &orders[order].command};
   void *outputs[] = {share, &echo, weights};
   const crossfarm_status status = crossfarm_model_run(model, inputs, outputs);
-  if (command == FAIL)
-    return status == CROSSFARM_MODEL_FAILED && strstr(crossfarm_model_error_text(), "obey was told") != NULL && echo == -1;
-  if (command == FAIL_IN_TASK)
-    return status == CROSSFARM_MODEL_FAILED && strstr(crossfarm_model_error_text(), "of a task") != NULL && echo == -1;
-  return status == CROSSFARM_GOOD && echo == 0 && is_right(values, weights, share);
+  if (orders[order].reason == NULL) return status == CROSSFARM_GOOD && echo == 0 && is_right(values, weights, share);
+  return status == CROSSFARM_MODEL_FAILED && strstr(crossfarm_model_error_text(), orders[order].reason) != NULL &&
+         echo == -1;
 }
 
 static void *work(void *argument) {

@@ -60,7 +60,8 @@ static int scale(void *self, const crossfarm_ffi_any *arguments, int32_t count, 
   (void)self, (void)result;
   if (count != 3 || tensor_of(&arguments[0])->ndim != 2 || tensor_of(&arguments[0])->shape[1] != 8)
     return raise_error("scale has another shape");
-  scaling work = {.values = data_of(&arguments[0]), .weights = data_of(&arguments[1]), .result = data_of(&arguments[2])};
+  scaling work = {
+      .values = data_of(&arguments[0]), .weights = data_of(&arguments[1]), .result = data_of(&arguments[2])};
   work.scratch = __TVMBackendAllocWorkspace(CPU, 0, COUNT * sizeof(float), FLOAT, 32);
   if (work.scratch == NULL) return -1;
   if ((uintptr_t)work.scratch % 64 != 0 || (uintptr_t)work.result % 64 != 0 || (uintptr_t)work.weights % 64 != 0)

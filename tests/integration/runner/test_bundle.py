@@ -106,7 +106,7 @@ def change(path: str, value: Any) -> Callable[[Any], None]:
         ("cases", 2, "inputs[0].file ('inputs/0.bin') has 192 bytes, which is not the size of 2 cases; bundle the "
          "model again"),
         ("inputs.0.name", "x", f"inputs[0] is 'x', but this program was compiled for 'values'; {FOREIGN}"),
-        ("inputs.0.dtype", "float64", f"inputs[0] is 'float64', but this program was compiled for 'float32'; {FOREIGN}"),
+        ("inputs.0.dtype", "int8", f"inputs[0] is 'int8', but this program was compiled for 'float32'; {FOREIGN}"),
         ("inputs.0.shape", [8, 2], "inputs[0] ('values') has another shape than the one that this program was compiled "
          f"for; {FOREIGN}"),
         ("outputs.1.shape", [1], "outputs[1] ('echo') has another shape than the one that this program was compiled "

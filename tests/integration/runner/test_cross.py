@@ -56,8 +56,8 @@ def test_the_program_answers_rightly_on_every_target(
     target: Target, program: Path, threads: str, tmp_path: Path
 ) -> None:
     bundle = make_bundle(tmp_path / "bundle", program)
-    command = [*emulation(target), bundle.folder / "program", bundle.folder]
-    done = run([*command, "--outputs", tmp_path / "outputs", "--threads", threads, "--repeat", "3"])
+    options: list[str | Path] = ["--outputs", tmp_path / "outputs", "--threads", threads, "--repeat", "3"]
+    done = run([*emulation(target), bundle.folder / "program", bundle.folder, *options])
     assert (done.returncode, done.stderr) == (0, "")
     share = np.frombuffer((tmp_path / "outputs/0.bin").read_bytes(), dtype=np.float32).reshape(-1, 2, 8)
     np.testing.assert_allclose(share, expected_share(bundle.values), rtol=1e-6)

@@ -17,6 +17,7 @@ from tests.integration.runner.building import HERE, MEMORY_SANITIZERS, RUNNER, b
 pytestmark = pytest.mark.integration
 
 Read = Callable[[bytes], tuple[int, str]]
+FRAGMENTS = (*'{}[],:"\\ 01.-+eEun', "null", "true", '"a"', "\\u00e9", "\\ud83d", "\\ude00", "\t", "\xe9")
 few = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -86,7 +87,7 @@ def python_takes(content: bytes) -> bool:
     content=st.one_of(
         st.binary(max_size=12),
         st.lists(
-            st.sampled_from([*'{}[],:"\\ 01.-+eEun', "null", "true", '"a"', "\\u00e9", "\\ud83d", "\\ude00", "\t", "\xe9"]),
+            st.sampled_from(FRAGMENTS),
             max_size=8,
         ).map(lambda parts: "".join(parts).encode()),
     )

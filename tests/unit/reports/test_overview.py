@@ -64,6 +64,13 @@ def test_a_failure_counts_before_an_error_and_an_error_before_a_cancelled_job() 
     assert overview([*rows, END]).cells[0].state == "failed"
 
 
+def test_a_wrong_answer_counts_before_a_lost_machine() -> None:
+    lost = job("measure", GOOD, "failed", cause="lost", fault="infrastructure")
+    assert overview([lost, END]).cells[0].state == "error"
+    cell = overview([lost, check(GOOD, "y", "failed", message="wrong"), END]).cells[0]
+    assert (cell.state, cell.cause) == ("failed", "y: wrong")
+
+
 def test_a_job_that_was_tried_again_counts_as_it_ended_last() -> None:
     seen = overview([job("compile", GOOD, "failed", cause="lost"), job("compile", GOOD), END])
     assert [cell.state for cell in seen.cells] == ["passed"]

@@ -75,6 +75,12 @@ def test_cells_that_answered_the_same_share_a_block() -> None:
     assert f"<summary>mnist, text.d ({GOOD}, {BAD})</summary>" in text
 
 
+def test_a_long_list_of_answers_is_cut_and_the_rest_counted() -> None:
+    text = page([check(GOOD, "text.d", "passed", details=tuple(f"{n}.png: right" for n in range(100)))])
+    assert text.count(".png: right\n") == summary.MOST_ANSWERS
+    assert f"- and {100 - summary.MOST_ANSWERS} more in junit.xml\n" in text
+
+
 def test_an_interrupted_run_says_so_at_the_top_and_lists_what_is_missing() -> None:
     text = page([run_record(cells=(GOOD,), jobs=(f"compile:{GOOD}", f"measure:{GOOD}")), job("compile", GOOD)])
     assert text.startswith("# crossfarm: INTERRUPTED")
@@ -83,7 +89,7 @@ def test_an_interrupted_run_says_so_at_the_top_and_lists_what_is_missing() -> No
 
 
 def test_a_page_of_any_size_stays_under_one_mebibyte_and_counts_what_is_left_out() -> None:
-    cells = [f"armv7-model{number}-float32" for number in range(5_000)]
+    cells = [f"armv7-model{number:090}-float32" for number in range(5_000)]
     records: list[Record] = [job("compile", cell, "failed", cause="x" * 300) for cell in cells]
     records += [check(cell, "text.d", "passed", details=(f"{cell} " * 20,)) for cell in cells]
     text = page(records)

@@ -27,6 +27,8 @@ from tests.unit.reports.records import parse
         (5 * 2**20, "bytes", "5.00 MiB"),
         (512, "bytes", "512 B"),
         (0.9, "share", "90.0 %"),
+        (1.0, "share", "100 %"),
+        (0.9996, "share", "100.0 %"),
         (3.14e-7, "scale", "3.1e-07"),
         (0, "scale", "0"),
         (12345, "count", "12,345"),

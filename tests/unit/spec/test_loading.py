@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from crossfarm.errors import EXIT_BAD_CONFIG, ConfigError
 from crossfarm.spec.loading import load_models, load_pipeline, load_project, load_targets
-from crossfarm.spec.problems import MAX_PROBLEMS
+from crossfarm.spec.problems import ENOUGH_PROBLEMS, MAX_PROBLEMS
 from crossfarm.spec.schemas import SCHEMAS, schema
 
 MODEL = """\
@@ -169,6 +169,7 @@ def test_bad_input_is_told_with_its_place(models_problems: Problems, before: str
             "variants: [int9]",
             "11: models[0].variants[0]: expected one of float32, int8, got 'int9'; perhaps you meant 'i",
         ),
+        ("description: 12", "11: models[0].description: expected a text, got 12; put it in quotes"),
         ("random_cases: 65", "11: models[0].random_cases: must be at most 64, got 65"),
     ],
 )
@@ -233,12 +234,20 @@ def test_very_many_problems_are_cut(models_problems: Problems) -> None:
     told = models_problems("models:\n" + "  - 1\n" * (MAX_PROBLEMS + 5))
     assert len(told) == MAX_PROBLEMS + 1
     assert told[-1] == "... and 5 more; correct these first"
+    told = models_problems("models:\n" + "  - 1\n" * 10_000)
+    assert told[-1] == f"... and at least {ENOUGH_PROBLEMS - MAX_PROBLEMS} more; correct these first"
 
 
 def test_a_missing_models_file_is_told(tmp_path: Path) -> None:
     assert refused(lambda: load_models(tmp_path / "models.yaml"), tmp_path) == [
         "models.yaml:1: there is no such file; check the path"
     ]
+
+
+def test_a_path_below_the_current_folder_is_shown_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^nets/models\.yaml:1: there is no such file"):
+        load_models(tmp_path / "nets" / "models.yaml")
 
 
 @pytest.mark.parametrize("text", ["- a\n", "abc\n", "3\n", "~\n"])
@@ -351,7 +360,7 @@ def assert_loads_or_explains(name: str, document: object) -> None:
             LOADERS[name](path)
         except ConfigError as error:
             for line in str(error).splitlines():
-                assert re.match(rf"{re.escape(str(path))}:[1-9]\d*: .|\.\.\. and \d+ more; ", line), line
+                assert re.match(rf"{re.escape(str(path))}:[1-9]\d*: .|\.\.\. and (at least )?\d+ more; ", line), line
 
 
 @given(name=st.sampled_from(sorted(LOADERS)), document=JSON_LIKE)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossfarm.spec.loading import load_models, merge
@@ -42,6 +42,7 @@ def test_merging_twice_is_merging_once(own: dict[str, Any]) -> None:
     assert merge(tree(own), tree(own)) == own
 
 
+@settings(max_examples=50)
 @given(MAPPINGS, MAPPINGS, MAPPINGS)
 def test_merging_is_associative_unless_a_value_hides_a_mapping(
     a: dict[str, Any], b: dict[str, Any], c: dict[str, Any]

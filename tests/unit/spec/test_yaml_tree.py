@@ -164,6 +164,14 @@ def test_aliases_that_unfold_without_end_are_refused() -> None:
     assert refused.value.line <= 7
 
 
+@pytest.mark.parametrize("text", ["a: [1,\n 2, 3, 4]", "a: [[],\n [], [], []]", "a: 1\nb: 2\nc: 3\n"])
+def test_more_values_than_any_project_has_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_tree, "MAX_VALUES", 4)
+    with pytest.raises(YamlError, match="more than 4 values; split the file into several") as refused:
+        parse(text)
+    assert refused.value.line == 2
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

@@ -29,7 +29,8 @@ def _fetch(source: FileSource, root: Path, tmp_path: Path) -> Path:
     output = tmp_path / "output"
     output.mkdir()
     needs = fetch.needs(Subject(pipeline=PIPELINE, source=source))
-    parameters = {**needs.parameters, "content": "what the plan adds"}
+    path = root / source.file
+    parameters = {**needs.parameters, "content": fetch.content_digest(path) if path.exists() else "none"}
     fetch.run(Job(id="fetch:x", stage="fetch", key="0", parameters=parameters, inputs={}, output=output, root=root))
     return output
 

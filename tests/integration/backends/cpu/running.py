@@ -14,7 +14,7 @@ import tvm
 from onnx import helper, numpy_helper
 from tvm import relax
 
-from crossfarm.backends import lowering
+from crossfarm.backends import importing, lowering
 from crossfarm.backends.cpu import rules
 from crossfarm.backends.cpu.processor import Processor
 
@@ -82,7 +82,7 @@ def run_both(
     )
     target = tvm.target.Target(HOST)
     with target:
-        module = rules.schedule_module(lowering.import_onnx(model), processor)
+        module = rules.schedule_module(importing.import_onnx(model), processor)
         names = [str(name.name_hint) for name, function in module.functions.items() if name.name_hint != "main"]
         left = rules.unscheduled(module, names)
         built = relax.build(module, target=target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()))

@@ -1,0 +1,35 @@
+"""agree: every float32 cell of the last run against ONNX Runtime, on all three targets; argmax on every image."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks._measuring import INV, ROOT, finish, seconds_of
+from crossfarm.results import CheckRecord, MeasurementRecord, last_run, read_records
+
+GOAL = 1e-4
+TARGETS = {"x86_64", "aarch64", "armv7"}
+
+if __name__ == "__main__":
+    out = ROOT / ".crossfarm" / "bench" / "agree"
+    seconds_of([*INV, "pipeline", "--out", str(out), *sys.argv[1:]])
+    records = last_run(read_records(out / "results.jsonl"))
+    checks = [record for record in records if isinstance(record, CheckRecord) and "-float32" in record.cell]
+    outputs = [record for record in checks if record.name.startswith("accuracy.output.")]
+    argmax = [record for record in checks if record.name in ("accuracy.argmax", "accuracy.decision")]
+    numbers = [record for record in records if isinstance(record, MeasurementRecord)]
+    worst = max(outputs, key=lambda record: record.value if record.value is not None else float("inf"))
+    targets = {record.cell.split("-")[0] for record in outputs}
+    print(f"{len({record.cell for record in outputs})} cells, {len(outputs)} outputs, {len(numbers)} numbers")
+    print(f"targets: {', '.join(sorted(targets))}; worst: {worst.cell}: {worst.message}")
+    disagreeing = [record for record in argmax if record.value != 1.0]
+    for record in disagreeing:
+        print(f"{record.cell}: {record.name}: {record.message}")
+    value = worst.value if worst.value is not None else float("inf")
+    finish(
+        "agree",
+        value / GOAL,
+        "of 1e-4 of the output's scale",
+        "at most 1, argmax equal on every image, three targets",
+        good=value <= GOAL and not disagreeing and targets >= TARGETS,
+    )

@@ -1,0 +1,68 @@
+"""plan10k: how long plan and decisions of 10,000 cells take, and whether that grows linearly from 1,000."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+from benchmarks._measuring import ROOT, SCRATCH, finish
+from crossfarm.decisions import decide
+from crossfarm.plan import Selection, make_plan
+from crossfarm.spec.loading import load_project
+from crossfarm.stages import STAGES
+from crossfarm.store import Store
+from crossfarm.surroundings import look_around
+
+GOAL = 2.0
+MOST_PER_CELL = 1.5
+
+ENTRY = """
+  - name: model_{number:05d}
+    licence: MIT
+    source: {{package: shared-models==1.{wheel}, sha256: {sha}, path: model_{number}.onnx}}
+    inputs: [{{name: x, shape: [1, 3, {side}, {side}], layout: NCHW}}]
+    checks: {{tolerance: 0.0001}}
+"""
+
+
+def measure(models: int, folder: Path) -> tuple[float, float]:
+    """Return the seconds of loading and of planning `models` models for three targets."""
+    sha = "a" * 64
+    text = "".join(
+        ENTRY.format(number=number, wheel=number // 10, side=8 + number % 64, sha=sha) for number in range(models)
+    )
+    path = folder / f"models_{models}.yaml"
+    path.write_text("models:" + text)
+    started = time.perf_counter()
+    project = load_project(models=path, toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines" / "default.yaml")
+    loaded = time.perf_counter()
+    plan = make_plan(project, Selection(), stages=STAGES, surroundings=look_around(project))
+    decide(plan, Store(folder / "store"))
+    planned = time.perf_counter()
+    assert len(plan.cells) == 3 * models
+    return loaded - started, planned - loaded
+
+
+if __name__ == "__main__":
+    shutil.rmtree(SCRATCH / "plan10k", ignore_errors=True)
+    (SCRATCH / "plan10k").mkdir(parents=True)
+    small, large = [], []
+    for _ in range(3):
+        small.append(measure(334, SCRATCH / "plan10k"))
+        large.append(measure(3334, SCRATCH / "plan10k"))
+    for cells, rows in (("1,002", small), ("10,002", large)):
+        load, plan = (statistics.median(row[column] for row in rows) for column in (0, 1))
+        print(f"{cells} cells: models.yaml loaded in {load:.3f} s, planned in {plan:.3f} s")
+    value = statistics.median(row[1] for row in large)
+    growth = value / (statistics.median(row[1] for row in small) * 10_002 / 1_002)
+    print(f"time per cell grows by a factor of {growth:.2f} from 1,002 cells to 10,002")
+    shutil.rmtree(SCRATCH / "plan10k", ignore_errors=True)
+    finish(
+        "plan10k",
+        value,
+        "s",
+        f"under {GOAL} s, at most {MOST_PER_CELL} x per cell",
+        good=value < GOAL and growth < MOST_PER_CELL,
+    )

@@ -1,0 +1,36 @@
+"""restore: how long it takes to lay an artifact out for a job, its content hashed; over all artifacts of the store."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+
+from benchmarks._measuring import ROOT, SCRATCH, finish
+from crossfarm.store import Store
+
+GOAL = 10.0
+
+if __name__ == "__main__":
+    store = Store(ROOT / ".crossfarm" / "store")
+    found = [artifact for path in store.root.glob("artifacts/??/*") if (artifact := store.read(path.name))]
+    if not found:
+        raise SystemExit("the store is empty: run ./inv pipeline first")
+    samples: list[tuple[float, int, str]] = []
+    for artifact in found:
+        times = []
+        for _ in range(3):
+            folder = SCRATCH / "restore"
+            shutil.rmtree(folder, ignore_errors=True)
+            started = time.perf_counter()
+            store.restore(artifact, folder)
+            times.append((time.perf_counter() - started) * 1e3)
+        samples.append((statistics.median(times), sum(file.size for file in artifact.files), artifact.job))
+    shutil.rmtree(SCRATCH / "restore", ignore_errors=True)
+    samples.sort()
+    for milliseconds, size, job in samples[-3:]:
+        print(f"slowest: {job}, {size / 2**20:.1f} MiB: {milliseconds:.2f} ms")
+    times_only = [sample[0] for sample in samples]
+    p95 = times_only[int(0.95 * (len(times_only) - 1))]
+    print(f"{len(samples)} artifacts: p50 {statistics.median(times_only):.2f} ms, p95 {p95:.2f} ms")
+    finish("restore", p95, "ms", f"p95 under {GOAL:.0f} ms", good=p95 < GOAL)

@@ -1,0 +1,65 @@
+"""Options: what a user may say on the command line of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from crossfarm.plan import Selection
+from crossfarm.surroundings import HOME
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user may say on the command line.
+
+    Attributes:
+        models: path of models.yaml.
+        pipeline: name of a pipeline, or path of its file.
+        selection: which cells and stages.
+        jobs: how many jobs run at once.
+        fail_fast: start nothing more after the first failure.
+        out: folder of the reports.
+        store: folder of the store.
+        measure_again: measure even what was measured before.
+        verbose: show every job.
+        quiet: show failures and the table only.
+    """
+
+    models: Path = HOME / "models.yaml"
+    pipeline: str = "default"
+    selection: Selection = dataclasses.field(default_factory=Selection)
+    jobs: int = 0
+    fail_fast: bool = False
+    out: Path = HOME / "out"
+    store: Path = HOME / ".crossfarm" / "store"
+    measure_again: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+    @property
+    def slots(self) -> int:
+        """Return how many jobs run at once: `jobs`, or one per usable CPU."""
+        return self.jobs or len(os.sched_getaffinity(0))
+
+    @property
+    def pipeline_is_path(self) -> bool:
+        """Return whether `pipeline` is the path of a file, not the name of one in pipelines/."""
+        return self.pipeline.endswith((".yaml", ".yml"))
+
+    @property
+    def command(self) -> list[str]:
+        """Return the words that name the same project in the same way, for a user in the project's folder."""
+        words = ["./inv", "pipeline", "--models", shown(self.models)]
+        if self.pipeline != "default":
+            words += ["--pipeline", shown(Path(self.pipeline)) if self.pipeline_is_path else self.pipeline]
+        if self.selection.targets:
+            words += ["--targets", ",".join(self.selection.targets)]
+        return words
+
+
+def shown(path: Path) -> str:
+    """Return a path as a user in the project's folder would type it."""
+    resolved = path.resolve()
+    return str(resolved.relative_to(HOME)) if resolved.is_relative_to(HOME) else str(resolved)

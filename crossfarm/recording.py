@@ -1,0 +1,176 @@
+"""Recording: what happens in a run becomes records in results.jsonl and lines on the console."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import crossfarm
+from crossfarm.console import Console
+from crossfarm.decisions import Decision
+from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, StoreError
+from crossfarm.options import Options
+from crossfarm.plan import Plan, PlannedJob
+from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
+from crossfarm.schedule import Finished
+from crossfarm.spec.project import Project
+from crossfarm.store import Artifact, Store
+
+
+class KeptResults(ResultsWriter):
+    """Keeps what it writes, so that the reports need not read it again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.written: list[Record] = []
+
+    def write(self, *records: Record) -> None:
+        """Append records to the file, then to `written`."""
+        super().write(*records)
+        self.written.extend(records)
+
+
+class Recorder:
+    """The listener of a run: turns what happens into records and lines on the console."""
+
+    def __init__(
+        self,
+        *,
+        results: ResultsWriter,
+        console: Console,
+        options: Options,
+        project: Project,
+        store: Store,
+        decisions: Mapping[str, Decision],
+    ) -> None:
+        self._results, self._console, self._options = results, console, options
+        self._project, self._store, self._decisions = project, store, decisions
+        self._file = _utf8(str(project.models_path))
+        self._words = options.command
+        self._failed = False
+        self._broken = False
+        self._started: dict[str, str] = {}
+
+    def exit_code(self) -> int:
+        """Return 1 when the product is wrong somewhere, 3 when only the infrastructure failed, 0 when all is well."""
+        if self._failed:
+            return EXIT_CHECK_FAILED
+        return EXIT_INFRASTRUCTURE if self._broken else EXIT_GOOD
+
+    def skipped(self, plan: Plan) -> None:
+        """Record what is left out on purpose."""
+        for skipped in plan.skipped:
+            cell = skipped.cell
+            stage = skipped.stage or "compile"
+            self._results.write(
+                JobRecord(
+                    job=f"{stage}:{cell.id}",
+                    stage=stage,
+                    cell=cell.id,
+                    model=cell.model,
+                    target=cell.target,
+                    variant=cell.variant,
+                    state="skipped",
+                    seconds=0.0,
+                    reason=skipped.reason,
+                    command=self._command(cell.id),
+                )
+            )
+        for reason in sorted({skipped.reason for skipped in plan.skipped if skipped.stage is not None}):
+            self._console.line(f"not measured: {reason}")
+
+    def started(self, job: PlannedJob) -> None:
+        """Show that a job runs."""
+        self._started[job.id] = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._console.started(job.id)
+
+    def finished(self, job: PlannedJob, result: Finished) -> bool:
+        """Record how a job ended, and what its checks found; returns whether the run shall stop."""
+        cell = job.cell
+        command = self._command(cell.id if cell else f"*-{job.model}-*" if job.model else None)
+        log = self._options.out / "logs" / f"{job.id.replace(':', '-', 1)}.log"
+        for name in result.remade:
+            self._console.line(f"{name} was damaged or gone in the store and was made again for {job.id}")
+        self._results.write(
+            JobRecord(
+                job=job.id,
+                stage=job.stage,
+                cell=cell.id if cell else None,
+                model=job.model,
+                target=cell.target if cell else None,
+                variant=cell.variant if cell else None,
+                state=result.state,
+                seconds=round(result.seconds, 3),
+                cause=_utf8(result.cause) or None,
+                fault=result.fault,
+                reason=self._decisions[job.id].reason or None,
+                log=_utf8(str(log)) if result.state == "failed" and log.exists() else None,
+                file=self._file if job.model else None,
+                line=self._project.lines[job.model] if job.model else None,
+                started=self._started.pop(job.id, None),
+                key=job.key,
+                command=command,
+            )
+        )
+        self._console.finished(job.id, result.state, result.seconds, result.cause or None)
+        if result.state == "failed":
+            self._failed = self._failed or result.fault == "product"
+            self._broken = self._broken or result.fault != "product"
+        wrong = False
+        if job.stage == "check" and result.artifact is not None:
+            wrong = self._record_checks(job, result.artifact, command)
+        return self._options.fail_fast and (wrong or result.state == "failed")
+
+    def _record_checks(self, job: PlannedJob, artifact: Artifact, command: str) -> bool:
+        path = self._store.file_path(artifact, "records.jsonl")
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise StoreError(f"the records of {job.id} cannot be read: {error.strerror}; run again") from error
+        records = [self._placed(from_json(line), job, command) for line in lines]
+        self._results.write(*records)
+        wrong = [record for record in records if isinstance(record, CheckRecord) and record.status == "failed"]
+        self._failed = self._failed or bool(wrong)
+        return bool(wrong)
+
+    def _placed(self, record: Record, job: PlannedJob, command: str) -> Record:
+        if not isinstance(record, CheckRecord) or job.model is None:
+            return record
+        return dataclasses.replace(record, file=self._file, line=self._project.lines[job.model], command=command)
+
+    def _command(self, only: str | None) -> str:
+        return _utf8(shlex.join([*self._words, "--only", only] if only else self._words))
+
+
+def run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: str | None) -> RunRecord:
+    """Return the first record of a run: what is known about it before anything is done."""
+    tools = {name: version for job in plan.jobs.values() for name, version in job.document.tools.items()}
+    return RunRecord(
+        run=run,
+        started=datetime.now().astimezone().isoformat(timespec="seconds"),
+        command=_utf8(_typed(sys.argv[1:])),
+        version=crossfarm.__version__,
+        tools=dict(sorted(tools.items())),
+        git_commit=commit,
+        host=f"{platform.node()} {platform.machine()}",
+        cells=tuple(dict.fromkeys([*(cell.id for cell in plan.cells), *(skip.cell.id for skip in plan.skipped)])),
+        jobs=tuple(name for name, decision in decisions.items() if decision.choice != "unneeded"),
+    )
+
+
+def _typed(arguments: Sequence[str]) -> str:
+    """Return what the user typed: `inv` puts the folder of the project before it."""
+    words = list(arguments)
+    if words[:1] == ["--search-root"]:
+        words = words[2:]
+    return shlex.join(["./inv", *words])
+
+
+def _utf8(text: str) -> str:
+    """Return `text` as records can hold it: Linux lets a path hold bytes that are no UTF-8, JSON does not."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,178 @@
+"""The documents keep to the project: links lead somewhere, commands exist, tables name what there is."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke import Collection, ParseError, Program
+from invoke.loader import FilesystemLoader
+from invoke.parser import Parser, ParserContext
+
+from crossfarm import errors
+from crossfarm.spec.loading import load_project
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README, RESULTS, BUNDLES = (ROOT / name for name in ("README.md", "docs/results.md", "docs/bundles.md"))
+
+
+def _links() -> Iterator[Any]:
+    for document in DOCUMENTS:
+        text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if not re.match(r"[a-z]+:", link):
+                yield pytest.param(document, link, id=f"{document.name}-{link}")
+
+
+def _anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("document", "link"), list(_links()))
+def test_a_link_leads_somewhere(document: Path, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (document.parent / path).resolve() if path else document
+    assert target.exists()
+    assert target.is_relative_to(ROOT)
+    if anchor:
+        assert anchor in _anchors(target)
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    seen: set[Path] = set()
+    frontier = [README]
+    while frontier:
+        document = frontier.pop()
+        if document in seen:
+            continue
+        seen.add(document)
+        links = re.findall(r"\]\(([^)\s#]+\.md)", document.read_text())
+        frontier += [(document.parent / link).resolve() for link in links if ":" not in link]
+    assert seen == set(DOCUMENTS)
+
+
+def _commands() -> list[str]:
+    """Return every `./inv ...` of the documents: in code spans, and as lines of code."""
+    found: set[str] = set()
+    for document in DOCUMENTS:
+        text = document.read_text()
+        found.update(re.findall(r"`(\./inv[^`\n]*)`", text))
+        found.update(re.findall(r"^(?:    |\$ )?(\./inv .*)$", text, re.MULTILINE))
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def parse() -> Callable[[str], Sequence[ParserContext]]:
+    """Return what parses a command as invoke does over the tasks: its own options first, then the tasks with theirs."""
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+    finally:
+        sys.dont_write_bytecode = written
+    tasks = Collection.from_module(module)
+    initial = Program(namespace=tasks).initial_context
+
+    def parse_command(command: str) -> Sequence[ParserContext]:
+        own = Parser(initial=initial, ignore_unknown=True).parse_argv(shlex.split(command)[1:])
+        found: Sequence[ParserContext] = Parser(contexts=tasks.to_contexts(), initial=initial).parse_argv(own.unparsed)
+        return found[1:]
+
+    return parse_command
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_a_command_of_the_documents_is_one(command: str, parse: Callable[[str], Sequence[ParserContext]]) -> None:
+    for context in parse(command):
+        arguments = {name: argument.value for name, argument in context.args.items()}
+        for target in filter(None, (arguments.get("targets") or "").split(",")):
+            assert (ROOT / "toolchains" / f"{target}.yaml").exists()
+        if arguments.get("pipeline"):
+            assert (ROOT / "pipelines" / f"{arguments['pipeline']}.yaml").exists()
+        if context.name == "bench" and arguments["name"] not in (None, "", "NAME"):
+            assert (ROOT / "benchmarks" / f"{arguments['name']}.py").exists()
+
+
+def test_the_readme_shows_the_two_commands() -> None:
+    assert {"./inv setup pipeline --models models.yaml", "./inv setup test"} <= set(_commands())
+
+
+@pytest.mark.parametrize("command", ["./inv pipelines", "./inv plan --onyl x", "./inv clean --older"])
+def test_a_wrong_command_would_be_found(command: str, parse: Callable[[str], Sequence[ParserContext]]) -> None:
+    with pytest.raises(ParseError):
+        parse(command)
+
+
+def test_the_readmes_own_model_has_eight_lines_and_loads(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(text.splitlines()) == 8
+    (tmp_path / "mine.yaml").write_text(text)
+    (tmp_path / "mine.onnx").touch()
+    project = load_project(
+        models=tmp_path / "mine.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines" / "default.yaml"
+    )
+    assert [model.name for model in project.models_file.models] == ["mine"]
+
+
+@pytest.mark.parametrize("document", [README, RESULTS], ids=lambda path: path.name)
+def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
+    section = document.read_text().partition("## Exit codes\n")[2].partition("\n## ")[0]
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == codes
+
+
+def _names_in_code() -> set[str]:
+    """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
+    found: set[str] = set()
+    for module in ("check_run", "check_decoded"):
+        tree = ast.parse((ROOT / "crossfarm" / "stages" / f"{module}.py").read_text())
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(("measurement", "CheckRecord")):
+                continue
+            for value in (*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "name")):
+                first = value.values[0] if isinstance(value, ast.JoinedStr) else value
+                if isinstance(first, ast.Constant):
+                    found.add(str(first.value))
+        found.update(
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and re.fullmatch(r"accuracy\.\w+|text", str(node.value))
+        )
+    return found
+
+
+def test_the_results_page_names_every_row_and_no_other() -> None:
+    text = RESULTS.read_text()
+    rows: set[str] = set()
+    for section in ("Checks", "Measurements"):
+        table = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
+        for cell in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE):
+            rows.update(re.findall("`(.+?)`", cell))
+    documented = {re.sub(r"OUTPUT$", "", row.removesuffix(".DATASET")) for row in rows}
+    assert documented == _names_in_code()
+
+
+def test_the_benchmarks_page_names_every_benchmark() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "benchmarks.md").read_text(), re.MULTILINE)
+    assert set(table) == {path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
+
+
+def test_every_dependency_says_why_it_is_there() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| ([a-z].*?) \|", section, re.MULTILINE)
+    explained = {name for cell in cells for name in cell.split(", ")} - {"package"}
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.in").read_text(), re.MULTILINE))
+    assert explained == pinned
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_document_knows_of_a_machine(document: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(work|tmp|home|root|opt)/", document.read_text())
