@@ -178,17 +178,20 @@ def plan(
     _finish(lambda: _show_plan(arguments))
 
 
-@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "jobs", "out", "store", "verbose")})
+@task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again")})
 def compile(
     context: Context,
     models: str = "",
     pipeline: str = "default",
     only: str = "",
+    skip: str = "",
     targets: str = "",
     jobs: str = "",
+    fail_fast: bool = False,
     out: str = "",
     store: str = "",
     verbose: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Make the bundles, and run nothing on any board.
 
@@ -198,26 +201,33 @@ def compile(
         "models": models,
         "pipeline": pipeline,
         "only": only,
+        "skip": skip,
         "targets": targets,
         "stages": "bundle",
         "jobs": jobs,
+        "fail_fast": fail_fast,
         "out": out,
         "store": store,
         "verbose": verbose,
+        "quiet": quiet,
     }
     _finish(lambda: _run_pipeline(arguments))
 
 
-@task(help={name: HELP[name] for name in ("models", "pipeline", "only", "targets", "out", "store", "verbose")})
+@task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again")})
 def measure(
     context: Context,
     models: str = "",
     pipeline: str = "default",
     only: str = "",
+    skip: str = "",
     targets: str = "",
+    jobs: str = "",
+    fail_fast: bool = False,
     out: str = "",
     store: str = "",
     verbose: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Measure again, even what was measured before on this board.
 
@@ -227,10 +237,14 @@ def measure(
         "models": models,
         "pipeline": pipeline,
         "only": only,
+        "skip": skip,
         "targets": targets,
+        "jobs": jobs,
+        "fail_fast": fail_fast,
         "out": out,
         "store": store,
         "verbose": verbose,
+        "quiet": quiet,
         "measure_again": True,
     }
     _finish(lambda: _run_pipeline(arguments))

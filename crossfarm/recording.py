@@ -52,6 +52,7 @@ class Recorder:
         self._project, self._store, self._decisions = project, store, decisions
         self._file = _utf8(str(project.models_path))
         self._words = options.command
+        self._remade: set[str] = set()
         self._failed = False
         self._broken = False
         self._started: dict[str, str] = {}
@@ -94,8 +95,9 @@ class Recorder:
         cell = job.cell
         command = self._command(cell.id if cell else f"*-{job.model}-*" if job.model else None)
         log = self._options.out / "logs" / f"{job.id.replace(':', '-', 1)}.log"
-        for name in result.remade:
+        for name in result.remade.keys() - self._remade:
             self._console.line(f"{name} was damaged or gone in the store and was made again for {job.id}")
+        self._remade.update(result.remade)
         self._results.write(
             JobRecord(
                 job=job.id,

@@ -266,16 +266,13 @@ class _Work:
     engine: Engine
     place: Workplace
 
-    def execute(
-        self, job: PlannedJob, inputs: Mapping[str, Artifact], *, forced: bool = False, thorough: bool = False
-    ) -> Finished:
+    def execute(self, job: PlannedJob, inputs: Mapping[str, Artifact], *, forced: bool = False) -> Finished:
         """Lay out a job's inputs, run it, store what it wrote.
 
         Args:
             job: the job.
             inputs: role -> artifact.
             forced: run it even when the store has its artifact.
-            thorough: take the store's artifact only when every byte of it is right.
 
         Raises:
             CrossfarmError: an input cannot be laid out or made again, or the artifact cannot be stored.
@@ -287,7 +284,7 @@ class _Work:
                 return Finished(state="cancelled", cause="the run was interrupted")
             there = None if forced else store.read(job.key)
             if there is not None:
-                if store.damage(there, thorough=thorough) is None:
+                if store.damage(there, thorough=True) is None:
                     return Finished(state="hit", artifact=there)
                 store.drop(there)
             folder = self.place.work / job.id.replace(":", "-", 1)
@@ -348,7 +345,7 @@ class _Work:
                 remade.update(self._make_again(self.plan.jobs[source], f"{source} is gone"))
                 found = remade[source]
             inputs[role] = found
-        result = self.execute(job, inputs, thorough=True)
+        result = self.execute(job, inputs)
         if result.artifact is None:
             raise JobError(f"{why}; making {job.id} again failed: {result.cause}")
         return {**remade, **result.remade, job.id: result.artifact}

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("crossfarm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("crossfarm")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background so. Programs that the tests start would inherit it, and rightly
+    # ignore the Ctrl-C that a test sends them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import textwrap
 from collections.abc import Callable
@@ -218,6 +219,39 @@ def test_a_damaged_artifact_runs_again_and_says_so(project: Project, tmp_path: P
     decisions = decide(plan, store)
     assert "damaged" in decisions["check:x86_64-one-float32"].reason
     assert [name for name, decision in decisions.items() if decision.choice == "run"] == ["check:x86_64-one-float32"]
+
+
+def test_records_of_a_check_are_read_before_a_plan_calls_them_a_hit(project: Project, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = _plan(project)
+    _put_all(plan, store)
+    artifact = store.read(plan.jobs["check:x86_64-one-float32"].key)
+    assert artifact is not None
+    path = store.file_path(artifact, "file")
+    status = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "damaged" in decide(plan, store)["check:x86_64-one-float32"].reason
+
+
+def test_an_artifact_that_gc_took_is_said_to_be_gone(project: Project, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = _plan(project)
+    _put_all(plan, store)
+    store.artifact_path(plan.jobs["check:x86_64-one-float32"].key).unlink()
+    decision = decide(plan, store)["check:x86_64-one-float32"]
+    assert (decision.choice, decision.reason) == ("run", "its artifact is gone")
+
+
+def test_a_target_that_is_named_twice_counts_once(project: Project) -> None:
+    cells = select_cells(project, Selection(targets=("armv7", "x86_64", "armv7")))
+    assert len(cells) == len(set(cells)) == 4
+
+
+def test_a_selection_that_leaves_nothing_is_refused(project: Project) -> None:
+    with pytest.raises(ConfigError, match="nothing is left of 4 cells"):
+        select_cells(project, Selection(only=("armv7-*",), skip=("armv7-one-*", "*-two-*")))
 
 
 def test_measuring_again_runs_the_checks_again_too(project: Project, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossfarm.collecting import verify
 from crossfarm.decisions import decide
+from crossfarm.interrupts import Interrupts
 from crossfarm.job import Outcome
 from crossfarm.keys import KeyDocument, digest_json
 from crossfarm.plan import Plan, PlannedJob
@@ -198,6 +203,103 @@ def test_a_crash_inside_the_farm_is_a_row_and_not_a_stop(tmp_path: Path) -> None
     assert notes.states() == {"a": "failed", "b": "run"}
     assert notes.results["a"].fault == "infrastructure"
     assert "an engine has a bug" in notes.results["a"].cause
+
+
+def _rot(store: Store, plan: Plan, job: str) -> None:
+    """Change a stored artifact so that only its digest shows it."""
+    artifact = store.read(plan.jobs[job].key)
+    assert artifact is not None
+    path = store.file_path(artifact, "made")
+    status = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _forget(store: Store, plan: Plan, *jobs: str) -> None:
+    for job in jobs:
+        store.artifact_path(plan.jobs[job].key).unlink()
+
+
+def test_a_damaged_input_is_made_again_in_the_same_run_with_what_it_needs(tmp_path: Path) -> None:
+    plan = _plan({"a": [], "b": ["a"], "c": ["b"]})
+    store = Store(tmp_path / "store")
+    _run(plan, tmp_path, _Engine(1))
+    _rot(store, plan, "b")
+    _forget(store, plan, "a", "c")
+    engine = _Engine(1)
+    notes = _run(plan, tmp_path, engine)
+    assert engine.order == ["a", "b", "c"]
+    assert notes.states() == {"b": "hit", "c": "run"}
+    assert set(notes.results["c"].remade) == {"a", "b"}
+    assert verify(store) == []
+
+
+def test_a_damaged_input_that_two_jobs_find_is_made_again_once(tmp_path: Path) -> None:
+    plan = _plan({"a": [], **{f"j{number}": ["a"] for number in range(4)}})
+    store = Store(tmp_path / "store")
+    _run(plan, tmp_path, _Engine(1))
+    _rot(store, plan, "a")
+    _forget(store, plan, *(f"j{number}" for number in range(4)))
+    engine = _Engine(4)
+    notes = _run(plan, tmp_path, engine, slots=4)
+    assert engine.order.count("a") == 1
+    assert {notes.states()[f"j{number}"] for number in range(4)} == {"run"}
+
+
+def test_a_damaged_input_that_cannot_be_made_again_is_named(tmp_path: Path) -> None:
+    plan = _plan({"a": [], "b": ["a"]})
+    store = Store(tmp_path / "store")
+    _run(plan, tmp_path, _Engine(1))
+    _rot(store, plan, "a")
+    _forget(store, plan, "b")
+    bad = {"a": lambda: Outcome(good=False, seconds=0.0, cause="no network", fault="infrastructure")}
+    notes = _run(plan, tmp_path, _Engine(1, bad))
+    assert notes.states()["b"] == "failed"
+    assert notes.results["b"].fault == "infrastructure"
+    assert "making a again failed: no network" in notes.results["b"].cause
+
+
+def test_what_is_planned_to_run_for_damage_is_not_taken_for_whole_after_all(tmp_path: Path) -> None:
+    plan = _plan({"a": []})
+    plan = dataclasses.replace(plan, jobs={"a": dataclasses.replace(plan.jobs["a"], stage="check")})
+    store = Store(tmp_path / "store")
+    _run(plan, tmp_path, _Engine(1))
+    _rot(store, plan, "a")
+    assert decide(plan, store)["a"].choice == "run"
+    assert _run(plan, tmp_path, _Engine(1)).states() == {"a": "run"}
+
+
+def test_a_hit_counts_as_a_use(tmp_path: Path) -> None:
+    plan = _plan({"a": []})
+    store = Store(tmp_path / "store")
+    _run(plan, tmp_path, _Engine(1))
+    manifest = store.artifact_path(plan.jobs["a"].key)
+    os.utime(manifest, (1000, 1000))
+    _run(plan, tmp_path, _Engine(1))
+    assert time.time() - manifest.stat().st_mtime < 100
+
+
+def test_an_interrupt_ends_the_waiting_for_another_run(tmp_path: Path) -> None:
+    plan = _plan({"a": [], "b": ["a"]})
+    store, notes, engine = Store(tmp_path / "store"), _Notes(), _Engine(1)
+    with (
+        Interrupts() as interrupts,
+        Store(tmp_path / "store").key_lock(plan.jobs["a"].key),
+        live_run(store, "run", []) as work,
+        engine,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        interrupts.hold()
+        ctrl_c = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        ctrl_c.start()
+        place = Workplace(store=store, work=work, logs=tmp_path, root=tmp_path)
+        run_schedule(
+            plan, decide(plan, store), engine=engine, slots=1, place=place, listener=notes, interrupts=interrupts
+        )
+    ctrl_c.join()
+    assert notes.states() == {"a": "cancelled", "b": "cancelled"}
+    assert engine.order == []
 
 
 @st.composite

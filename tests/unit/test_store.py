@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from crossfarm.collecting import Limits, collect_garbage
-from crossfarm.errors import StoreError
+from crossfarm.errors import DamagedError, StoreError
 from crossfarm.keys import KeyDocument, digest_json
 from crossfarm.runs import live_run
 from crossfarm.store import Artifact, Store
@@ -32,9 +32,16 @@ def _document(seed: object = 0) -> KeyDocument:
     )
 
 
-def _put(store: Store, files: dict[str, bytes], *, seed: object = 0, job: str = "compile:a-m-float32") -> Artifact:
+def _put(
+    store: Store,
+    files: dict[str, bytes],
+    *,
+    seed: object = 0,
+    job: str = "compile:a-m-float32",
+    place: Path | None = None,
+) -> Artifact:
     document = _document(seed)
-    folder = store.root / "work" / f"job-{document.key()[:12]}"
+    folder = (place or store.root / "work") / f"job-{document.key()[:12]}"
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +189,84 @@ def test_gc_sweeps_what_a_killed_run_left(tmp_path: Path) -> None:
     collect_garbage(store, Limits())
     assert not (store.root / "runs" / "dead").exists()
     assert not (store.root / "work" / "dead").exists()
+
+
+def test_a_run_sweeps_what_killed_runs_left_and_leaves_live_ones_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.root / "runs" / "dead").write_text("0" * 64)
+    (store.root / "work" / "dead" / "job").mkdir(parents=True)
+    with live_run(store, "first", []) as first, live_run(store, "second", []) as second:
+        assert sorted(path.name for path in (store.root / "work").iterdir()) == ["first", "second"]
+        assert first.is_dir()
+        assert second.is_dir()
+    assert not list((store.root / "work").iterdir())
+    assert not list((store.root / "runs").iterdir())
+
+
+def test_whoever_waits_for_a_key_may_give_up(tmp_path: Path) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    asked = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) > 2
+
+    with first.key_lock("k") as is_held:
+        assert is_held
+        with second.key_lock("k", stop=stop) as is_held_too:
+            assert not is_held_too
+    with second.key_lock("k", stop=stop) as is_held:
+        assert is_held
+
+
+def test_an_artifact_that_was_made_again_meanwhile_is_not_dropped(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    stale = _put(store, {"a": b"first"})
+    store.file_path(stale, "a").unlink()
+    fresh = _put(store, {"a": b"second"})
+    assert fresh.key == stale.key
+    with pytest.raises(DamagedError):
+        store.restore(stale, tmp_path / "out")
+    assert store.read(fresh.key) == fresh
+
+
+def test_a_stray_file_among_the_artifacts_harms_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = _put(store, {"a": b"1"})
+    (store.root / "artifacts" / "stray").write_text("")
+    assert store.known_keys() == {artifact.key}
+
+
+def test_a_store_whose_path_no_compiler_can_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not UTF-8"):
+        Store(tmp_path / "caf\udce9")
+
+
+def test_runs_that_come_and_go_while_gc_collects_disturb_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    errors: list[BaseException] = []
+    enough = threading.Event()
+
+    def come_and_go(number: int) -> None:
+        try:
+            while not enough.is_set():
+                with live_run(store, f"run-{number}", []) as work:
+                    assert work.is_dir()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=come_and_go, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(40):
+        with live_run(store, "keeper", [_document(number).key()]) as work:
+            kept = _put(store, {"a": bytes([number])}, seed=number, place=work)
+            collect_garbage(store, Limits(age_seconds=0))
+            assert store.damage(kept, thorough=True) is None
+    enough.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
 
 
 def test_many_threads_may_put_the_same_artifact(tmp_path: Path) -> None:

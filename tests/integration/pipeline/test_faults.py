@@ -14,7 +14,6 @@ from typing import Any
 
 import onnx
 import pytest
-from onnx import helper
 
 pytestmark = pytest.mark.integration
 
@@ -105,17 +104,6 @@ def test_a_file_that_is_not_onnx_fails_its_own_cells_only(farm: Farm, small_mode
     assert "ONNX" in row["cause"]
     assert Path(row["log"]).is_file()
     assert row["command"].startswith("./inv pipeline")
-
-
-def test_an_operator_that_cannot_be_imported_is_named_with_its_node(farm: Farm, small_model: onnx.ModelProto) -> None:
-    small_model.graph.node.append(helper.make_node("NonZero", ["y"], ["where"], name="the_odd_one"))
-    small_model.graph.output[0].CopyFrom(helper.make_tensor_value_info("where", onnx.TensorProto.INT64, None))
-    farm.add("odd", small_model)
-    ended = farm.run()
-    assert ended.code == 1
-    failed = [record for record in farm.records() if record["state"] == "failed"]
-    assert len(failed) == 1
-    assert "the_odd_one" in failed[0]["cause"]
 
 
 def test_a_corrupted_object_of_the_store_is_told_and_made_again(farm: Farm, small_model: onnx.ModelProto) -> None:

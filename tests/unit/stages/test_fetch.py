@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.errors import ConfigError
+from crossfarm.errors import ConfigError, FetchError
 from crossfarm.job import Job
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.spec.sources import FileSource, Package, UrlSource
@@ -42,6 +42,17 @@ def test_a_file_is_copied_with_its_digest(root: Path, tmp_path: Path) -> None:
     assert (output / "net.onnx").read_bytes() == b"graph"
     told = json.loads((output / "source.json").read_text())
     assert told == {"file": "net.onnx", "bytes": 5, "sha256": hashlib.sha256(b"graph").hexdigest()}
+
+
+def test_a_file_that_changed_since_the_plan_is_not_taken_for_the_planned_one(root: Path, tmp_path: Path) -> None:
+    (root / "net.onnx").write_bytes(b"graph")
+    planned = fetch.content_digest(root / "net.onnx")
+    (root / "net.onnx").write_bytes(b"other")
+    source = FileSource(file="net.onnx")
+    parameters = {**fetch.needs(Subject(pipeline=PIPELINE, source=source)).parameters, "content": planned}
+    job = Job(id="fetch:x", stage="fetch", key="0", parameters=parameters, inputs={}, output=tmp_path, root=root)
+    with pytest.raises(FetchError, match="changed while the run was going on"):
+        fetch.run(job)
 
 
 def test_weights_beside_a_model_come_with_it_and_count_in_its_digest(root: Path, tmp_path: Path) -> None:

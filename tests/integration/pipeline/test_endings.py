@@ -1,0 +1,149 @@
+"""Ends of a run that nobody planned: killed workers, impatient users, readers that go away, folders that are taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from crossfarm.engines.worker import descendants, processes
+
+pytestmark = pytest.mark.integration
+
+Farm = Any
+"""The class of conftest.py, which pytest does not let be imported."""
+
+
+def _wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _compiles(farm: Farm) -> bool:
+    return any((farm.store / "work").glob("*/compile-*/job.json"))
+
+
+def _jobs_below(root: int) -> dict[int, list[int]]:
+    """Return worker -> processes of its running job, for the workers of a run."""
+    workers = [process.id for process in processes() if process.parent == root]
+    return {worker: found for worker in workers if (found := descendants(worker))}
+
+
+def test_a_killed_worker_takes_its_job_along_and_is_one_row(farm: Farm, long_model: onnx.ModelProto) -> None:
+    farm.add("long", long_model)
+    process = farm.start("--jobs", "1")
+    _wait_until(lambda: _compiles(farm) and _jobs_below(process.pid))
+    jobs = _jobs_below(process.pid)
+    for worker in jobs:
+        os.kill(worker, signal.SIGKILL)
+    alive = {job for found in jobs.values() for job in found}
+    _wait_until(lambda: not alive & {process.id for process in processes() if process.state != "Z"}, seconds=5)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 3, output
+    assert "Traceback" not in output
+    assert farm.states()["compile:x86_64-long-float32"] == "failed"
+    assert farm.states()["reference:long"] == "run"
+    assert "worker process died" in output
+
+
+def test_a_second_ctrl_c_tears_nothing(farm: Farm, long_model: onnx.ModelProto) -> None:
+    farm.add("long", long_model)
+    process = farm.start()
+    _wait_until(lambda: _compiles(farm))
+    for _ in range(8):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert ET.parse(farm.out / "junit.xml") is not None  # noqa: S314
+    assert farm.records("end")[0]["interrupted"] is True
+    assert not list((farm.store / "work").iterdir())
+
+
+@pytest.mark.parametrize("task", ["pipeline", "plan"])
+def test_a_reader_that_goes_away_stops_nothing(farm: Farm, small_model: onnx.ModelProto, task: str) -> None:
+    farm.add("adder", small_model)
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = ["--stages", "prepare"]
+    done = subprocess.run(
+        farm.command(*arguments, task=task),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=farm.variables(),
+        timeout=120,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    if task == "pipeline":
+        assert farm.states()["prepare:adder"] == "run"
+        assert (farm.out / "junit.xml").is_file()
+
+
+def test_two_runs_into_one_folder_of_reports_come_one_after_the_other(farm: Farm, small_model: onnx.ModelProto) -> None:
+    farm.add("adder", small_model)
+    first = farm.start("--stages", "reference")
+    second = farm.start("--stages", "reference")
+    outputs = [run.communicate(timeout=120)[0] for run in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], outputs
+    assert sum("waiting for its end" in output for output in outputs) == 1
+    assert set(farm.states().values()) == {"hit"}
+    previous = (farm.out / "results.previous.jsonl").read_text().splitlines()
+    assert json.loads(previous[-1])["record"] == "end"
+
+
+def test_a_run_that_is_killed_leaves_no_reports_of_the_run_before(farm: Farm, small_model: onnx.ModelProto) -> None:
+    farm.add("adder", small_model)
+    assert farm.run("--stages", "prepare").code == 0
+    assert (farm.out / "junit.xml").is_file()
+    process = farm.start()
+    _wait_until(lambda: _compiles(farm))
+    process.kill()
+    process.communicate(timeout=30)
+    assert not (farm.out / "junit.xml").exists()
+    assert not (farm.out / "summary.md").exists()
+
+
+def test_paths_with_blanks_accents_and_shell_words_work_from_another_folder(
+    farm: Farm, small_model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    farm.folder = tmp_path / "größe $(touch x); 'a"
+    farm.folder.mkdir()
+    farm.set_targets("x86_64")
+    farm.add("adder", small_model)
+    farm.store, farm.out = tmp_path / "s t", tmp_path / "ö t"
+    done = subprocess.run(
+        [word.replace(f"{tmp_path}/", "") for word in farm.command()],
+        capture_output=True,
+        text=True,
+        env=farm.variables(),
+        cwd=tmp_path,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert farm.states()["check:x86_64-adder-float32"] == "run"
+    assert not list(tmp_path.rglob("x"))
+
+
+@pytest.mark.parametrize("number", ["two", "1.5", "nan"])
+def test_a_number_that_is_none_is_one_message(farm: Farm, small_model: onnx.ModelProto, number: str) -> None:
+    farm.add("adder", small_model)
+    ended = farm.run("--jobs", number)
+    assert ended.code == 2, ended.output
+    assert f"--jobs {number}" in ended.output

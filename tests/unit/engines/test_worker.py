@@ -1,0 +1,60 @@
+"""The worker: nothing that a job leaves behind outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from crossfarm.engines.worker import descendants, processes, session_members
+
+DAEMONS = """
+import os, sys, time
+from crossfarm.engines import worker
+worker._adopt_orphans()
+if os.fork() == 0:
+    # A job that leaves three daemons, each in a session of its own; one of them forks all the time.
+    for number in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            while True:
+                if number == 0 and os.fork() == 0:
+                    time.sleep(60)
+                time.sleep(0.001 if number == 0 else 60)
+    time.sleep(0.2)
+    os._exit(0)
+os.wait()
+print(len(worker.descendants(os.getpid())) >= 3, flush=True)
+worker.end_descendants()
+print(worker.descendants(os.getpid()), flush=True)
+"""
+
+
+def test_daemons_of_a_job_end_even_when_they_fork_meanwhile() -> None:
+    done = subprocess.run([sys.executable, "-c", DAEMONS], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split("\n")[:2] == ["True", "[]"], done
+
+
+def test_members_of_a_session_are_found_when_its_leader_is_gone() -> None:
+    script = "import os, time\nif os.fork() == 0: time.sleep(60)\nprint(os.getsid(0), flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as leader:
+        assert leader.stdout is not None
+        session = int(leader.stdout.readline())
+        leader.wait(timeout=10)
+        members = session_members(session)
+        assert len(members) == 1
+        os.kill(members[0], signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while session_members(session):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_this_process_is_among_the_processes_and_below_its_parent() -> None:
+    own = next(process for process in processes() if process.id == os.getpid())
+    assert own.parent == os.getppid()
+    assert os.getpid() in descendants(own.parent)
