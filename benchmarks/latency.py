@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import time
@@ -89,7 +90,8 @@ def restored(store: Store, job: str) -> Path:
     if artifact is None:
         raise SystemExit(f"the store {store.root} has no {job}; run ./inv pipeline first")
     folder = SCRATCH / job.replace(":", "-")
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     store.restore(artifact, folder)
     return folder
 
