@@ -10,6 +10,8 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu.processor import processor_of
 from crossfarm.backends.supported import UnsupportedError, said_by
 from crossfarm.spec.targets import CodeGeneration
 
@@ -35,7 +37,7 @@ def tvm_target(code: CodeGeneration) -> Any:
 
 
 def lower(module: Any, target: Any) -> Any:
-    """Lower a Relax module to PrimFuncs and a `main` that calls them: legalise, fuse, and TVM's default passes.
+    """Lower a Relax module to scheduled PrimFuncs and a `main` that calls them: our rules, then TVM's default passes.
 
     Args:
         module: tvm.IRModule from `importing.import_onnx`.
@@ -49,10 +51,30 @@ def lower(module: Any, target: Any) -> Any:
     """
     try:
         with target:
-            return relax.get_default_pipeline(target)(module)
+            # What TVM leaves to its runtime becomes a call of it, which is refused later by its name.
+            module = relax.backend.DispatchSortScan()(relax.backend.DispatchSampling()(module))
+            module = rules.schedule_module(module, processor_of(target))
+            return tvm.transform.Sequential(passes_to_calls())(module)
     except Exception as error:
         # As above: the passes raise errors of any type.
         raise UnsupportedError(what=f"code that TVM cannot make ({said_by(error)})") from error
+
+
+def passes_to_calls() -> list[Any]:
+    """Return the passes of TVM's CPU pipeline behind fusion: to a straight list of calls over planned memory."""
+    return [
+        relax.transform.RewriteDataflowReshape(),
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.CallTIRRewrite(),
+        relax.transform.StaticPlanBlockMemory(),
+        relax.transform.LowerAllocTensor(),
+        relax.transform.KillAfterLastUse(),
+        relax.transform.LowerRuntimeBuiltin(),
+        relax.transform.ComputePrimValue(),
+        relax.transform.VMShapeLower(),
+        relax.transform.AttachGlobalSymbol(),
+    ]
 
 
 def check_functions(module: Any, functions: Iterable[str]) -> None:

@@ -82,6 +82,8 @@ class CompileReport(_Document):
     outputs: tuple[PortType, ...]
     operators: dict[str, int]
     """ONNX operator -> number of its nodes."""
+    unscheduled: tuple[str, ...] = ()
+    """Functions that no rule of crossfarm.backends.cpu covered: they are right, and slow."""
     tools: dict[str, str]
     """Distribution -> version."""
 

@@ -27,6 +27,7 @@ COMPILE_TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> None:
     """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
     from crossfarm.backends import lowering, tables
+    from crossfarm.backends.cpu import rules
 
     onnx_model = load_model(model)
     target = lowering.tvm_target(code)
@@ -53,6 +54,7 @@ def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> N
         inputs=_port_types(program, program.inputs),
         outputs=_port_types(program, program.outputs),
         operators=dict(sorted(Counter(node.op_type for node in onnx_model.graph.node).items())),
+        unscheduled=rules.unscheduled(module, program.functions),
         tools=versions(COMPILE_TOOLS),
     ).write(output / "compile.json")
 

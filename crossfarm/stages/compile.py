@@ -10,11 +10,12 @@ from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.targets import CodeGeneration
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
-VERSION = 1
+VERSION = 2
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/backends/__init__.py",
     "crossfarm/backends/arena.py",
+    "crossfarm/backends/cpu/*.py",
     "crossfarm/backends/importing.py",
     "crossfarm/backends/lowering.py",
     "crossfarm/backends/manifest.py",

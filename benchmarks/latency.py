@@ -1,0 +1,160 @@
+"""latency: compiled models against ONNX Runtime on this machine, through the bundle's own program.
+
+Both sides get the same input (case 0 of the reference), the same processors and the same number of threads, and take
+turns, round by round, so that what else the machine does hits both. The time of a round is the median of its runs, that
+of a model the median over all runs. The last line is the geometric mean of the ratios of the float models that take at
+least 0.2 ms in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from benchmarks._measuring import INV, ROOT, SCRATCH, finish, seconds_of
+from crossfarm.store import Store
+
+GOALS = {1: (1.00, 1.25), 2: (1.05, 1.30)}
+"""Threads -> the largest geometric mean, and the largest ratio of any model."""
+SHORTEST_MS = 0.2
+WARMUP = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contest:
+    """One model on both sides.
+
+    Attributes:
+        name: of the model.
+        variant: float32 or int8.
+        bundle: folder of the unpacked bundle.
+        session: ONNX Runtime's.
+        inputs: of case 0.
+    """
+
+    name: str
+    variant: str
+    bundle: Path
+    session: Any
+    inputs: dict[str, Any]
+
+    def ours(self, *, threads: int, repeat: int) -> list[float]:
+        """Return the milliseconds of each run of the program."""
+        result = SCRATCH / "result.json"
+        processors = ",".join(map(str, range(threads)))
+        options = [
+            "--threads",
+            str(threads),
+            "--affinity",
+            processors,
+            "--warmup",
+            str(WARMUP),
+            "--repeat",
+            str(repeat),
+        ]
+        outputs = ["--outputs", str(SCRATCH / "outputs"), "--result", str(result), "--cases", "1", "--no-verify"]
+        (SCRATCH / "outputs").mkdir(exist_ok=True)
+        subprocess.run([str(self.bundle / "program"), str(self.bundle), *options, *outputs], check=True)
+        return [nanoseconds / 1e6 for nanoseconds in json.loads(result.read_text())["latency_ns"]]
+
+    def theirs(self, *, repeat: int) -> list[float]:
+        """Return the milliseconds of each run of ONNX Runtime."""
+        for _ in range(WARMUP):
+            self.session.run(None, self.inputs)
+        times = []
+        for _ in range(repeat):
+            started = time.perf_counter()
+            self.session.run(None, self.inputs)
+            times.append((time.perf_counter() - started) * 1e3)
+        return times
+
+
+def restored(store: Store, job: str) -> Path:
+    """Return a folder with the newest artifact of a job.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    artifact = store.last_artifact(job)
+    if artifact is None:
+        raise SystemExit(f"the store {store.root} has no {job}; run ./inv pipeline first")
+    folder = SCRATCH / job.replace(":", "-")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    store.restore(artifact, folder)
+    return folder
+
+
+def contest(store: Store, job: str, *, target: str, threads: int) -> Contest:
+    """Prepare both sides of one bundle."""
+    bundle = restored(store, job)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    name = manifest["model"]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    model = restored(store, f"prepare:{name}") / "model.onnx"
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    inputs = {
+        port["name"]: np.fromfile(
+            bundle / port["file"], dtype=port["dtype"], count=int(np.prod(port["shape"]))
+        ).reshape(port["shape"])
+        for port in manifest["inputs"]
+    }
+    return Contest(name=name, variant=manifest["variant"], bundle=bundle, session=session, inputs=inputs)
+
+
+def compare(one: Contest, *, threads: int, rounds: int, repeat: int) -> tuple[float, float]:
+    """Return the median milliseconds of both sides, ours first, from rounds in turn."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(rounds):
+        ours += one.ours(threads=threads, repeat=repeat)
+        theirs += one.theirs(repeat=repeat)
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def main() -> None:
+    """Compare all models on one number of threads."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, choices=sorted(GOALS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=20, help="runs in a round")
+    parser.add_argument("--target", default="x86_64")
+    parser.add_argument("--store", type=Path, help="of an earlier run; without it the bundles are made first")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, range(options.threads))
+    store = Store(options.store or ROOT / ".crossfarm" / "store")
+    if options.store is None:
+        seconds_of(
+            [*INV, "pipeline", "--targets", options.target, "--stages", "fetch,prepare,reference,compile,bundle"]
+        )
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    ratios = []
+    for job in sorted(job for job in store.known_jobs() if job.startswith(f"bundle:{options.target}-")):
+        one = contest(store, job, target=options.target, threads=options.threads)
+        ours, theirs = compare(one, threads=options.threads, rounds=options.rounds, repeat=options.repeat)
+        counted = one.variant == "float32" and theirs >= SHORTEST_MS
+        if counted:
+            ratios.append(ours / theirs)
+        note = "" if counted else "  (not counted)"
+        print(f"{one.name:24} {one.variant:8} {ours:9.3f} ms {theirs:9.3f} ms {ours / theirs:6.2f} x{note}", flush=True)
+    mean, worst = statistics.geometric_mean(ratios), max(ratios)
+    goal, bound = GOALS[options.threads]
+    print(f"{options.threads} threads, largest ratio {worst:.2f} (goal {bound:.2f})")
+    finish("latency", mean, "x ONNX Runtime", f"at most {goal:.2f}", good=mean <= goal and worst <= bound)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Products with a constant matrix: dense layers, Gemm, MatMul by weights.
+
+The matrix lies as [block][depth][column of the block], as in convolution.py with a window of one pixel.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.register_tiling import Axes, schedule_product
+from crossfarm.backends.cpu.relax_values import Array, constant_array, is_float32, static_shape
+from crossfarm.backends.cpu.schedules import block_names, schedule_of
+from crossfarm.backends.cpu.tiles import padded_columns, register_tiles
+
+BLOCK = "crossfarm_dense"
+
+
+def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
+    """Replace a relax.matmul by a constant matrix [depth, columns].
+
+    Returns:
+        An expression, or None when the rule does not cover the call.
+    """
+    weights = constant_array(call.args[1])
+    if weights is None or weights.ndim != 2 or not is_float32(*call.args) or 0 in weights.shape:
+        return None
+    shape = static_shape(call.args[0]) or ()
+    if len(shape) < 2 or math.prod(shape) == 0:
+        return None
+    depth, columns = weights.shape
+    padded = padded_columns(processor, columns)
+    tiles = register_tiles(processor, rows=shape[-2], columns=padded, depth=depth)
+    if not tiles:
+        return None
+    return builder.call_te(
+        functools.partial(compute, columns=columns),
+        call.args[0],
+        relax.const(pack(weights, padded=padded, block=tiles[0].columns)),
+        primfunc_name_hint="dense",
+        primfunc_attrs={"op_pattern": 4},
+    )
+
+
+def pack(weights: Array, *, padded: int, block: int) -> Array:
+    """Return weights [depth, columns] as [blocks, depth, block], with noughts up to `padded` columns."""
+    depth, columns = weights.shape
+    full = np.pad(weights, ((0, 0), (0, padded - columns)))
+    return np.ascontiguousarray(full.reshape(depth, padded // block, block).transpose(1, 0, 2))
+
+
+def compute(left: Any, packed: Any, *, columns: int) -> Any:
+    """Return the te.Tensor of left [..., rows, depth] times a packed matrix."""
+    block_count, depth, block = (int(extent) for extent in packed.shape)
+    leading = tuple(left.shape)[:-1]
+    k = te.reduce_axis((0, depth), "k")
+
+    def element(*place: Any) -> Any:
+        column = place[-1]
+        weight = packed[tirx.floordiv(column, block), k, tirx.floormod(column, block)]
+        return te.sum(left[(*place[:-1], k)] * weight, axis=[k])
+
+    product = te.compute((*leading, block_count * block), element, name=BLOCK)
+    if block_count * block == columns:
+        return product
+    return te.compute((*leading, columns), lambda *place: product[place], name="crossfarm_unpadded")
+
+
+def matches(function: Any) -> bool:
+    """Say whether a PrimFunc is a product of this module."""
+    return BLOCK in block_names(function)
+
+
+def schedule(function: Any, processor: Processor) -> Any:
+    """Schedule a product with what was fused behind it; see register_tiling.schedule_product."""
+    form = schedule_of(function)
+    spatial = len(form.get_loops(form.get_sblock(BLOCK))) - 2
+    return schedule_product(function, processor, name=BLOCK, axes=Axes(spatial=spatial, flat=True))

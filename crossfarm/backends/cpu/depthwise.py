@@ -1,0 +1,135 @@
+"""Depthwise convolutions in NHWC: each channel by itself, so channels are the vector."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from tvm import relax, te
+
+from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.cpu.register_tiling import PADDED_INPUT
+from crossfarm.backends.cpu.relax_values import constant_array, is_float32, static_shape
+from crossfarm.backends.cpu.schedules import (
+    block_name,
+    block_names,
+    blocks,
+    extent,
+    function_of,
+    inline_spatial,
+    schedule_of,
+    schedule_spatial,
+    take_epilogue,
+    total,
+    unroll_all,
+    vectorise,
+    vectorise_copy,
+)
+from crossfarm.backends.cpu.tiles import divisors
+from crossfarm.backends.cpu.windows import Window, padded, window_2d
+
+BLOCK = "crossfarm_depthwise"
+ROWS = 4
+"""Rows of a strip: the frame of noughts is made strip by strip, so that it stays in the first-level cache."""
+COLUMNS = 8
+"""Pixels that are summed side by side: as many accumulators, beside which a row of the kernel still fits."""
+UNROLLED_KERNEL = 5
+"""Kernels of up to that many rows are unrolled whole."""
+
+
+def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
+    """Replace a relax.nn.conv2d (NHWC, HWIO) with one input and one output channel per group.
+
+    Returns:
+        An expression, or None when the rule does not cover the call.
+    """
+    weights = constant_array(call.args[1])
+    if weights is None or not is_float32(*call.args):
+        return None
+    attributes = call.attrs
+    layouts = (str(attributes.data_layout), str(attributes.kernel_layout), str(attributes.out_layout))
+    _, height, width, channels = static_shape(call.args[0]) or (0, 0, 0, 0)
+    if layouts != ("NHWC", "HWIO", "NHWC") or int(attributes.groups) != channels or weights.shape[2:] != (1, channels):
+        return None
+    window = window_2d(attributes, weights.shape[:2])
+    if channels == 1 or min(window.output(height, width)) < 1:
+        return None
+    return builder.call_te(
+        functools.partial(compute, window=window),
+        call.args[0],
+        relax.const(np.ascontiguousarray(weights[:, :, 0, :])),
+        primfunc_name_hint="depthwise",
+        primfunc_attrs={"op_pattern": 4},
+    )
+
+
+def compute(image: Any, weights: Any, *, window: Window) -> Any:
+    """Return the te.Tensor of a depthwise convolution.
+
+    Args:
+        image: [n, height, width, channels].
+        weights: [kernel height, kernel width, channels].
+        window: how the kernel slides.
+    """
+    batch, height, width, channels = (int(extent_) for extent_ in image.shape)
+    kernel_height, kernel_width, _ = (int(extent_) for extent_ in weights.shape)
+    framed = padded(image, window)
+    ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        row = y * window.strides[0] + ky * window.dilation[0]
+        column = x * window.strides[1] + kx * window.dilation[1]
+        return te.sum(framed[n, row, column, c] * weights[ky, kx, c], axis=[ky, kx])
+
+    return te.compute((batch, *window.output(height, width), channels), element, name=BLOCK)
+
+
+def matches(function: Any) -> bool:
+    """Say whether a PrimFunc is a depthwise convolution of this module."""
+    return BLOCK in block_names(function)
+
+
+def schedule(function: Any, processor: Processor) -> Any:
+    """Vectorise over channels, sum several pixels side by side, and make the frame of noughts strip by strip.
+
+    The operator reads each value a few times only, so caches decide: strips of rows keep the frame near, and threads
+    get whole strips.
+
+    Raises:
+        s_tir.ScheduleError: the function has another form; it is then left to the default.
+    """
+    schedule = schedule_of(function)
+    inline_spatial(schedule, keep={PADDED_INPUT, BLOCK})
+    block = schedule.get_sblock(BLOCK)
+    epilogue, passes = take_epilogue(schedule, block, columns=3)
+    frames = [each for each in blocks(schedule) if block_name(schedule, each) == PADDED_INPUT]
+    n, y, x, c, ky, kx = schedule.get_loops(block)
+    elements = total(schedule, [n, y, x, c])
+    lanes = processor.lanes_for(extent(schedule, c))
+    y_strip, y_inner = schedule.split(y, [None, max(divisors(extent(schedule, y), ROWS)) if frames else 1])
+    x_block, x_inner = schedule.split(x, [None, max(divisors(extent(schedule, x), COLUMNS))])
+    c_block, lane = schedule.split(c, [None, lanes])
+    schedule.reorder(n, y_strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
+    strip = schedule.fuse(n, y_strip)
+    # Loops of one trip stay, so that there is a last one whatever the shape.
+    schedule.reverse_compute_at(epilogue, c_block, preserve_unit_loops=True)
+    epilogue_loops = schedule.get_loops(epilogue)[4:]
+    vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, lanes])
+    vectorise(schedule, epilogue_lane)
+    unroll_all(schedule, [*epilogue_loops[:-1], vector])
+    vectorise(schedule, lane)
+    unroll_all(schedule, [x_inner, kx])
+    if extent(schedule, ky) <= UNROLLED_KERNEL:
+        schedule.unroll(ky)
+    for frame in frames:
+        schedule.compute_at(frame, strip, preserve_unit_loops=True)
+        vectorise_copy(schedule, schedule.get_loops(frame)[1:], processor)
+    if elements > PARALLEL_ELEMENTS and extent(schedule, strip) > 1:
+        schedule.parallel(strip)
+    start_loops = schedule.get_loops(schedule.decompose_reduction(block, ky))[4:]
+    vectorise(schedule, start_loops[-1])
+    unroll_all(schedule, start_loops[:-1])
+    for each in passes:
+        schedule_spatial(schedule, each, processor)
+    return function_of(schedule)

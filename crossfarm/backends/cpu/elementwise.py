@@ -1,0 +1,34 @@
+"""Everything that computes each element by itself: arithmetic, activations, copies, concatenations, transposes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.schedules import (
+    blocks,
+    function_of,
+    inline_spatial,
+    is_reduction,
+    schedule_of,
+    schedule_spatial,
+)
+
+
+def matches(function: Any) -> bool:
+    """Say whether a PrimFunc has no reduction."""
+    schedule = schedule_of(function)
+    return not any(is_reduction(schedule, block) for block in blocks(schedule))
+
+
+def schedule(function: Any, processor: Processor) -> Any:
+    """Fuse all steps into one pass over the result, in vectors along its innermost axis, and share it between threads.
+
+    Raises:
+        s_tir.ScheduleError: the function has another form; it is then left to the default.
+    """
+    schedule = schedule_of(function)
+    inline_spatial(schedule, keep=())
+    for block in blocks(schedule):
+        schedule_spatial(schedule, block, processor)
+    return function_of(schedule)

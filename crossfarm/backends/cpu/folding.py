@@ -1,0 +1,78 @@
+"""Computes what depends on constants alone, with NumPy.
+
+relax.transform.FoldConstant compiles a function per constant, which takes longer than all other passes together; it is
+left with what has no entry here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from crossfarm.backends.cpu.relax_values import (
+    Array,
+    constant_array,
+    dtype_of,
+    integers,
+    operator_name,
+    rewrite_functions,
+    static_shape,
+)
+
+_Compute = Callable[[Any, Sequence[Array]], Array]
+
+_FOLDED: dict[str, _Compute] = {
+    "relax.permute_dims": lambda call, arrays: arrays[0].transpose(
+        None if call.attrs.axes is None else integers(call.attrs.axes)
+    ),
+    "relax.expand_dims": lambda call, arrays: arrays[0].reshape(static_shape(call) or ()),
+    "relax.squeeze": lambda call, arrays: arrays[0].reshape(static_shape(call) or ()),
+    "relax.add": lambda _, arrays: arrays[0] + arrays[1],
+    "relax.subtract": lambda _, arrays: arrays[0] - arrays[1],
+    "relax.multiply": lambda _, arrays: arrays[0] * arrays[1],
+    "relax.sqrt": lambda _, arrays: np.sqrt(arrays[0]),
+}
+"""Operators of tensors alone -> their value; floats are rounded as on the target, each operation by itself."""
+
+
+def fold_constants(module: Any) -> Any:
+    """Return the module with operators of constants computed."""
+    return relax.transform.FoldConstant()(rewrite_functions(module, _Folder))
+
+
+@mutator
+class _Folder(PyExprMutator):  # type: ignore[misc]
+    """Replaces calls by constants."""
+
+    def visit_call_(self, call: Any) -> Any:
+        """Rewrite one call, whose arguments have been rewritten."""
+        call = self.visit_expr_post_order(call)
+        name = operator_name(call)
+        if name == "relax.reshape":
+            return self._reshape(call)
+        compute = _FOLDED.get(name)
+        if compute is None:
+            return call
+        arrays = [constant_array(self._value(argument)) for argument in call.args]
+        if any(array is None for array in arrays):
+            return call
+        return _constant(compute(call, [array for array in arrays if array is not None]), dtype_of(call))
+
+    def _value(self, argument: Any) -> Any:
+        bound = self.lookup_binding(argument) if isinstance(argument, relax.Var) else None
+        return argument if bound is None else bound
+
+    def _reshape(self, call: Any) -> Any:
+        array, shape = constant_array(self._value(call.args[0])), static_shape(call)
+        if array is None or shape is None or math.prod(shape) != array.size:
+            return call
+        return _constant(array.reshape(shape), dtype_of(call))
+
+
+def _constant(array: Array, dtype: str) -> Any:
+    return relax.const(np.ascontiguousarray(array).reshape(array.shape), dtype)

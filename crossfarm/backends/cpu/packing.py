@@ -1,0 +1,38 @@
+"""Replaces operators of constant weights by ones over packed weights, before anything is legalised or fused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from crossfarm.backends.cpu import convolution, dense, depthwise, softmax
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.relax_values import operator_name, rewrite_functions
+
+_REWRITES = {
+    "relax.nn.conv1d": (convolution.rewrite,),
+    "relax.nn.conv2d": (depthwise.rewrite, convolution.rewrite),
+    "relax.matmul": (dense.rewrite,),
+    "relax.nn.softmax": (softmax.rewrite,),
+}
+"""Operator -> rules, the first that covers a call wins."""
+
+
+def pack(module: Any, processor: Processor) -> Any:
+    """Return a module in which every operator that a rule covers is a call of that rule's PrimFunc."""
+
+    @mutator
+    class Packer(PyExprMutator):  # type: ignore[misc]
+        """Asks the rules about every call."""
+
+        def visit_call_(self, call: Any) -> Any:
+            """Rewrite one call, whose arguments have been rewritten."""
+            call = self.visit_expr_post_order(call)
+            for rewrite in _REWRITES.get(operator_name(call), ()):
+                made = rewrite(call, self.builder_, processor)
+                if made is not None:
+                    return made
+            return call
+
+    return rewrite_functions(module, Packer)

@@ -1,0 +1,61 @@
+"""What all rewrites of Relax need: questions about an expression, and the way through a module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+Array = np.ndarray[Any, Any]
+
+
+def constant_array(expression: Any) -> Array | None:
+    """Return the content of a constant tensor; None when the expression is none."""
+    if isinstance(expression, tvm.ir.GenericConst) and isinstance(expression.value, tvm.runtime.Tensor):
+        array: Array = expression.value.numpy()
+        return array
+    return None
+
+
+def static_shape(expression: Any) -> tuple[int, ...] | None:
+    """Return the shape of a tensor; None when the expression is no tensor or the shape is open."""
+    shape = getattr(getattr(expression, "ty", None), "shape", None)
+    if not isinstance(shape, relax.ShapeExpr):
+        return None
+    extents = tuple(shape.values)
+    if not all(isinstance(extent, tvm.tirx.IntImm) for extent in extents):
+        return None
+    return tuple(int(extent) for extent in extents)
+
+
+def dtype_of(expression: Any) -> str:
+    """Return the dtype of a tensor; empty when the expression is none."""
+    return str(getattr(getattr(expression, "ty", None), "dtype", ""))
+
+
+def is_float32(*expressions: Any) -> bool:
+    """Say whether all expressions are float32 tensors of static shape."""
+    return all(dtype_of(each) == "float32" and static_shape(each) is not None for each in expressions)
+
+
+def operator_name(expression: Any) -> str:
+    """Return the name of the operator that a call calls; empty for anything else."""
+    if isinstance(expression, relax.Call) and isinstance(expression.op, tvm.ir.Op):
+        return str(expression.op.name)
+    return ""
+
+
+def integers(values: Any) -> tuple[int, ...]:
+    """Return integers of an attribute as Python's."""
+    return tuple(int(value) for value in values)
+
+
+def rewrite_functions(module: Any, mutator_of: Any) -> Any:
+    """Return a module whose Relax functions went through a mutator, without what became dead."""
+    rewriter = mutator_of(module)
+    for variable, function in list(module.functions.items()):
+        if isinstance(function, relax.Function):
+            rewriter.builder_.update_func(variable, rewriter.visit_expr(function))
+    return relax.transform.DeadCodeElimination()(rewriter.builder_.get())

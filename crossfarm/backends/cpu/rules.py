@@ -1,0 +1,100 @@
+"""From a Relax module to scheduled PrimFuncs: the one entry point of the rules."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import tvm
+from tvm import relax, s_tir, tirx
+
+from crossfarm.backends.cpu import convolution, dense, depthwise, elementwise, reduction, softmax
+from crossfarm.backends.cpu.folding import fold_constants
+from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
+from crossfarm.backends.cpu.packing import pack
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.relax_values import rewrite_functions
+
+_LOG = logging.getLogger(__name__)
+_SCHEDULED = "tirx.is_scheduled"
+
+
+class Rule(Protocol):
+    """A family of operators: a module with these two functions."""
+
+    def matches(self, function: Any) -> bool:
+        """Say whether the rule knows the form of a PrimFunc."""
+
+    def schedule(self, function: Any, processor: Processor) -> Any:
+        """Return the scheduled PrimFunc; raises s_tir.ScheduleError or ValueError when it cannot."""
+
+
+RULES: tuple[Rule, ...] = (convolution, depthwise, dense, softmax, elementwise, reduction)
+"""The first that matches is taken."""
+
+
+def schedule_module(module: Any, processor: Processor) -> Any:
+    """Return a module of fused and scheduled PrimFuncs and a Relax `main` that calls them.
+
+    Args:
+        module: tvm.IRModule of Relax functions with static shapes and constant weights.
+        processor: what for; the target itself must be the current one.
+    """
+    module = relax.transform.CanonicalizeBindings()(relax.transform.DecomposeOpsForInference()(module))
+    module = to_channels_last(fold_constants(module))
+    module = pack(module, processor)
+    module = rewrite_functions(module, FreeTransposes)
+    fuse = tvm.transform.Sequential(
+        [
+            relax.transform.LegalizeOps(),
+            # A variable that only renames another one hides from fusion that both are one value.
+            relax.transform.CanonicalizeBindings(),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.FoldConstant(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+            relax.transform.DeadCodeElimination(),
+            # Finds reshapes by the form of their PrimFuncs, which a schedule changes.
+            relax.transform.RewriteDataflowReshape(),
+        ]
+    )
+    return schedule_functions(fuse(module), processor)
+
+
+def schedule_functions(module: Any, processor: Processor) -> Any:
+    """Return the module with every PrimFunc scheduled that a rule covers."""
+    for variable, function in list(module.functions.items()):
+        if isinstance(function, tirx.PrimFunc):
+            scheduled = schedule_function(function, processor, name=str(variable.name_hint))
+            if scheduled is not None:
+                module.update_func(variable, scheduled)
+    return module
+
+
+def schedule_function(function: Any, processor: Processor, *, name: str) -> Any | None:
+    """Return the scheduled PrimFunc under its old symbol; None when no rule covers it.
+
+    Args:
+        function: a PrimFunc that is not scheduled.
+        processor: what for.
+        name: of the function, for the log.
+    """
+    rule = next((rule for rule in RULES if rule.matches(function)), None)
+    if rule is None:
+        return None
+    try:
+        scheduled = rule.schedule(function, processor)
+    except (s_tir.ScheduleError, ValueError) as error:
+        _LOG.info("%s is left to the default: %s", name, str(error).strip().splitlines()[-1:])
+        return None
+    symbol = function.attrs.get("global_symbol") if function.attrs is not None else None
+    scheduled = scheduled.without_attr("global_symbol")
+    if symbol is not None:
+        scheduled = scheduled.with_attr("global_symbol", symbol)
+    return scheduled.with_attr(_SCHEDULED, True)
+
+
+def unscheduled(module: Any, functions: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the functions that no rule covered, sorted."""
+    return tuple(sorted(name for name in functions if not (module[name].attrs or {}).get(_SCHEDULED)))

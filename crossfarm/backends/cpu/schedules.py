@@ -1,0 +1,155 @@
+"""What all schedules do with blocks and loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from tvm import s_tir, tirx
+
+from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
+
+_REDUCTION = 2
+"""iter_type of a block's axis over which it reduces (IterVar::kCommReduce)."""
+
+
+def schedule_of(function: Any) -> Any:
+    """Return a new schedule of a PrimFunc; `s_tir.Schedule` wants it to have a symbol."""
+    return s_tir.Schedule(function.with_attr("global_symbol", "main"))
+
+
+def function_of(schedule: Any) -> Any:
+    """Return the PrimFunc that a schedule from `schedule_of` made."""
+    return schedule.mod["main"]
+
+
+def blocks(schedule: Any) -> list[Any]:
+    """Return the blocks below the root, in order."""
+    return list(schedule.get_child_blocks(schedule.get_sblock("root")))
+
+
+def block_name(schedule: Any, block: Any) -> str:
+    """Return the name of a block."""
+    return str(schedule.get(block).name_hint)
+
+
+def block_names(function: Any) -> list[str]:
+    """Return the names of a PrimFunc's blocks in order."""
+    schedule = schedule_of(function)
+    return [block_name(schedule, block) for block in blocks(schedule)]
+
+
+def extent(schedule: Any, loop: Any) -> int:
+    """Return the trips of a loop, which are known."""
+    return int(schedule.get(loop).extent)
+
+
+def extents(schedule: Any, loops: Sequence[Any]) -> list[int]:
+    """Return the trips of loops."""
+    return [extent(schedule, loop) for loop in loops]
+
+
+def total(schedule: Any, loops: Sequence[Any]) -> int:
+    """Return how often the innermost of nested loops runs."""
+    return math.prod(extents(schedule, loops))
+
+
+def is_reduction(schedule: Any, block: Any) -> bool:
+    """Say whether a block sums, or takes a maximum, over an axis."""
+    return any(int(axis.iter_type) == _REDUCTION for axis in schedule.get(block).iter_vars)
+
+
+def reduced_axes(schedule: Any, block: Any) -> list[bool]:
+    """Return for each axis of a block whether it is reduced."""
+    return [int(axis.iter_type) == _REDUCTION for axis in schedule.get(block).iter_vars]
+
+
+def fuse(schedule: Any, loops: Sequence[Any]) -> Any:
+    """Fuse nested loops to one."""
+    return schedule.fuse(*loops) if len(loops) > 1 else loops[0]
+
+
+def inline_spatial(schedule: Any, *, keep: Collection[str]) -> None:
+    """Inline blocks into their consumers, so that one pass remains where several stood.
+
+    Kept are reductions, the last block, those named in `keep`, and those whose values are broadcast: inlined, they
+    would be computed once per element of the result.
+    """
+    for block in blocks(schedule)[:-1]:
+        if block_name(schedule, block) in keep or is_reduction(schedule, block) or is_broadcast(schedule, block):
+            continue
+        try:
+            schedule.compute_inline(block)
+        except s_tir.ScheduleError:
+            # What cannot be inlined (an output of the function, for example) is computed on its own.
+            continue
+
+
+def is_broadcast(schedule: Any, block: Any) -> bool:
+    """Say whether a block without reduction has a consumer without reduction that computes more elements."""
+    size = total(schedule, schedule.get_loops(block))
+    consumers = [consumer for consumer in schedule.get_consumers(block) if not is_reduction(schedule, consumer)]
+    return any(total(schedule, schedule.get_loops(consumer)) > size for consumer in consumers)
+
+
+def take_epilogue(schedule: Any, block: Any, *, columns: int) -> tuple[Any, list[Any]]:
+    """Find the block that can store the results of a reduction tile by tile, and put the reduction into registers.
+
+    Args:
+        schedule: in which `inline_spatial` has been done.
+        block: the reduction.
+        columns: number of its kept loop that is the innermost.
+
+    Returns:
+        That block, and the blocks behind it that must be passes of their own: they compute another number of elements.
+    """
+    names = [block_name(schedule, each) for each in blocks(schedule)]
+    behind = blocks(schedule)[names.index(block_name(schedule, block)) + 1 :]
+    if behind:
+        loops, kept = schedule.get_loops(behind[0]), schedule.get_loops(block)[: columns + 1]
+        if extents(schedule, loops) == extents(schedule, kept):
+            schedule.set_scope(block, 0, "local")
+            return behind[0], behind[1:]
+    return schedule.cache_write(block, 0, "local"), behind
+
+
+def vectorise_copy(schedule: Any, loops: Sequence[Any], processor: Processor) -> None:
+    """Vectorise the innermost of a spatial block's loops, when a vector divides it."""
+    lanes = processor.lanes_for(extent(schedule, loops[-1]))
+    if lanes > 1:
+        _, inner = schedule.split(loops[-1], [None, lanes])
+        schedule.vectorize(inner)
+
+
+def vectorise(schedule: Any, loop: Any) -> None:
+    """Vectorise a loop; one trip is no vector."""
+    if extent(schedule, loop) > 1:
+        schedule.vectorize(loop)
+
+
+def unroll_all(schedule: Any, loops: Sequence[Any]) -> None:
+    """Unroll loops."""
+    for loop in loops:
+        schedule.unroll(loop)
+
+
+def schedule_spatial(schedule: Any, block: Any, processor: Processor) -> None:
+    """Vectorise one block that has no reduction along its innermost axis, and share it between threads."""
+    loops = schedule.get_loops(block)
+    if not loops:
+        return
+    size, innermost = total(schedule, loops), extent(schedule, loops[-1])
+    # A last axis of size 1 hides that what stands before it is contiguous.
+    lanes = processor.lanes_for(size if innermost == 1 else innermost)
+    outer = fuse(schedule, loops)
+    if lanes > 1:
+        outer, lane = schedule.split(outer, [None, lanes])
+        vectorise(schedule, lane)
+    if size > PARALLEL_ELEMENTS:
+        schedule.parallel(outer)
+
+
+def zero() -> Any:
+    """Return a float32 nought."""
+    return tirx.const(0.0, "float32")

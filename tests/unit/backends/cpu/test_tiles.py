@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.tiles import MAX_ROWS, divisors, padded_columns, register_tiles
+
+AVX512 = Processor(lanes=(16, 8, 4), registers=32)
+AVX2 = Processor(lanes=(8, 4), registers=16)
+NEON = Processor(lanes=(4,), registers=16)
+SCALAR = Processor(lanes=(1,), registers=16)
+processors = st.sampled_from([AVX512, AVX2, NEON, SCALAR])
+
+
+@given(processors, st.integers(1, 300), st.integers(1, 600), st.integers(1, 5000))
+def test_a_tile_divides_the_product_and_fits_into_registers(
+    processor: Processor, rows: int, columns: int, depth: int
+) -> None:
+    padded = padded_columns(processor, columns)
+    tiles = register_tiles(processor, rows=rows, columns=padded, depth=depth)
+    assert tiles
+    for tile in tiles:
+        assert rows % tile.rows == 0
+        assert padded % tile.columns == 0
+        assert tile.lanes in processor.lanes
+        assert tile.rows * tile.vectors + 2 * tile.vectors <= processor.registers
+        assert depth % 1024 or tile.rows <= 8
+
+
+@given(processors, st.integers(1, 10_000))
+def test_columns_are_padded_to_vectors_and_by_less_than_one(processor: Processor, columns: int) -> None:
+    padded = padded_columns(processor, columns)
+    assert padded % processor.lanes[-1] == 0
+    assert 0 <= padded - columns < processor.widest
+
+
+@pytest.mark.parametrize(("processor", "accumulators"), [(AVX512, 24), (AVX2, 12), (NEON, 12)])
+def test_a_large_product_fills_the_registers(processor: Processor, accumulators: int) -> None:
+    best = register_tiles(processor, rows=84, columns=256, depth=64)[0]
+    assert best.lanes == processor.widest
+    assert best.rows * best.vectors >= accumulators
+
+
+def test_rows_that_lie_4_kib_apart_are_few() -> None:
+    assert register_tiles(AVX512, rows=28, columns=256, depth=1024)[0].rows <= 8
+    assert register_tiles(AVX512, rows=28, columns=256, depth=1000)[0].rows > 8
+
+
+@given(st.integers(1, 500))
+def test_divisors_are_all_and_ascend(number: int) -> None:
+    assert divisors(number, MAX_ROWS) == [k for k in range(1, MAX_ROWS + 1) if number % k == 0]
+    assert np.all(np.diff(divisors(number, MAX_ROWS)) > 0)
