@@ -12,7 +12,6 @@ from crossfarm.backends.program import DTYPES, Port, Program
 
 _MAGIC = b"CFWEIGHT"
 _WEIGHTS_VERSION = 1
-HEADER_SIZE = 64
 _ESCAPED = '"\\?'
 """Escaped in C strings; the question mark because two of them begin a trigraph."""
 _PLACE_ARENA, _PLACE_WEIGHTS = "CROSSFARM_PLACE_ARENA", "CROSSFARM_PLACE_WEIGHTS"

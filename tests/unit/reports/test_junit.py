@@ -142,6 +142,12 @@ def test_equal_names_are_numbered() -> None:
     assert [case.get("name") for case in root.iter("testcase")][1:] == ["compile", "compile (2)", "compile (3)"]
 
 
+def test_targets_that_look_the_same_share_a_suite() -> None:
+    root = document([job("compile", "t\x1f-m-float32"), job("compile", "t-m-float32")])
+    assert_readable(root)
+    assert [suite.get("name") for suite in root if suite.get("name") != "run"] == ["t"]
+
+
 def test_an_interrupted_run_is_an_error_that_lists_what_is_missing() -> None:
     planned = (f"compile:{GOOD}", f"measure:{GOOD}", f"compile:{BAD}")
     end = EndRecord(exit_code=130, seconds=4.0, interrupted=True)
