@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRATCH = ROOT / ".crossfarm" / "bench"
-INV = [sys.executable, "-m", "invoke", "--search-root", str(ROOT)]
+INV = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT)]
 
 
 def seconds_of(command: Sequence[str], *, code: int = 0) -> float:

@@ -1,0 +1,49 @@
+"""The command line: invoke's own, but a mistyped task or option ends with the code of bad configuration.
+
+invoke ends with 1 there, which in a pipeline's words means that a check failed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
+
+import crossfarm
+from crossfarm.errors import EXIT_BAD_CONFIG, nearest
+
+_UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
+
+
+class CommandLine(Program):
+    """invoke's program for the tasks of tasks.py."""
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        """Read what stands before the first task."""
+        try:
+            super().parse_core(argv)
+        except ParseError as error:
+            raise Exit(str(error), EXIT_BAD_CONFIG) from error
+
+    def parse_tasks(self) -> None:
+        """Read the tasks and their options."""
+        try:
+            super().parse_tasks()
+        except ParseError as error:
+            raise Exit(self._told(error), EXIT_BAD_CONFIG) from error
+
+    def _told(self, error: ParseError) -> str:
+        unknown = _UNKNOWN.fullmatch(str(error))
+        if unknown is None:
+            return f"{error}; ./inv --help TASK explains the options of a task"
+        word = unknown["word"]
+        options: list[Any] = [flag for context in self.parser.contexts.values() for flag in context.flags]
+        if word.startswith("-"):
+            return f"there is no option {word}{nearest(word, options)}; ./inv --help TASK lists those of a task"
+        return f"there is no task {word!r}{nearest(word, self.parser.contexts)}; ./inv --list names all"
+
+
+if __name__ == "__main__":
+    CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()

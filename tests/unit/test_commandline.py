@@ -1,0 +1,39 @@
+"""What a user mistypes: the code of bad configuration, the nearest name, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _type(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("pipeline", "--onyl", "x"), "there is no option --onyl; perhaps you meant '--only'"),
+        (("pipelin",), "there is no task 'pipelin'; perhaps you meant 'pipeline'"),
+        (("plan", "--only"), "needed value"),
+        (("bench",), "positional"),
+    ],
+)
+def test_a_mistyped_command_ends_with_code_2_and_the_nearest_name(words: tuple[str, ...], told: str) -> None:
+    done = _type(*words)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_list_of_tasks_and_the_version_are_shown() -> None:
+    assert "pipeline" in _type("--list").stdout
+    assert _type("--version").stdout.startswith("crossfarm 0.")
