@@ -27,7 +27,7 @@ PLAIN = """
 import json, os, sys
 from pathlib import Path
 import crossfarm.backends.tvm as backend
-from crossfarm.backends.protocol import Cell
+from crossfarm.spec.cells import Cell
 from crossfarm.spec.loading import load_targets
 root, work = Path(sys.argv[1]), Path(sys.argv[2])
 targets = load_targets(root / "toolchains")

@@ -16,6 +16,7 @@ from typing import Any
 
 from crossfarm.errors import ConfigError, nearest
 from crossfarm.keys import KeyDocument, digest_json
+from crossfarm.spec.cells import Cell
 from crossfarm.spec.models import Dataset, Model
 from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
 from crossfarm.spec.pipelines import Pipeline
@@ -25,20 +26,6 @@ from crossfarm.spec.targets import Target
 from crossfarm.stages.protocol import Needs, Stage, Subject
 
 Fetchable = FileSource | UrlSource | Package
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cell:
-    """model x target x variant. The id is flat and safe as a file name: `aarch64-efficientnet_lite0-float32`."""
-
-    model: str
-    target: str
-    variant: str
-
-    @property
-    def id(self) -> str:
-        """Return the cell's id."""
-        return f"{self.target}-{self.model}-{self.variant}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

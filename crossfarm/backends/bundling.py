@@ -12,10 +12,10 @@ from typing import Any
 
 import crossfarm
 from crossfarm.backends.manifest import BundleFile, CompileReport, InputFile, Manifest, WeightsFile
-from crossfarm.backends.protocol import Cell
 from crossfarm.backends.runner_sources import EXPORTS, LIBRARY_SOURCES, PROGRAM_SOURCES, PUBLIC_HEADER, RUNNER_SOURCES
 from crossfarm.backends.toolchain import Toolchain, tool_version
 from crossfarm.errors import BundleError
+from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import CommandCompiler, ZigCompiler
 
 PROGRAM = "program"

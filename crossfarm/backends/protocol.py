@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Protocol
 
+from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import CodeGeneration, CommandCompiler, ZigCompiler
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cell:
-    """The names of what is built: model, target and variant."""
-
-    model: str
-    target: str
-    variant: str
-
-    @property
-    def id(self) -> str:
-        """`aarch64-efficientnet_lite0-float32`."""
-        return f"{self.target}-{self.model}-{self.variant}"
 
 
 class Backend(Protocol):

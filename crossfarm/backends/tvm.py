@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.backends.manifest import CompileReport, PortType, versions
 from crossfarm.backends.program import Port, Program
-from crossfarm.backends.protocol import Cell
 from crossfarm.errors import ModelError
+from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import CodeGeneration, CommandCompiler, ZigCompiler
 
 if TYPE_CHECKING:

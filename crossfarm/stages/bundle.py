@@ -75,7 +75,7 @@ def run(job: Job) -> None:
         BundleError: the compiled model and the reference do not belong together.
     """
     from crossfarm.backends import load_backend
-    from crossfarm.backends.protocol import Cell
+    from crossfarm.spec.cells import Cell
 
     toolchain = _Toolchain.model_validate(_group(job, "toolchain "))
     model = _Model.model_validate(_group(job, "model "))

@@ -70,7 +70,7 @@ def run(job: Job) -> None:
         ModelError: the model holds something that cannot be compiled; the message names operator and node.
     """
     from crossfarm.backends import load_backend
-    from crossfarm.backends.protocol import Cell
+    from crossfarm.spec.cells import Cell
 
     toolchain = _Toolchain.model_validate(_group(job, "toolchain "))
     model = _Model.model_validate(_group(job, "model "))

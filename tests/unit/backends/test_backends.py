@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from crossfarm.backends import BACKENDS, load_backend
-from crossfarm.backends.protocol import Cell
 from crossfarm.errors import ConfigError
+from crossfarm.spec.cells import Cell
 from crossfarm.spec.models import Model
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.spec.targets import Target
