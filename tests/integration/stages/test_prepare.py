@@ -210,7 +210,9 @@ def _local(folder: Path, model: Model, files: dict[str, bytes]) -> Path:
         assert source is not None
         inputs[role] = folder / role
         inputs[role].mkdir()
-        parameters = fetch.needs(Subject(pipeline=PIPELINE, source=source)).parameters
+        assert isinstance(source, FileSource)
+        content = fetch.content_digest(fetch.local_path(source, root=folder))
+        parameters = {**fetch.needs(Subject(pipeline=PIPELINE, source=source)).parameters, "content": content}
         fetch.run(dataclasses.replace(_job("fetch", parameters, {}, inputs[role]), root=folder))
     output = folder / "output"
     output.mkdir()
