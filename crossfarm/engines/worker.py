@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import dataclasses
 import importlib
 import json
@@ -77,6 +78,8 @@ def _run_in_child(job_file: Path, stage: str, replies: TextIO) -> int | None:
             importlib.import_module(name)
     sys.stdout.flush()
     sys.stderr.flush()
+    # What was imported stays: a child that walked it all to find cycles would copy every page of it.
+    gc.freeze()
     worker = os.getpid()
     child = os.fork()
     if child == 0:
