@@ -47,6 +47,6 @@ class CommandLine(Program):
 
 
 if __name__ == "__main__":
-    # Half a million objects of imports and declarations stay as long as the run: walking them often costs a tenth of it.
+    # Imports and declarations are many objects that stay as long as the run: walking them often costs a tenth of it.
     gc.set_threshold(200_000, 50, 50)
     CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import dataclasses
+import gc
 import importlib
 import json
 import os
