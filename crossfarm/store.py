@@ -331,7 +331,6 @@ class Store:
             os.utime(path, ns=(OBJECT_MTIME_NS, OBJECT_MTIME_NS))
             _sync(path)
             path.rename(target)
-            _sync(target.parent)
         return StoredFile(path=path.relative_to(folder).as_posix(), object=name, size=status.st_size)
 
     def _write(self, path: Path, text: str) -> None:
