@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from invoke import Context, Exit, task
 
-from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, nearest
+from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
+from crossfarm.faces.common import HELP, finish, number, options
 
 ROOT = Path(__file__).resolve().parent
 
-HELP = {
-    "models": "the file that lists the models (models.yaml)",
-    "pipeline": "name of a file in pipelines/, or path of one (default)",
-    "only": "globs over cell ids, separated by commas: 'armv7-*,*-mnist_cnn-*'",
-    "skip": "globs over cell ids that are left out",
-    "targets": "names of targets, separated by commas, in place of the pipeline's",
-    "stages": "names of stages, separated by commas: fetch,prepare,reference,compile,bundle,measure,check",
-    "jobs": "how many jobs run at once (one per CPU)",
-    "fail_fast": "start nothing more after the first failure",
-    "out": "folder for reports and logs (out)",
-    "store": "folder of the store (.crossfarm/store)",
-    "measure_again": "measure even what was measured before on this board",
-    "verbose": "show every job, up to date ones too",
-    "quiet": "show failures and the table only",
-}
 
-
-def _finish(action: Callable[[], int]) -> None:
-    """Run an action and end the program with its exit code; our own errors are shown without a traceback.
-
-    What an action imports it imports in here, so that Ctrl-C ends an import like everything else.
-    """
-    try:
-        code = action()
-    except CrossfarmError as error:
-        sys.stdout.flush()
-        sys.stderr.write(f"{error}\n")
-        code = error.exit_code
-    except BrokenPipeError:
-        # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_GOOD
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        code = EXIT_INTERRUPTED
-    if code:
-        raise Exit(code=code)
-
-
-def _options(arguments: dict[str, Any]) -> Any:
-    from crossfarm.options import Options
-    from crossfarm.plan import Selection
-
-    lists = {
-        name: tuple(part.strip() for part in (arguments.pop(name, None) or "").split(",") if part.strip())
-        for name in ("only", "skip", "targets", "stages")
-    }
-    if "jobs" in arguments:
-        arguments["jobs"] = int(_number("jobs", arguments["jobs"] or "0"))
-    paths = {name: Path(arguments.pop(name)) for name in ("models", "out", "store") if arguments.get(name)}
-    given = {name: value for name, value in arguments.items() if value not in (None, "")}
-    return Options(selection=Selection(**lists), **paths, **given)
-
-
-def _number(option: str, text: str) -> float:
-    """Return the number that an option was given; invoke itself would show a traceback for a text that is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or (option == "jobs" and not value.is_integer()):
-        raise ConfigError(f"--{option.replace('_', '-')} {text}: give a number")
-    return value
-
-
-def _run_pipeline(arguments: dict[str, Any]) -> int:
+def _run_pipeline(given: Mapping[str, Any]) -> int:
     from crossfarm.pipeline import run_pipeline
 
-    return run_pipeline(_options(arguments))
+    return run_pipeline(options(given))
 
 
 def _report_again(out: Path) -> int:
@@ -94,10 +29,10 @@ def _report_again(out: Path) -> int:
     return report_again(out)
 
 
-def _show_plan(arguments: dict[str, Any]) -> int:
+def _show_plan(given: Mapping[str, Any]) -> int:
     from crossfarm.pipeline import show_plan
 
-    return show_plan(_options(arguments))
+    return show_plan(options(given))
 
 
 @task(help=HELP)
@@ -124,22 +59,8 @@ def pipeline(
         ./inv pipeline --pipeline smoke --jobs 2
         ./inv pipeline --only 'armv7-*' --skip '*-ppocr_rec-*'
     """
-    arguments = {
-        "models": models,
-        "pipeline": pipeline,
-        "only": only,
-        "skip": skip,
-        "targets": targets,
-        "stages": stages,
-        "jobs": jobs,
-        "fail_fast": fail_fast,
-        "out": out,
-        "store": store,
-        "measure_again": measure_again,
-        "verbose": verbose,
-        "quiet": quiet,
-    }
-    _finish(lambda: _run_pipeline(arguments))
+    given = locals()
+    finish(lambda: _run_pipeline(given))
 
 
 @task(
@@ -165,17 +86,8 @@ def plan(
         ./inv plan
         ./inv plan --only '*-mnist_cnn-*' --stages compile
     """
-    arguments = {
-        "models": models,
-        "pipeline": pipeline,
-        "only": only,
-        "skip": skip,
-        "targets": targets,
-        "stages": stages,
-        "store": store,
-        "measure_again": measure_again,
-    }
-    _finish(lambda: _show_plan(arguments))
+    given = locals()
+    finish(lambda: _show_plan(given))
 
 
 @task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again")})
@@ -197,21 +109,8 @@ def compile(
 
     Example: ./inv compile --targets armv6
     """
-    arguments = {
-        "models": models,
-        "pipeline": pipeline,
-        "only": only,
-        "skip": skip,
-        "targets": targets,
-        "stages": "bundle",
-        "jobs": jobs,
-        "fail_fast": fail_fast,
-        "out": out,
-        "store": store,
-        "verbose": verbose,
-        "quiet": quiet,
-    }
-    _finish(lambda: _run_pipeline(arguments))
+    given = {**locals(), "stages": "bundle"}
+    finish(lambda: _run_pipeline(given))
 
 
 @task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again")})
@@ -233,21 +132,8 @@ def measure(
 
     Example: ./inv measure --only 'x86_64-*'
     """
-    arguments = {
-        "models": models,
-        "pipeline": pipeline,
-        "only": only,
-        "skip": skip,
-        "targets": targets,
-        "jobs": jobs,
-        "fail_fast": fail_fast,
-        "out": out,
-        "store": store,
-        "verbose": verbose,
-        "quiet": quiet,
-        "measure_again": True,
-    }
-    _finish(lambda: _run_pipeline(arguments))
+    given = {**locals(), "measure_again": True}
+    finish(lambda: _run_pipeline(given))
 
 
 @task(
@@ -266,8 +152,8 @@ def bundle(
     """
     from crossfarm.pipeline import export_bundle
 
-    arguments = {"models": models, "pipeline": pipeline, "store": store}
-    _finish(lambda: export_bundle(_options(arguments), cell, Path(to or cell)))
+    given = {"models": models, "pipeline": pipeline, "store": store}
+    finish(lambda: export_bundle(options(given), cell, Path(to or cell)))
 
 
 @task(help={"out": HELP["out"]})
@@ -276,7 +162,7 @@ def report(context: Context, out: str = "") -> None:
 
     Example: ./inv report --out out
     """
-    _finish(lambda: _report_again(Path(out) if out else ROOT / "out"))
+    finish(lambda: _report_again(Path(out) if out else ROOT / "out"))
 
 
 @task(
@@ -298,8 +184,8 @@ def setup(context: Context, models: str = "", pipeline: str = "default", yes: bo
     from crossfarm.installation import run_setup
     from crossfarm.pipeline import load
 
-    arguments = {"models": models, "pipeline": pipeline}
-    _finish(lambda: run_setup(load(_options(arguments)), yes=yes, tests=tests, console=Console(sys.stdout)))
+    given = {"models": models, "pipeline": pipeline}
+    finish(lambda: run_setup(load(options(given)), yes=yes, tests=tests, console=Console(sys.stdout)))
 
 
 @task(help={"models": HELP["models"], "pipeline": HELP["pipeline"]})
@@ -312,8 +198,8 @@ def doctor(context: Context, models: str = "", pipeline: str = "default") -> Non
     from crossfarm.installation import run_doctor
     from crossfarm.pipeline import load
 
-    arguments = {"models": models, "pipeline": pipeline}
-    _finish(lambda: run_doctor(load(_options(arguments)), console=Console(sys.stdout), tests=True))
+    given = {"models": models, "pipeline": pipeline}
+    finish(lambda: run_doctor(load(options(given)), console=Console(sys.stdout), tests=True))
 
 
 @task(
@@ -342,11 +228,11 @@ def clean(
     from crossfarm.cleaning import clean_store
 
     folder = Path(store) if store else ROOT / ".crossfarm" / "store"
-    _finish(
+    finish(
         lambda: clean_store(
             folder,
-            days=_number("older_than", older_than) if older_than else None,
-            mebibytes=_number("larger_than", larger_than) if larger_than else None,
+            days=number("older_than", older_than) if older_than else None,
+            mebibytes=number("larger_than", larger_than) if larger_than else None,
             verify=verify,
             everything=everything,
             out=ROOT / "out",

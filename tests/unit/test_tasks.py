@@ -115,6 +115,6 @@ def test_an_error_is_one_line_and_its_exit_code(
         raise error
 
     with pytest.raises(Exit) as ended:
-        tasks._finish(fail)
+        tasks.finish(fail)
     assert ended.value.code == code
     assert capsys.readouterr().err == f"{error}\n" if str(error) else "interrupted\n"

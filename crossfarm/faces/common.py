@@ -1,0 +1,93 @@
+"""What all tasks share: the texts of the options, from arguments to options, and how a task ends."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from invoke.exceptions import Exit
+
+from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError
+
+HELP = {
+    "models": "the file that lists the models (models.yaml)",
+    "pipeline": "name of a file in pipelines/, or path of one (default)",
+    "only": "globs over cell ids, separated by commas: 'armv7-*,*-mnist_cnn-*'",
+    "skip": "globs over cell ids that are left out",
+    "targets": "names of targets, separated by commas, in place of the pipeline's",
+    "stages": "names of stages, separated by commas: fetch,prepare,reference,compile,bundle,measure,check",
+    "jobs": "how many jobs run at once (one per CPU)",
+    "fail_fast": "start nothing more after the first failure",
+    "out": "folder for reports and logs (out)",
+    "store": "folder of the store (.crossfarm/store)",
+    "measure_again": "measure even what was measured before on this board",
+    "verbose": "show every job, up to date ones too",
+    "quiet": "show failures and the table only",
+}
+
+
+def finish(action: Callable[[], int]) -> None:
+    """Run an action and end the program with its exit code; our own errors are shown without a traceback.
+
+    What an action imports it imports in here, so that Ctrl-C ends an import like everything else.
+    """
+    try:
+        code = action()
+    except CrossfarmError as error:
+        sys.stdout.flush()
+        sys.stderr.write(f"{error}\n")
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_GOOD
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        code = EXIT_INTERRUPTED
+    if code:
+        raise Exit(code=code)
+
+
+def options(given: Mapping[str, Any]) -> Any:
+    """Return the Options that a task's arguments ask for.
+
+    Args:
+        given: the arguments by name, as `locals()` of a task has them; an empty one asks for the default.
+
+    Raises:
+        ConfigError: a number is none.
+    """
+    from crossfarm.options import Options
+    from crossfarm.plan import Selection
+
+    arguments = {name: value for name, value in given.items() if name != "context"}
+    lists = {
+        name: tuple(part.strip() for part in (arguments.pop(name, None) or "").split(",") if part.strip())
+        for name in ("only", "skip", "targets", "stages")
+    }
+    if "jobs" in arguments:
+        arguments["jobs"] = int(number("jobs", arguments["jobs"] or "0"))
+    paths: dict[str, Any] = {
+        name: Path(arguments.pop(name)) for name in ("models", "out", "store") if arguments.get(name)
+    }
+    said = {name: value for name, value in arguments.items() if value not in (None, "")}
+    return Options(selection=Selection(**lists), **paths, **said)
+
+
+def number(option: str, text: str) -> float:
+    """Return the number that an option was given; invoke itself would show a traceback for a text that is none.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (option == "jobs" and not value.is_integer()):
+        raise ConfigError(f"--{option.replace('_', '-')} {text}: give a number")
+    return value
