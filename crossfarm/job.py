@@ -22,6 +22,20 @@ from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, CrossfarmEr
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A board that the job may use as long as its lease lasts.
+
+    Attributes:
+        board: a `crossfarm.spec.boards.Board` as plain JSON; `key` is an absolute path.
+        token: the fencing token; it grows with every lease of this board, and the board refuses a smaller one than it
+            has seen.
+    """
+
+    board: Mapping[str, Any]
+    token: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """One stage of one source, model or cell.
 
@@ -33,6 +47,7 @@ class Job:
         inputs: folder of each input artifact, read-only.
         output: an empty folder, the only place that the job writes to.
         root: the project's folder, for files that are declared relative to models.yaml.
+        grant: the board that it runs on; None on this host. Not part of its key.
     """
 
     id: str
@@ -42,6 +57,7 @@ class Job:
     inputs: Mapping[str, Path]
     output: Path
     root: Path
+    grant: Grant | None = None
 
     def write(self, path: Path) -> None:
         """Write this job as a job file."""
@@ -64,6 +80,7 @@ class Job:
             inputs={role: Path(folder) for role, folder in raw["inputs"].items()},
             output=Path(raw["output"]),
             root=Path(raw["root"]),
+            grant=Grant(**raw["grant"]) if raw.get("grant") else None,
         )
 
 

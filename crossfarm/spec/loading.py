@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from crossfarm.errors import ConfigError, nearest
 from crossfarm.spec import problems as told
 from crossfarm.spec import yaml_tree
+from crossfarm.spec.boards import BoardsFile
 from crossfarm.spec.models import ModelsFile
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.spec.problems import Problem
@@ -55,6 +56,30 @@ def load_pipeline(path: Path) -> Pipeline:
     found: list[Problem] = []
     pipeline, _ = _read_named(path, Pipeline, found)
     return _complete(pipeline, found)
+
+
+def load_boards(path: Path, *, targets: Collection[str]) -> BoardsFile:
+    """Return boards.yaml.
+
+    Arguments:
+        path: the file.
+        targets: names of the toolchain files, which the boards' targets must be among.
+
+    Raises:
+        ConfigError: a line for every problem of the file.
+    """
+    found: list[Problem] = []
+    tree = _read_tree(path, found)
+    boards = _validate(path, tree, BoardsFile, found)
+    if isinstance(tree, yaml_tree.Mapping):
+        report = _reporter(path, tree, found)
+        entries = list(_entries(tree, "boards"))
+        _check_unique(entries, "boards", report)
+        for index, entry in entries:
+            for number, name in _texts(entry.get("targets")):
+                if name not in targets:
+                    report(("boards", index, "targets", number), _unknown_target(name, targets=targets))
+    return _complete(boards, found)
 
 
 def load_project(*, models: Path, toolchains: Path, pipeline: Path) -> Project:

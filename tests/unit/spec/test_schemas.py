@@ -13,11 +13,11 @@ import yaml
 
 from crossfarm.errors import ConfigError
 from crossfarm.spec import schemas
-from crossfarm.spec.loading import load_models, load_pipeline, load_project, load_targets
+from crossfarm.spec.loading import load_boards, load_models, load_pipeline, load_project, load_targets
 from crossfarm.spec.yaml_tree import parse
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = {"models": "models.md", "toolchain": "toolchains.md", "pipeline": "pipelines.md"}
+DOCUMENTS = {"models": "models.md", "toolchain": "toolchains.md", "pipeline": "pipelines.md", "boards": "boards.md"}
 OWN_FILES = [
     *(("models", path) for path in sorted(ROOT.glob("models.yaml"))),
     *(("toolchain", path) for path in sorted(ROOT.glob("toolchains/*.yaml"))),
@@ -85,6 +85,8 @@ def test_the_examples_of_the_docs_load(name: str, text: str, tmp_path: Path) -> 
             assert load_models(path).models
         case "toolchain":
             assert load_targets(tmp_path)
+        case "boards":
+            assert load_boards(path, targets=[file.stem for file in ROOT.glob("toolchains/*.yaml")]).boards
         case _:
             assert load_pipeline(path).targets
 

@@ -1,0 +1,137 @@
+"""boards.yaml: the boards that run bundles, how they are reached and what may be done to them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from crossfarm.spec.base import Count, Declared, Integer, Line, Name, Number, refuse_repeated
+from crossfarm.spec.targets import Arguments
+
+BoardName = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        max_length=64,
+        description="a name of small letters, digits, '_' and '-' that begins with a letter or digit",
+    ),
+]
+Tag = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64, description="letters, digits and any of . _ -")
+]
+Address = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_%-]*$",
+        max_length=255,
+        description="a host name or an IP address",
+    ),
+]
+User = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$", max_length=32, description="the name of a user on the board")
+]
+HostKey = Annotated[
+    str,
+    Field(
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}$",
+        max_length=2000,
+        description="a public host key such as `ssh-ed25519 AAAA...`; ./inv boards --add HOST asks a board for its own",
+    ),
+]
+Folder = Annotated[
+    str,
+    Field(
+        pattern=r"^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$",
+        max_length=255,
+        description="a path of letters, digits and any of . _ - /",
+    ),
+]
+DatabaseUrl = Annotated[
+    str,
+    Field(
+        pattern=r"^(sqlite:///|postgresql://)[^\x00-\x20\x7f]+$",
+        max_length=1000,
+        description="`sqlite:///PATH` or `postgresql://USER@HOST/NAME`",
+    ),
+]
+Transport = Literal["ssh", "virtual", "local"]
+
+
+class Limits(Declared):
+    """What a board must keep to before it is used."""
+
+    temperature: Annotated[Number, Field(gt=0, le=150)] = 80.0
+    """Degrees Celsius; a hotter board is left to cool."""
+    free_disk: Annotated[Integer, Field(ge=1)] = 100
+    """MiB that must be free where bundles are kept."""
+
+
+class Power(Declared):
+    """Commands that are run on the farm's host to switch a board's power."""
+
+    on: Arguments
+    """The program and its arguments."""
+    off: Arguments
+    """The program and its arguments."""
+
+
+class Board(Declared):
+    """One board."""
+
+    name: BoardName
+    """What reports and leases call it."""
+    transport: Transport = "ssh"
+    """`ssh`: a machine in the network; `virtual`: a container of `./inv board-up`; `local`: this host."""
+    address: Address | None = None
+    """Host name or IP address; not for `local`."""
+    port: Annotated[Integer, Field(ge=1, le=65535)] = 22
+    """Of its sshd."""
+    user: User | None = None
+    """Who logs in there; not for `local`."""
+    key: Line | None = None
+    """Path of the private key that logs in; relative to boards.yaml, `~` is your home. Not for `local`."""
+    host_key: HostKey | None = None
+    """The board's own public key; any other is refused. Not for `local`."""
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Names of the toolchain files whose bundles it runs. Boards that serve the same target are of one kind."""
+    tags: tuple[Tag, ...] = ()
+    """Words by which `--tag` chooses boards."""
+    platform: Annotated[Line, Field(max_length=200)] = "*"
+    """Glob over `MACHINE MODEL` as the board tells them, such as `armv7l Raspberry Pi 2*`; else it is not used."""
+    folder: Folder = ".crossfarm-board"
+    """Where bundles and results are kept on the board; relative to the user's home."""
+    limits: Limits = Limits()
+    """What it must keep to before it is used."""
+    governor: Literal["keep", "performance"] = "keep"
+    """`performance`: set for a measurement and put back after it, which takes the right to write it."""
+    power: Power | None = None
+    """Commands of this host that switch its power."""
+    reset: Arguments | None = None
+    """Command of this host that restarts it."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Board:
+        refuse_repeated("targets", self.targets)
+        refuse_repeated("tags", self.tags)
+        needed = {"address": self.address, "user": self.user, "key": self.key, "host_key": self.host_key}
+        if self.transport == "local":
+            given = [name for name, value in needed.items() if value is not None]
+            if given:
+                raise ValueError(f"a board with `transport: local` is this host; remove {', '.join(given)}")
+            return self
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise ValueError(f"a board with `transport: {self.transport}` needs {', '.join(missing)}")
+        return self
+
+
+class BoardsFile(Declared):
+    """The content of boards.yaml."""
+
+    database: DatabaseUrl | None = None
+    """Where leases are kept. The default is a file in your home; farms on several hosts share a PostgreSQL database."""
+    wait: Count = 3600
+    """Seconds that a measurement waits for a board before it ends as an error."""
+    boards: tuple[Board, ...] = ()
+    """The boards."""

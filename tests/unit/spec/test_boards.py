@@ -1,0 +1,61 @@
+"""boards.yaml: what is refused, and what the message says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crossfarm.errors import ConfigError
+from crossfarm.spec.boards import BoardsFile
+from crossfarm.spec.loading import load_boards
+
+BOARD = """\
+boards:
+  - name: pi-1
+    address: pi.lab
+    user: farm
+    key: id
+    host_key: ssh-ed25519 AAAA
+    targets: [armv7]
+"""
+
+
+def load(folder: Path, text: str) -> BoardsFile:
+    path = folder / "boards.yaml"
+    path.write_text(text)
+    return load_boards(path, targets=["armv7", "aarch64"])
+
+
+def test_the_example_that_the_other_tests_spoil_is_good(tmp_path: Path) -> None:
+    (board,) = load(tmp_path, BOARD).boards
+    assert (board.name, board.transport, board.port) == ("pi-1", "ssh", 22)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("pi-1", "Pi 1", "2: boards[0].name: expected a name of small letters"),
+        ("    user: farm\n", "", "needs user"),
+        ("    user: farm\n", "    user: -oProxyCommand=x\n", "4: boards[0].user"),
+        ("pi.lab", "-oProxyCommand=x", "3: boards[0].address"),
+        ("pi.lab", "pi;reboot", "3: boards[0].address"),
+        ("AAAA", "AAAA == x", "6: boards[0].host_key: expected a public host key"),
+        ("[armv7]", "[armv7, arm64]", "7: boards[0].targets[1]: there is no target 'arm64'"),
+        ("[armv7]", "[armv7, armv7]", "targets must differ"),
+        ("    targets", "    folder: a b\n    targets", "7: boards[0].folder"),
+        ("    address: pi.lab\n", "    address: pi.lab\n    transport: local\n", "is this host; remove address, user"),
+        ("boards:\n", "boards:\n  - {name: pi-1, transport: local, targets: [armv7]}\n", "is taken on line 2"),
+        ("boards:\n", "database: mysql://x/y\nboards:\n", "1: database: expected `sqlite:///PATH`"),
+        ("boards:\n", "wait: 0\nboards:\n", "1: wait"),
+        ("    key:", "    kye:", "5: boards[0].kye: unknown key 'kye'; perhaps you meant 'key'"),
+    ],
+)
+def test_bad_input_is_told_with_its_place(tmp_path: Path, before: str, after: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path, BOARD.replace(before, after, 1))
+    assert message in str(refused.value).replace(f"{tmp_path}/boards.yaml:", "")
+
+
+def test_a_file_that_declares_nothing_is_good(tmp_path: Path) -> None:
+    assert load(tmp_path, "boards: []\n") == BoardsFile()
