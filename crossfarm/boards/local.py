@@ -1,5 +1,6 @@
 """This host as a board: what it is, and programs run on it, natively or under the target's emulator.
 
+Nothing has to be sent here, and nobody else's bundles stand in the way, so preflight and deploy do next to nothing.
 Imports the standard library and the spec only: `fingerprint` is part of keys, so a warm run calls it.
 """
 
@@ -15,34 +16,17 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
-from crossfarm.errors import BoardError
+from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
+from crossfarm.errors import BoardError, BundleError
+from crossfarm.spec.boards import Board
 from crossfarm.spec.targets import Emulator
 
 _ENVIRONMENT = ("PATH", "TMPDIR")
 """What a program on the board sees of the environment; LC_ALL is C."""
 _GRACE_SECONDS = 2.0
 _TAIL_BYTES = 4096
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class State:
-    """What this host is and how it is now.
-
-    Attributes:
-        machine: as `uname -m` says.
-        cpu_model: None where the kernel does not say.
-        kernel: release of the kernel.
-        governor: frequency governor of the first CPU, None where there is none (virtual machines).
-        temperature: degrees Celsius of the hottest zone, None where there is no sensor.
-    """
-
-    machine: str
-    cpu_model: str | None
-    kernel: str
-    governor: str | None
-    temperature: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +38,7 @@ class Way:
         prefix: what stands before the program; empty when it runs natively.
     """
 
-    timing: Literal["silicon", "emulated"]
+    timing: Timing
     prefix: tuple[str, ...] = ()
 
 
@@ -64,6 +48,54 @@ class Completed:
 
     code: int
     tail: str
+
+
+class LocalBoard:
+    """This host as a transport."""
+
+    def __init__(self, purpose: Purpose) -> None:
+        self._way = way(machines=purpose.machine, emulator=purpose.emulator)
+        self._scratch = tempfile.TemporaryDirectory()
+        self.timing: Timing = self._way.timing
+        self.emulator = emulator_version(self._way.prefix[0]) if self._way.prefix else None
+
+    def __enter__(self) -> LocalBoard:
+        """Do nothing: this host is here."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was copied."""
+        self._scratch.cleanup()
+
+    def preflight(self) -> State:
+        """Look at this host; it is used as it is."""
+        return probe()
+
+    def deploy(self, bundle: Path) -> Placed:
+        """Leave a bundle where it is; a program that the store has lost the right to run of is copied."""
+        _executable(bundle / "program", Path(self._scratch.name))
+        return Placed(place=str(bundle))
+
+    def run(self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float) -> Ended:
+        """Run a bundle's program, which writes into `output` itself; see Transport."""
+        program = _executable(Path(bundle.place, "program"), Path(self._scratch.name))
+        (output / "outputs").mkdir(exist_ok=True)
+        files = ["--outputs", str(output / "outputs"), "--result", str(output / "result.json")]
+        ended = run([*self._way.prefix, str(program), bundle.place, *options, *files], timeout=timeout)
+        return Ended(code=ended.code, tail=ended.tail, state=probe())
+
+    def probe(self) -> State:
+        """Look at this host now."""
+        return probe()
+
+
+def open_board(board: Board, purpose: Purpose, *, token: int) -> LocalBoard:
+    """Return this host as the way to a board; leases of it are kept by the farm alone.
+
+    Raises:
+        BoardError: the target's code runs neither natively nor emulated here.
+    """
+    return LocalBoard(purpose)
 
 
 def probe() -> State:
@@ -173,6 +205,19 @@ def run(command: Sequence[str], *, timeout: float) -> Completed:
     if code < 0:
         raise BoardError(f"{name} was killed by {_signal_name(-code)}{_advice(-code)}{_quoted(tail)}")
     return Completed(code=code, tail=tail)
+
+
+def _executable(program: Path, scratch: Path) -> Path:
+    """Return the program itself, or a copy that may be executed where the store has lost that right."""
+    if not program.is_file():
+        raise BundleError("the bundle has no program; make the bundle again")
+    if os.access(program, os.X_OK):
+        return program
+    copy = scratch / "program"
+    if not copy.exists():
+        shutil.copyfile(program, copy)
+        copy.chmod(0o755)
+    return copy
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from crossfarm.boards.protocol import Purpose, open_board, this_host
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.job import Job
+from crossfarm.spec.boards import Board
 from crossfarm.spec.pipelines import Measure
-from crossfarm.spec.targets import Emulator
-from crossfarm.stages.measure_file import MANIFEST, MEASURE, RESULT, BoardFile, BundleManifest, read_file
+from crossfarm.spec.targets import CodeGeneration, Emulator
+from crossfarm.stages.measure_file import MANIFEST, MEASURE, BoardFile, BundleManifest, read_file
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
-VERSION = 1
+VERSION = 2
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/boards/local.py",
+    "crossfarm/boards/protocol.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
 )
@@ -45,6 +46,7 @@ def needs(subject: Subject) -> Needs:
             "measure": subject.pipeline.measure.model_dump(mode="json", exclude={"data_limit"}),
             f"toolchain {target.name}": {
                 "machine": list(target.machine),
+                "code": target.code.model_dump(mode="json"),
                 "emulator": target.emulator.model_dump(mode="json") if target.emulator is not None else None,
             },
         },
@@ -56,50 +58,44 @@ def run(job: Job) -> None:
     """Write outputs/K.bin, result.json and measure.json.
 
     Raises:
-        BoardError: there is no emulator, or the program does not start, is killed or takes too long.
-        BundleError: the program refuses its bundle.
+        BoardError: the board is not fit for use, or the program does not start, is killed or takes too long.
+        BundleError: the bundle does not fit the board, or the program refuses it.
         ModelError: the model's code fails.
     """
-    from crossfarm.boards import local
-
     settings = Measure.model_validate(job.parameters["measure"])
-    toolchain = next(group for name, group in job.parameters.items() if name.startswith("toolchain "))
-    emulator = Emulator.model_validate(toolchain["emulator"]) if toolchain["emulator"] is not None else None
-    bundle = job.inputs["bundle"]
-    manifest = read_file(BundleManifest, bundle / MANIFEST)
-    how = local.way(machines=toolchain["machine"], emulator=emulator)
+    purpose = _purpose(job.parameters)
+    board = Board.model_validate(job.grant.board) if job.grant else this_host(purpose.target)
+    manifest = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
     (job.output / "outputs").mkdir()
-    with tempfile.TemporaryDirectory() as scratch:
-        program = _executable(bundle / "program", Path(scratch))
-        ended = local.run(
-            [
-                *how.prefix,
-                str(program),
-                str(bundle),
-                *_arguments(settings, is_emulated=how.timing == "emulated"),
-                "--outputs",
-                str(job.output / "outputs"),
-                "--result",
-                str(job.output / RESULT),
-            ],
-            timeout=settings.timeout,
-        )
+    with open_board(board, purpose, token=job.grant.token if job.grant else 0) as transport:
+        transport.preflight()
+        placed = transport.deploy(job.inputs["bundle"])
+        options = _arguments(settings, is_emulated=transport.timing == "emulated")
+        ended = transport.run(placed, options, output=job.output, timeout=settings.timeout)
     sys.stderr.write(ended.tail)
     if ended.code != 0:
         raise _failure(manifest.cell, ended.code, ended.tail)
-    state = local.probe()
-    board = BoardFile(
-        board=_board_id(job.parameters),
-        timing=how.timing,
-        emulator=local.emulator_version(how.prefix[0]) if how.prefix else None,
-        machine=state.machine,
-        kernel=state.kernel,
-        cpu_model=state.cpu_model,
-        governor=state.governor,
-        temperature=state.temperature,
+    written = BoardFile(
+        board=job.grant.board["name"] if job.grant else _board_id(job.parameters),
+        timing=transport.timing,
+        emulator=transport.emulator,
         git_commit=os.environ.get("CROSSFARM_GIT_COMMIT"),
+        throttled=ended.throttled,
+        **dataclasses.asdict(ended.state),
     )
-    (job.output / MEASURE).write_text(board.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (job.output / MEASURE).write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _purpose(parameters: Mapping[str, Any]) -> Purpose:
+    """Return what a board is wanted for, from the group of the toolchain."""
+    name, toolchain = next(item for item in parameters.items() if item[0].startswith("toolchain "))
+    emulator = toolchain["emulator"]
+    return Purpose(
+        target=name.removeprefix("toolchain "),
+        machine=tuple(toolchain["machine"]),
+        emulator=Emulator.model_validate(emulator) if emulator is not None else None,
+        code=CodeGeneration.model_validate(toolchain["code"]),
+    )
 
 
 def _arguments(settings: Measure, *, is_emulated: bool) -> list[str]:
@@ -112,18 +108,6 @@ def _arguments(settings: Measure, *, is_emulated: bool) -> list[str]:
 def _board_id(parameters: Mapping[str, Any]) -> str:
     board = parameters.get("board") or {}
     return str(board.get("id", "local"))
-
-
-def _executable(program: Path, scratch: Path) -> Path:
-    """Return the program itself, or a copy that may be executed where the store has lost that right."""
-    if not program.is_file():
-        raise BundleError("the bundle has no program; make the bundle again")
-    if os.access(program, os.X_OK):
-        return program
-    copy = scratch / "program"
-    shutil.copyfile(program, copy)
-    copy.chmod(0o755)
-    return copy
 
 
 def _failure(cell: str, code: int, tail: str) -> CrossfarmError:

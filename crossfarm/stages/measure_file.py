@@ -62,6 +62,8 @@ class BoardFile(_Written):
     governor: str | None
     temperature: float | None
     """Degrees Celsius at the end of the run."""
+    throttled: str | None = None
+    """How the board slowed down meanwhile, in a few words."""
     git_commit: str | None = None
     """Of the project, at the time of the run."""
 

@@ -1,0 +1,175 @@
+"""What a transport is: the way to one board, from the look at its health to the result of a run.
+
+A transport is entered as a context manager and serves one job of one lease. What it raises is a BoardError when the
+board is at fault, so that the schedule may try another one, and a BundleError when what is sent is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from crossfarm.spec.boards import Board
+from crossfarm.spec.targets import CodeGeneration, Emulator
+
+Timing = Literal["silicon", "emulated", "simulated"]
+
+THIS_HOST = "local"
+"""Id of this host as a board, where no other is declared."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """What a board is and how it is now.
+
+    Attributes:
+        machine: as `uname -m` says.
+        cpu_model: None where the kernel does not say.
+        kernel: release of the kernel.
+        governor: frequency governor of the first CPU, None where there is none (virtual machines).
+        temperature: degrees Celsius of the hottest zone, None where there is no sensor.
+    """
+
+    machine: str
+    cpu_model: str | None
+    kernel: str
+    governor: str | None
+    temperature: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """What a board is wanted for: bundles of one target.
+
+    Attributes:
+        target: its name.
+        machine: what `uname -m` says where its code runs natively.
+        emulator: runs its code on this host; boards that are reached over ssh have no use for it.
+        code: what its code was generated for.
+    """
+
+    target: str
+    machine: tuple[str, ...]
+    emulator: Emulator | None
+    code: CodeGeneration
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A bundle on a board.
+
+    Attributes:
+        place: its folder there.
+        files_sent: how many files had to be sent.
+        bytes_sent: how many bytes of them.
+    """
+
+    place: str
+    files_sent: int = 0
+    bytes_sent: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A program that ended by itself.
+
+    Attributes:
+        code: its exit code.
+        tail: the last 4 KiB of what it said.
+        state: how the board was then.
+        throttled: how the board slowed down while the program ran, in a few words; None when it was not seen to.
+    """
+
+    code: int
+    tail: str
+    state: State
+    throttled: str | None = None
+
+
+class Transport(Protocol):
+    """The way to one board."""
+
+    timing: Timing
+    """What its clock is worth."""
+    emulator: str | None
+    """Name and version of what emulates the target there."""
+
+    def __enter__(self) -> Transport:
+        """Connect.
+
+        Raises:
+            BoardError: the board cannot be reached, or is not the one that is declared.
+        """
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+
+    def preflight(self) -> State:
+        """Make sure that the board is fit for use: the right machine, room, cool, no strays of ours, a clean folder.
+
+        Raises:
+            BoardError: it is not; the message says in what.
+        """
+
+    def deploy(self, bundle: Path) -> Placed:
+        """Put a bundle where the board can run it, sending only what is not there.
+
+        Raises:
+            BundleError: it does not fit the board.
+            BoardError: the board has no room or dies, or the lease went to another holder.
+        """
+
+    def run(self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float) -> Ended:
+        """Run a bundle's program.
+
+        Args:
+            bundle: what `deploy` returned.
+            options: of the program, without `--outputs` and `--result`.
+            output: existing folder on this host that gets `result.json` and `outputs/`.
+            timeout: seconds; then the program and all that it started are ended.
+
+        Raises:
+            BoardError: it does not start, is killed, takes too long, or the board dies or the lease is lost meanwhile.
+        """
+
+    def probe(self) -> State:
+        """Look at the board now.
+
+        Raises:
+            BoardError: it does not answer.
+        """
+
+
+class _Way(Protocol):
+    """A module below crossfarm.boards that is a transport."""
+
+    def open_board(self, board: Board, purpose: Purpose, *, token: int) -> Transport:
+        """Return the way to a board, not yet connected."""
+
+
+TRANSPORTS: Mapping[str, str] = {
+    "local": "crossfarm.boards.local",
+    "ssh": "crossfarm.boards.ssh",
+    "virtual": "crossfarm.boards.virtual",
+}
+"""Transport of boards.yaml -> module; imported when a job runs."""
+
+
+def this_host(target: str) -> Board:
+    """Return this host as the board of a target for which no other is declared."""
+    return Board(name=THIS_HOST, transport="local", targets=(target,))
+
+
+def open_board(board: Board, purpose: Purpose, *, token: int) -> Transport:
+    """Return the way to a board; entering it connects.
+
+    Args:
+        board: the board; its key is an absolute path.
+        purpose: what it is wanted for.
+        token: fencing token of the lease; a board refuses whoever comes with a lower one than it has seen.
+    """
+    module = cast(_Way, importlib.import_module(TRANSPORTS[board.transport]))
+    return module.open_board(board, purpose, token=token)
