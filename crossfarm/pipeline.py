@@ -30,7 +30,7 @@ from crossfarm.schedule import Workplace, run_schedule
 from crossfarm.spec.loading import load_project
 from crossfarm.spec.project import Project
 from crossfarm.stages import STAGES
-from crossfarm.store import Store
+from crossfarm.store import Artifact, Store
 from crossfarm.surroundings import HOME, git_commit, look_around
 
 RESULTS = "results.jsonl"
@@ -268,6 +268,32 @@ def _environment(store: Store, commit: str | None) -> dict[str, str]:
     return environment
 
 
+def make_bundle(options: Options, cell: str) -> tuple[int, Mapping[str, Artifact]]:
+    """Make the bundle of one cell, if the store lacks it; return the exit code, and stage -> artifact behind it.
+
+    Args:
+        options: which models, pipeline and store.
+        cell: id of the cell; its target need not be one of the pipeline's.
+
+    Raises:
+        ConfigError: there is no such cell.
+        StoreError: the bundle cannot be read.
+    """
+    target = cell.partition("-")[0]
+    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=("bundle",)))
+    with tempfile.TemporaryDirectory() as out:
+        code = run_pipeline(dataclasses.replace(wanted, out=Path(out)))
+    if code != EXIT_GOOD:
+        return code, {}
+    store = Store(options.store)
+    plan, _ = plan_and_decide(wanted, load(wanted), store)
+    found = {job.stage: store.read(job.key) for job in plan.jobs.values() if job.stage != "fetch"}
+    artifacts = {stage: artifact for stage, artifact in found.items() if artifact is not None}
+    if "bundle" not in artifacts:
+        raise StoreError(f"the bundle of {cell} is gone from the store; run the same command again")
+    return code, artifacts
+
+
 def export_bundle(options: Options, cell: str, folder: Path) -> int:
     """Make the bundle of a cell, if the store lacks it, and copy it into a new folder; returns the exit code.
 
@@ -282,17 +308,10 @@ def export_bundle(options: Options, cell: str, folder: Path) -> int:
     """
     if folder.exists():
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
-    target = cell.partition("-")[0]
-    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=("bundle",)))
-    with tempfile.TemporaryDirectory() as out:
-        code = run_pipeline(dataclasses.replace(wanted, out=Path(out)))
+    code, artifacts = make_bundle(options, cell)
     if code != EXIT_GOOD:
         return code
-    store = Store(options.store)
-    plan, decisions = plan_and_decide(wanted, load(wanted), store)
-    artifact = decisions[f"bundle:{plan.cells[0].id}"].artifact
-    if artifact is None:
-        raise StoreError(f"the bundle of {cell} is gone from the store; run the same command again")
+    store, artifact = Store(options.store), artifacts["bundle"]
     try:
         folder.mkdir(parents=True)
         for file in artifact.files:

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime.h"
@@ -33,12 +32,6 @@ typedef struct {
   const void **input_memory; /* as crossfarm_model_run takes them */
   void **output_memory;
 } session;
-
-uint64_t crossfarm_clock(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static crossfarm_status cannot_write(const char *folder, size_t index) {
   return crossfarm_fail(CROSSFARM_MACHINE_FAILED, "%s/%zu.bin: cannot be written: %s", folder, index, strerror(errno));
@@ -144,15 +137,31 @@ static crossfarm_status run_cases(const session *work, uint64_t cases, const cha
   return CROSSFARM_GOOD;
 }
 
-static crossfarm_status time_runs(const session *work, const crossfarm_options *options, uint64_t *latency_ns) {
+/* Profiled runs take turns with plain ones, so that what else the machine does hits both. */
+static crossfarm_status time_runs(const session *work, const crossfarm_options *options,
+                                  const crossfarm_measurement *measurement) {
+  const size_t calls = crossfarm_tables.call_count;
   crossfarm_status status = read_case(work, 0);
   for (uint32_t i = 0; i < options->warmup && status == CROSSFARM_GOOD; ++i) status = run(work);
   for (uint32_t i = 0; i < options->repeat && status == CROSSFARM_GOOD; ++i) {
     const uint64_t start = crossfarm_clock();
     status = run(work);
-    latency_ns[i] = crossfarm_clock() - start;
+    measurement->latency_ns[i] = crossfarm_clock() - start;
+    if (measurement->call_ns != NULL && status == CROSSFARM_GOOD)
+      status = crossfarm_run_profiled(work->model, work->input_memory, work->output_memory,
+                                            measurement->call_ns + i * calls);
   }
   return status;
+}
+
+static crossfarm_status make_samples(uint64_t count, uint64_t **samples) {
+  const uint64_t bytes = (count + 1) * sizeof **samples;
+  *samples = bytes <= SIZE_MAX ? malloc((size_t)bytes) : NULL;
+  if (*samples == NULL)
+    return crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: %llu samples", (unsigned long long)count);
+  /* Cleared, not only reserved: the first timed runs must not pay for the pages of their own samples. */
+  memset(*samples, 0, (size_t)bytes);
+  return CROSSFARM_GOOD;
 }
 
 crossfarm_status crossfarm_measure(const crossfarm_bundle *bundle, crossfarm_model *model,
@@ -166,22 +175,20 @@ crossfarm_status crossfarm_measure(const crossfarm_bundle *bundle, crossfarm_mod
                   .input_count = crossfarm_model_input_count(model),
                   .output_count = crossfarm_model_output_count(model)};
   crossfarm_status status = allocate(&work);
-  /* Cleared, not only reserved: the first timed runs must not pay for the pages of their own samples. */
-  measurement->latency_ns = malloc(((size_t)options->repeat + 1) * sizeof *measurement->latency_ns);
-  if (status == CROSSFARM_GOOD && measurement->latency_ns == NULL)
-    status = crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: %u samples", options->repeat);
-  if (status == CROSSFARM_GOOD) {
-    memset(measurement->latency_ns, 0, ((size_t)options->repeat + 1) * sizeof *measurement->latency_ns);
-    status = open_files(&work, options->outputs);
-  }
+  if (status == CROSSFARM_GOOD) status = make_samples(options->repeat, &measurement->latency_ns);
+  if (status == CROSSFARM_GOOD && options->profile != NULL)
+    status = make_samples((uint64_t)options->repeat * crossfarm_tables.call_count, &measurement->call_ns);
+  if (status == CROSSFARM_GOOD) status = open_files(&work, options->outputs);
   if (status == CROSSFARM_GOOD) status = run_cases(&work, measurement->cases, options->outputs);
   if (status == CROSSFARM_GOOD) status = close_outputs(&work, options->outputs);
-  if (status == CROSSFARM_GOOD) status = time_runs(&work, options, measurement->latency_ns);
+  if (status == CROSSFARM_GOOD) status = time_runs(&work, options, measurement);
   close_session(&work);
   return status;
 }
 
 void crossfarm_measurement_free(crossfarm_measurement *measurement) {
   free(measurement->latency_ns);
+  free(measurement->call_ns);
   measurement->latency_ns = NULL;
+  measurement->call_ns = NULL;
 }

@@ -13,10 +13,8 @@ typedef struct {
   uint64_t load_ns;   /* opening the model: mapping weights, arena, threads */
   uint64_t verify_ns; /* hashing the bundle's files; 0 when that was not asked for */
   uint64_t *latency_ns; /* `repeat` samples, in the order of the runs */
+  uint64_t *call_ns;    /* with --profile: one row for each of `repeat` runs, with the time of every call; else NULL */
 } crossfarm_measurement;
-
-/* Nanoseconds on the monotonic clock. */
-uint64_t crossfarm_clock(void);
 
 /* Fills `measurement`, and writes the outputs when the options ask for it. Give back with crossfarm_measurement_free,
  * also after a failure. */

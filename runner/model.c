@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime.h"
 
@@ -154,17 +155,44 @@ static crossfarm_status call_failed(crossfarm_model *model, uint32_t index) {
                         has_reason ? error->text : "failed without a reason");
 }
 
+uint64_t crossfarm_clock(void) {
+  struct timespec now;
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool run_call(const call *current) {
+  crossfarm_ffi_any result = {0};
+  return current->function(NULL, current->arguments, current->count, &result) == 0;
+}
+
 static crossfarm_status run_calls(crossfarm_model *model) {
   const uint32_t count = model->tables->call_count;
   for (uint32_t i = 0; i < count; ++i) {
-    const call *current = &model->calls[i];
-    crossfarm_ffi_any result = {0};
-    if (current->function(NULL, current->arguments, current->count, &result) != 0) return call_failed(model, i);
+    if (!run_call(&model->calls[i])) return call_failed(model, i);
+  }
+  return CROSSFARM_GOOD;
+}
+
+/* The end of a call is the start of the next one, so that the times add up to that of the run. */
+static crossfarm_status run_timed_calls(crossfarm_model *model, uint64_t *call_ns) {
+  const uint32_t count = model->tables->call_count;
+  uint64_t start = crossfarm_clock();
+  for (uint32_t i = 0; i < count; ++i) {
+    if (!run_call(&model->calls[i])) return call_failed(model, i);
+    const uint64_t end = crossfarm_clock();
+    call_ns[i] = end - start;
+    start = end;
   }
   return CROSSFARM_GOOD;
 }
 
 crossfarm_status crossfarm_model_run(crossfarm_model *model, const void *const inputs[], void *const outputs[]) {
+  return crossfarm_run_profiled(model, inputs, outputs, NULL);
+}
+
+crossfarm_status crossfarm_run_profiled(crossfarm_model *model, const void *const inputs[],
+                                              void *const outputs[], uint64_t *call_ns) {
   const crossfarm_model_tables *tables = model->tables;
   for (uint32_t i = 0; i < tables->input_count; ++i) {
     const size_t bytes = model->ports[i].bytes;
@@ -173,7 +201,7 @@ crossfarm_status crossfarm_model_run(crossfarm_model *model, const void *const i
   const crossfarm_context before = crossfarm_current;
   crossfarm_current = (crossfarm_context){.pool = model->pool, .workspace = &model->workspace};
   crossfarm_last_error()->status = CROSSFARM_GOOD;
-  const crossfarm_status status = run_calls(model);
+  const crossfarm_status status = call_ns == NULL ? run_calls(model) : run_timed_calls(model, call_ns);
   crossfarm_current = before;
   if (status != CROSSFARM_GOOD) return status;
   for (uint32_t i = 0; i < tables->output_count; ++i) {

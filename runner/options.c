@@ -15,6 +15,7 @@ const char crossfarm_help[] =
     "  --cases N         run the first N cases only (all)\n"
     "  --outputs FOLDER  write the outputs of all cases to FOLDER/0.bin, FOLDER/1.bin, ...\n"
     "  --result FILE     write the result there instead of to standard output\n"
+    "  --profile FILE    after each timed run, time every call of another run, and write those times there\n"
     "  --no-verify       do not compare the files with the digests of the manifest\n"
     "  --help            print this\n"
     "  --version         print which model and target this program was compiled for\n"
@@ -88,6 +89,7 @@ static crossfarm_status apply(const char *name, const char *value, crossfarm_opt
   if (is(name, "--repeat")) return read_count(name, value, 0, MAXIMUM_RUNS, &options->repeat);
   if (is(name, "--cases")) return read_count(name, value, 1, MAXIMUM_RUNS, &options->cases);
   if (is(name, "--outputs")) return read_path(name, value, &options->outputs);
+  if (is(name, "--profile")) return read_path(name, value, &options->profile);
   return read_path(name, value, &options->result);
 }
 
@@ -106,7 +108,7 @@ static bool apply_flag(const char *name, crossfarm_options *options) {
 
 static const char *find_valued(const char *argument) {
   static const char *const names[] = {"--threads", "--affinity", "--warmup", "--repeat",
-                                      "--cases",   "--outputs",  "--result"};
+                                      "--cases",   "--outputs",  "--result", "--profile"};
   const size_t length = strcspn(argument, "=");
   for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
     if (strlen(names[i]) == length && memcmp(argument, names[i], length) == 0) return names[i];

@@ -25,6 +25,7 @@ typedef struct {
   const char *bundle;
   const char *outputs; /* folder, NULL: outputs are not written */
   const char *result;  /* file, NULL: standard output */
+  const char *profile; /* file, NULL: calls are not timed one by one */
 } crossfarm_options;
 
 crossfarm_status crossfarm_options_read(int count, char **arguments, crossfarm_options *options);

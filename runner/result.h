@@ -7,7 +7,8 @@
 #include "model.h"
 #include "options.h"
 
-/* Writes to the file of the options, all of it or nothing, or to standard output. */
+/* Writes to the file of the options, all of it or nothing, or to standard output; and the times of all calls to the file
+ * of --profile. */
 crossfarm_status crossfarm_result_write(const crossfarm_bundle *bundle, const crossfarm_model *model,
                                         const crossfarm_options *options, const crossfarm_measurement *measurement);
 

@@ -73,6 +73,13 @@ typedef struct {
 
 extern _Thread_local crossfarm_context crossfarm_current;
 
+/* model.c: crossfarm_model_run, which also says how many nanoseconds each call took; `call_ns` has a place for each. */
+crossfarm_status crossfarm_run_profiled(crossfarm_model *model, const void *const inputs[],
+                                              void *const outputs[], uint64_t *call_ns);
+
+/* Nanoseconds on the monotonic clock. */
+uint64_t crossfarm_clock(void);
+
 /* What compiled code calls. The object declares the pointers itself, weakly and empty; these definitions win. */
 typedef struct {
   void *sync_handle;

@@ -64,6 +64,15 @@ class _Document(Declared):
             raise BundleError(f"{path.name} cannot be used: {error}; make the artifact again") from error
 
 
+class FunctionCost(Declared):
+    """What one call of a compiled function computes."""
+
+    name: str
+    operations: int
+    """Of numbers; a multiplication and an addition are two. 0 where they could not be counted."""
+    scheduled: bool
+
+
 class CompileReport(_Document):
     """compile.json: what the compiler made."""
 
@@ -84,6 +93,8 @@ class CompileReport(_Document):
     """ONNX operator -> number of its nodes."""
     unscheduled: tuple[str, ...] = ()
     """Functions that no rule of crossfarm.backends.cpu covered: they are right, and slow."""
+    costs: tuple[FunctionCost, ...] = ()
+    """Of every function, by name."""
     tools: dict[str, str]
     """Distribution -> version."""
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 LIBRARY_SOURCES = ("check_tables.c", "errors.c", "model.c", "parallel.c", "weights.c", "workspace.c")
 """With the model's own tables and object: libMODEL."""
-PROGRAM_SOURCES = ("bundle.c", "json.c", "main.c", "manifest.c", "measure.c", "options.c", "result.c", "sha256.c")
+PROGRAM_SOURCES = (
+    "bundle.c",
+    "document.c",
+    "json.c",
+    "main.c",
+    "manifest.c",
+    "measure.c",
+    "options.c",
+    "result.c",
+    "sha256.c",
+)
 """Beside the library: the program that runs a bundle."""
 PUBLIC_HEADER = "model.h"
 EXPORTS = "model.map"
@@ -15,6 +25,7 @@ RUNNER_SOURCES = (
     PUBLIC_HEADER,
     EXPORTS,
     "bundle.h",
+    "document.h",
     "json.h",
     "measure.h",
     "model_tables.h",

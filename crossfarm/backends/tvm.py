@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.backends.manifest import CompileReport, PortType, versions
+from crossfarm.backends.manifest import CompileReport, FunctionCost, PortType, versions
 from crossfarm.backends.program import Port, Program
 from crossfarm.errors import ModelError
 from crossfarm.spec.cells import Cell
@@ -27,7 +27,7 @@ COMPILE_TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> None:
     """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
     from crossfarm.backends import lowering, tables
-    from crossfarm.backends.cpu import rules
+    from crossfarm.backends.cpu import operations, rules
 
     onnx_model = load_model(model)
     target = lowering.tvm_target(code)
@@ -36,6 +36,7 @@ def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> N
         lowering.build_object(module, program.functions, target, output / "model.o")
     except ModelError as error:
         raise ModelError(f"model {cell.model}, target {cell.target}: {error}") from error
+    unscheduled = rules.unscheduled(module, program.functions)
     layout = tables.lay_out(program)
     identity = _identity(cell, program, layout, output / "model.o")
     source = tables.tables_source(program, layout, model=cell.model, target=cell.target, identity=identity)
@@ -54,7 +55,11 @@ def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> N
         inputs=_port_types(program, program.inputs),
         outputs=_port_types(program, program.outputs),
         operators=dict(sorted(Counter(node.op_type for node in onnx_model.graph.node).items())),
-        unscheduled=rules.unscheduled(module, program.functions),
+        unscheduled=unscheduled,
+        costs=tuple(
+            FunctionCost(name=name, operations=count, scheduled=name not in unscheduled)
+            for name, count in operations.operations(module, program.functions).items()
+        ),
         tools=versions(COMPILE_TOOLS),
     ).write(output / "compile.json")
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import tvm
 from tvm import relax, s_tir, tirx
 
-from crossfarm.backends.cpu import convolution, dense, depthwise, elementwise, reduction, softmax
+from crossfarm.backends.cpu import convolution, dense, depthwise, elementwise, operations, reduction, softmax
 from crossfarm.backends.cpu.folding import fold_constants
 from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
 from crossfarm.backends.cpu.packing import pack
@@ -59,7 +59,7 @@ def schedule_module(module: Any, processor: Processor) -> Any:
             relax.transform.RewriteDataflowReshape(),
         ]
     )
-    return schedule_functions(fuse(module), processor)
+    return schedule_functions(operations.annotate(fuse(module)), processor)
 
 
 def schedule_functions(module: Any, processor: Processor) -> Any:

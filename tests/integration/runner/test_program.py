@@ -63,6 +63,31 @@ def test_the_default_is_one_thread_one_warm_up_and_ten_runs(bundle: Bundle) -> N
     assert (result["threads"], result["warmup"], len(result["latency_ns"]), result["outputs"]) == (1, 1, 10, [])
 
 
+def test_a_profile_has_the_time_of_every_call_of_every_profiled_run(bundle: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    result = bundle.result("--repeat", "5", "--profile", file)
+    profile = json.loads(file.read_text())
+    assert (profile["identity"], profile["threads"]) == (IDENTITY, 1)
+    assert [call["name"] for call in profile["calls"]] == ["scale", "share", "obey"]
+    assert all(len(call["ns"]) == 5 and min(call["ns"]) > 0 for call in profile["calls"])
+    assert len(result["latency_ns"]) == 5
+    assert not file.with_name("profile.json.part").exists()
+
+
+def test_a_profile_of_no_runs_is_empty_and_one_that_cannot_be_written_ends_with_5(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle.result("--repeat", "0", "--profile", tmp_path / "empty.json")
+    assert [call["ns"] for call in json.loads((tmp_path / "empty.json").read_text())["calls"]] == [[], [], []]
+    options = ("--result", tmp_path / "result.json", "--profile", tmp_path / "nowhere" / "p.json")
+    assert "p.json: cannot be written" in bundle.refusal(*options, code=5)
+
+
+def test_code_that_fails_while_it_is_profiled_is_told(commanded: Callable[[int], Bundle], tmp_path: Path) -> None:
+    bundle = commanded(building.FAIL)
+    assert "call " in bundle.refusal("--profile", tmp_path / "p.json", code=4)
+
+
 def test_no_timed_run_is_fine(bundle: Bundle) -> None:
     assert bundle.result("--repeat=0", "--warmup=0")["latency_ns"] == []
 

@@ -1,0 +1,1 @@
+"""Where the time of a compiled model goes, and the search for schedules that take less of it."""

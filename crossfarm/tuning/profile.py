@@ -1,0 +1,199 @@
+"""Time per layer: a bundle's program times each call, and compile.json says how much each call computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from crossfarm.backends.manifest import CompileReport, FunctionCost
+from crossfarm.boards import local
+from crossfarm.errors import BundleError
+from crossfarm.stages.measure_file import RunnerResult, read_file
+
+_TIME_LIMIT = 1800
+
+
+class _Call(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    ns: tuple[int, ...]
+
+
+class ProfileFile(BaseModel):
+    """What the runner writes for --profile: the nanoseconds of every call in every profiled run."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: Literal[1]
+    identity: str
+    threads: int
+    calls: tuple[_Call, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One start of a program with --profile.
+
+    Attributes:
+        latency: nanoseconds of each plain run.
+        calls: name and nanoseconds in each profiled run, of each call in order; they took turns with the plain ones.
+    """
+
+    latency: tuple[int, ...]
+    calls: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A function with all its calls in a run of the model.
+
+    Attributes:
+        name: of the function.
+        calls: in one run of the model.
+        nanoseconds: of all of them together, the median over runs.
+        operations: of all of them together, 0 where that is unknown.
+        scheduled: a rule covered it.
+    """
+
+    name: str
+    calls: int
+    nanoseconds: float
+    operations: int
+    scheduled: bool
+
+    @property
+    def rate(self) -> float:
+        """Operations a second."""
+        return self.operations / (self.nanoseconds * 1e-9) if self.nanoseconds > 0 else 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Where the time of a model goes.
+
+    Attributes:
+        layers: the slowest first.
+        latency: nanoseconds of a whole run, the median.
+        threads: that it ran on.
+        timing: emulated time says nothing about silicon.
+        peak: operations a second of one core at most; None where it was not measured.
+    """
+
+    layers: tuple[Layer, ...]
+    latency: float
+    threads: int
+    timing: Literal["silicon", "emulated", "simulated"]
+    peak: float | None
+
+    @property
+    def total(self) -> float:
+        """Nanoseconds of all layers together."""
+        return sum(layer.nanoseconds for layer in self.layers)
+
+    @property
+    def unscheduled_share(self) -> float:
+        """Share of the time, 0 to 1, that functions take which no rule covered."""
+        left = sum(layer.nanoseconds for layer in self.layers if not layer.scheduled)
+        return left / self.total if self.total else 0.0
+
+
+def run_profiled(
+    bundle: Path,
+    *,
+    threads: int,
+    repeat: int,
+    warmup: int = 3,
+    prefix: Sequence[str] = (),
+    processors: Sequence[int] = (),
+    outputs: Path | None = None,
+    cases: int = 1,
+) -> Run:
+    """Run a bundle's program with --profile on this host.
+
+    Args:
+        bundle: its folder.
+        threads: of the model.
+        repeat: timed runs, and as many profiled ones.
+        warmup: runs before.
+        prefix: emulator and its arguments.
+        processors: that the threads are bound to; empty leaves that to the kernel.
+        outputs: folder for the outputs.
+        cases: that are run once at the start.
+
+    Raises:
+        BoardError: the program does not start, is killed, or takes too long.
+        BundleError: it refuses the bundle, or fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
+        result, profile = Path(folder) / "result.json", Path(folder) / "profile.json"
+        options = ["--threads", threads, "--warmup", warmup, "--repeat", repeat, "--cases", cases, "--no-verify"]
+        if processors:
+            options += ["--affinity", ",".join(map(str, processors))]
+        if outputs is not None:
+            options += ["--outputs", outputs]
+        command = [*prefix, bundle / "program", bundle, *options, "--result", result, "--profile", profile]
+        ended = local.run([str(word) for word in command], timeout=_TIME_LIMIT)
+        if ended.code != 0:
+            raise BundleError(f"the program ended with {ended.code}: {ended.tail.strip()}; make the bundle again")
+        latency = read_file(RunnerResult, result).latency_ns
+        calls = ProfileFile.model_validate_json(profile.read_bytes()).calls
+    return Run(latency=latency, calls=tuple((call.name, call.ns) for call in calls))
+
+
+def layer_times(run: Run) -> dict[str, list[int]]:
+    """Return function -> nanoseconds of all its calls together in each profiled run, in the order of first calls."""
+    found: dict[str, list[int]] = {}
+    for name, samples in run.calls:
+        known = found.setdefault(name, [0] * len(samples))
+        for number, sample in enumerate(samples):
+            known[number] += sample
+    return found
+
+
+def summarised(
+    run: Run,
+    report: CompileReport,
+    *,
+    threads: int,
+    timing: Literal["silicon", "emulated", "simulated"],
+    peak: float | None,
+) -> Profile:
+    """Return a run's profile.
+
+    Args:
+        run: of at least one timed run.
+        report: of the same bundle.
+        threads: that it ran on.
+        timing: how the time was taken.
+        peak: operations a second of one core, or None.
+    """
+    costs = {cost.name: cost for cost in report.costs}
+    counts: dict[str, int] = {}
+    for name, _ in run.calls:
+        counts[name] = counts.get(name, 0) + 1
+    layers = []
+    for name, samples in layer_times(run).items():
+        cost = costs.get(name, FunctionCost(name=name, operations=0, scheduled=name not in report.unscheduled))
+        layers.append(
+            Layer(
+                name=name,
+                calls=counts[name],
+                nanoseconds=statistics.median(samples),
+                operations=cost.operations * counts[name],
+                scheduled=cost.scheduled,
+            )
+        )
+    return Profile(
+        layers=tuple(sorted(layers, key=lambda layer: -layer.nanoseconds)),
+        latency=statistics.median(run.latency),
+        threads=threads,
+        timing=timing,
+        peak=peak,
+    )

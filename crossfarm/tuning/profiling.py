@@ -1,0 +1,62 @@
+"""`./inv profile`: runs one bundle call by call, and prints and draws where its time goes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from crossfarm.backends.manifest import CompileReport
+from crossfarm.boards import local
+from crossfarm.errors import ConfigError
+from crossfarm.spec.targets import Target
+from crossfarm.store import Artifact, Store
+from crossfarm.tuning.peak import measured_peak
+from crossfarm.tuning.profile import run_profiled, summarised
+from crossfarm.tuning.profile_table import plot, table
+
+
+def show_profile(
+    cell: str,
+    *,
+    target: Target,
+    store: Path,
+    artifacts: Mapping[str, Artifact],
+    threads: int,
+    repeat: int,
+    picture: Path | None,
+    stream: IO[str],
+) -> None:
+    """Profile a bundle on this host, natively or under the target's emulator, and print the table.
+
+    Args:
+        cell: id of the cell.
+        target: of the cell.
+        store: folder of the store.
+        artifacts: the cell's, by stage: `compile` and `bundle`.
+        threads: of the model.
+        repeat: profiled runs.
+        picture: where to draw it; None draws nothing.
+        stream: where the table goes.
+
+    Raises:
+        ConfigError: a number or the name of the picture cannot be used.
+        BoardError: the target's code does not run here.
+    """
+    if threads < 1 or repeat < 1:
+        raise ConfigError(f"--threads {threads} --repeat {repeat}: give 1 or more")
+    if picture is not None and picture.suffix not in (".svg", ".html"):
+        raise ConfigError(f"--plot {picture}: give a name that ends in .svg or .html")
+    way = local.way(machines=target.machine, emulator=target.emulator)
+    place = Store(store.absolute())
+    report = CompileReport.read(place.file_path(artifacts["compile"], "compile.json"))
+    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
+        place.restore(artifacts["bundle"], Path(folder))
+        run = run_profiled(Path(folder), threads=threads, repeat=repeat, prefix=way.prefix)
+    peak = measured_peak(target) if way.timing == "silicon" else None
+    profile = summarised(run, report, threads=threads, timing=way.timing, peak=peak)
+    stream.write(table(cell, profile))
+    if picture is not None:
+        plot(cell, profile, picture)
+        stream.write(f"drawn in {picture}\n")

@@ -1,0 +1,31 @@
+"""`./inv profile` on a real model, and the measured peak."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_layers_of_a_model_add_up_to_a_whole_run(tmp_path: Path) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("needs an x86-64 machine, on which the target runs natively")
+    picture = tmp_path / "profile.svg"
+    command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT), "profile"]
+    command += ["x86_64-ppocr_cls-float32", "--plot", str(picture), "--repeat", "60"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"([\d.]+) ms in (\d+) layers; a whole run takes ([\d.]+) ms", done.stdout)
+    assert found is not None, done.stdout
+    total, layers, latency = float(found[1]), int(found[2]), float(found[3])
+    assert layers >= 20
+    assert total == pytest.approx(latency, rel=0.2)  # medians of layers, and both on a machine that others use
+    assert re.search(r"peak [\d.]+ GFLOP/s a core", done.stdout)
+    assert "<svg" in picture.read_text()
