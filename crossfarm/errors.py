@@ -60,6 +60,10 @@ class BoardError(CrossfarmError):
     """A board could not be reached, died, or is not the machine that it is declared to be."""
 
 
+class LeaseError(CrossfarmError):
+    """A board cannot be had: none is healthy or free in time, the lease was lost, or the database does not answer."""
+
+
 class JobError(CrossfarmError):
     """A job ended without saying why: it was killed, ran out of memory or of time."""
 
