@@ -159,7 +159,16 @@ class Leases:
         self._bell.wake()
         return ticket
 
-    def acquire(self, boards: Sequence[str], *, user: str, purpose: str, timeout: float, priority: int = 0) -> Lease:
+    def acquire(
+        self,
+        boards: Sequence[str],
+        *,
+        user: str,
+        purpose: str,
+        timeout: float,
+        priority: int = 0,
+        is_probe: bool = False,
+    ) -> Lease:
         """Ask for a board and wait for it; the arguments are those of `request`.
 
         Args:
@@ -179,9 +188,7 @@ class Leases:
                 answers.append(lease)
                 granted.set()
 
-            ticket = self.request(
-                boards, user=user, purpose=purpose, told=told, priority=priority, is_probe=is_probe
-            )
+            ticket = self.request(boards, user=user, purpose=purpose, told=told, priority=priority, is_probe=is_probe)
             granted.wait(max(0.0, deadline - time.monotonic()))
             if answers and answers[0] is not None:
                 return answers[0]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "crossfarm").rglob("*.py"))
 MOST_LINES = 420
 
-HEAVY = {"numpy", "tvm", "tvm_ffi", "onnx", "onnxruntime", "torch", "PIL", "tflite"}
+HEAVY = {"numpy", "sqlalchemy", "psycopg", "tvm", "tvm_ffi", "onnx", "onnxruntime", "torch", "PIL", "tflite"}
 
 WARM = (
     "crossfarm.pipeline",
