@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from crossfarm.backends.cpu.choices import Choose, Layer, ProductChoice, as_attributes
 from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.register_tiling import Axes, schedule_product
+from crossfarm.backends.cpu.register_tiling import schedule_product
 from crossfarm.backends.cpu.relax_values import Array, constant_array, is_float32, static_shape
 from crossfarm.backends.cpu.schedules import block_names, schedule_of
-from crossfarm.backends.cpu.tiles import padded_columns, register_tiles
 
 BLOCK = "crossfarm_dense"
 
 
-def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
+def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
     """Replace a relax.matmul by a constant matrix [depth, columns].
 
     Returns:
@@ -34,28 +34,30 @@ def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
     if len(shape) < 2 or math.prod(shape) == 0:
         return None
     depth, columns = weights.shape
-    padded = padded_columns(processor, columns)
-    tiles = register_tiles(processor, rows=shape[-2], columns=padded, depth=depth)
-    if not tiles:
+    layer = Layer(kind="dense", image=(1, 1, math.prod(shape[:-1]), depth), channels=columns)
+    choice = choose(layer, processor)
+    if not isinstance(choice, ProductChoice):
         return None
     return builder.call_te(
-        functools.partial(compute, columns=columns),
+        functools.partial(compute, layer=layer, choice=choice),
         call.args[0],
-        relax.const(pack(weights, padded=padded, block=tiles[0].columns)),
+        relax.const(pack(weights, block=choice.columns)),
         primfunc_name_hint="dense",
         primfunc_attrs={"op_pattern": 4},
     )
 
 
-def pack(weights: Array, *, padded: int, block: int) -> Array:
-    """Return weights [depth, columns] as [blocks, depth, block], with noughts up to `padded` columns."""
+def pack(weights: Array, *, block: int) -> Array:
+    """Return weights [depth, columns] as [blocks, depth, block], with noughts behind the last column."""
     depth, columns = weights.shape
+    padded = -(-columns // block) * block
     full = np.pad(weights, ((0, 0), (0, padded - columns)))
     return np.ascontiguousarray(full.reshape(depth, padded // block, block).transpose(1, 0, 2))
 
 
-def compute(left: Any, packed: Any, *, columns: int) -> Any:
+def compute(left: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> Any:
     """Return the te.Tensor of left [..., rows, depth] times a packed matrix."""
+    columns = layer.channels
     block_count, depth, block = (int(extent) for extent in packed.shape)
     leading = tuple(left.shape)[:-1]
     k = te.reduce_axis((0, depth), "k")
@@ -65,7 +67,7 @@ def compute(left: Any, packed: Any, *, columns: int) -> Any:
         weight = packed[tirx.floordiv(column, block), k, tirx.floormod(column, block)]
         return te.sum(left[(*place[:-1], k)] * weight, axis=[k])
 
-    product = te.compute((*leading, block_count * block), element, name=BLOCK)
+    product = te.compute((*leading, block_count * block), element, name=BLOCK, attrs=as_attributes(layer, choice))
     if block_count * block == columns:
         return product
     return te.compute((*leading, columns), lambda *place: product[place], name="crossfarm_unpadded")
@@ -80,4 +82,4 @@ def schedule(function: Any, processor: Processor) -> Any:
     """Schedule a product with what was fused behind it; see register_tiling.schedule_product."""
     form = schedule_of(function)
     spatial = len(form.get_loops(form.get_sblock(BLOCK))) - 2
-    return schedule_product(function, processor, name=BLOCK, axes=Axes(spatial=spatial, flat=True))
+    return schedule_product(function, processor, name=BLOCK, spatial=spatial)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te
 
+from crossfarm.backends.cpu.choices import Choose, DepthwiseChoice, Layer, as_attributes, depthwise_choice
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.register_tiling import PADDED_INPUT
 from crossfarm.backends.cpu.relax_values import constant_array, is_float32, static_shape
@@ -15,19 +16,17 @@ from crossfarm.backends.cpu.schedules import (
     block_name,
     block_names,
     blocks,
-    extent,
     function_of,
     inline_spatial,
     schedule_of,
     schedule_spatial,
     take_epilogue,
-    total,
     unroll_all,
     vectorise,
     vectorise_copy,
 )
 from crossfarm.backends.cpu.tiles import divisors
-from crossfarm.backends.cpu.windows import Window, padded, window_2d
+from crossfarm.backends.cpu.windows import layer_2d, padded
 
 BLOCK = "crossfarm_depthwise"
 ROWS = 4
@@ -38,7 +37,7 @@ UNROLLED_KERNEL = 5
 """Kernels of up to that many rows are unrolled whole."""
 
 
-def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
+def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
     """Replace a relax.nn.conv2d (NHWC, HWIO) with one input and one output channel per group.
 
     Returns:
@@ -49,14 +48,17 @@ def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
         return None
     attributes = call.attrs
     layouts = (str(attributes.data_layout), str(attributes.kernel_layout), str(attributes.out_layout))
-    _, height, width, channels = static_shape(call.args[0]) or (0, 0, 0, 0)
-    if layouts != ("NHWC", "HWIO", "NHWC") or int(attributes.groups) != channels or weights.shape[2:] != (1, channels):
+    image = static_shape(call.args[0]) or (0, 0, 0, 0)
+    if layouts != ("NHWC", "HWIO", "NHWC") or int(attributes.groups) != image[3] or weights.shape[2:] != (1, image[3]):
         return None
-    window = window_2d(attributes, weights.shape[:2])
-    if channels == 1 or min(window.output(height, width)) < 1:
+    layer = layer_2d(attributes, "depthwise", image=image, weights=weights.shape)
+    if layer.channels == 1 or min(layer.output) < 1:
+        return None
+    choice = choose(layer, processor)
+    if not isinstance(choice, DepthwiseChoice):
         return None
     return builder.call_te(
-        functools.partial(compute, window=window),
+        functools.partial(compute, layer=layer, choice=choice),
         call.args[0],
         relax.const(np.ascontiguousarray(weights[:, :, 0, :])),
         primfunc_name_hint="depthwise",
@@ -64,25 +66,43 @@ def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
     )
 
 
-def compute(image: Any, weights: Any, *, window: Window) -> Any:
+def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
+    """Decide how a depthwise convolution is computed.
+
+    It reads each value a few times only, so caches decide: strips of rows keep the frame near, and threads get whole
+    strips.
+    """
+    height, width = layer.output
+    strip = max(divisors(height, ROWS)) if any(layer.padding) else 1
+    return DepthwiseChoice(
+        strip=strip,
+        pixels=max(divisors(width, COLUMNS)),
+        lanes=processor.lanes_for(layer.channels),
+        unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
+        is_shared=layer.pixels * layer.channels > PARALLEL_ELEMENTS and layer.image[0] * height > strip,
+    )
+
+
+def compute(image: Any, weights: Any, *, layer: Layer, choice: DepthwiseChoice) -> Any:
     """Return the te.Tensor of a depthwise convolution.
 
     Args:
         image: [n, height, width, channels].
         weights: [kernel height, kernel width, channels].
-        window: how the kernel slides.
+        layer: how the kernel slides.
+        choice: how it will be scheduled.
     """
-    batch, height, width, channels = (int(extent_) for extent_ in image.shape)
+    batch, _, _, channels = layer.image
     kernel_height, kernel_width, _ = (int(extent_) for extent_ in weights.shape)
-    framed = padded(image, window)
+    framed = padded(image, layer)
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
 
     def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        row = y * window.strides[0] + ky * window.dilation[0]
-        column = x * window.strides[1] + kx * window.dilation[1]
+        row = y * layer.strides[0] + ky * layer.dilation[0]
+        column = x * layer.strides[1] + kx * layer.dilation[1]
         return te.sum(framed[n, row, column, c] * weights[ky, kx, c], axis=[ky, kx])
 
-    return te.compute((batch, *window.output(height, width), channels), element, name=BLOCK)
+    return te.compute((batch, *layer.output, channels), element, name=BLOCK, attrs=as_attributes(layer, choice))
 
 
 def matches(function: Any) -> bool:
@@ -93,39 +113,35 @@ def matches(function: Any) -> bool:
 def schedule(function: Any, processor: Processor) -> Any:
     """Vectorise over channels, sum several pixels side by side, and make the frame of noughts strip by strip.
 
-    The operator reads each value a few times only, so caches decide: strips of rows keep the frame near, and threads
-    get whole strips.
-
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
     schedule = schedule_of(function)
     inline_spatial(schedule, keep={PADDED_INPUT, BLOCK})
     block = schedule.get_sblock(BLOCK)
+    choice = depthwise_choice(schedule.get(block).annotations)
     epilogue, passes = take_epilogue(schedule, block, columns=3)
     frames = [each for each in blocks(schedule) if block_name(schedule, each) == PADDED_INPUT]
     n, y, x, c, ky, kx = schedule.get_loops(block)
-    elements = total(schedule, [n, y, x, c])
-    lanes = processor.lanes_for(extent(schedule, c))
-    y_strip, y_inner = schedule.split(y, [None, max(divisors(extent(schedule, y), ROWS)) if frames else 1])
-    x_block, x_inner = schedule.split(x, [None, max(divisors(extent(schedule, x), COLUMNS))])
-    c_block, lane = schedule.split(c, [None, lanes])
+    y_strip, y_inner = schedule.split(y, [None, choice.strip])
+    x_block, x_inner = schedule.split(x, [None, choice.pixels])
+    c_block, lane = schedule.split(c, [None, choice.lanes])
     schedule.reorder(n, y_strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
     strip = schedule.fuse(n, y_strip)
     # Loops of one trip stay, so that there is a last one whatever the shape.
     schedule.reverse_compute_at(epilogue, c_block, preserve_unit_loops=True)
     epilogue_loops = schedule.get_loops(epilogue)[4:]
-    vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, lanes])
+    vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, choice.lanes])
     vectorise(schedule, epilogue_lane)
     unroll_all(schedule, [*epilogue_loops[:-1], vector])
     vectorise(schedule, lane)
     unroll_all(schedule, [x_inner, kx])
-    if extent(schedule, ky) <= UNROLLED_KERNEL:
+    if choice.unroll_kernel:
         schedule.unroll(ky)
     for frame in frames:
         schedule.compute_at(frame, strip, preserve_unit_loops=True)
         vectorise_copy(schedule, schedule.get_loops(frame)[1:], processor)
-    if elements > PARALLEL_ELEMENTS and extent(schedule, strip) > 1:
+    if choice.is_shared:
         schedule.parallel(strip)
     start_loops = schedule.get_loops(schedule.decompose_reduction(block, ky))[4:]
     vectorise(schedule, start_loops[-1])

@@ -6,7 +6,8 @@ from typing import Any
 
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu import convolution, dense, depthwise, softmax
+from crossfarm.backends.cpu import convolution, dense, depthwise, register_tiling, softmax
+from crossfarm.backends.cpu.choices import Choice, Choose, Layer
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import operator_name, rewrite_functions
 
@@ -19,8 +20,21 @@ _REWRITES = {
 """Operator -> rules, the first that covers a call wins."""
 
 
-def pack(module: Any, processor: Processor) -> Any:
-    """Return a module in which every operator that a rule covers is a call of that rule's PrimFunc."""
+def choose(layer: Layer, processor: Processor) -> Choice | None:
+    """Decide by rules how a layer is computed."""
+    if layer.kind == "depthwise":
+        return depthwise.choose(layer, processor)
+    return register_tiling.choose(layer, processor)
+
+
+def pack(module: Any, processor: Processor, choose: Choose) -> Any:
+    """Return a module in which every operator that a rule covers is a call of that rule's PrimFunc.
+
+    Args:
+        module: of Relax functions.
+        processor: what for.
+        choose: decides how each layer is computed.
+    """
 
     @mutator
     class Packer(PyExprMutator):  # type: ignore[misc]
@@ -30,7 +44,7 @@ def pack(module: Any, processor: Processor) -> Any:
             """Rewrite one call, whose arguments have been rewritten."""
             call = self.visit_expr_post_order(call)
             for rewrite in _REWRITES.get(operator_name(call), ()):
-                made = rewrite(call, self.builder_, processor)
+                made = rewrite(call, self.builder_, processor, choose)
                 if made is not None:
                     return made
             return call

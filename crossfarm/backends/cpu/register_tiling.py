@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from tvm import tirx
+
+from crossfarm.backends.cpu.choices import Layer, ProductChoice, product_choice
+from crossfarm.backends.cpu.overlapping import without_guards
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.schedules import (
     block_name,
     blocks,
-    extent,
+    extents,
     function_of,
     fuse,
     inline_spatial,
+    row_major,
     schedule_of,
     schedule_spatial,
     take_epilogue,
@@ -22,7 +27,7 @@ from crossfarm.backends.cpu.schedules import (
     vectorise,
     vectorise_copy,
 )
-from crossfarm.backends.cpu.tiles import Tile, register_tiles
+from crossfarm.backends.cpu.tiles import Product, Tile, padded_columns, register_tiles
 
 PADDED_INPUT = "crossfarm_padded_input"
 """Block that copies the input into a frame of noughts."""
@@ -37,74 +42,89 @@ PARALLEL_CHUNKS = 16
 loops than needed costs index arithmetic in the inner ones (up to 25 % on one thread)."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Axes:
-    """Which loops of a block are which.
-
-    Attributes:
-        spatial: number of loops that stand before the columns: the rows are the last of them.
-        flat: rows of all spatial loops follow each other in memory, so that they are one long row.
-    """
-
-    spatial: int
-    flat: bool
-
-
-def tile_of(processor: Processor, *, rows: int, packed: Sequence[int]) -> Tile | None:
-    """Return the tile that fits weights which are packed already.
-
-    Args:
-        processor: whose registers.
-        rows: of the result that a tile may hold.
-        packed: shape of the weights: [blocks, ..., depth, columns of a block].
-    """
-    *_, depth, columns = packed
-    tiles = register_tiles(processor, rows=rows, columns=packed[0] * columns, depth=depth)
-    return next((tile for tile in tiles if tile.columns == columns), None)
-
-
-def schedule_product(function: Any, processor: Processor, *, name: str, axes: Axes) -> Any:
-    """Tile a sum of products for registers, attach what follows it to the tile, and vectorise over columns.
+def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
+    """Decide how a product is computed, from its shape and the processor's registers.
 
     Order of loops: tiles of rows, then tiles of columns inside, so that an input row is read once while the weights
-    stay in the cache; the other way round when the weights are too large for that. Within a tile the sum runs outside
-    of rows and columns, which are unrolled. The window of a convolution is not unrolled: that spills and halves the
-    speed.
+    stay in the cache; the other way round when the weights are too large for that.
+
+    Returns:
+        None when no tile fits.
+    """
+    per_group = padded_columns(processor, layer.per_group)
+    product = Product(
+        rows=layer.pixels,
+        run=layer.pixels if layer.is_matrix_product else layer.output[1],
+        columns=per_group,
+        steps=layer.steps,
+        depth=layer.image[3],
+    )
+    tiles = register_tiles(processor, product)
+    if not tiles:
+        return None
+    tile = tiles[0]
+    columns_first = 4 * per_group * layer.groups * layer.steps > STREAMED_WEIGHTS
+    trips = [-(-layer.pixels // tile.rows), layer.groups * per_group // tile.columns]
+    return ProductChoice(
+        rows=tile.rows,
+        vectors=tile.vectors,
+        lanes=tile.lanes,
+        columns_first=columns_first,
+        depth_unroll=_depth_unroll(layer.depth, tile),
+        shared_loops=_shared_loops(trips[::-1] if columns_first else trips) if layer.flops > PARALLEL_FLOPS else 0,
+    )
+
+
+def _depth_unroll(depth: int, tile: Tile) -> int:
+    small = tile.rows * tile.vectors <= DEPTH_UNROLL_ACCUMULATORS
+    return DEPTH_UNROLL if small and depth % DEPTH_UNROLL == 0 and depth > DEPTH_UNROLL else 1
+
+
+def _shared_loops(trips: Sequence[int]) -> int:
+    count = 1
+    while count < len(trips) and math.prod(trips[:count]) < PARALLEL_CHUNKS:
+        count += 1
+    return count if math.prod(trips[:count]) > 1 else 0
+
+
+def schedule_product(function: Any, processor: Processor, *, name: str, spatial: int) -> Any:
+    """Tile a sum of products for registers, attach what follows it to the tile, and vectorise over columns.
+
+    All pixels become one long row, which tiles cut without regard to the image's rows; where they do not divide it,
+    the last tile overlaps the one before. Within a tile the sum runs outside of rows and columns, which are unrolled.
+    The window of a convolution is not unrolled: that spills and halves the speed.
 
     Args:
         function: PrimFunc with a block `name` of loops [spatial..., columns, window..., depth] that reads the input and
-            then the weights, packed as [block, window..., depth, columns of a block].
+            then the weights, packed as [block, window..., depth, columns of a block]; it carries its choice.
         processor: what for.
         name: of the block.
-        axes: which of its loops are which.
+        spatial: number of loops that stand before the columns.
 
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
-        ValueError: no tile fits it; likewise.
     """
     schedule = schedule_of(function)
     inline_spatial(schedule, keep={PADDED_INPUT, name})
     block = schedule.get_sblock(name)
-    epilogue, passes = take_epilogue(schedule, block, columns=axes.spatial)
-    loops = schedule.get_loops(block)
-    spatial, columns, reduced = loops[: axes.spatial], loops[axes.spatial], list(loops[axes.spatial + 1 :])
-    packed = [int(extent_) for extent_ in schedule.get(block).reads[1].source.ty.shape]
-    tile = tile_of(processor, rows=extent(schedule, spatial[-1]), packed=packed)
-    if tile is None:
-        raise ValueError(f"no register tile for {packed} in rows of {extent(schedule, spatial[-1])}")
-    flops = 2 * total(schedule, loops)
-    weights = 4 * total(schedule, [columns, *reduced])
-
-    outer, row = _split_rows(schedule, spatial, tile, flat=axes.flat)
-    column_block, vector, lane = schedule.split(columns, [None, tile.vectors, tile.lanes])
-    order = [column_block, *outer] if weights > STREAMED_WEIGHTS else [*outer, column_block]
+    choice = product_choice(schedule.get(block).annotations)
+    epilogue, passes = take_epilogue(schedule, block, columns=spatial)
+    _flatten(schedule, block, epilogue, spatial=spatial)
+    pixels, columns, *reduced = schedule.get_loops(block)
+    row_block, row = schedule.split(pixels, [None, choice.rows])
+    column_block, vector, lane = schedule.split(columns, [None, choice.vectors, choice.lanes])
+    order = [column_block, row_block] if choice.columns_first else [row_block, column_block]
     schedule.reorder(*order, *reduced, row, vector, lane)
-    if flops > PARALLEL_FLOPS:
-        order = _parallelise(schedule, order)
-    _attach(schedule, epilogue, order, tile)
+    if choice.shared_loops:
+        shared = fuse(schedule, order[: choice.shared_loops])
+        schedule.parallel(shared)
+        order = [shared, *order[choice.shared_loops :]]
+    _attach(schedule, epilogue, order, choice)
     vectorise(schedule, lane)
     unroll_all(schedule, [vector, row])
-    reduced[-1] = _unroll_depth(schedule, reduced[-1], tile)
+    if choice.depth_unroll > 1:
+        reduced[-1], inner = schedule.split(reduced[-1], [None, choice.depth_unroll])
+        schedule.unroll(inner)
     # The first of the reduced loops: the accumulators are cleared once per tile.
     start = schedule.decompose_reduction(block, reduced[0])
     start_loops = schedule.get_loops(start)[len(order) :]
@@ -113,45 +133,31 @@ def schedule_product(function: Any, processor: Processor, *, name: str, axes: Ax
     _schedule_padding(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return function_of(schedule)
+    return without_guards(function_of(schedule))
 
 
-def _split_rows(schedule: Any, spatial: Sequence[Any], tile: Tile, *, flat: bool) -> tuple[list[Any], Any]:
-    if flat:
-        block, row = schedule.split(fuse(schedule, spatial), [None, tile.rows])
-        return [block], row
-    block, row = schedule.split(spatial[-1], [None, tile.rows])
-    return [*spatial[:-1], block], row
+def _flatten(schedule: Any, block: Any, epilogue: Any, *, spatial: int) -> None:
+    """Make one axis of the spatial axes of a product, its accumulators and its epilogue."""
+    if spatial == 1:
+        return
+    shape = extents(schedule, schedule.get_loops(block)[:spatial])
+
+    def flat(*axes: Any) -> Any:
+        return (row_major(axes[:spatial], shape), *axes[spatial:])
+
+    schedule.transform_layout(block, ("write", 0), flat)
+    for each in (block, epilogue):
+        axes = len(schedule.get_loops(each))
+        schedule.transform_block_layout(each, tirx.IndexMap.from_func(flat, ndim=axes))
 
 
-def _parallelise(schedule: Any, order: Sequence[Any]) -> list[Any]:
-    count = 1
-    while count < len(order) and total(schedule, order[:count]) < PARALLEL_CHUNKS:
-        count += 1
-    if total(schedule, order[:count]) == 1:
-        return list(order)
-    chunk = fuse(schedule, order[:count])
-    schedule.parallel(chunk)
-    return [chunk, *order[count:]]
-
-
-def _attach(schedule: Any, epilogue: Any, order: Sequence[Any], tile: Tile) -> None:
+def _attach(schedule: Any, epilogue: Any, order: Sequence[Any], choice: ProductChoice) -> None:
     # Loops of one trip stay, so that there is a last one whatever the shape.
     schedule.reverse_compute_at(epilogue, order[-1], preserve_unit_loops=True)
     loops = schedule.get_loops(epilogue)[len(order) :]
-    vector, lane = schedule.split(loops[-1], [None, tile.lanes])
+    vector, lane = schedule.split(loops[-1], [None, choice.lanes])
     vectorise(schedule, lane)
     unroll_all(schedule, [*loops[:-1], vector])
-
-
-def _unroll_depth(schedule: Any, depth: Any, tile: Tile) -> Any:
-    """Return the loop over the depth, of which each trip does several steps."""
-    trips = extent(schedule, depth)
-    small = tile.rows * tile.vectors <= DEPTH_UNROLL_ACCUMULATORS
-    if small and trips % DEPTH_UNROLL == 0 and trips > DEPTH_UNROLL:
-        depth, inner = schedule.split(depth, [None, DEPTH_UNROLL])
-        schedule.unroll(inner)
-    return depth
 
 
 def _schedule_padding(schedule: Any, processor: Processor) -> None:

@@ -10,9 +10,10 @@ import tvm
 from tvm import relax, s_tir, tirx
 
 from crossfarm.backends.cpu import convolution, dense, depthwise, elementwise, operations, reduction, softmax
+from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.folding import fold_constants
 from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
-from crossfarm.backends.cpu.packing import pack
+from crossfarm.backends.cpu.packing import choose, pack
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import rewrite_functions
 
@@ -34,16 +35,17 @@ RULES: tuple[Rule, ...] = (convolution, depthwise, dense, softmax, elementwise, 
 """The first that matches is taken."""
 
 
-def schedule_module(module: Any, processor: Processor) -> Any:
+def schedule_module(module: Any, processor: Processor, choose: Choose = choose) -> Any:
     """Return a module of fused and scheduled PrimFuncs and a Relax `main` that calls them.
 
     Args:
         module: tvm.IRModule of Relax functions with static shapes and constant weights.
         processor: what for; the target itself must be the current one.
+        choose: decides how each layer is computed; the rules, unless something knows better.
     """
     module = relax.transform.CanonicalizeBindings()(relax.transform.DecomposeOpsForInference()(module))
     module = to_channels_last(fold_constants(module))
-    module = pack(module, processor)
+    module = pack(module, processor, choose)
     module = rewrite_functions(module, FreeTransposes)
     fuse = tvm.transform.Sequential(
         [

@@ -55,6 +55,14 @@ def total(schedule: Any, loops: Sequence[Any]) -> int:
     return math.prod(extents(schedule, loops))
 
 
+def row_major(axes: Sequence[Any], shape: Sequence[int]) -> Any:
+    """Return the number of an element when all are counted, the last axis running fastest."""
+    place = axes[0]
+    for axis, length in zip(axes[1:], shape[1:], strict=True):
+        place = place * length + axis
+    return place
+
+
 def is_reduction(schedule: Any, block: Any) -> bool:
     """Say whether a block sums, or takes a maximum, over an axis."""
     return any(int(axis.iter_type) == _REDUCTION for axis in schedule.get(block).iter_vars)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tvm import te, tirx
 
+from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import is_float32, static_shape
 from crossfarm.backends.cpu.schedules import (
@@ -31,7 +32,7 @@ _LANES = 16
 _POLYNOMIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
 
-def rewrite(call: Any, builder: Any, processor: Processor) -> Any | None:
+def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
     """Replace a relax.nn.softmax over the last axis.
 
     Returns:

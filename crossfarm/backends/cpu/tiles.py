@@ -8,10 +8,18 @@ from crossfarm.backends.cpu.processor import ACCUMULATORS_IN_FLIGHT, Processor
 
 MAX_ROWS = 28
 MAX_VECTORS = 8
+MAX_SCATTERED_ROWS = 8
+"""Rows that do not follow each other evenly need an address each, and x86 has no more registers than that for them."""
 ALIASING_DEPTH = 1024
 """Rows of that many floats lie 4 KiB apart, so all of them fall into one set of an 8-way L1 cache."""
 ALIASING_ROWS = 8
 """Ways of such a set."""
+TILE_OVERHEAD = 16
+"""Issue slots that a tile costs beside its sum and per accumulator: loops and addresses."""
+STORE_OVERHEAD = 3
+"""Issue slots per accumulator: clearing it, what follows the sum, storing it."""
+SCATTER_OVERHEAD = 8
+"""Issue slots for the address of a row that does not follow the last one evenly."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,43 +42,72 @@ class Tile:
         return self.vectors * self.lanes
 
 
-def register_tiles(processor: Processor, *, rows: int, columns: int, depth: int) -> list[Tile]:
-    """Return the tiles that divide a product evenly and fit into registers, best first.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Product:
+    """A matrix product as far as its tile depends on it.
 
-    A step of the sum loads `vectors` vectors, broadcasts `rows` values and issues rows * vectors multiply-adds. Spilled
-    accumulators cost more than anything else, so rows * vectors + 2 * vectors registers must exist (the second set of
-    vectors is the next step's, loaded ahead). Among those the share of multiply-adds in a step's cycles decides: a
-    step takes as long as its multiply-adds, as the latency of a dependent one, or as its loads. This is the model of
-    Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), without blocks for caches.
-
-    Args:
-        processor: whose registers.
+    Attributes:
         rows: of the result.
-        columns: of the result.
-        depth: length of the sum.
+        run: rows that follow each other evenly in memory: all of them in a plain product, else a row of the image.
+        columns: of the result, a multiple of some vector of the processor.
+        steps: length of the sum.
+        depth: floats that a row of the left operand is apart from the next.
+    """
+
+    rows: int
+    run: int
+    columns: int
+    steps: int
+    depth: int
+
+
+def register_tiles(processor: Processor, product: Product) -> list[Tile]:
+    """Return the tiles that fit into registers, best first.
+
+    A step of the sum loads `vectors` vectors, broadcasts `rows` values one after the other and issues rows * vectors
+    multiply-adds. Spilled accumulators cost more than anything else, so (rows + 1) * vectors + 1 registers must exist.
+    A step takes as long as its multiply-adds, as the latency of a dependent one, or as its loads. Columns are divided
+    evenly; rows need not be, since the last tile may overlap the one before it, and the cost of that is counted. This
+    is the model of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), without blocks
+    for caches.
     """
     found: list[tuple[float, Tile]] = []
     for lanes in processor.lanes:
-        if columns % lanes:
+        if product.columns % lanes:
             continue
-        for vectors in divisors(columns // lanes, MAX_VECTORS):
-            for height in divisors(rows, MAX_ROWS):
-                if (height + 2) * vectors > processor.registers:
-                    continue
-                if depth % ALIASING_DEPTH == 0 and height > ALIASING_ROWS:
-                    continue
-                tile = Tile(rows=height, vectors=vectors, lanes=lanes)
-                found.append((_efficiency(tile, processor), tile))
+        for vectors in divisors(product.columns // lanes, MAX_VECTORS):
+            for rows in range(1, min(product.rows, MAX_ROWS) + 1):
+                tile = Tile(rows=rows, vectors=vectors, lanes=lanes)
+                if _fits(tile, product, processor):
+                    found.append((_cost(tile, product), tile))
     # Python's sort is stable, so equal ones stay in the order above: wide vectors, few of them, few rows.
-    return [tile for _, tile in sorted(found, key=lambda pair: -pair[0])]
+    return [tile for _, tile in sorted(found, key=lambda pair: pair[0])]
 
 
-def _efficiency(tile: Tile, processor: Processor) -> float:
+def _fits(tile: Tile, product: Product, processor: Processor) -> bool:
+    if (tile.rows + 1) * tile.vectors + 1 > processor.registers:
+        return False
+    if product.depth % ALIASING_DEPTH == 0 and tile.rows > ALIASING_ROWS:
+        return False
+    return _is_even(tile, product) or tile.rows <= MAX_SCATTERED_ROWS
+
+
+def _is_even(tile: Tile, product: Product) -> bool:
+    """Say whether the rows of every tile follow each other evenly."""
+    return product.run == product.rows or product.run % tile.rows == 0
+
+
+def _cost(tile: Tile, product: Product) -> float:
+    """Return issue slots: as many as multiply-adds could have been issued in that time."""
     accumulators = tile.rows * tile.vectors
-    cycles = max(accumulators, ACCUMULATORS_IN_FLIGHT, tile.vectors + 0.5 * tile.rows)
-    busy = accumulators * tile.lanes / processor.widest / cycles
-    # Ties: more accumulators hide more of the loads' latency, and two vectors balance loads against broadcasts.
-    return busy + 0.02 * min(accumulators, 24) / 24 - 0.01 * abs(tile.vectors - 2)
+    step = max(accumulators, ACCUMULATORS_IN_FLIGHT, tile.vectors + tile.rows)
+    around = TILE_OVERHEAD + STORE_OVERHEAD * accumulators
+    if not _is_even(tile, product):
+        around += SCATTER_OVERHEAD * tile.rows
+    tiles = -(-product.rows // tile.rows) * (product.columns // tile.columns)
+    # Ties: accumulators that are nearly too few leave nothing to hide a load's latency behind.
+    slack = 1 + 0.02 * ACCUMULATORS_IN_FLIGHT / accumulators
+    return tiles * (product.steps * step * slack + around)
 
 
 def divisors(number: int, limit: int) -> list[int]:

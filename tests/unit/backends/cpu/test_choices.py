@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from crossfarm.backends.cpu.choices import (
+    CHOICE,
+    LAYER,
+    DepthwiseChoice,
+    Layer,
+    ProductChoice,
+    as_attributes,
+    depthwise_choice,
+    product_choice,
+)
+from crossfarm.backends.cpu.packing import choose
+from crossfarm.backends.cpu.processor import Processor
+
+AVX2 = Processor(lanes=(8, 4), registers=16)
+
+
+def test_a_choice_comes_back_out_of_the_annotations_of_a_block() -> None:
+    layer = Layer(kind="convolution", image=(1, 14, 14, 64), channels=64, kernel=(3, 3), padding=(1, 1, 1, 1))
+    choice = choose(layer, AVX2)
+    assert isinstance(choice, ProductChoice)
+    assert product_choice(as_attributes(layer, choice)) == choice
+    deep = Layer(kind="depthwise", image=(1, 14, 14, 64), channels=64, kernel=(3, 3), groups=64)
+    other = choose(deep, AVX2)
+    assert isinstance(other, DepthwiseChoice)
+    assert depthwise_choice(as_attributes(deep, other)) == other
+
+
+def test_the_key_of_a_layer_names_all_that_it_computes() -> None:
+    layer = Layer(kind="convolution", image=(1, 28, 30, 64), channels=128, kernel=(3, 1), groups=2, strides=(2, 1))
+    choice = choose(layer, AVX2)
+    assert choice is not None
+    attributes = as_attributes(layer, choice)
+    assert attributes[LAYER] == "convolution n1 28x30x64 to 128 k3x1 s2x1 p0x0x0x0 d1x1 g2"
+    assert '"rows"' in attributes[CHOICE]
+
+
+def test_operations_are_counted_as_two_for_each_multiply_and_add() -> None:
+    layer = Layer(
+        kind="convolution", image=(2, 9, 9, 8), channels=16, kernel=(3, 3), strides=(2, 2), padding=(1, 1, 1, 1)
+    )
+    assert layer.output == (5, 5)
+    assert layer.flops == 2 * (2 * 5 * 5) * 16 * (3 * 3 * 8)
