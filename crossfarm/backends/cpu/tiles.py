@@ -18,6 +18,8 @@ TILE_OVERHEAD = 16
 """Issue slots that a tile costs beside its sum and per accumulator: loops and addresses."""
 STORE_OVERHEAD = 3
 """Issue slots per accumulator: clearing it, what follows the sum, storing it."""
+STALLS = 0.2
+"""Share of a step that is lost when there are just enough accumulators: nothing is left to hide a late load behind."""
 SCATTER_OVERHEAD = 8
 """Issue slots for the address of a row that does not follow the last one evenly."""
 
@@ -105,8 +107,7 @@ def _cost(tile: Tile, product: Product) -> float:
     if not _is_even(tile, product):
         around += SCATTER_OVERHEAD * tile.rows
     tiles = -(-product.rows // tile.rows) * (product.columns // tile.columns)
-    # Ties: accumulators that are nearly too few leave nothing to hide a load's latency behind.
-    slack = 1 + 0.02 * ACCUMULATORS_IN_FLIGHT / accumulators
+    slack = 1 + STALLS * ACCUMULATORS_IN_FLIGHT / accumulators
     return tiles * (product.steps * step * slack + around)
 
 

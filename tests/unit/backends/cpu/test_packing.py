@@ -13,7 +13,7 @@ def test_packed_weights_of_a_convolution_hold_every_weight_where_it_is_read(
 ) -> None:
     padded = -(-per_group // block) * block
     weights = np.arange(1, 6 * depth * groups * per_group + 1).reshape(2, 3, depth, groups * per_group)
-    packed = convolution.pack(weights, groups=groups, padded_group=padded, block=block)
+    packed = convolution.pack(weights, groups=groups, block=block)
     assert packed.shape == (groups * padded // block, 2, 3, depth, block)
     for channel in range(groups * per_group):
         place = channel // per_group * padded + channel % per_group
@@ -25,7 +25,7 @@ def test_packed_weights_of_a_convolution_hold_every_weight_where_it_is_read(
 def test_a_packed_matrix_is_the_matrix_with_noughts_behind(depth: int, columns: int, block: int) -> None:
     padded = -(-columns // block) * block
     weights = np.arange(1, depth * columns + 1).reshape(depth, columns)
-    packed = dense.pack(weights, padded=padded, block=block)
+    packed = dense.pack(weights, block=block)
     unpacked = packed.transpose(1, 0, 2).reshape(depth, padded)
     assert np.array_equal(unpacked[:, :columns], weights)
     assert not unpacked[:, columns:].any()
