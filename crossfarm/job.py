@@ -20,6 +20,9 @@ from typing import Any, Literal
 
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, CrossfarmError
 
+HOST = "host"
+"""Stands for an image's digest where a job runs on this host."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grant:
@@ -48,6 +51,7 @@ class Job:
         output: an empty folder, the only place that the job writes to.
         root: the project's folder, for files that are declared relative to models.yaml.
         grant: the board that it runs on; None on this host. Not part of its key.
+        image: digest of the container image that it runs in, or HOST.
     """
 
     id: str
@@ -58,6 +62,7 @@ class Job:
     output: Path
     root: Path
     grant: Grant | None = None
+    image: str = HOST
 
     def write(self, path: Path) -> None:
         """Write this job as a job file."""
@@ -81,6 +86,7 @@ class Job:
             output=Path(raw["output"]),
             root=Path(raw["root"]),
             grant=Grant(**raw["grant"]) if raw.get("grant") else None,
+            image=raw["image"],
         )
 
 

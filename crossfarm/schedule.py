@@ -329,6 +329,7 @@ class _Work:
             inputs=folders,
             output=output,
             root=self.place.root,
+            image=job.document.image,
         ).write(folder / "job.json")
         return remade
 

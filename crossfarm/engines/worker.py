@@ -4,6 +4,9 @@ Importing a compiler takes longer than compiling a small model, so the worker im
 process of its own, which may crash, leak or be killed alone. One line in (`{"job": PATH, "log": PATH, "stage": NAME}`),
 one line out (`{"status": N}`, the child's wait status). When the standard input ends, for instance because the farm was
 killed, the worker kills whatever its children started and ends. When the worker itself is killed, so is its child.
+
+With `--alone` the worker has a container to itself (crossfarm.engines.isolation): nothing of one job reaches the next,
+and the line out says `"out_of_memory": true` when the container's memory was too little.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from crossfarm.engines import isolation
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -38,9 +43,15 @@ PRELOAD = {
 """What is imported once, before a stage's first job, because importing it takes long."""
 
 
-def serve() -> None:
-    """Take job files until the standard input ends."""
+def serve(*, alone: bool = False) -> None:
+    """Take job files until the standard input ends.
+
+    Args:
+        alone: all other processes here, and all files in the scratch folders, are those of jobs.
+    """
     _adopt_orphans()
+    if alone:
+        isolation.shut_in()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -54,10 +65,12 @@ def serve() -> None:
         line, pending = pending.split(b"\n", 1)
         request = json.loads(line)
         _write_to(Path(request["log"]))
-        status = _run_in_child(Path(request["job"]), request["stage"], replies)
-        if status is None:
+        kills = isolation.memory_kills() if alone else 0
+        status = _run_in_child(Path(request["job"]), request["stage"], replies, alone=alone)
+        if status is None or (alone and not isolation.empty_scratch()):
             return
-        replies.write(json.dumps({"status": status}) + "\n")
+        reply = {"status": status, **({"out_of_memory": isolation.memory_kills() > kills} if alone else {})}
+        replies.write(json.dumps(reply) + "\n")
 
 
 def _write_to(log: Path) -> None:
@@ -71,7 +84,7 @@ def _write_to(log: Path) -> None:
     os.close(output)
 
 
-def _run_in_child(job_file: Path, stage: str, replies: TextIO) -> int | None:
+def _run_in_child(job_file: Path, stage: str, replies: TextIO, *, alone: bool) -> int | None:
     """Run one job in a child and return its wait status; None when the farm went away meanwhile."""
     for name in (*PRELOAD.get(stage, ()), f"crossfarm.stages.{stage}"):
         with contextlib.suppress(Exception):  # the job imports it again and says what is wrong
@@ -83,7 +96,7 @@ def _run_in_child(job_file: Path, stage: str, replies: TextIO) -> int | None:
     worker = os.getpid()
     child = os.fork()
     if child == 0:
-        _be_child(job_file, worker, replies)
+        _be_child(job_file, worker, replies, stage if alone else None)
     descriptor = os.pidfd_open(child)
     try:
         waiting = select.poll()
@@ -93,16 +106,16 @@ def _run_in_child(job_file: Path, stage: str, replies: TextIO) -> int | None:
             events = dict(waiting.poll())
             if descriptor in events:
                 status = os.waitpid(child, 0)[1]
-                end_descendants()
+                (isolation.end_everything if alone else end_descendants)()
                 return status
             if events.get(0, 0) & (select.POLLHUP | select.POLLERR):
-                end_descendants()
+                (isolation.end_everything if alone else end_descendants)()
                 return None
     finally:
         os.close(descriptor)
 
 
-def _be_child(job_file: Path, worker: int, replies: TextIO) -> None:
+def _be_child(job_file: Path, worker: int, replies: TextIO, isolated_stage: str | None) -> None:
     code = 3
     try:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -112,6 +125,9 @@ def _be_child(job_file: Path, worker: int, replies: TextIO) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
+        if isolated_stage is not None:
+            isolation.become_job()
+            isolation.give_compiler_cache(isolated_stage)
         from crossfarm.job import main
 
         code = main([str(job_file)])
@@ -183,4 +199,4 @@ def processes() -> Iterator[Process]:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(alone="--alone" in sys.argv[1:])

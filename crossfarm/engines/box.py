@@ -1,0 +1,131 @@
+"""The folder of one container: a job's inputs come into it, and what the job wrote is taken out of it again.
+
+A container lives for many jobs, and what is mounted into it is settled when it starts. So what is mounted are two empty
+folders; a job's own inputs and output are moved into them for as long as the job runs. Whatever a job left is looked at
+with suspicion: it may be a link to somewhere else, a pipe, or a terabyte of nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import IO, Any
+
+from crossfarm.engines.isolation import empty
+from crossfarm.job import Job, Outcome, one_line
+
+INPUTS = Path("/job/in")
+"""Where a container sees the job's inputs; read-only, and so the store's objects behind them."""
+WRITABLE = Path("/job/out")
+"""Where it sees the job file, the log and the output folder."""
+_OUTCOME_BYTES = 64 << 10
+_LOG_BYTES = 16 << 20
+
+
+class Box:
+    """The folder of one container on the host; holds one job at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
+
+        Args:
+            folder: does not exist yet; on the file system of the folders of jobs.
+        """
+        self.folder = folder
+        self.inputs, self.writable = folder / "in", folder / "out"
+        self.inputs.mkdir(parents=True)
+        self.writable.mkdir()
+        self._log: IO[bytes] | None = None
+
+    def put_in(self, job_file: Path) -> None:
+        """Move a job in: its inputs, and a job file that names them as the container sees them."""
+        self.clear()
+        job, folder = Job.read(job_file), job_file.parent
+        if (folder / "inputs").is_dir():
+            (folder / "inputs").rename(self.inputs / "inputs")
+        dataclasses.replace(
+            job,
+            inputs={role: INPUTS / path.relative_to(folder) for role, path in job.inputs.items()},
+            output=WRITABLE / "output",
+            root=INPUTS,
+        ).write(self.writable / job_file.name)
+        (self.writable / "output").mkdir()
+        # Read through this descriptor alone: by the time it is read, its name may stand for something else.
+        self._log = (self.writable / "log").open("x+b")
+
+    def request(self, job_file: Path, stage: str) -> bytes:
+        """Return the line that tells the worker to run the job."""
+        words = {"job": str(WRITABLE / job_file.name), "log": str(WRITABLE / "log"), "stage": stage}
+        return (json.dumps(words) + "\n").encode()
+
+    def log_since(self, place: int) -> bytes:
+        """Return what the log holds from a place on; the job may be writing it."""
+        return os.pread(self._log.fileno(), max(0, _LOG_BYTES - place), place) if self._log else b""
+
+    def take_out(self, job_file: Path, log: Path) -> Outcome | None:
+        """Move what the job wrote back to its own folder; returns what it said of itself, None when nothing whole.
+
+        Args:
+            job_file: as it was put in; no process of the job may be alive any more.
+            log: where the log goes.
+        """
+        with contextlib.suppress(OSError):
+            log.write_bytes(self.log_since(0))
+        outcome = _outcome(self.writable / "outcome.json")
+        target = job_file.parent / "output"
+        try:
+            if stat.S_ISDIR((self.writable / "output").lstat().st_mode):
+                shutil.rmtree(target, ignore_errors=True)
+                (self.writable / "output").rename(target)
+                return outcome
+        except OSError as error:
+            return Outcome(
+                good=False, seconds=0.0, fault="infrastructure", cause=f"its output cannot be taken: {error.strerror}"
+            )
+        return Outcome(
+            good=False, seconds=0.0, fault="product", cause="the job put something else for its output folder"
+        )
+
+    def last_lines(self, count: int = 3) -> str:
+        """Return the last lines of the job's log as one."""
+        lines = self.log_since(0)[-4096:].decode("utf-8", "replace").strip().splitlines()
+        return one_line(" / ".join(line.strip() for line in lines[-count:] if line.strip()), limit=300)
+
+    def clear(self) -> None:
+        """Remove what the last job left."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        empty(self.inputs)
+        empty(self.writable)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        self.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _outcome(path: Path) -> Outcome | None:
+    """Read the outcome that a job left; nothing of it is believed but its form."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        try:
+            raw: Any = json.loads(stream.read(_OUTCOME_BYTES))
+            return Outcome(
+                good=bool(raw["good"]),
+                seconds=float(raw["seconds"]),
+                cause=one_line(str(raw["cause"])),
+                fault=raw["fault"] if raw["fault"] in ("product", "infrastructure") else None,
+            )
+        except (ValueError, KeyError, TypeError, OSError):
+            return None

@@ -1,0 +1,267 @@
+"""One container with a warm worker in it: starts it, hands it jobs, and says what became of it when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossfarm.engines.box import INPUTS, WRITABLE, Box
+from crossfarm.engines.daemon import Daemon, find_daemon
+from crossfarm.engines.limits import Limits
+from crossfarm.errors import ToolError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+PROJECT = Path("/project")
+"""Where a container sees crossfarm's own source, read-only."""
+MOUNTED = ("crossfarm", "runner")
+"""What of the clone it sees: neither the store, nor the history, nor anything of the user's."""
+SHUTDOWN_SECONDS = 3.0
+"""How long a dying container may take until it is told to the farm why."""
+_STDOUT = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How containers of a run are started.
+
+    Attributes:
+        daemon: the engine.
+        home: crossfarm's own folder.
+        limits: what each may use.
+        labels: mark them as this run's.
+        environment: variables of the jobs, beside those of the image.
+        user: `UID:GID` of the jobs.
+    """
+
+    daemon: Daemon
+    home: Path
+    limits: Limits
+    labels: Mapping[str, str]
+    environment: Mapping[str, str]
+    user: str
+
+    def client(self) -> APIClient:
+        """Return a client of the engine; each thread needs its own.
+
+        Raises:
+            ToolError: the engine does not answer.
+        """
+        import docker
+
+        try:
+            return docker.APIClient(base_url=self.daemon.address, version="auto", timeout=120)
+        except docker.errors.DockerException as error:
+            raise ToolError(gone(self.daemon)) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a worker says of a job: its process's wait status, and whether memory ran out meanwhile."""
+
+    status: int
+    out_of_memory: bool
+
+
+class Contained:
+    """A running container; takes one job at a time."""
+
+    def __init__(self, launch: Launch, image: str, box: Box) -> None:
+        """Start it.
+
+        Args:
+            launch: how.
+            image: reference or id of the image.
+            box: its folder.
+
+        Raises:
+            ToolError: the engine does not answer, has no such image, or cannot start it.
+        """
+        import docker
+
+        self.image, self.box, self._launch = image, box, launch
+        self._api = launch.client()
+        self._since = time.time()
+        self._pending = b""
+        self._frames = b""
+        self._said = b""
+        try:
+            self.id: str = self._api.create_container(**_described(self._api, launch, image, box))["Id"]
+            # Attached before it starts, so that nothing it says is missed.
+            self._stream = self._api.attach_socket(self.id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            self._socket = self._stream._sock
+            self._api.start(self.id)
+        except docker.errors.ImageNotFound as error:
+            box.remove()
+            raise ToolError(
+                f"the image {image} is gone from the container engine; type ./inv images, then the same command again"
+            ) from error
+        except (docker.errors.DockerException, OSError) as error:
+            self.remove()
+            problem = find_daemon(_as_environment(launch.daemon)).problem
+            raise ToolError(gone(launch.daemon) if problem else f"no container of {image} starts: {error}") from error
+
+    def run(self, job_file: Path, stage: str) -> Reply | None:
+        """Run the job that was put into the box; None when the container died.
+
+        Raises:
+            TimeoutError: the job takes longer than it may; the container still runs.
+        """
+        deadline = time.monotonic() + self._launch.limits.seconds
+        try:
+            self._socket.sendall(self.box.request(job_file, stage))
+            line = self._line(deadline)
+        except TimeoutError:
+            raise
+        except OSError:
+            return None
+        if not line:
+            return None
+        raw: Any = json.loads(line)
+        return Reply(status=int(raw["status"]), out_of_memory=bool(raw["out_of_memory"]))
+
+    def dismiss(self) -> None:
+        """Let the container end: its worker kills what runs and goes. Returns at once."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(1)
+
+    def remove(self) -> None:
+        """Remove the container, whether it still runs or not, and its folder."""
+        self._discard()
+        with contextlib.suppress(Exception):
+            self._stream.close()
+        with contextlib.suppress(Exception):
+            self._api.close()
+        self.box.remove()
+
+    def why_it_died(self) -> str:
+        """Say in a few words what ended the container: memory, a signal, the engine itself."""
+        deadline = time.monotonic() + SHUTDOWN_SECONDS
+        happened: list[Mapping[str, Any]] = []
+        while time.monotonic() < deadline:
+            if find_daemon(_as_environment(self._launch.daemon)).problem:
+                return gone(self._launch.daemon)
+            with contextlib.suppress(Exception):  # the engine may go at any moment; the next round says so
+                happened = self._events()
+            if any(event["Action"] == "die" for event in happened) and not _stopped_by_engine(happened):
+                break
+            time.sleep(0.1)
+        return _said_by(happened, self._said.decode("utf-8", "replace"))
+
+    def _events(self) -> list[Mapping[str, Any]]:
+        between = {"since": f"{self._since:.6f}", "until": f"{time.time():.6f}"}
+        return list(self._api.events(filters={"container": self.id}, decode=True, **between))
+
+    def _discard(self) -> None:
+        with contextlib.suppress(Exception):  # it removes itself when it ends, and its engine may be dead
+            self._api.remove_container(self.id, force=True, v=True)
+
+    def _line(self, deadline: float) -> bytes:
+        """Return the next line of the worker's standard output; empty when there is none to come."""
+        while b"\n" not in self._pending:
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = self._socket.recv(65536)
+            if not chunk:
+                return b""
+            self._frames += chunk
+            # Frames of a stream, a byte that says which, three zeros, four bytes of length: docker's attach protocol.
+            while len(self._frames) >= 8:
+                size = int.from_bytes(self._frames[4:8], "big")
+                if len(self._frames) < 8 + size:
+                    break
+                kind, content = self._frames[0], self._frames[8 : 8 + size]
+                self._frames = self._frames[8 + size :]
+                if kind == _STDOUT:
+                    self._pending += content
+                else:
+                    self._said = (self._said + content)[-4096:]
+        line, self._pending = self._pending.split(b"\n", 1)
+        return line
+
+
+def gone(daemon: Daemon) -> str:
+    """Return what is told when the engine does not answer any more."""
+    return f"the container engine at {daemon.socket} does not answer; start it again, or run with --engine local"
+
+
+def callers_user(api: APIClient) -> str:
+    """Return the user of jobs: the caller's, which a rootless engine calls root."""
+    options = api.info().get("SecurityOptions") or []
+    return "0:0" if any("rootless" in option for option in options) else f"{os.getuid()}:{os.getgid()}"
+
+
+def _described(api: APIClient, launch: Launch, image: str, box: Box) -> dict[str, Any]:
+    """Return the arguments of docker-py's create_container."""
+    from docker.types import LogConfig, Mount, Ulimit
+
+    limits = launch.limits
+    mounts = [
+        Mount(str(INPUTS), str(box.inputs.resolve()), type="bind", read_only=True),
+        Mount(str(WRITABLE), str(box.writable.resolve()), type="bind"),
+        *(Mount(str(PROJECT / name), str(launch.home / name), type="bind", read_only=True) for name in MOUNTED),
+    ]
+    host = api.create_host_config(
+        auto_remove=True,
+        network_mode="none",
+        read_only=True,
+        tmpfs={"/tmp": f"size={limits.memory // 2},mode=1777"},  # noqa: S108 - the container's own
+        mounts=mounts,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        mem_limit=limits.memory,
+        memswap_limit=limits.memory,
+        nano_cpus=int(limits.cpus * 1e9),
+        pids_limit=limits.processes,
+        ulimits=[Ulimit(name="fsize", soft=limits.file_bytes, hard=limits.file_bytes)],
+        shm_size=16 << 20,
+        sysctls={"kernel.shm_rmid_forced": "1"},
+        init=True,
+        log_config=LogConfig(type="none"),
+    )
+    return {
+        "image": image,
+        "command": ["python3", "-m", "crossfarm.engines.worker", "--alone"],
+        "name": f"crossfarm-{uuid.uuid4().hex[:12]}",
+        "user": launch.user,
+        "stdin_open": True,  # and closed when the farm goes away, however it does
+        "working_dir": "/tmp",  # noqa: S108
+        "environment": {
+            **launch.environment,
+            "HOME": "/tmp",  # noqa: S108
+            "USER": "crossfarm",
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        "labels": dict(launch.labels),
+        "host_config": host,
+    }
+
+
+def _as_environment(daemon: Daemon) -> dict[str, str]:
+    return {"DOCKER_HOST": daemon.address}
+
+
+def _stopped_by_engine(happened: list[Mapping[str, Any]]) -> bool:
+    """Return whether a container got what an engine that shuts down sends; so does `docker stop`."""
+    signals = {event["Actor"]["Attributes"].get("signal") for event in happened if event["Action"] == "kill"}
+    return "15" in signals
+
+
+def _said_by(happened: list[Mapping[str, Any]], said: str) -> str:
+    actions = [event["Action"] for event in happened]
+    if "oom" in actions:
+        return "its container ran out of memory"
+    if "kill" in actions:
+        return "its container was killed from outside"
+    code = next((event["Actor"]["Attributes"].get("exitCode") for event in happened if event["Action"] == "die"), None)
+    lines = said.strip().splitlines()
+    hint = f": {lines[-1]}" if lines else ""
+    return f"its container ended with code {code}{hint}" if code else f"its container is gone{hint}"
