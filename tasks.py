@@ -13,6 +13,7 @@ from invoke import Context, Exit, task
 
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
 from crossfarm.faces.common import HELP, finish, number, options
+from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.tuning import profile  # noqa: F401 (invoke finds tasks by name)
 
 ROOT = Path(__file__).resolve().parent

@@ -48,6 +48,10 @@ class ToolError(CrossfarmError):
     """A program that crossfarm calls is missing or failed: the cross compiler, qemu, pip."""
 
 
+class EngineError(CrossfarmError):
+    """The container engine does not answer, or lacks an image that is needed."""
+
+
 class StoreError(CrossfarmError):
     """The store cannot be read or written: disk full, no permission, a corrupt object."""
 
