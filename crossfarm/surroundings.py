@@ -42,7 +42,7 @@ def look_around(project: Project) -> Surroundings:
 def this_host(target: Target) -> BoardAccess:
     """Say how cells of a target run on this host: natively, emulated, or not at all and why."""
     try:
-        way = local.way(machines=target.machine, emulator=target.emulator)
+        way = local.way(machines=target.machine, emulator=target.emulator, code=target.code)
     except BoardError as error:
         return BoardAccess(parameters={}, exclusive=False, missing=str(error))
     facts = local.fingerprint(machines=target.machine, emulator=target.emulator)

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from crossfarm.boards import processors
 from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import Emulator
+from crossfarm.spec.targets import CodeGeneration, Emulator
 
 _ENVIRONMENT = ("PATH", "TMPDIR")
 """What a program on the board sees of the environment; LC_ALL is C."""
@@ -54,7 +55,7 @@ class LocalBoard:
     """This host as a transport."""
 
     def __init__(self, purpose: Purpose) -> None:
-        self._way = way(machines=purpose.machine, emulator=purpose.emulator)
+        self._way = way(machines=purpose.machine, emulator=purpose.emulator, code=purpose.code)
         self._scratch = tempfile.TemporaryDirectory()
         self.timing: Timing = self._way.timing
         self.emulator = emulator_version(self._way.prefix[0]) if self._way.prefix else None
@@ -128,17 +129,25 @@ def fingerprint(*, machines: Sequence[str], emulator: Emulator | None) -> Mappin
     return facts
 
 
-def way(*, machines: Sequence[str], emulator: Emulator | None) -> Way:
+def way(*, machines: Sequence[str], emulator: Emulator | None, code: CodeGeneration | None = None) -> Way:
     """Decide how code for a target runs here.
 
     Args:
         machines: what `uname -m` says where it runs natively.
         emulator: of the target, None when it has none.
+        code: what it was generated for; a CPU that lacks some of its instructions would only kill the program.
 
     Raises:
-        BoardError: not natively, and the emulator or the C library that it needs is not installed.
+        BoardError: this CPU lacks instructions; or it does not run natively, and the emulator or the C library that it
+            needs is not installed.
     """
     if platform.machine() in machines:
+        missing = processors.lacking(code, processors.cpu_flags(_cpuinfo())) if code is not None else ()
+        if missing:
+            told = processors.explained(missing)
+            raise BoardError(
+                f"needs {told}, which this CPU ({_cpu_model() or 'unknown'}) has not; run it on one that has"
+            )
         return Way(timing="silicon")
     native = " or ".join(machines)
     if emulator is None:
@@ -314,12 +323,17 @@ def _find(emulator: Emulator) -> str | None:
 @functools.cache
 def _cpu_model() -> str | None:
     """Return the CPU's name: x86 says `model name`, some ARM boards `Hardware` or the device tree's `model`."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
+    lines = _cpuinfo().splitlines()
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines) if value.strip()}
     return facts.get("model name") or facts.get("Hardware") or _line(Path("/proc/device-tree/model"))
+
+
+@functools.cache
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _temperature() -> float | None:

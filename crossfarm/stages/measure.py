@@ -21,6 +21,7 @@ VERSION = 2
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/boards/local.py",
+    "crossfarm/boards/processors.py",
     "crossfarm/boards/protocol.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
