@@ -44,7 +44,7 @@ _CHECKED = frozenset(
         "fma",
     )
 )
-"""Features that both spell alike. What stands in neither table is not checked: most names of LLVM are no instructions."""
+"""Features that both spell alike. What stands in neither table is not checked: not all are instructions."""
 
 
 def lacking(code: CodeGeneration, flags: Collection[str]) -> tuple[str, ...]:
