@@ -31,6 +31,26 @@ def _report_again(out: Path) -> int:
     return report_again(out)
 
 
+def _set_up(given: Mapping[str, Any], *, yes: bool, tests: bool) -> int:
+    from crossfarm.console import Console
+    from crossfarm.hosting import prepare_host
+    from crossfarm.installation import run_setup
+    from crossfarm.pipeline import load
+
+    console = Console(sys.stdout)
+    return run_setup(load(options(given)), yes=yes, tests=tests, console=console) or prepare_host(console)
+
+
+def _examine(given: Mapping[str, Any]) -> int:
+    from crossfarm.console import Console
+    from crossfarm.hosting import host_requirements
+    from crossfarm.installation import run_doctor
+    from crossfarm.pipeline import load
+
+    project = load(options(given))
+    return run_doctor(project, console=Console(sys.stdout), tests=True, more=host_requirements())
+
+
 def _show_plan(given: Mapping[str, Any]) -> int:
     from crossfarm.pipeline import show_plan
 
@@ -176,18 +196,14 @@ def report(context: Context, out: str = "") -> None:
     }
 )
 def setup(context: Context, models: str = "", pipeline: str = "default", yes: bool = False, tests: bool = True) -> None:
-    """Install what this machine lacks: Debian packages, and Python packages that the chosen models need.
+    """Install what this machine lacks: Debian packages, Python packages of the chosen models, a container engine.
 
     Examples:
         ./inv setup
         ./inv setup --yes pipeline --models models.yaml
     """
-    from crossfarm.console import Console
-    from crossfarm.installation import run_setup
-    from crossfarm.pipeline import load
-
     given = {"models": models, "pipeline": pipeline}
-    finish(lambda: run_setup(load(options(given)), yes=yes, tests=tests, console=Console(sys.stdout)))
+    finish(lambda: _set_up(given, yes=yes, tests=tests))
 
 
 @task(help={"models": HELP["models"], "pipeline": HELP["pipeline"]})
@@ -196,12 +212,8 @@ def doctor(context: Context, models: str = "", pipeline: str = "default") -> Non
 
     Example: ./inv doctor
     """
-    from crossfarm.console import Console
-    from crossfarm.installation import run_doctor
-    from crossfarm.pipeline import load
-
     given = {"models": models, "pipeline": pipeline}
-    finish(lambda: run_doctor(load(options(given)), console=Console(sys.stdout), tests=True))
+    finish(lambda: _examine(given))
 
 
 @task(

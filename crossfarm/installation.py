@@ -76,17 +76,25 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
     ]
 
 
-def run_doctor(project: Project | None, *, console: Console, tests: bool = False, home: Path = HOME) -> int:
+def run_doctor(
+    project: Project | None,
+    *,
+    console: Console,
+    tests: bool = False,
+    home: Path = HOME,
+    more: Iterable[Requirement] = (),
+) -> int:
     """Show what is found, what is missing, what that costs and what to do.
 
     Args:
         project: as in `requirements`, and so are `tests` and `home`.
         console: where it is shown.
+        more: what else is told of.
 
     Returns:
         0 when nothing is missing that the chosen models and targets need, else 3.
     """
-    rows = requirements(project, tests=tests, home=home)
+    rows = [*requirements(project, tests=tests, home=home), *more]
     width = max(len(row.name) for row in rows)
     for row in rows:
         console.line(f"{'missing' if row.found is None else 'found  '}  {row.name:<{width}}  {row.found or row.cost}")
@@ -131,7 +139,7 @@ def run_setup(
         return EXIT_GOOD
     packages = tuple(dict.fromkeys(package for row in missing for package in row.packages))
     if packages:
-        _install_packages(
+        install_packages(
             packages, missing, yes=yes, is_root=os.geteuid() == 0 if is_root is None else is_root, console=console
         )
     for path in dict.fromkeys(row.python for row in missing if row.python):
@@ -281,7 +289,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _install_packages(
+def install_packages(
     packages: Sequence[str], missing: Iterable[Requirement], *, yes: bool, is_root: bool, console: Console
 ) -> None:
     names = ", ".join(row.name for row in missing if row.packages)

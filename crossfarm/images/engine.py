@@ -71,6 +71,15 @@ def ask(path: str, *, seconds: float = _SECONDS) -> Any:
     return json.loads(body) if is_json else body.decode("utf-8", "replace")
 
 
+def version() -> str:
+    """Return in a few words what engine answers: `Docker 20.10.24 at unix:///var/run/docker.sock`.
+
+    Raises:
+        EngineError: none does.
+    """
+    return f"Docker {ask('/version', seconds=_SECONDS_OF_A_PING)['Version']} at {engine_host()}"
+
+
 def present_references() -> frozenset[str]:
     """Return the names of crossfarm's own images that the engine has: `crossfarm-armv7:0123456789abcdef`.
 

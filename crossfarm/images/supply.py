@@ -97,6 +97,22 @@ def supply_images(
     return wanted
 
 
+def supply_base(root: Path, *, terms: Terms, say: Say) -> None:
+    """See that the engine has the Debian below the images, unless it has the base image, which holds it.
+
+    Args:
+        root: the project's folder.
+        terms: whether it may be made here.
+        say: takes lines about the progress.
+
+    Raises:
+        as `supply_images`.
+    """
+    if missing_images(identities(root, ())):
+        with one_at_a_time(say) as lock, contextlib.closing(engine.client()) as client:
+            base_pin(client, root, terms=terms, lock=lock, say=say)
+
+
 def base_pin(client: DockerClient, root: Path, *, terms: Terms, lock: int, say: Say) -> Pin:
     """Return the Debian that the images are built on, which the engine has from now on.
 
@@ -126,7 +142,7 @@ def base_pin(client: DockerClient, root: Path, *, terms: Terms, lock: int, say: 
         client.images.pull(pin.name, tag=pin.digest)
     except (DockerException, RequestException) as error:
         if terms.may_bootstrap:
-            say("no registry answers, so Debian is made here")
+            say("no registry answers, so a Debian made on this machine is taken")
             return bootstrap(root, lock=lock, say=say)
         raise EngineError(
             f"{pin.reference}: cannot be had from its registry: {engine.said(error)}\n\nWhere no registry can be "

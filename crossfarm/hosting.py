@@ -1,0 +1,230 @@
+"""Makes this machine one that runs containers: an engine that answers, ARM programs in them, a Debian below the images.
+
+Nothing here is needed by whoever lets jobs run on this host, so what cannot be had is told and ends nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from crossfarm.console import Console
+from crossfarm.errors import EXIT_GOOD, CrossfarmError, EngineError, ToolError
+from crossfarm.images import engine
+from crossfarm.images.bootstrap import PACKAGE as BOOTSTRAP_PACKAGE
+from crossfarm.images.building import Say
+from crossfarm.images.supply import Terms, supply_base
+from crossfarm.installation import HOME, Requirement, install_packages
+
+ENGINE_PACKAGE = "docker.io"
+ENGINE_LOG = Path("/var/log/crossfarm-dockerd.log")
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+BINFMT_LINES = Path("/usr/lib/binfmt.d")
+
+_FOREIGN = {"qemu-arm": ("armv6l", "armv7l", "armv8l", "aarch64"), "qemu-aarch64": ("aarch64",)}
+"""What is registered, and the machines that need no emulator for it."""
+_SECONDS_TO_START = 30.0
+_SECONDS_BETWEEN_QUESTIONS = 0.2
+_LAST_LINES = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Host:
+    """The parts of a machine that are looked at and changed; tests have others.
+
+    Attributes:
+        home: the project's folder.
+        is_root: whether packages may be installed and programs registered.
+        log: file for what the engine's daemon says.
+        binfmt: where the kernel is told which program runs which programs.
+        binfmt_lines: where Debian's emulators say what it is to be told.
+    """
+
+    home: Path = HOME
+    is_root: bool = dataclasses.field(default_factory=lambda: os.geteuid() == 0)
+    log: Path = ENGINE_LOG
+    binfmt: Path = BINFMT
+    binfmt_lines: Path = BINFMT_LINES
+
+
+def prepare_host(console: Console, host: Host | None = None) -> int:
+    """Install and start what containers need, as far as that is possible, and say what is left to do.
+
+    Args:
+        console: where it is said.
+        host: the machine; None for this one.
+
+    Returns:
+        0: jobs run on this host where containers cannot.
+    """
+    host = host or Host()
+
+    def say(text: str) -> None:
+        console.line(f"setup: {text}")
+
+    for step in (_see_to_engine, _see_to_binfmt, _see_to_debian):
+        try:
+            step(host, console, say)
+        except CrossfarmError as error:
+            say(f"{error}\nsetup: jobs run on this host as long as no container engine has their images")
+            if step is _see_to_engine:
+                break
+    return EXIT_GOOD
+
+
+def host_requirements(host: Host | None = None) -> Iterator[Requirement]:
+    """Yield what `doctor` shows about containers; nothing of it is needed for a run on this host."""
+    host = host or Host()
+    try:
+        version, advice = engine.version(), ""
+    except EngineError as error:
+        version, advice = None, str(error)
+    yield Requirement(
+        name="container engine", found=version, how_to_install=advice, cost="jobs run on this host", is_wanted=False
+    )
+    lacking = _unregistered(host)
+    yield Requirement(
+        name="ARM programs in containers",
+        found=None if lacking else "registered with the kernel",
+        how_to_install="./inv setup as root registers the emulators",
+        cost="virtual ARM boards do not start",
+        is_wanted=False,
+    )
+
+
+def start_engine(log: Path, *, say: Say, running: Callable[[], bool] = engine.answers) -> None:
+    """Start the engine's daemon, and return when it answers.
+
+    Args:
+        log: file for what it says, where no service manager runs it.
+        say: takes a line about what is done.
+        running: says whether it answers.
+
+    Raises:
+        ToolError: it ended, or did not answer within 30 s; the message holds the last lines of its log.
+    """
+    if Path("/run/systemd/system").exists():
+        say("starting the container engine with systemctl")
+        subprocess.run(["systemctl", "start", "docker"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        process, advice = None, "see journalctl -u docker"
+    else:
+        say(f"starting dockerd, its log is {log}")
+        try:
+            with log.open("ab") as file:
+                process = subprocess.Popen(
+                    ["dockerd"], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                )
+        except OSError as error:
+            raise ToolError(f"dockerd could not be started: {error}; install {ENGINE_PACKAGE}") from error
+        advice = f"see {log}"
+    end = time.monotonic() + _SECONDS_TO_START
+    while not running():
+        code = process.poll() if process else None
+        if code is not None or time.monotonic() > end:
+            how = f"ended with {code}" if code is not None else f"did not answer within {_SECONDS_TO_START:.0f} s"
+            raise ToolError(f"the container engine {how}{_tail(log) if process else ''}\n\n{advice}")
+        time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+
+
+def register_binfmt(host: Host, names: tuple[str, ...], *, say: Say) -> None:
+    """Tell the kernel to run programs of another architecture with qemu, in containers too.
+
+    The lines are those of Debian's qemu-user-static. Their flags are P (the program sees its own name), O and F: the
+    kernel opens the emulator now, so that it need not exist in a container.
+
+    Raises:
+        ToolError: the kernel refuses.
+    """
+    try:
+        if not (host.binfmt / "register").exists():
+            subprocess.run(
+                ["mount", "-t", "binfmt_misc", "binfmt_misc", str(host.binfmt)], capture_output=True, check=True
+            )
+        for name in names:
+            line = (host.binfmt_lines / f"{name}.conf").read_text().strip()
+            if (host.binfmt / name).exists():  # without F it would not survive into containers
+                (host.binfmt / name).write_text("-1")
+            (host.binfmt / "register").write_text(line)
+            say(f"registered {name} with the kernel, for ARM programs in containers")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ToolError(
+            f"{', '.join(names)}: cannot be registered with the kernel: {error}; virtual ARM boards need it"
+        ) from error
+
+
+def _see_to_engine(host: Host, console: Console, say: Say) -> None:
+    if engine.answers():
+        return
+    if os.environ.get("DOCKER_HOST"):
+        raise EngineError(f"DOCKER_HOST={engine.engine_host()}: nobody answers there; start that engine, or unset it")
+    if not host.is_root:
+        raise EngineError(
+            "no container engine answers. As root, on Debian: apt-get install docker.io; then join its group: "
+            "adduser $USER docker"
+        )
+    if shutil.which("dockerd") is None:
+        row = Requirement(
+            name="container engine",
+            found=None,
+            how_to_install=f"apt-get install {ENGINE_PACKAGE}",
+            cost="jobs run on this host",
+            packages=(ENGINE_PACKAGE,),
+        )
+        install_packages(row.packages, [row], yes=True, is_root=True, console=console)
+    if not engine.answers():  # where systemd runs, the package has started it
+        start_engine(host.log, say=say)
+    say(f"container engine: {engine.version()}")
+
+
+def _see_to_binfmt(host: Host, console: Console, say: Say) -> None:
+    lacking = _unregistered(host)
+    if lacking and host.is_root and all((host.binfmt_lines / f"{name}.conf").exists() for name in lacking):
+        register_binfmt(host, lacking, say=say)
+
+
+def _see_to_debian(host: Host, console: Console, say: Say) -> None:
+    """Have the Debian below the images: from its registry, else made here."""
+    if host.is_root and shutil.which("apt-get") and shutil.which(BOOTSTRAP_PACKAGE) is None:
+        with contextlib.suppress(EngineError):
+            supply_base(host.home, terms=Terms(), say=say)
+            return
+        row = Requirement(
+            name=BOOTSTRAP_PACKAGE,
+            found=None,
+            how_to_install=f"apt-get install {BOOTSTRAP_PACKAGE}",
+            cost="Debian cannot be made here, and no registry answers",
+            packages=(BOOTSTRAP_PACKAGE,),
+        )
+        install_packages(row.packages, [row], yes=True, is_root=True, console=console)
+    supply_base(host.home, terms=Terms(may_bootstrap=True), say=say)
+
+
+def _unregistered(host: Host) -> tuple[str, ...]:
+    """Return the emulators that the kernel does not know, or not so that they work in containers."""
+    machine = platform.machine()
+    return tuple(
+        name for name, native in _FOREIGN.items() if machine not in native and "F" not in _flags(host.binfmt / name)
+    )
+
+
+def _flags(entry: Path) -> str:
+    try:
+        lines = entry.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix("flags:").strip() for line in lines if line.startswith("flags:")), "")
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+    except OSError:
+        return ""
+    return "".join(f"\n    {line}" for line in lines)
