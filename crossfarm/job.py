@@ -64,6 +64,17 @@ class Job:
     grant: Grant | None = None
     image: str = HOST
 
+    def group(self, kind: str) -> Any:
+        """Return the one parameter group of a kind: `model` finds `model mnist_cnn`.
+
+        Raises:
+            KeyError: the stage declared none.
+        """
+        for name, value in self.parameters.items():
+            if name == kind or name.startswith(f"{kind} "):
+                return value
+        raise KeyError(f"{self.id}: no parameter group {kind!r}")
+
     def write(self, path: Path) -> None:
         """Write this job as a job file."""
         path.write_text(json.dumps({**dataclasses.asdict(self), "parameters": self.parameters}, default=str))

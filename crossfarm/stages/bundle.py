@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -77,8 +77,8 @@ def run(job: Job) -> None:
     from crossfarm.backends import load_backend
     from crossfarm.spec.cells import Cell
 
-    toolchain = _Toolchain.model_validate(_group(job, "toolchain "))
-    model = _Model.model_validate(_group(job, "model "))
+    toolchain = _Toolchain.model_validate(job.group("toolchain"))
+    model = _Model.model_validate(job.group("model"))
     load_backend(toolchain.backend).bundle(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
         compiler=toolchain.compiler,
@@ -88,7 +88,3 @@ def run(job: Job) -> None:
         runner=RUNNER,
         output=Path(job.output),
     )
-
-
-def _group(job: Job, prefix: str) -> Any:
-    return next(value for name, value in job.parameters.items() if name.startswith(prefix))

@@ -69,7 +69,7 @@ class Measured:
 
 def records(job: Job) -> Iterator[Row]:
     """Yield every record of the stage `check`; see there."""
-    model = _Declaration.model_validate(next(v for name, v in job.parameters.items() if name.startswith("model ")))
+    model = _Declaration.model_validate(job.group("model"))
     reference = Reference.read(job.inputs["reference"])
     measured = _measured(job, reference)
     pairs = {

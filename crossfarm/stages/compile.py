@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from crossfarm.job import Job
 from crossfarm.spec.base import Declared, Name
@@ -72,15 +71,11 @@ def run(job: Job) -> None:
     from crossfarm.backends import load_backend
     from crossfarm.spec.cells import Cell
 
-    toolchain = _Toolchain.model_validate(_group(job, "toolchain "))
-    model = _Model.model_validate(_group(job, "model "))
+    toolchain = _Toolchain.model_validate(job.group("toolchain"))
+    model = _Model.model_validate(job.group("model"))
     load_backend(toolchain.backend).compile(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
         model=Path(job.inputs["prepare"]) / "model.onnx",
         code=toolchain.code,
         output=Path(job.output),
     )
-
-
-def _group(job: Job, prefix: str) -> Any:
-    return next(value for name, value in job.parameters.items() if name.startswith(prefix))
