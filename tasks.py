@@ -14,6 +14,7 @@ from invoke import Context, Exit, task
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
 from crossfarm.faces.common import HELP, finish, number, options
 from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.tuning import profile  # noqa: F401 (invoke finds tasks by name)
 
 ROOT = Path(__file__).resolve().parent
@@ -156,26 +157,6 @@ def measure(
     """
     given = {**locals(), "measure_again": True}
     finish(lambda: _run_pipeline(given))
-
-
-@task(
-    help={
-        "cell": "id of the cell: armv7-mnist_cnn-float32",
-        "to": "folder that the bundle is written to; it must not exist yet (one named like the cell)",
-        **{name: HELP[name] for name in ("models", "pipeline", "store")},
-    }
-)
-def bundle(
-    context: Context, cell: str, to: str = "", models: str = "", pipeline: str = "default", store: str = ""
-) -> None:
-    """Make the bundle of one cell and copy it out of the store, to carry it to a board.
-
-    Example: ./inv bundle armv7-mnist_cnn-float32 --to mnist
-    """
-    from crossfarm.pipeline import export_bundle
-
-    given = {"models": models, "pipeline": pipeline, "store": store}
-    finish(lambda: export_bundle(options(given), cell, Path(to or cell)))
 
 
 @task(help={"out": HELP["out"]})

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -292,37 +291,3 @@ def make_bundle(options: Options, cell: str) -> tuple[int, Mapping[str, Artifact
     if "bundle" not in artifacts:
         raise StoreError(f"the bundle of {cell} is gone from the store; run the same command again")
     return code, artifacts
-
-
-def export_bundle(options: Options, cell: str, folder: Path) -> int:
-    """Make the bundle of a cell, if the store lacks it, and copy it into a new folder; returns the exit code.
-
-    Args:
-        options: which models, pipeline and store.
-        cell: id of the cell; its target need not be one of the pipeline's.
-        folder: where the bundle goes; it must not exist yet.
-
-    Raises:
-        ConfigError: there is no such cell, or the folder exists.
-        StoreError: the bundle cannot be read, or the folder cannot be written.
-    """
-    if folder.exists():
-        raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
-    code, artifacts = make_bundle(options, cell)
-    if code != EXIT_GOOD:
-        return code
-    store, artifact = Store(options.store), artifacts["bundle"]
-    try:
-        folder.mkdir(parents=True)
-        for file in artifact.files:
-            path = folder / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(store.object_path(file.object), path)
-            path.chmod(0o755 if file.executable else 0o644)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error
-    sys.stdout.write(
-        f"{cell}: {len(artifact.files)} files in {folder}; on the board: {folder.name}/program {folder.name}\n"
-    )
-    return EXIT_GOOD

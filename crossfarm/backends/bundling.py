@@ -11,47 +11,58 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
+from crossfarm.backends.interfaces import write_interfaces
 from crossfarm.backends.manifest import BundleFile, CompileReport, InputFile, Manifest, WeightsFile
-from crossfarm.backends.runner_sources import EXPORTS, LIBRARY_SOURCES, PROGRAM_SOURCES, PUBLIC_HEADER, RUNNER_SOURCES
+from crossfarm.backends.protocol import BundleOrder
+from crossfarm.backends.runner_sources import (
+    EXPORTS,
+    LIBRARY_SOURCES,
+    PROGRAM_SOURCES,
+    PUBLIC_HEADER,
+    RUNNER_SOURCES,
+    SERVER_SOURCES,
+)
 from crossfarm.backends.toolchain import Toolchain, tool_version
 from crossfarm.errors import BundleError
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import CommandCompiler, ZigCompiler
 
 PROGRAM = "program"
+SERVER = "server"
+"""In place of the shared library where linkage is static."""
 _TABLES = "model_tables.c"
 _OBJECT = "model_code.o"
 
 
-def make_bundle(
-    *,
-    cell: Cell,
-    compiler: ZigCompiler | CommandCompiler,
-    static: bool,
-    compiled: Path,
-    reference: Path,
-    runner: Path,
-    output: Path,
-) -> None:
+def make_bundle(order: BundleOrder, *, output: Path) -> None:
     """Write a bundle; see protocol.Backend.bundle."""
-    report = CompileReport.read(compiled / "compile.json")
-    cases, inputs = _copy_inputs(report, reference, output)
+    cell, compiler = order.cell, order.compiler
+    report = CompileReport.read(order.compiled / "compile.json")
+    document: Any = json.loads((order.reference / "reference.json").read_text(encoding="utf-8"))
+    inputs = _copy_inputs(report, document, order.reference, output)
     with tempfile.TemporaryDirectory(prefix="crossfarm-link-") as folder:
         work = Path(folder)
-        _stage(work, compiled=compiled, runner=runner)
-        names = _build(Toolchain(compiler=compiler, static=static, folder=work), model=cell.model)
+        _stage(work, compiled=order.compiled, runner=order.runner)
+        names = _build(Toolchain(compiler=compiler, static=order.static, folder=work), model=cell.model)
         for name in (*names, PUBLIC_HEADER):
             shutil.copyfile(work / name, output / name)
-    (output / PROGRAM).chmod(0o755)
+    for name in {PROGRAM, SERVER} & set(names):
+        (output / name).chmod(0o755)
     weights = output / "weights.bin"
-    shutil.copyfile(compiled / "weights.bin", weights)
+    shutil.copyfile(order.compiled / "weights.bin", weights)
+    write_interfaces(
+        report=report,
+        about=order.about,
+        classes=document["classes"],
+        characters=document["characters"],
+        runner=order.runner,
+        output=output,
+    )
     Manifest(
         model=cell.model,
         target=cell.target,
         variant=cell.variant,
         cell=cell.id,
         identity=report.identity,
-        cases=cases,
+        cases=len(document["cases"]),
         inputs=inputs,
         outputs=report.outputs,
         weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
@@ -70,12 +81,15 @@ def _stage(work: Path, *, compiled: Path, runner: Path) -> None:
 
 def _build(toolchain: Toolchain, *, model: str) -> list[str]:
     """Compile and link in the toolchain's folder, and return the names of what goes into the bundle."""
-    objects = {name: f"{Path(name).stem}.o" for name in (*LIBRARY_SOURCES, *PROGRAM_SOURCES, _TABLES)}
+    programs = {PROGRAM: PROGRAM_SOURCES, **({SERVER: SERVER_SOURCES} if toolchain.static else {})}
+    sources = (*LIBRARY_SOURCES, *(name for names in programs.values() for name in names), _TABLES)
+    objects = {name: f"{Path(name).stem}.o" for name in sources}
     for source, name in objects.items():
         toolchain.compile(source, name)
     library = [_OBJECT, objects[_TABLES], *(objects[name] for name in LIBRARY_SOURCES)]
-    made = [PROGRAM, f"lib{model}.a"]
-    toolchain.link_program([*(objects[name] for name in PROGRAM_SOURCES), *library], PROGRAM)
+    for program, names in programs.items():
+        toolchain.link_program([*(objects[name] for name in names), *library], program)
+    made = [*programs, f"lib{model}.a"]
     toolchain.archive(library, f"lib{model}.a")
     if not toolchain.static:
         toolchain.link_library(library, f"lib{model}.so", exports=EXPORTS)
@@ -83,13 +97,12 @@ def _build(toolchain: Toolchain, *, model: str) -> list[str]:
     return made
 
 
-def _copy_inputs(report: CompileReport, reference: Path, output: Path) -> tuple[int, tuple[InputFile, ...]]:
-    """Copy the inputs of all cases, and return the number of cases and where each input lies.
+def _copy_inputs(report: CompileReport, document: Any, reference: Path, output: Path) -> tuple[InputFile, ...]:
+    """Copy the inputs of all cases, and return where each input lies; `document` is reference.json.
 
     Raises:
         BundleError: the reference was made for a model with other inputs.
     """
-    document: Any = json.loads((reference / "reference.json").read_text(encoding="utf-8"))
     expected = [(port.name, port.dtype, list(port.shape)) for port in report.inputs]
     found = [(port["name"], port["dtype"], port["shape"]) for port in document["inputs"]]
     if expected != found:
@@ -103,7 +116,7 @@ def _copy_inputs(report: CompileReport, reference: Path, output: Path) -> tuple[
         file = f"inputs/{number}.bin"
         shutil.copyfile(reference / document["inputs"][number]["file"], output / file)
         files.append(InputFile(name=port.name, dtype=port.dtype, shape=port.shape, file=file))
-    return len(document["cases"]), tuple(files)
+    return tuple(files)
 
 
 def _described(folder: Path) -> Iterable[BundleFile]:

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Protocol
 
+from crossfarm.backends.interfaces import About
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import CodeGeneration, CommandCompiler, ZigCompiler
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BundleOrder:
+    """What a bundle is made of.
+
+    Attributes:
+        cell: names of what is built.
+        about: what the users of the model want to know.
+        compiler: the C compiler to link with.
+        static: link programs statically, and make no shared library.
+        compiled: artifact of the stage `compile`.
+        reference: artifact of the stage `reference`, whose inputs and names go into the bundle.
+        runner: folder of the sources that run a model on a board.
+    """
+
+    cell: Cell
+    about: About
+    compiler: ZigCompiler | CommandCompiler
+    static: bool
+    compiled: Path
+    reference: Path
+    runner: Path
 
 
 class Backend(Protocol):
@@ -25,26 +50,11 @@ class Backend(Protocol):
             ModelError: the model holds something that cannot be compiled; the message names operator and node.
         """
 
-    def bundle(
-        self,
-        *,
-        cell: Cell,
-        compiler: ZigCompiler | CommandCompiler,
-        static: bool,
-        compiled: Path,
-        reference: Path,
-        runner: Path,
-        output: Path,
-    ) -> None:
-        """Link what `compile` wrote and put everything that a board needs into one folder.
+    def bundle(self, order: BundleOrder, *, output: Path) -> None:
+        """Link what `compile` wrote and put everything that a board and its users need into one folder.
 
         Args:
-            cell: names of what is built.
-            compiler: the C compiler to link with.
-            static: link the program statically, and make no shared library.
-            compiled: artifact of the stage `compile`.
-            reference: artifact of the stage `reference`, whose inputs go into the bundle.
-            runner: folder of the C sources that run a model on a board.
+            order: what goes into it.
             output: an empty folder, which becomes the bundle.
 
         Raises:

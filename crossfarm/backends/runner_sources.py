@@ -16,12 +16,15 @@ PROGRAM_SOURCES = (
     "sha256.c",
 )
 """Beside the library: the program that runs a bundle."""
+SERVER_SOURCES = ("serve.c",)
+"""Beside the library: the program that stands in for a shared library."""
 PUBLIC_HEADER = "model.h"
 EXPORTS = "model.map"
 """Version script of the shared library."""
 RUNNER_SOURCES = (
     *LIBRARY_SOURCES,
     *PROGRAM_SOURCES,
+    *SERVER_SOURCES,
     PUBLIC_HEADER,
     EXPORTS,
     "bundle.h",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.backends.manifest import CompileReport, FunctionCost, PortType, versions
 from crossfarm.backends.program import Port, Program
+from crossfarm.backends.protocol import BundleOrder
 from crossfarm.errors import ModelError
 from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import CodeGeneration, CommandCompiler, ZigCompiler
+from crossfarm.spec.targets import CodeGeneration
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -64,28 +65,11 @@ def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> N
     ).write(output / "compile.json")
 
 
-def bundle(
-    *,
-    cell: Cell,
-    compiler: ZigCompiler | CommandCompiler,
-    static: bool,
-    compiled: Path,
-    reference: Path,
-    runner: Path,
-    output: Path,
-) -> None:
+def bundle(order: BundleOrder, *, output: Path) -> None:
     """Link the object with the runner and make the bundle; see protocol.Backend.bundle."""
     from crossfarm.backends.bundling import make_bundle
 
-    make_bundle(
-        cell=cell,
-        compiler=compiler,
-        static=static,
-        compiled=compiled,
-        reference=reference,
-        runner=runner,
-        output=output,
-    )
+    make_bundle(order, output=output)
 
 
 def load_model(path: Path) -> ModelProto:

@@ -10,6 +10,7 @@ from pydantic import Field
 from crossfarm.backends.runner_sources import RUNNER_SOURCES
 from crossfarm.job import Job
 from crossfarm.spec.base import Declared, Name
+from crossfarm.spec.models import Decode, Preprocess
 from crossfarm.spec.targets import CommandCompiler, ZigCompiler
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
@@ -21,6 +22,7 @@ SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/backends/__init__.py",
     "crossfarm/backends/bundling.py",
+    "crossfarm/backends/interfaces.py",
     "crossfarm/backends/manifest.py",
     "crossfarm/backends/protocol.py",
     "crossfarm/backends/runner_sources.py",
@@ -28,6 +30,8 @@ SOURCES = (
     "crossfarm/backends/tvm.py",
     "crossfarm/stages/bundle.py",
     *(f"runner/{name}" for name in RUNNER_SOURCES),
+    "runner/interfaces/example/*",
+    "runner/interfaces/python/*",
 )
 TOOLS = ("ziglang",)
 
@@ -42,10 +46,15 @@ class _Toolchain(Declared):
 
 
 class _Model(Declared):
-    """What of a model's entry names the bundle."""
+    """What of a model's entry the bundle is named by and tells its users."""
 
     name: Name
     variant: str
+    description: str
+    licence: str
+    inputs: tuple[str, ...]
+    preprocess: Preprocess | None
+    decode: Decode | None
 
 
 def needs(subject: Subject) -> Needs:
@@ -61,30 +70,43 @@ def needs(subject: Subject) -> Needs:
                 "compiler": target.compiler.model_dump(mode="json"),
                 "linkage": target.linkage,
             },
-            f"model {model.name}": {"name": model.name, "variant": variant},
+            f"model {model.name}": {
+                **model.model_dump(mode="json", include={"name", "description", "licence", "preprocess", "decode"}),
+                "variant": variant,
+                "inputs": [item.name for item in model.inputs if item.value is None],
+            },
         },
         inputs={"compile": ("compile", None), "reference": ("reference", None)},
     )
 
 
 def run(job: Job) -> None:
-    """Write manifest.json, program, weights.bin, inputs/K.bin, model.h and the libraries.
+    """Write manifest.json, program, weights.bin, inputs/K.bin, model.h, the libraries, example and Python module.
 
     Raises:
         ToolError: the C compiler is missing or fails.
         BundleError: the compiled model and the reference do not belong together.
     """
     from crossfarm.backends import load_backend
+    from crossfarm.backends.interfaces import About
+    from crossfarm.backends.protocol import BundleOrder
     from crossfarm.spec.cells import Cell
 
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))
-    load_backend(toolchain.backend).bundle(
+    order = BundleOrder(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
+        about=About(
+            description=model.description,
+            licence=model.licence,
+            inputs=model.inputs,
+            preprocess=model.preprocess,
+            decode=model.decode,
+        ),
         compiler=toolchain.compiler,
         static=toolchain.linkage == "static",
         compiled=Path(job.inputs["compile"]),
         reference=Path(job.inputs["reference"]),
         runner=RUNNER,
-        output=Path(job.output),
     )
+    load_backend(toolchain.backend).bundle(order, output=Path(job.output))

@@ -1,0 +1,35 @@
+"""Copies an artifact out of the store, for people."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from crossfarm.errors import ConfigError, StoreError
+from crossfarm.store import Artifact, Store
+
+
+def copy_artifact(store: Store, artifact: Artifact, folder: Path) -> None:
+    """Copy the files of an artifact into a new folder; they may be changed there.
+
+    Args:
+        store: that holds it.
+        artifact: whose files are copied.
+        folder: must not exist yet.
+
+    Raises:
+        ConfigError: the folder exists.
+        StoreError: a file cannot be read or written; then nothing is left of the folder.
+    """
+    if folder.exists():
+        raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
+    try:
+        folder.mkdir(parents=True)
+        for file in artifact.files:
+            path = folder / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store.object_path(file.object), path)
+            path.chmod(0o755 if file.executable else 0o644)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error
