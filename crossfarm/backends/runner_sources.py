@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LIBRARY_SOURCES = ("check_tables.c", "errors.c", "model.c", "parallel.c", "weights.c", "workspace.c")
+LIBRARY_SOURCES = ("check_tables.c", "division.c", "errors.c", "model.c", "parallel.c", "weights.c", "workspace.c")
 """With the model's own tables and object: libMODEL."""
 PROGRAM_SOURCES = (
     "bundle.c",
