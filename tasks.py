@@ -18,6 +18,8 @@ from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds 
 from crossfarm.faces.tuning import profile  # noqa: F401 (invoke finds tasks by name)
 
 ROOT = Path(__file__).resolve().parent
+BOARDS = ("boards", "board", "tag", "priority")
+"""Options about boards; a verb that uses none does not take them."""
 
 
 def _run_pipeline(given: Mapping[str, Any]) -> int:
@@ -71,6 +73,10 @@ def pipeline(
     fail_fast: bool = False,
     out: str = "",
     store: str = "",
+    boards: str = "",
+    board: str = "",
+    tag: str = "",
+    priority: str = "",
     measure_again: bool = False,
     verbose: bool = False,
     quiet: bool = False,
@@ -89,7 +95,19 @@ def pipeline(
 @task(
     help={
         name: HELP[name]
-        for name in ("models", "pipeline", "only", "skip", "targets", "stages", "store", "measure_again")
+        for name in (
+            "models",
+            "pipeline",
+            "only",
+            "skip",
+            "targets",
+            "stages",
+            "store",
+            "measure_again",
+            "boards",
+            "board",
+            "tag",
+        )
     }
 )
 def plan(
@@ -101,6 +119,9 @@ def plan(
     targets: str = "",
     stages: str = "",
     store: str = "",
+    boards: str = "",
+    board: str = "",
+    tag: str = "",
     measure_again: bool = False,
 ) -> None:
     """Print what the next run would do, job by job, and why.
@@ -113,7 +134,7 @@ def plan(
     finish(lambda: _show_plan(given))
 
 
-@task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again")})
+@task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again", *BOARDS)})
 def compile(
     context: Context,
     models: str = "",
@@ -148,6 +169,10 @@ def measure(
     fail_fast: bool = False,
     out: str = "",
     store: str = "",
+    boards: str = "",
+    board: str = "",
+    tag: str = "",
+    priority: str = "",
     verbose: bool = False,
     quiet: bool = False,
 ) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, CrossfarmError
+from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError
 
 HOST = "host"
 """Stands for an image's digest where a job runs on this host."""
@@ -110,12 +110,14 @@ class Outcome:
         cause: one line that says what went wrong; empty when nothing did.
         fault: whose fault that is.
         seconds: wall time of the stage itself.
+        is_board_fault: the board failed it; another board may do better.
     """
 
     good: bool
     seconds: float
     cause: str = ""
     fault: Literal["product", "infrastructure"] | None = None
+    is_board_fault: bool = False
 
 
 def run_job_file(path: Path) -> Outcome:
@@ -159,7 +161,11 @@ def failed(error: CrossfarmError, seconds: float) -> Outcome:
     """Return the outcome of a job that ended with one of our own errors."""
     product = error.exit_code == EXIT_CHECK_FAILED or error.exit_code < EXIT_INFRASTRUCTURE
     return Outcome(
-        good=False, seconds=seconds, cause=one_line(str(error)), fault="product" if product else "infrastructure"
+        good=False,
+        seconds=seconds,
+        cause=one_line(str(error)),
+        fault="product" if product else "infrastructure",
+        is_board_fault=isinstance(error, BoardError),
     )
 
 

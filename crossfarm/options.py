@@ -23,6 +23,10 @@ class Options:
         out: folder of the reports.
         store: folder of the store.
         measure_again: measure even what was measured before.
+        boards_file: path of boards.yaml; None for the project's own, which need not exist.
+        boards: names of boards to use; empty for all.
+        tags: boards must have all of these tags.
+        priority: of what waits for a board; higher goes first.
         verbose: show every job.
         quiet: show failures and the table only.
     """
@@ -35,6 +39,10 @@ class Options:
     out: Path = HOME / "out"
     store: Path = HOME / ".crossfarm" / "store"
     measure_again: bool = False
+    boards_file: Path | None = None
+    boards: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    priority: int = 0
     verbose: bool = False
     quiet: bool = False
 
@@ -54,6 +62,10 @@ class Options:
         words = ["./inv", "pipeline", "--models", shown(self.models)]
         if self.pipeline != "default":
             words += ["--pipeline", shown(Path(self.pipeline)) if self.pipeline_is_path else self.pipeline]
+        if self.boards_file:
+            words += ["--boards", shown(self.boards_file)]
+        for option, names in (("--board", self.boards), ("--tag", self.tags)):
+            words += [option, ",".join(names)] if names else []
         if self.selection.targets:
             words += ["--targets", ",".join(self.selection.targets)]
         return words

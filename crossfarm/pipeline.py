@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import getpass
 import os
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from crossfarm.boards.inventory import Inventory, load_inventory
+from crossfarm.boards.pool import Pool
 from crossfarm.console import Console
 from crossfarm.decisions import Decision, decide
 from crossfarm.engines.local import LocalEngine
@@ -25,12 +28,13 @@ from crossfarm.recording import KeptResults, Recorder, run_record
 from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.runs import live_run
-from crossfarm.schedule import Workplace, run_schedule
+from crossfarm.schedule import run_schedule
 from crossfarm.spec.loading import load_project
 from crossfarm.spec.project import Project
 from crossfarm.stages import STAGES
 from crossfarm.store import Artifact, Store
 from crossfarm.surroundings import HOME, git_commit, look_around
+from crossfarm.work import Workplace
 
 RESULTS = "results.jsonl"
 
@@ -52,18 +56,33 @@ def load(options: Options) -> Project:
     return load_project(models=options.models, toolchains=HOME / "toolchains", pipeline=path)
 
 
+def inventory_of(options: Options, project: Project) -> Inventory:
+    """Return the boards that the options choose.
+
+    Raises:
+        ConfigError: boards.yaml is wrong, or the options name a board or tag that is not in it.
+    """
+    return load_inventory(
+        options.boards_file,
+        default=HOME / "boards.yaml",
+        targets=project.targets,
+        boards=options.boards,
+        tags=options.tags,
+    )
+
+
 def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[Plan, Mapping[str, Decision]]:
     """Make the plan of the options and decide what of it runs.
 
     Raises:
         ConfigError: the selection names what does not exist.
     """
-    plan = _plan(options, project)
+    plan = _plan(options, project, inventory_of(options, project))
     return plan, _decide(options, plan, store)
 
 
-def _plan(options: Options, project: Project) -> Plan:
-    return make_plan(project, options.selection, stages=STAGES, surroundings=look_around(project))
+def _plan(options: Options, project: Project, inventory: Inventory) -> Plan:
+    return make_plan(project, options.selection, stages=STAGES, surroundings=look_around(project, inventory))
 
 
 def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision]:
@@ -83,7 +102,8 @@ def run_pipeline(options: Options) -> int:
     with Interrupts() as interrupts:
         project = load(options)
         store = Store(options.store.absolute())
-        plan = _plan(options, project)
+        inventory = inventory_of(options, project)
+        plan = _plan(options, project, inventory)
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         keys = (job.key for job in plan.jobs.values())
         # Nothing is decided before gc is kept from what is decided about.
@@ -91,7 +111,13 @@ def run_pipeline(options: Options) -> int:
             decisions = _decide(options, plan, store)
             interrupts.hold()
             return _Run(
-                options=options, project=project, store=store, plan=plan, decisions=decisions, interrupts=interrupts
+                options=options,
+                project=project,
+                inventory=inventory,
+                store=store,
+                plan=plan,
+                decisions=decisions,
+                interrupts=interrupts,
             ).to_its_end(run, work, started)
 
 
@@ -101,6 +127,7 @@ class _Run:
 
     options: Options
     project: Project
+    inventory: Inventory
     store: Store
     plan: Plan
     decisions: Mapping[str, Decision]
@@ -148,7 +175,17 @@ class _Run:
                 root=self.project.root.resolve(),
             )
             try:
-                with LocalEngine(slots=options.slots, environment=_environment(self.store, commit)) as engine:
+                # What runs on a board takes no slot of this host, but a thread that waits for its end.
+                places = options.slots + len(self.inventory.chosen)
+                with (
+                    LocalEngine(slots=places, environment=_environment(self.store, commit)) as engine,
+                    Pool(
+                        self.inventory,
+                        targets=self.project.targets,
+                        user=getpass.getuser(),
+                        priority=options.priority,
+                    ) as pool,
+                ):
                     run_schedule(
                         self.plan,
                         self.decisions,
@@ -157,6 +194,7 @@ class _Run:
                         place=place,
                         listener=listener,
                         interrupts=self.interrupts,
+                        pool=pool,
                     )
             except KeyboardInterrupt:
                 console.line("interrupted: what was done is kept; the same command goes on from here")

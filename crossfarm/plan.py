@@ -46,11 +46,13 @@ class BoardAccess:
         parameters: what the measurement's key and its job depend on: board id, fingerprint, emulator command.
         exclusive: a time taken there is real, so nothing else may run beside it on this host.
         missing: why nothing can be run for this target; None when it can.
+        boards: names of the boards that would do; empty when it is this host without a lease.
     """
 
     parameters: Mapping[str, Any]
     exclusive: bool
     missing: str | None = None
+    boards: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class PlannedJob:
         groups: the parameter groups, by the names that users know.
         inputs: role -> id of the job whose artifact it is.
         exclusive: nothing else may run on this host at the same time.
+        boards: it needs one of these boards.
     """
 
     id: str
@@ -78,6 +81,7 @@ class PlannedJob:
     groups: Mapping[str, Any]
     inputs: Mapping[str, str]
     exclusive: bool = False
+    boards: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -273,7 +277,7 @@ class _Builder:
             image=image,
             cell=cell if per_cell else None,
             model=cell.model,
-            exclusive=board is not None and board.exclusive,
+            board=board,
         )
 
     def _fetch(self, source: Fetchable) -> PlannedJob:
@@ -285,7 +289,7 @@ class _Builder:
         groups = dict(needs.parameters)
         if isinstance(source, FileSource):
             groups["content"] = self._surroundings.content(source)
-        return self._add(identity, "fetch", groups, {}, image="host", cell=None, model=None, exclusive=False)
+        return self._add(identity, "fetch", groups, {}, image="host", cell=None, model=None)
 
     def _subject(self, cell: Cell | None, model_name: str) -> Subject:
         identity = cell.id if cell else f":{model_name}"
@@ -311,7 +315,7 @@ class _Builder:
         image: str,
         cell: Cell | None,
         model: str | None,
-        exclusive: bool,
+        board: BoardAccess | None = None,
     ) -> PlannedJob:
         document = KeyDocument(
             stage=stage,
@@ -331,7 +335,8 @@ class _Builder:
             document=document,
             groups=groups,
             inputs=inputs,
-            exclusive=exclusive,
+            exclusive=board is not None and board.exclusive,
+            boards=board.boards if board is not None else (),
         )
         self.jobs[identity] = job
         return job

@@ -17,9 +17,9 @@ from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, 
 from crossfarm.options import Options
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
-from crossfarm.schedule import Finished
 from crossfarm.spec.project import Project
 from crossfarm.store import Artifact, Store
+from crossfarm.work import Finished
 
 
 class KeptResults(ResultsWriter):
@@ -117,8 +117,12 @@ class Recorder:
                 started=self._started.pop(job.id, None),
                 key=job.key,
                 command=command,
+                board=result.board,
+                flaky=tuple(_utf8(line) for line in result.flaky),
             )
         )
+        if result.flaky and result.state == "run":
+            self._console.line(f"{job.id} is flaky: {'; '.join(result.flaky)}; it ran well on {result.board}")
         self._console.finished(job.id, result.state, result.seconds, result.cause or None)
         if result.state == "failed":
             self._failed = self._failed or result.fault == "product"

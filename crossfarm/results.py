@@ -109,6 +109,8 @@ class JobRecord:
         key: its key in the store; None when it was skipped before the key was known.
         file: the file that declares its model, and the line.
         command: what to type to run just this again.
+        board: the board that it ran on; None on this host.
+        flaky: boards that it tried before, each with what went wrong there: `pi-1: it does not answer`.
     """
 
     record: Literal["job"] = "job"
@@ -129,6 +131,8 @@ class JobRecord:
     file: str | None = None
     line: int | None = None
     command: str | None = None
+    board: str | None = None
+    flaky: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

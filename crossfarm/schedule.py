@@ -1,7 +1,8 @@
 """The schedule: runs the jobs of a plan on an engine, inputs first, longest way to the end first.
 
 One failure stops only what builds on it. Jobs whose time is measured run alone, when nothing else is left to start, so
-that no compile disturbs a clock.
+that no compile disturbs a clock. Jobs that need a board wait for one without taking a slot; when the board fails them,
+they try another.
 """
 
 from __future__ import annotations
@@ -9,23 +10,15 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import queue
-import shutil
-import threading
-import time
 from collections.abc import Mapping
-from concurrent.futures import Future
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
+from crossfarm.boards.pool import Answer, Granted, Pool, Refused
 from crossfarm.decisions import Decision
 from crossfarm.engines.protocol import Engine
-from crossfarm.errors import CrossfarmError, DamagedError, JobError
 from crossfarm.interrupts import Interrupts
-from crossfarm.job import Job, failed, one_line
 from crossfarm.plan import Plan, PlannedJob
-from crossfarm.store import Artifact, Store
-
-State = Literal["run", "hit", "failed", "cancelled"]
+from crossfarm.work import Finished, Work, Workplace, result_of
 
 TYPICAL_SECONDS: Mapping[str, float] = {
     "fetch": 5.0,
@@ -38,60 +31,18 @@ TYPICAL_SECONDS: Mapping[str, float] = {
 }
 """What a job of a stage takes when it never ran before; orders the first run only."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finished:
-    """How a job ended.
-
-    Attributes:
-        state: `run`: it ran well; `hit`: the store had it, or another run made it meanwhile; `cancelled`: an input
-            failed or the run was ended.
-        seconds: wall time.
-        artifact: what it left, when it ended well.
-        cause: one line on what went wrong.
-        fault: whose fault that was.
-        remade: inputs by job id that turned out to be damaged or gone, and were made again on the way.
-    """
-
-    state: State
-    seconds: float = 0.0
-    artifact: Artifact | None = None
-    cause: str = ""
-    fault: Literal["product", "infrastructure"] | None = None
-    remade: Mapping[str, Artifact] = dataclasses.field(default_factory=dict)
+MOST_BOARDS = 3
+"""A job that so many boards failed is not tried on another."""
 
 
 class Listener(Protocol):
     """Is told what happens, always from the thread that called `run_schedule`."""
 
     def started(self, job: PlannedJob) -> None:
-        """A job was given to the engine."""
+        """A job was given to the engine; again, when another board had failed it."""
 
     def finished(self, job: PlannedJob, result: Finished) -> bool:
         """A job ended. Returns whether the run shall stop early."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where jobs are laid out.
-
-    Attributes:
-        store: the store.
-        work: an empty folder on the store's file system.
-        logs: folder for the logs of jobs.
-        root: the project's folder.
-        stopping: set when the run is ended, so that nothing waits for another run any longer.
-    """
-
-    store: Store
-    work: Path
-    logs: Path
-    root: Path
-    stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
-
-    def log(self, job: str) -> Path:
-        """Return the path of a job's log."""
-        return self.logs / f"{job.replace(':', '-', 1)}.log"
 
 
 def run_schedule(
@@ -103,6 +54,7 @@ def run_schedule(
     place: Workplace,
     listener: Listener,
     interrupts: Interrupts | None = None,
+    pool: Pool | None = None,
 ) -> None:
     """Run every job whose decision is `run`, and tell the listener about each, about hits first.
 
@@ -114,11 +66,12 @@ def run_schedule(
         place: where they are laid out.
         listener: is told what happens.
         interrupts: says when the user asks to stop.
+        pool: hands out the boards that jobs need.
 
     Raises:
         KeyboardInterrupt: the user asked to stop; running jobs were ended and are told as cancelled.
     """
-    schedule = _Schedule(plan, decisions, engine=engine, slots=slots, place=place, listener=listener)
+    schedule = _Schedule(plan, decisions, engine=engine, slots=slots, place=place, listener=listener, pool=pool)
     try:
         with (interrupts or Interrupts()).told_to(schedule.interrupt):
             schedule.run()
@@ -127,6 +80,14 @@ def run_schedule(
         engine.cancel()
         schedule.give_up("the run was interrupted")
         raise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Answered:
+    """A job's board was granted or refused."""
+
+    job: str
+    answer: Answer
 
 
 class _Schedule:
@@ -139,7 +100,9 @@ class _Schedule:
         slots: int,
         place: Workplace,
         listener: Listener,
+        pool: Pool | None,
     ) -> None:
+        self._pool = pool
         self._plan, self._decisions, self._engine = plan, decisions, engine
         self._slots, self._place, self._listener = slots, place, listener
         self._artifacts = {name: d.artifact for name, d in decisions.items() if d.artifact is not None}
@@ -154,8 +117,12 @@ class _Schedule:
         self._ways = self._longest_ways()
         self._ready: list[tuple[float, str]] = []
         self._ready_alone: list[tuple[float, str]] = []
+        self._ready_on_boards: list[str] = []
         self._running: set[str] = set()
-        self._done: queue.SimpleQueue[tuple[str, Finished] | None] = queue.SimpleQueue()
+        self._asking: set[str] = set()
+        self._granted: dict[str, Granted] = {}
+        self._flaky: dict[str, dict[str, str]] = {}
+        self._done: queue.SimpleQueue[tuple[str, Finished] | _Answered | None] = queue.SimpleQueue()
         self._stopping = False
 
     def interrupt(self) -> None:
@@ -172,25 +139,32 @@ class _Schedule:
                 self._make_ready(name)
         while True:
             self._start_what_fits()
-            if not self._running:
+            if not self._running and (self._stopping or not self._asking):
                 break
             self._end(self._done.get())
         self.give_up("the run stopped at the first failure (--fail-fast)")
 
     def give_up(self, cause: str) -> None:
-        """Tell every job that did not end as cancelled."""
+        """Tell every job that did not end as cancelled, and give back the boards that were granted to them."""
+        self._stopping = True
         while not self._done.empty():
             ended = self._done.get()
             if ended is not None:
                 self._end(ended)
+        while self._granted and self._pool is not None:
+            self._pool.release(self._granted.popitem()[1])
         for name in list(self._pending):
             self._pending.pop(name, None)
             self._listener.finished(self._plan.jobs[name], Finished(state="cancelled", cause=cause))
 
     def _start_what_fits(self) -> None:
         alone = any(self._plan.jobs[name].exclusive for name in self._running)
-        while self._ready and not alone and not self._stopping and len(self._running) < self._slots:
+        while self._ready_on_boards and not alone and not self._stopping:
+            self._start(self._ready_on_boards.pop(0))
+        here = sum(1 for name in self._running if not self._plan.jobs[name].boards)
+        while self._ready and not alone and not self._stopping and here < self._slots:
             self._start(heapq.heappop(self._ready)[1])
+            here += 1
         if self._ready_alone and not self._running and not self._stopping:
             self._start(heapq.heappop(self._ready_alone)[1])
 
@@ -200,16 +174,71 @@ class _Schedule:
         self._running.add(name)
         self._listener.started(job)
         forced = self._decisions[name].reason == "asked for again"
-        work = _Work(plan=self._plan, engine=self._engine, place=self._place)
-        future = self._engine.executor.submit(work.execute, job, artifacts, forced=forced)
-        future.add_done_callback(lambda done: self._done.put((name, _result(done))))
+        work = Work(plan=self._plan, engine=self._engine, place=self._place, pool=self._pool)
+        granted = self._granted.pop(name, None)
+        if granted is None:
+            future = self._engine.executor.submit(work.execute, job, artifacts, forced=forced)
+        else:
+            future = self._engine.executor.submit(work.on_board, job, artifacts, granted, forced=forced)
+        future.add_done_callback(lambda done: self._done.put((name, result_of(done))))
 
-    def _end(self, ended: tuple[str, Finished] | None) -> None:
+    def _ask(self, name: str) -> None:
+        """Ask for a board for a job; those that failed it before will not do."""
+        boards = [board for board in self._plan.jobs[name].boards if board not in self._flaky.get(name, {})]
+        self._asking.add(name)
+        if self._pool is None:
+            self._done.put(_Answered(job=name, answer=Refused(reason="this run has no boards; give --boards FILE")))
+            return
+        self._pool.ask(name, boards, lambda answer: self._done.put(_Answered(job=name, answer=answer)))
+
+    def _answered(self, name: str, answer: Answer) -> None:
+        self._asking.discard(name)
+        if isinstance(answer, Refused):
+            failed = Finished(state="failed", cause=answer.reason, fault="infrastructure")
+            self._end((name, self._with_flaky(name, failed)))
+            return
+        self._granted[name] = answer
+        if self._plan.jobs[name].exclusive:
+            heapq.heappush(self._ready_alone, (-self._ways[name], name))
+        else:
+            self._ready_on_boards.append(name)
+
+    def _tries_again(self, name: str, result: Finished) -> bool:
+        """Ask for another board for a job that lost the one it had; returns whether there is another one to ask for."""
+        if result.lost is None or result.board is None or self._stopping:
+            return False
+        tried = self._flaky.setdefault(name, {})
+        if result.lost == "failed":
+            tried[result.board] = result.cause
+        else:
+            # The board is not to blame and may be tried again, so this stands under a name that is no board's.
+            tried[f"{result.board} (lease {len(tried) + 1})"] = result.cause
+        if len(tried) >= MOST_BOARDS or not set(self._plan.jobs[name].boards) - set(tried):
+            tried.popitem()  # it is told as the cause
+            return False
+        self._ask(name)
+        return True
+
+    def _with_flaky(self, name: str, result: Finished) -> Finished:
+        """Return a result with the boards that were tried before; a failure says all its causes."""
+        flaky = tuple(f"{board}: {cause}" for board, cause in self._flaky.pop(name, {}).items())
+        cause = result.cause
+        if result.state == "failed" and flaky:
+            cause = "; ".join([*flaky, f"{result.board}: {cause}" if result.board else cause])
+        return dataclasses.replace(result, flaky=flaky, cause=cause)
+
+    def _end(self, ended: tuple[str, Finished] | _Answered | None) -> None:
         if ended is None:
             raise KeyboardInterrupt
+        if isinstance(ended, _Answered):
+            self._answered(ended.job, ended.answer)
+            return
         name, result = ended
         self._running.discard(name)
         self._artifacts.update(result.remade)
+        if self._tries_again(name, result):
+            return
+        result = self._with_flaky(name, result)
         job = self._pending.pop(name)
         stop = self._listener.finished(job, result)
         self._stopping = self._stopping or stop
@@ -234,6 +263,9 @@ class _Schedule:
             self._cancel_below(consumer, cause)
 
     def _make_ready(self, name: str) -> None:
+        if self._plan.jobs[name].boards:
+            self._ask(name)
+            return
         ready = self._ready_alone if self._plan.jobs[name].exclusive else self._ready
         heapq.heappush(ready, (-self._ways[name], name))
 
@@ -244,114 +276,3 @@ class _Schedule:
             own = self._decisions[name].seconds or TYPICAL_SECONDS[self._pending[name].stage]
             ways[name] = own + max((ways[consumer] for consumer in self._consumers.get(name, ())), default=0.0)
         return ways
-
-
-def _result(done: Future[Finished]) -> Finished:
-    if done.cancelled():
-        return Finished(state="cancelled", cause="the run was interrupted")
-    error = done.exception()
-    if error is None:
-        return done.result()
-    if isinstance(error, CrossfarmError):
-        outcome = failed(error, 0.0)
-        return Finished(state="failed", cause=outcome.cause, fault=outcome.fault)
-    return Finished(state="failed", cause=one_line(f"{type(error).__name__}: {error}"), fault="infrastructure")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Work:
-    """Runs single jobs, in threads of the engine."""
-
-    plan: Plan
-    engine: Engine
-    place: Workplace
-
-    def execute(self, job: PlannedJob, inputs: Mapping[str, Artifact], *, forced: bool = False) -> Finished:
-        """Lay out a job's inputs, run it, store what it wrote.
-
-        Args:
-            job: the job.
-            inputs: role -> artifact.
-            forced: run it even when the store has its artifact.
-
-        Raises:
-            CrossfarmError: an input cannot be laid out or made again, or the artifact cannot be stored.
-        """
-        started = time.monotonic()
-        store = self.place.store
-        with store.key_lock(job.key, stop=self.place.stopping.is_set) as is_held:
-            if not is_held:
-                return Finished(state="cancelled", cause="the run was interrupted")
-            there = None if forced else store.read(job.key)
-            if there is not None:
-                if store.damage(there, thorough=True) is None:
-                    return Finished(state="hit", artifact=there)
-                store.drop(there)
-            folder = self.place.work / job.id.replace(":", "-", 1)
-            try:
-                remade = self._lay_out(folder, job, inputs)
-                outcome = self.engine.run(folder / "job.json", self._fresh_log(job.id))
-                seconds = time.monotonic() - started
-                if not outcome.good:
-                    state: State = "cancelled" if outcome.cause == "interrupted" else "failed"
-                    return Finished(
-                        state=state, seconds=seconds, cause=outcome.cause, fault=outcome.fault, remade=remade
-                    )
-                artifact = store.put(
-                    key=job.key,
-                    job=job.id,
-                    folder=folder / "output",
-                    document=job.document,
-                    groups=job.groups,
-                    seconds=seconds,
-                )
-                return Finished(state="run", seconds=seconds, artifact=artifact, remade=remade)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _lay_out(self, folder: Path, job: PlannedJob, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
-        """Lay out a job's inputs and its job file; returns the inputs that had to be made again, by job id."""
-        output = folder / "output"
-        output.mkdir(parents=True)
-        folders = {role: folder / "inputs" / f"{index}" for index, role in enumerate(inputs)}
-        remade: dict[str, Artifact] = {}
-        for role, artifact in inputs.items():
-            try:
-                self.place.store.restore(artifact, folders[role])
-            except DamagedError as damage:
-                remade.update(self._make_again(self.plan.jobs[job.inputs[role]], str(damage)))
-                self.place.store.restore(remade[job.inputs[role]], folders[role])
-        Job(
-            id=job.id,
-            stage=job.stage,
-            key=job.key,
-            parameters=job.groups,
-            inputs=folders,
-            output=output,
-            root=self.place.root,
-            image=job.document.image,
-        ).write(folder / "job.json")
-        return remade
-
-    def _make_again(self, job: PlannedJob, why: str) -> dict[str, Artifact]:
-        """Make an artifact that turned out to be damaged, with those of its inputs that are gone; returns all of them.
-
-        A job only ever waits here for the lock of one that stands before it in the plan, so no two wait for each other.
-        """
-        remade: dict[str, Artifact] = {}
-        inputs: dict[str, Artifact] = {}
-        for role, source in job.inputs.items():
-            found = self.place.store.read(self.plan.jobs[source].key)
-            if found is None:
-                remade.update(self._make_again(self.plan.jobs[source], f"{source} is gone"))
-                found = remade[source]
-            inputs[role] = found
-        result = self.execute(job, inputs)
-        if result.artifact is None:
-            raise JobError(f"{why}; making {job.id} again failed: {result.cause}")
-        return {**remade, **result.remade, job.id: result.artifact}
-
-    def _fresh_log(self, job: str) -> Path:
-        log = self.place.log(job)
-        log.unlink(missing_ok=True)
-        return log

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from crossfarm.boards import local
+from crossfarm.boards.inventory import Inventory
 from crossfarm.errors import BoardError
 from crossfarm.keys import digest_sources, tool_versions
 from crossfarm.plan import BoardAccess, Surroundings
@@ -20,11 +21,12 @@ HOME = Path(__file__).resolve().parent.parent
 """The folder of this clone: the package, runner/, toolchains/ and pipelines/ stand in it."""
 
 
-def look_around(project: Project) -> Surroundings:
+def look_around(project: Project, inventory: Inventory) -> Surroundings:
     """Read what the keys of this project's jobs depend on.
 
     Args:
         project: whose files and targets count; files are read only when a plan asks for them.
+        inventory: the boards that are declared.
     """
 
     def content(source: FileSource) -> str:
@@ -35,7 +37,31 @@ def look_around(project: Project) -> Surroundings:
         tools={name: tool_versions(stage.TOOLS) for name, stage in STAGES.items()},
         image=dict.fromkeys(project.targets, "host"),
         content=functools.cache(content),
-        boards={name: this_host(target) for name, target in project.targets.items()},
+        boards={name: access(target, inventory) for name, target in project.targets.items()},
+    )
+
+
+def access(target: Target, inventory: Inventory) -> BoardAccess:
+    """Say where cells of a target run: on the boards that are declared for it, or else on this host."""
+    missing = inventory.missing(target.name)
+    if missing:
+        return BoardAccess(parameters={}, exclusive=False, missing=missing)
+    candidates = inventory.candidates(target.name)
+    if not candidates:
+        return this_host(target)
+    host = this_host(target) if any(board.transport == "local" for board in candidates) else None
+    # A measurement is known by all boards that might have taken it; its artifact says which one did.
+    facts = {
+        board.name: {"transport": board.transport, "host_key": board.host_key}
+        if board.transport != "local" or host is None
+        else dict(host.parameters)
+        for board in candidates
+    }
+    return BoardAccess(
+        parameters=facts,
+        exclusive=host is not None and host.exclusive,
+        missing=host.missing if host is not None else None,
+        boards=tuple(board.name for board in candidates),
     )
 
 

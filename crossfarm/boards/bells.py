@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import select
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,8 +75,7 @@ class PipeBell:
                 os.read(self._pipe, 65536)
 
     def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # a full pipe has been rung
-            os.write(self._pipe, b"!")
+        self.ring([self._path.name])
 
     def ring(self, owners: Iterable[str]) -> None:
         for owner in owners:
@@ -113,6 +113,7 @@ class NotifyBell:
     def __init__(self, database: LeaseDatabase, owner: str) -> None:
         self._database, self._channel = database, _channel(owner)
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lock = threading.Lock()
         self._connection: Any = None
         self._listen()
 
@@ -128,8 +129,9 @@ class NotifyBell:
             self._read()
 
     def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"!")
+        with self._lock, contextlib.suppress(BlockingIOError):  # a full pipe has been rung
+            if self._wake_write >= 0:
+                os.write(self._wake_write, b"!")
 
     def ring(self, owners: Iterable[str]) -> None:
         channels = [_channel(owner) for owner in owners]
@@ -140,8 +142,10 @@ class NotifyBell:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._lock:
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._wake_write = -1
 
     def _listen(self) -> None:
         """Connect and listen; while the database is away there is no bell, and its owner looks by himself."""

@@ -48,7 +48,7 @@ class Health:
     @property
     def is_hopeful(self) -> bool:
         """Return whether a job may wait for this board: it is good, or failed so seldom that it may soon be."""
-        return self.state == "good" or (self.state == "bad" and self.failures < GIVEN_UP_FAILURES)
+        return self.state != "quarantined" and self.failures < GIVEN_UP_FAILURES
 
     def is_due(self, now: float) -> bool:
         """Return whether it is to be probed now; a time too far ahead stems from a clock before a restart."""

@@ -55,8 +55,9 @@ class BoardStatus:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Status:
-    """All boards that were ever heard of, by name, and those who wait, in the order of asking."""
+    """All boards that were ever heard of, those who wait in the order of asking, and the clock of the leases."""
 
+    now: float
     boards: dict[str, BoardStatus]
     waiting: tuple[TicketRow, ...]
 
@@ -178,7 +179,7 @@ class Leases:
             LeaseError: none was granted in time.
         """
         deadline = time.monotonic() + timeout
-        while True:
+        while not self._closed.is_set():
             granted = threading.Event()
             answers: list[Lease | None] = []
 
@@ -197,6 +198,7 @@ class Leases:
                 raise LeaseError(
                     f"none of {', '.join(boards)} was granted within {timeout:g} s; ./inv boards shows why"
                 )
+        raise LeaseError("the leases were closed meanwhile; ask again")
 
     def confirm(self, lease: Lease) -> None:
         """Make sure that a lease still lives, and keep it alive; for the moment before a result is stored.
@@ -276,8 +278,12 @@ class Leases:
         self._bell.wake()
         self._keeper.join()
         with self._lock:
-            tickets = list(self._own)
+            owned = dict(self._own)
             self._own.clear()
+        tickets = list(owned)
+        for own in owned.values():
+            if own.lease is None:
+                own.told(None)
         if tickets:
             with contextlib.suppress(LeaseError):  # they end by themselves
                 self._ring(self._database.transaction(lambda connection: self._queue.end(connection, tickets)))
@@ -372,6 +378,7 @@ class Leases:
         boards = self._queue.boards(connection)
         holders = {row.ticket: row for row in rows}
         status = Status(
+            now=self._database.now(connection),
             boards={
                 row.name: BoardStatus(
                     name=row.name, health=row.health, token=row.token, holder=holders.get(row.ticket or "")

@@ -24,6 +24,10 @@ HELP = {
     "fail_fast": "start nothing more after the first failure",
     "out": "folder for reports and logs (out)",
     "store": "folder of the store (.crossfarm/store)",
+    "boards": "the file that declares the boards (boards.yaml, where there is one)",
+    "board": "names of boards to use, separated by commas (all)",
+    "tag": "tags that a board must have, separated by commas",
+    "priority": "of measurements that wait for a board; higher goes first (0)",
     "measure_again": "measure even what was measured before on this board",
     "verbose": "show every job, up to date ones too",
     "quiet": "show failures and the table only",
@@ -65,17 +69,24 @@ def options(given: Mapping[str, Any]) -> Any:
     from crossfarm.plan import Selection
 
     arguments = {name: value for name, value in given.items() if name != "context"}
-    lists = {
-        name: tuple(part.strip() for part in (arguments.pop(name, None) or "").split(",") if part.strip())
-        for name in ("only", "skip", "targets", "stages")
+    selection = {name: _parts(arguments.pop(name, None)) for name in ("only", "skip", "targets", "stages")}
+    fields: dict[str, Any] = {
+        "boards": _parts(arguments.pop("board", None)),
+        "tags": _parts(arguments.pop("tag", None)),
     }
-    if "jobs" in arguments:
-        arguments["jobs"] = int(number("jobs", arguments["jobs"] or "0"))
-    paths: dict[str, Any] = {
-        name: Path(arguments.pop(name)) for name in ("models", "out", "store") if arguments.get(name)
-    }
+    for name, field in (("models",) * 2, ("out",) * 2, ("store",) * 2, ("boards", "boards_file")):
+        if text := arguments.pop(name, None):
+            fields[field] = Path(text)
+    for name in ("jobs", "priority"):
+        if text := arguments.pop(name, None):
+            fields[name] = int(number(name, text))
     said = {name: value for name, value in arguments.items() if value not in (None, "")}
-    return Options(selection=Selection(**lists), **paths, **said)
+    return Options(selection=Selection(**selection), **fields, **said)
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    """Return what stands between the commas."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def number(option: str, text: str) -> float:
@@ -88,6 +99,6 @@ def number(option: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or (option == "jobs" and not value.is_integer()):
+    if not math.isfinite(value) or (option in ("jobs", "priority") and not value.is_integer()):
         raise ConfigError(f"--{option.replace('_', '-')} {text}: give a number")
     return value

@@ -23,8 +23,9 @@ from crossfarm.job import Outcome
 from crossfarm.keys import KeyDocument, digest_json
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.runs import live_run
-from crossfarm.schedule import Finished, Workplace, run_schedule
+from crossfarm.schedule import run_schedule
 from crossfarm.store import Store
+from crossfarm.work import Finished, Workplace
 
 
 class _Engine:

@@ -1,0 +1,244 @@
+"""The pool: the boards of one run. Asks for leases, says when none can be had, keeps health, probes what failed.
+
+Nothing is connected to before the first job asks for a board, so a run that needs none pays nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from crossfarm.boards.health import Health, after_failure
+from crossfarm.boards.inventory import Inventory
+from crossfarm.errors import LeaseError
+from crossfarm.spec.boards import Board
+from crossfarm.spec.targets import Target
+
+if TYPE_CHECKING:
+    from crossfarm.boards.lease import Lease, Leases
+
+LOOK_SECONDS = 1.0
+"""How often is looked whether somebody waits in vain, and whether a board is to be probed."""
+PROBE_WAIT_SECONDS = 60.0
+PROBE_END_SECONDS = 3.0
+"""A probe that hangs at the end of a run is left behind; its lease ends by itself."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Granted:
+    """A board for a job, as long as its lease lives."""
+
+    board: Board
+    lease: Lease
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refused:
+    """No board for a job, and why, in one line."""
+
+    reason: str
+
+
+Answer = Granted | Refused
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Ask:
+    job: str
+    boards: tuple[str, ...]
+    told: Callable[[Answer], None]
+    deadline: float
+    ticket: str = ""
+
+
+class Pool:
+    """The boards of one run; a thread of its own asks for them."""
+
+    def __init__(self, inventory: Inventory, *, targets: Mapping[str, Target], user: str, priority: int = 0) -> None:
+        """Make a pool; nothing is connected to yet.
+
+        Args:
+            inventory: the boards.
+            targets: every toolchain file by name, for probes.
+            user: who asks; boards are shared out fairly between users.
+            priority: higher goes first.
+        """
+        self._inventory, self._targets = inventory, targets
+        self._user, self._priority = user, priority
+        self._inbox: queue.SimpleQueue[_Ask | None] = queue.SimpleQueue()
+        self._open: dict[str, _Ask] = {}
+        self._probing: set[str] = set()
+        self._lock = threading.Lock()
+        self._leases: Leases | None = None
+        self._is_closed = False
+        self._thread: threading.Thread | None = None
+        self._probes: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, job: str, boards: Sequence[str], told: Callable[[Answer], None]) -> None:
+        """Ask for one of some boards; returns at once.
+
+        Args:
+            job: what for.
+            boards: names of those that would do.
+            told: is called once, from another thread.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="pool", daemon=True)
+            self._thread.start()
+        deadline = time.monotonic() + self._inventory.wait
+        self._inbox.put(_Ask(job=job, boards=tuple(boards), told=told, deadline=deadline))
+
+    def obtain(self, job: str, boards: Sequence[str]) -> Answer:
+        """Ask for one of some boards, and wait for the answer."""
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.ask(job, boards, answers.put)
+        while not self._is_closed:
+            with contextlib.suppress(queue.Empty):
+                return answers.get(timeout=LOOK_SECONDS)
+        return Refused(reason="the run ended before a board was free")
+
+    def confirm(self, granted: Granted) -> None:
+        """Make sure that a lease still lives, before its result counts.
+
+        Raises:
+            LeaseError: it does not, or that cannot be found out.
+        """
+        self._connected().confirm(granted.lease)
+
+    def release(self, granted: Granted) -> None:
+        """Give a board back. Without the database it comes back by itself, when the lease ends."""
+        with contextlib.suppress(LeaseError):
+            self._connected().release(granted.lease)
+
+    def failed(self, board: str, reason: str) -> None:
+        """Note that a job failed by a board's fault: nobody gets it before a probe finds it well."""
+        with contextlib.suppress(LeaseError):
+            self._connected().change_health(
+                board, lambda health, now: after_failure(health, reason=reason, now=now, wall=time.time())
+            )
+
+    def close(self) -> None:
+        """Give everything back and end; whoever still waits is not told."""
+        self._is_closed = True
+        if self._thread is not None:
+            self._inbox.put(None)
+            self._thread.join()
+        if self._leases is not None:
+            self._leases.close()
+        for probe in self._probes:
+            probe.join(PROBE_END_SECONDS)
+
+    def _connected(self) -> Leases:
+        """Return the leases; connects at the first call.
+
+        Raises:
+            LeaseError: the database cannot be used.
+        """
+        from crossfarm.boards.lease import Leases
+
+        with self._lock:
+            if self._leases is None:
+                self._leases = Leases(self._inventory.database)
+            return self._leases
+
+    def _serve(self) -> None:
+        next_look = 0.0
+        while not self._is_closed:
+            with contextlib.suppress(queue.Empty):
+                ask = self._inbox.get(timeout=LOOK_SECONDS)
+                if ask is not None:
+                    self._request(ask)
+            if self._open and time.monotonic() >= next_look:
+                self._look()
+                next_look = time.monotonic() + LOOK_SECONDS
+
+    def _request(self, ask: _Ask) -> None:
+        def told(lease: Lease | None) -> None:
+            if not self._close_ask(ask):
+                return
+            if lease is None:  # this host slept for longer than a request lives
+                self._inbox.put(ask)
+            else:
+                ask.told(Granted(board=self._inventory.declared[lease.board], lease=lease))
+
+        with self._lock:
+            self._open[ask.job] = ask
+        try:
+            ask.ticket = self._connected().request(
+                ask.boards, user=self._user, purpose=ask.job, told=told, priority=self._priority
+            )
+        except LeaseError as error:
+            self._refuse(ask, str(error))
+
+    def _close_ask(self, ask: _Ask) -> bool:
+        """Return whether an ask was still open; it is closed now, so that its job is told once."""
+        with self._lock:
+            return self._open.pop(ask.job, None) is not None
+
+    def _refuse(self, ask: _Ask, reason: str) -> None:
+        if self._close_ask(ask):
+            with contextlib.suppress(LeaseError):
+                self._connected().withdraw(ask.ticket)
+            ask.told(Refused(reason=reason))
+
+    def _look(self) -> None:
+        """Probe what is due, and refuse those who wait in vain."""
+        with self._lock:
+            asks = list(self._open.values())
+        try:
+            status = self._connected().status()
+        except LeaseError as error:
+            for ask in asks:
+                if time.monotonic() > ask.deadline:
+                    self._refuse(ask, str(error))
+            return
+        health = {name: status.boards[name].health for ask in asks for name in ask.boards if name in status.boards}
+        for name, found in health.items():
+            if found.is_due(status.now) and name not in self._probing:
+                self._probe(name)
+        for ask in asks:
+            mine = {name: health.get(name, Health()) for name in ask.boards}
+            if not any(found.is_hopeful or name in self._probing for name, found in mine.items()):
+                self._refuse(ask, f"no board is healthy: {_spoken(mine)}; ./inv boards --probe looks again")
+            elif time.monotonic() > ask.deadline:
+                self._refuse(ask, f"no board was free within {self._inventory.wait:g} s; ./inv boards shows who has it")
+
+    def _probe(self, name: str) -> None:
+        from crossfarm.boards.probing import probe_board
+
+        def run() -> None:
+            try:
+                with contextlib.suppress(LeaseError):
+                    probe_board(
+                        self._connected(),
+                        self._inventory.declared[name],
+                        targets=self._targets,
+                        user=self._user,
+                        timeout=PROBE_WAIT_SECONDS,
+                        only_due=True,
+                    )
+            finally:
+                self._probing.discard(name)
+
+        self._probing.add(name)
+        thread = threading.Thread(target=run, name=f"probe {name}", daemon=True)
+        self._probes = [probe for probe in self._probes if probe.is_alive()] + [thread]
+        thread.start()
+
+
+def _spoken(health: Mapping[str, Health]) -> str:
+    return "; ".join(f"{name} is {found.state} ({found.reason})" for name, found in health.items())

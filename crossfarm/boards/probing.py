@@ -1,0 +1,60 @@
+"""Probing: takes a board for itself, looks whether it is fit for use, and notes what was found as its health."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from crossfarm.boards.health import Health, after_failure, after_good_probe
+from crossfarm.boards.lease import Leases
+from crossfarm.boards.protocol import Purpose, open_board
+from crossfarm.errors import BoardError, BundleError, ToolError
+from crossfarm.spec.boards import Board
+from crossfarm.spec.targets import Target
+
+
+def probe_board(
+    leases: Leases, board: Board, *, targets: Mapping[str, Target], user: str, timeout: float, only_due: bool
+) -> Health:
+    """Probe a board, which waits until nobody else holds it; returns its health after it.
+
+    Args:
+        leases: where its health is kept.
+        board: the board.
+        targets: every toolchain file by name; the board must be fit for all that it serves.
+        user: who asks.
+        timeout: seconds to wait for the board.
+        only_due: do nothing when another farm has probed it meanwhile.
+
+    Raises:
+        LeaseError: the board is in use for that long, or the database cannot be used.
+    """
+    lease = leases.acquire([board.name], user=user, purpose="probe", timeout=timeout, is_probe=True)
+    try:
+        status = leases.status()
+        health = status.boards[board.name].health
+        if only_due and not health.is_due(status.now):
+            return health
+        problem = _problem(board, targets, lease.token)
+        if problem is None:
+            return leases.change_health(
+                board.name, lambda health, now: after_good_probe(health, now=now, wall=time.time())
+            )
+        return leases.change_health(
+            board.name, lambda health, now: after_failure(health, reason=problem, now=now, wall=time.time())
+        )
+    finally:
+        leases.release(lease)
+
+
+def _problem(board: Board, targets: Mapping[str, Target], token: int) -> str | None:
+    """Return what is wrong with a board, in one line; None when it is fit for use."""
+    for name in board.targets:
+        target = targets[name]
+        purpose = Purpose(target=name, machine=target.machine, emulator=target.emulator, code=target.code)
+        try:
+            with open_board(board, purpose, token=token) as transport:
+                transport.preflight()
+        except (BoardError, BundleError, ToolError) as error:
+            return " ".join(str(error).split())[:500]
+    return None
