@@ -11,6 +11,8 @@ import tvm_ffi
 from tvm import relax
 
 from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu.int8_dot import integer_unit
+from crossfarm.backends.cpu.int8_graph import use_integers
 from crossfarm.backends.cpu.processor import processor_of
 from crossfarm.backends.supported import UnsupportedError, said_by
 from crossfarm.spec.targets import CodeGeneration
@@ -53,6 +55,7 @@ def lower(module: Any, target: Any) -> Any:
         with target:
             # What TVM leaves to its runtime becomes a call of it, which is refused later by its name.
             module = relax.backend.DispatchSortScan()(relax.backend.DispatchSampling()(module))
+            module = use_integers(module, integer_unit(target))
             module = rules.schedule_module(module, processor_of(target))
             return tvm.transform.Sequential(passes_to_calls())(module)
     except Exception as error:

@@ -9,7 +9,17 @@ from typing import Any, Protocol
 import tvm
 from tvm import relax, s_tir, tirx
 
-from crossfarm.backends.cpu import convolution, dense, depthwise, elementwise, operations, reduction, softmax
+from crossfarm.backends.cpu import (
+    convolution,
+    dense,
+    depthwise,
+    elementwise,
+    int8_depthwise,
+    int8_product,
+    operations,
+    reduction,
+    softmax,
+)
 from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.folding import fold_constants
 from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
@@ -31,7 +41,16 @@ class Rule(Protocol):
         """Return the scheduled PrimFunc; raises s_tir.ScheduleError or ValueError when it cannot."""
 
 
-RULES: tuple[Rule, ...] = (convolution, depthwise, dense, softmax, elementwise, reduction)
+RULES: tuple[Rule, ...] = (
+    int8_product,
+    int8_depthwise,
+    convolution,
+    depthwise,
+    dense,
+    softmax,
+    elementwise,
+    reduction,
+)
 """The first that matches is taken."""
 
 

@@ -1,0 +1,134 @@
+"""The exact arithmetic of quantised tensors, as tensor expressions. crossfarm/backends/integer.py has it in NumPy.
+
+A stored integer q stands for the real number (q - zero) * scale. Sums are 32-bit integers. Real numbers become stored
+ones in single precision: multiply, clamp, round halves to even, add the zero point; no two of these operations can be
+contracted to a fused multiply-add, so that every processor gives the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import te, tirx
+
+from crossfarm.backends.integer import MAGIC, MAGIC_BITS, Addition, Steps
+
+
+def as_float(value: float) -> Any:
+    """Return a float32 constant."""
+    return tirx.const(float(value), "float32")
+
+
+def stored(real: Any, *, low: float, high: float, zero: int, dtype: str) -> Any:
+    """Return the stored integer of a real number in units of the scale.
+
+    Adding 1.5 * 2**23 to a number below 2**22 rounds it, halves to even, into the low bits of the sum.
+
+    Args:
+        real: float32 expression, the number divided by its scale.
+        low: bound of `real`, such that low + zero is the dtype's least integer or more.
+        high: bound of `real`, likewise.
+        zero: zero point.
+        dtype: int8 or uint8.
+    """
+    clamped = tirx.max(tirx.min(real, as_float(high)), as_float(low))
+    bits = tirx.reinterpret("int32", clamped + as_float(MAGIC))
+    return (bits + tirx.const(zero - MAGIC_BITS, "int32")).astype(dtype)
+
+
+def requantise(sums: Any, bias: Any, multiplier: Any, *, low: float, high: float, zero: int, dtype: str) -> Any:
+    """Return the te.Tensor of stored integers of 32-bit sums; the last axis holds the channels.
+
+    Args:
+        sums: te.Tensor of int32.
+        bias: te.Tensor [channels] of int32.
+        multiplier: te.Tensor [channels] of float32: scale of the sums over scale of the result.
+        low: see `stored`.
+        high: see `stored`.
+        zero: zero point of the result.
+        dtype: of the result.
+    """
+
+    def element(*place: Any) -> Any:
+        real = (sums[place] + bias[place[-1]]).astype("float32") * multiplier[place[-1]]
+        return stored(real, low=low, high=high, zero=zero, dtype=dtype)
+
+    return te.compute(sums.shape, element, name="crossfarm_requantised")
+
+
+def real_sums(sums: Any, bias: Any, scale: Any, *, low: float, high: float) -> Any:
+    """Return the te.Tensor of the real numbers (float32) of 32-bit sums, clamped; the last axis holds the channels."""
+
+    def element(*place: Any) -> Any:
+        real = (sums[place] + bias[place[-1]]).astype("float32") * scale[place[-1]]
+        if high != float("inf"):
+            real = tirx.min(real, as_float(high))
+        return real if low == float("-inf") else tirx.max(real, as_float(low))
+
+    return te.compute(sums.shape, element, name="crossfarm_real")
+
+
+def quantise(values: Any, *, steps: Steps, dtype: str) -> Any:
+    """Return the te.Tensor of stored integers of real numbers (float32)."""
+    low, high = steps.bounds(dtype)
+    factor = as_float(steps.inverse)
+
+    def element(*place: Any) -> Any:
+        return stored(values[place] * factor, low=low, high=high, zero=steps.zero, dtype=dtype)
+
+    return te.compute(values.shape, element, name="crossfarm_quantised")
+
+
+def dequantise(values: Any, *, steps: Steps) -> Any:
+    """Return the te.Tensor of the real numbers (float32) of stored integers."""
+
+    def element(*place: Any) -> Any:
+        return (values[place].astype("int32") - tirx.const(steps.zero, "int32")).astype("float32") * as_float(
+            steps.scale
+        )
+
+    return te.compute(values.shape, element, name="crossfarm_dequantised")
+
+
+def change_type(values: Any, *, shift: int, dtype: str) -> Any:
+    """Return the te.Tensor of stored integers in the other 8-bit type: `shift` is added."""
+
+    def element(*place: Any) -> Any:
+        return (values[place].astype("int32") + tirx.const(shift, "int32")).astype(dtype)
+
+    return te.compute(values.shape, element, name="crossfarm_retyped")
+
+
+def add(left: Any, right: Any, *, how: Addition, low: float, high: float, zero: int, dtype: str) -> Any:
+    """Return the te.Tensor of stored integers of a sum of two real tensors, which may broadcast."""
+    scale = as_float(2.0**-how.shift)
+
+    def element(*place: Any) -> Any:
+        total = (
+            _at(left, place).astype("int32") * tirx.const(how.factors[0], "int32")
+            + _at(right, place).astype("int32") * tirx.const(how.factors[1], "int32")
+            + tirx.const(how.constant, "int32")
+        )
+        return stored(total.astype("float32") * scale, low=low, high=high, zero=zero, dtype=dtype)
+
+    return te.compute(_broadcast(left, right), element, name="crossfarm_added")
+
+
+def multiply(left: Any, right: Any, *, zeros: tuple[int, int]) -> Any:
+    """Return the te.Tensor (int32) of the products of two tensors of stored integers, which may broadcast."""
+
+    def element(*place: Any) -> Any:
+        return (_at(left, place).astype("int32") - tirx.const(zeros[0], "int32")) * (
+            _at(right, place).astype("int32") - tirx.const(zeros[1], "int32")
+        )
+
+    return te.compute(_broadcast(left, right), element, name="crossfarm_multiplied")
+
+
+def _broadcast(left: Any, right: Any) -> tuple[int, ...]:
+    pairs = zip(left.shape, right.shape, strict=True)
+    return tuple(max(int(mine), int(other)) for mine, other in pairs)
+
+
+def _at(tensor: Any, place: tuple[Any, ...]) -> Any:
+    return tensor[tuple(0 if int(extent) == 1 else index for extent, index in zip(tensor.shape, place, strict=True))]

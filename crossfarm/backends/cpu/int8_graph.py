@@ -1,0 +1,350 @@
+"""Replaces quantised operators of a Relax graph (between DequantizeLinear and QuantizeLinear) by integer kernels.
+
+The graph is walked once, forwards. For every value that stands for quantised numbers the walk remembers how it can be
+had in integers (int8_values.py): as stored ones, as 32-bit sums of a product, as a sum of two stored tensors. Each such
+value is also emitted in float32, which costs nothing: what nobody reads in the end is dropped. A QuantizeLinear takes
+the integers wherever they are known, so that an operator between two quantised tensors never meets a float; any other
+operator takes the floats.
+
+Images are kept with their channels last; the transposes around them meet and cancel in layout.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from crossfarm.backends.cpu import int8_arithmetic, int8_depthwise, int8_pooling, int8_product
+from crossfarm.backends.cpu.int8_dot import IntegerUnit
+from crossfarm.backends.cpu.int8_values import (
+    Moved,
+    Pooled,
+    Stored,
+    Summed,
+    Sums,
+    Known,
+    Value,
+    Weights,
+    channels_first,
+    channels_last,
+    clamped,
+)
+from crossfarm.backends.cpu.relax_values import (
+    constant_array,
+    dtype_of,
+    integers,
+    operator_name,
+    rewrite_functions,
+    static_shape,
+)
+from crossfarm.backends.cpu.windows import window_2d
+from crossfarm.backends.integer import Steps
+
+
+def use_integers(module: Any, unit: IntegerUnit) -> Any:
+    """Return the module with quantised operators as integer kernels; as it is when it has none.
+
+    Args:
+        module: tvm.IRModule as `importing.import_onnx` gives it: images NCHW.
+        unit: the integer instructions of the target.
+    """
+
+    @mutator
+    class Rewriter(_Rewriter):
+        """The rewriter for one target."""
+
+        def __init__(self, rewritten: Any) -> None:
+            super().__init__(rewritten)
+            self.unit = unit
+
+    return rewrite_functions(module, Rewriter)
+
+
+class _Rewriter(PyExprMutator):  # type: ignore[misc]
+    """Asks a handler about every call; see the module."""
+
+    unit: IntegerUnit
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        self._values: dict[Any, Known] = {}
+
+    def visit_call_(self, call: Any) -> Any:
+        """Rewrite one call, whose arguments have been rewritten."""
+        call = self.visit_expr_post_order(call)
+        handler = _HANDLERS.get(operator_name(call))
+        made = handler(self, call) if handler is not None else None
+        return call if made is None else made
+
+    def value(self, expression: Any) -> Known | None:
+        """Return how an expression can be had in integers."""
+        while isinstance(expression, relax.Var):
+            known = self._values.get(expression)
+            if known is not None:
+                return known
+            expression = self.lookup_binding(expression)
+        return None
+
+    def emit(self, expression: Any) -> Any:
+        """Bind an expression to a new variable."""
+        return self.builder_.emit(expression)
+
+    def know(self, expression: Any, value: Known) -> Any:
+        """Bind an expression to a new variable, of which `value` is known."""
+        variable = self.emit(expression)
+        self._values[variable] = value
+        return variable
+
+    def call(self, compute: Callable[..., Any], *arguments: Any, name: str) -> Any:
+        """Bind a tensor expression to a new variable."""
+        return self.emit(self.builder_.call_te(compute, *arguments, primfunc_name_hint=name))
+
+    def real(self, value: Value) -> Any:
+        """Emit a known value in float32, in the order of axes that the graph has."""
+        return channels_first(self, value.real(self))
+
+    def keep(self, value: Value) -> Any:
+        """Return a variable for a known value, which is float32 for whoever does not know it."""
+        return self.know(self.real(value), value)
+
+
+def _quantise(walk: _Rewriter, call: Any) -> Any | None:
+    """QuantizeLinear: take the integers of what is known, quantise the floats of what is not."""
+    steps = _steps(call, walk.unit)
+    dtype = dtype_of(call)
+    if steps is None or dtype not in ("int8", "uint8") or dtype_of(call.args[0]) != "float32":
+        return None
+    value = walk.value(call.args[0])
+    if value is None:
+        source = channels_last(walk, call.args[0])
+        compute = functools.partial(int8_arithmetic.quantise, steps=steps, dtype=walk.unit.activation)
+        value = Stored(tensor=walk.call(compute, source, name="quantise"), steps=steps)
+    else:
+        value = value.stored(walk, steps)
+    tensor = value.tensor
+    if dtype != walk.unit.activation:
+        shift = 128 if dtype == "uint8" else -128
+        tensor = walk.call(
+            functools.partial(int8_arithmetic.change_type, shift=shift, dtype=dtype), tensor, name="retype"
+        )
+    return walk.know(channels_first(walk, tensor), value)
+
+
+def _dequantise(walk: _Rewriter, call: Any) -> Any | None:
+    """DequantizeLinear: of a constant these are weights, of anything else stored integers."""
+    array = constant_array(call.args[0])
+    if array is not None:
+        scale, zero = constant_array(call.args[1]), constant_array(call.args[2])
+        if scale is None or zero is None or np.any(zero) or array.dtype not in (np.int8, np.int32):
+            return None
+        axis = int(call.attrs.axis) % max(array.ndim, 1) if scale.size > 1 else None
+        return walk.know(call, Weights(array=array, scale=scale.reshape(-1).astype(np.float64), axis=axis))
+    steps, dtype = _steps(call, walk.unit), dtype_of(call.args[0])
+    if steps is None or dtype not in ("int8", "uint8"):
+        return None
+    known = walk.value(call.args[0])
+    if isinstance(known, Stored):
+        return walk.keep(dataclasses.replace(known, steps=steps))
+    tensor = channels_last(walk, call.args[0])
+    if dtype != walk.unit.activation:
+        shift = -128 if dtype == "uint8" else 128
+        compute = functools.partial(int8_arithmetic.change_type, shift=shift, dtype=walk.unit.activation)
+        tensor = walk.call(compute, tensor, name="retype")
+    return walk.keep(Stored(tensor=tensor, steps=steps))
+
+
+def _steps(call: Any, unit: IntegerUnit) -> Steps | None:
+    """Return scale and zero point of a whole tensor, the zero point as the unit stores it."""
+    scale, zero = constant_array(call.args[1]), constant_array(call.args[2])
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1 or str(zero.dtype) not in ("int8", "uint8"):
+        return None
+    shift = {("int8", "uint8"): 128, ("uint8", "int8"): -128}.get((str(zero.dtype), unit.activation), 0)
+    return Steps(scale=float(scale.reshape(-1)[0]), zero=int(zero.reshape(-1)[0]) + shift)
+
+
+def _convolve(walk: _Rewriter, call: Any) -> Any | None:
+    image, weights = walk.value(call.args[0]), walk.value(call.args[1])
+    if not isinstance(image, Stored) or not isinstance(weights, Weights) or weights.array.dtype != np.int8:
+        return None
+    attributes = call.attrs
+    if (str(attributes.data_layout), str(attributes.kernel_layout)) != ("NCHW", "OIHW") or weights.axis not in (None, 0):
+        return None
+    kernel = np.ascontiguousarray(weights.array.transpose(2, 3, 1, 0))
+    window, groups = window_2d(attributes, kernel.shape[:2]), int(attributes.groups)
+    _, height, width, channels = static_shape(image.tensor) or ()
+    if min(window.output(height, width)) < 1:
+        return None
+    zero = image.steps.zero
+    if groups == channels and kernel.shape[2:] == (1, channels) and channels > 1:
+        made = int8_depthwise.convolve(
+            image.tensor, kernel[:, :, 0], zero=zero, window=window, builder=walk.builder_
+        )
+    else:
+        made = int8_product.convolve(
+            image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
+        )
+    offsets = -zero * kernel.astype(np.int64).sum(axis=(0, 1, 2))
+    return walk.keep(_sums(walk.emit(made), image, weights, offsets))
+
+
+def _sums(tensor: Any, left: Stored, weights: Weights, offsets: Any) -> Sums:
+    scale = np.broadcast_to(left.steps.scale * weights.scale, offsets.shape)
+    return Sums(tensor=tensor, scale=np.ascontiguousarray(scale), bias=offsets.astype(np.int32))
+
+
+def _multiply_matrices(walk: _Rewriter, call: Any) -> Any | None:
+    left, weights = walk.value(call.args[0]), walk.value(call.args[1])
+    if not isinstance(left, Stored) or not isinstance(weights, Weights) or weights.array.dtype != np.int8:
+        return None
+    shape = static_shape(left.tensor) or ()
+    if len(shape) != 2 or weights.array.ndim != 2 or weights.axis not in (None, 1):
+        return None
+    made = int8_product.multiply(left.tensor, weights.array, builder=walk.builder_, unit=walk.unit)
+    offsets = -left.steps.zero * weights.array.astype(np.int64).sum(axis=0)
+    return walk.keep(_sums(walk.emit(made), left, weights, offsets))
+
+
+def _add(walk: _Rewriter, call: Any) -> Any | None:
+    left, right = (walk.value(argument) for argument in call.args)
+    if isinstance(left, Sums) and isinstance(right, Weights):
+        bias = _bias(left, right)
+        return None if bias is None else walk.keep(dataclasses.replace(left, bias=left.bias + bias))
+    if isinstance(left, Stored) and isinstance(right, Stored) and _ranks_agree(left, right):
+        return walk.know(call, Summed(left=left, right=right, sum=call))
+    return None
+
+
+def _ranks_agree(left: Stored, right: Stored) -> bool:
+    return len(static_shape(left.tensor) or ()) == len(static_shape(right.tensor) or ()) > 0
+
+
+def _bias(sums: Sums, weights: Weights) -> Any | None:
+    """Return a bias in units of the sums, when it was stored so and nothing has been clamped yet."""
+    flat = weights.array.reshape(-1)
+    scale = np.broadcast_to(weights.scale, flat.shape) if weights.scale.size in (1, flat.size) else None
+    if flat.size != sums.scale.size or scale is None or weights.array.dtype != np.int32 or sums.is_clamped:
+        return None
+    return flat if np.allclose(scale, sums.scale, rtol=1e-6, atol=0.0) else None
+
+
+def _multiply(walk: _Rewriter, call: Any) -> Any | None:
+    left, right = (walk.value(argument) for argument in call.args)
+    if not isinstance(left, Stored) or not isinstance(right, Stored) or not _ranks_agree(left, right):
+        return None
+    compute = functools.partial(int8_arithmetic.multiply, zeros=(left.steps.zero, right.steps.zero))
+    tensor = walk.call(compute, left.tensor, right.tensor, name="multiply_int8")
+    channels = (static_shape(tensor) or ())[-1]
+    scale = np.full(channels, left.steps.scale * right.steps.scale)
+    return walk.keep(Sums(tensor=tensor, scale=scale, bias=np.zeros(channels, np.int32)))
+
+
+def _relu(walk: _Rewriter, call: Any) -> Any | None:
+    return _clamp(walk, call, 0.0, float("inf"))
+
+
+def _clip(walk: _Rewriter, call: Any) -> Any | None:
+    low, high = (getattr(bound, "value", None) for bound in call.args[1:])
+    if low is None or high is None:
+        return None
+    return _clamp(walk, call, float(low), float(high))
+
+
+def _clamp(walk: _Rewriter, call: Any, low: float, high: float) -> Any | None:
+    value = walk.value(call.args[0])
+    if isinstance(value, Sums):
+        return walk.keep(clamped(value, low, high))
+    if isinstance(value, Summed):
+        return walk.know(call, dataclasses.replace(clamped(value, low, high), sum=call))
+    return None
+
+
+def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
+    value = walk.value(call.args[0])
+    if value is None or isinstance(value, Weights) or bool(call.attrs.ceil_mode) or str(call.attrs.layout) != "NCHW":
+        return None
+    window = window_2d(call.attrs, integers(call.attrs.pool_size))
+    if isinstance(value, Stored):
+        return walk.keep(int8_pooling.maximum(walk, value, window))
+    return walk.know(call, Pooled(of=value, window=window, pooled=call))
+
+
+def _mean_pool(walk: _Rewriter, call: Any) -> Any | None:
+    value = walk.value(call.args[0])
+    attributes = call.attrs
+    if not isinstance(value, Stored) or bool(attributes.ceil_mode) or str(attributes.layout) != "NCHW":
+        return None
+    window = window_2d(attributes, integers(attributes.pool_size))
+    if any(window.padding):
+        return None
+    return walk.keep(int8_pooling.mean(walk, value, window))
+
+
+def _global_mean(walk: _Rewriter, call: Any) -> Any | None:
+    value = walk.value(call.args[0])
+    shape = static_shape(value.tensor) if isinstance(value, Stored) else None
+    if not isinstance(value, Stored) or shape is None or len(shape) != 4:
+        return None
+    if operator_name(call) == "relax.mean":
+        axes = sorted(axis % 4 for axis in integers(call.attrs.axis or ()))
+        if axes != [2, 3]:
+            return None
+    elif integers(call.attrs.output_size or ()) != (1, 1):
+        return None
+    made = int8_pooling.global_mean(walk, value)
+    if operator_name(call) == "relax.mean" and not bool(call.attrs.keepdims):
+        made = dataclasses.replace(made, tensor=walk.emit(relax.op.reshape(made.tensor, (shape[0], shape[3]))))
+    return walk.keep(made)
+
+
+def _move(walk: _Rewriter, call: Any) -> Any | None:
+    """Reshape, flatten, transpose: what moves numbers moves integers too."""
+    value = walk.value(call.args[0])
+    if value is None:
+        return None
+
+    def move(tensor: Any) -> Any:
+        return relax.Call(call.op, [tensor, *call.args[1:]], call.attrs, list(call.ty_args))
+
+    if isinstance(value, Weights):
+        return _move_weights(walk, call, value)
+    if isinstance(value, Stored):
+        tensor = walk.emit(move(channels_first(walk, value.tensor)))
+        return walk.keep(dataclasses.replace(value, tensor=channels_last(walk, tensor)))
+    return walk.know(call, Moved(of=value, move=move, moved=call))
+
+
+def _move_weights(walk: _Rewriter, call: Any, weights: Weights) -> Any | None:
+    name, shape = operator_name(call), static_shape(call)
+    if name == "relax.reshape" and shape is not None and weights.array.ndim <= 1:
+        return walk.know(call, weights)
+    if name == "relax.permute_dims" and weights.array.ndim == 2 and integers(call.attrs.axes or (1, 0)) == (1, 0):
+        axis = None if weights.axis is None else 1 - weights.axis
+        return walk.know(call, dataclasses.replace(weights, array=weights.array.T, axis=axis))
+    return None
+
+
+_HANDLERS: Mapping[str, Callable[[_Rewriter, Any], Any | None]] = {
+    "relax.quantize": _quantise,
+    "relax.dequantize": _dequantise,
+    "relax.nn.conv2d": _convolve,
+    "relax.matmul": _multiply_matrices,
+    "relax.add": _add,
+    "relax.multiply": _multiply,
+    "relax.nn.relu": _relu,
+    "relax.clip": _clip,
+    "relax.nn.max_pool2d": _max_pool,
+    "relax.nn.avg_pool2d": _mean_pool,
+    "relax.nn.adaptive_avg_pool2d": _global_mean,
+    "relax.mean": _global_mean,
+    "relax.reshape": _move,
+    "relax.permute_dims": _move,
+    "relax.squeeze": _move,
+    "relax.expand_dims": _move,
+}
+"""Operator -> what makes it of integers; None from it leaves the operator in float32."""

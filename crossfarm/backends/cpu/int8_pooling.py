@@ -1,0 +1,76 @@
+"""Maxima and means of stored integers."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+
+from crossfarm.backends.cpu.int8_values import Stored, Sums, Walk
+from crossfarm.backends.cpu.relax_values import static_shape
+from crossfarm.backends.cpu.windows import Window
+
+
+def maximum(walk: Walk, value: Stored, window: Window) -> Stored:
+    """Emit the maxima of windows; what stands around the image is less than anything in it."""
+    compute = functools.partial(_maximum, window=window)
+    return Stored(tensor=walk.call(compute, value.tensor, name="max_pool_int8"), steps=value.steps)
+
+
+def mean(walk: Walk, value: Stored, window: Window) -> Sums:
+    """Emit the sums of windows without padding, with the scale of their means."""
+    tensor = walk.call(functools.partial(_sum, window=window), value.tensor, name="mean_int8")
+    return _means(tensor, value, math.prod(window.kernel))
+
+
+def global_mean(walk: Walk, value: Stored) -> Sums:
+    """Emit the sums of whole images as [n, 1, 1, channels], with the scale of their means."""
+    _, height, width, _ = static_shape(value.tensor) or ()
+    whole = Window(kernel=(height, width), strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1))
+    return mean(walk, value, whole)
+
+
+def _means(tensor: Any, value: Stored, count: int) -> Sums:
+    channels = (static_shape(tensor) or ())[-1]
+    return Sums(
+        tensor=tensor,
+        scale=np.full(channels, value.steps.scale / count),
+        bias=np.full(channels, -value.steps.zero * count, np.int32),
+    )
+
+
+def _maximum(image: Any, *, window: Window) -> Any:
+    batch, height, width, channels = (int(extent) for extent in image.shape)
+    top, left, bottom, right = window.padding
+    source = image
+    if any(window.padding):
+
+        def framed(n: Any, y: Any, x: Any, c: Any) -> Any:
+            inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
+            return tirx.if_then_else(inside, image[n, y - top, x - left, c], tirx.min_value(str(image.dtype)))
+
+        shape = (batch, height + top + bottom, width + left + right, channels)
+        source = te.compute(shape, framed, name="crossfarm_int8_frame")
+    ky, kx = te.reduce_axis((0, window.kernel[0]), "ky"), te.reduce_axis((0, window.kernel[1]), "kx")
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        row = y * window.strides[0] + ky * window.dilation[0]
+        column = x * window.strides[1] + kx * window.dilation[1]
+        return te.max(source[n, row, column, c], axis=[ky, kx])
+
+    return te.compute((batch, *window.output(height, width), channels), element, name="crossfarm_int8_maximum")
+
+
+def _sum(image: Any, *, window: Window) -> Any:
+    batch, height, width, channels = (int(extent) for extent in image.shape)
+    ky, kx = te.reduce_axis((0, window.kernel[0]), "ky"), te.reduce_axis((0, window.kernel[1]), "kx")
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        row = y * window.strides[0] + ky * window.dilation[0]
+        column = x * window.strides[1] + kx * window.dilation[1]
+        return te.sum(image[n, row, column, c].astype("int32"), axis=[ky, kx])
+
+    return te.compute((batch, *window.output(height, width), channels), element, name="crossfarm_int8_sum")

@@ -1,0 +1,255 @@
+"""Convolutions, grouped ones too, and dense layers over stored integers, with sums of 32 bits.
+
+As in convolution.py the weights lie packed in blocks as wide as a register tile, but with `depth` neighbouring input
+channels innermost, as the processor's instruction takes them. The zero point of the activations is not subtracted: the
+image is framed with it, and what it adds to every sum is a constant of the channel that goes into the bias.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
+from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
+from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
+from crossfarm.backends.cpu.relax_values import Array, static_shape
+from crossfarm.backends.cpu.schedules import (
+    block_name,
+    block_names,
+    blocks,
+    extent,
+    function_of,
+    fuse,
+    inline_spatial,
+    schedule_of,
+    schedule_spatial,
+    take_epilogue,
+    total,
+    unroll_all,
+    vectorise,
+)
+from crossfarm.backends.cpu.windows import Window
+
+BLOCK = "crossfarm_int8_product"
+FRAME = "crossfarm_int8_frame"
+STREAMED_WEIGHTS = 400_000
+"""Bytes of weights beyond which they do not stay in a second-level cache of 512 KB beside the input."""
+PARALLEL_OPERATIONS = 4 * PARALLEL_FLOPS
+"""Integer operations below which a layer is not worth handing to other threads; they go about four times as fast."""
+PARALLEL_CHUNKS = 16
+
+
+def convolve(
+    image: Any, weights: Array, *, zero: int, window: Window, groups: int, builder: Any, unit: IntegerUnit
+) -> Any:
+    """Emit the sums of a convolution, without what the zero point adds to them.
+
+    Args:
+        image: stored integers [n, height, width, channels], in the unit's dtype.
+        weights: stored int8 [kernel height, kernel width, channels of a group, output channels].
+        zero: zero point of the image.
+        window: how the kernel slides.
+        groups: of channels.
+        builder: relax.BlockBuilder.
+        unit: what for.
+
+    Returns:
+        A call that gives int32 [n, rows, columns, output channels].
+    """
+    _, height, width, _ = static_shape(image) or ()
+    rows = window.output(height, width)[1]
+    channels = weights.shape[3] // groups
+    wide = padded_channels(unit, channels)
+    tile = integer_tile(unit, rows=rows, columns=wide)
+    packed = pack(weights, groups=groups, wide=wide, block=tile.columns, dot=tile.dot)
+    return builder.call_te(
+        functools.partial(
+            compute, window=window, groups=groups, channels=weights.shape[3], dot=tile.dot, zero=zero, rows=tile.rows
+        ),
+        image,
+        relax.const(packed),
+        primfunc_name_hint="convolution_int8",
+        primfunc_attrs={"op_pattern": 4},
+    )
+
+
+def multiply(left: Any, weights: Array, *, builder: Any, unit: IntegerUnit) -> Any:
+    """Emit the sums of a product with a constant matrix, without what the zero point adds to them.
+
+    Args:
+        left: stored integers [rows, depth], in the unit's dtype.
+        weights: stored int8 [depth, columns].
+        builder: relax.BlockBuilder.
+        unit: what for.
+
+    Returns:
+        int32 [rows, columns].
+    """
+    rows, depth = static_shape(left) or ()
+    image = builder.emit(relax.op.reshape(left, (1, 1, rows, depth)))
+    window = Window(kernel=(1, 1), strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1))
+    sums = builder.emit(
+        convolve(image, weights[None, None], zero=0, window=window, groups=1, builder=builder, unit=unit)
+    )
+    return builder.normalize(relax.op.reshape(sums, (rows, weights.shape[1])))
+
+
+def pack(weights: Array, *, groups: int, wide: int, block: int, dot: Dot) -> Array:
+    """Return weights [height, width, depth, channels] as [blocks, height, width, steps, block, depth of a step].
+
+    Args:
+        weights: whose channels stand group by group.
+        groups: of a grouped convolution, or 1.
+        wide: channels of a group with noughts behind them, a multiple of `block`.
+        block: channels of a block.
+        dot: how many neighbours an instruction takes, and in which dtype.
+    """
+    height, width, depth, channels = weights.shape
+    per_group, steps = channels // groups, -(-depth // dot.depth)
+    by_group = weights.reshape(height, width, depth, groups, per_group)
+    by_group = np.pad(by_group, ((0, 0), (0, 0), (0, steps * dot.depth - depth), (0, 0), (0, wide - per_group)))
+    blocked = by_group.reshape(height, width, steps, dot.depth, groups * wide // block, block)
+    return np.ascontiguousarray(blocked.transpose(4, 0, 1, 2, 5, 3)).astype(dot.right)
+
+
+def compute(image: Any, packed: Any, *, window: Window, groups: int, channels: int, dot: Dot, zero: int,
+            rows: int) -> Any:
+    """Return the te.Tensor of the sums.
+
+    Args:
+        image: [n, height, width, channels of the input].
+        packed: as `pack` returns it.
+        window: how the kernel slides.
+        groups: of channels.
+        channels: of the output.
+        dot: the instruction.
+        zero: what stands around the image.
+        rows: of a register tile.
+    """
+    batch, height, width, _ = (int(each) for each in image.shape)
+    block_count, kernel_height, kernel_width, steps, block, depth = (int(each) for each in packed.shape)
+    down, across = window.output(height, width)
+    framed = _framed(image, window, groups=groups, depth=steps * depth, zero=zero, dtype=dot.left)
+    wide = block_count * block
+    ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
+    step, k = te.reduce_axis((0, steps), "step"), te.reduce_axis((0, depth), "k")
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        first = 0 if groups == 1 else tirx.floordiv(c, wide // groups) * (steps * depth)
+        row = y * window.strides[0] + ky * window.dilation[0]
+        column = x * window.strides[1] + kx * window.dilation[1]
+        weight = packed[tirx.floordiv(c, block), ky, kx, step, tirx.floormod(c, block), k]
+        value = framed[n, row, column, first + step * depth + k]
+        return te.sum(value.astype("int32") * weight.astype("int32"), axis=[ky, kx, step, k])
+
+    product = te.compute(
+        (batch, down, across, wide), element, name=BLOCK, attrs={"crossfarm.dot": dot.name, "crossfarm.rows": rows}
+    )
+    if wide == channels:
+        return product
+
+    def without_padding(n: Any, y: Any, x: Any, c: Any) -> Any:
+        group = channels // groups
+        place = c if groups == 1 else tirx.floordiv(c, group) * (wide // groups) + tirx.floormod(c, group)
+        return product[n, y, x, place]
+
+    return te.compute((batch, down, across, channels), without_padding, name="crossfarm_unpadded")
+
+
+def _framed(image: Any, window: Window, *, groups: int, depth: int, zero: int, dtype: str) -> Any:
+    """Return the image in its frame of zero points, channels of a group filled up to `depth`, in a wider dtype."""
+    batch, height, width, channels = (int(each) for each in image.shape)
+    per_group = channels // groups
+    top, left, bottom, right = window.padding
+    if not any(window.padding) and depth == per_group and dtype == str(image.dtype):
+        return image
+    fill = tirx.const(zero, dtype)
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        source = c if depth == per_group else tirx.floordiv(c, depth) * per_group + tirx.floormod(c, depth)
+        value = image[n, y - top, x - left, source].astype(dtype)
+        inside = [y >= top, y < height + top] if top or bottom else []
+        inside += [x >= left, x < width + left] if left or right else []
+        inside += [tirx.floormod(c, depth) < per_group] if depth != per_group else []
+        return tirx.if_then_else(tirx.all(*inside), value, fill) if inside else value
+
+    return te.compute((batch, height + top + bottom, width + left + right, groups * depth), element, name=FRAME)
+
+
+def matches(function: Any) -> bool:
+    """Say whether a PrimFunc is a product of this module."""
+    return BLOCK in block_names(function)
+
+
+def schedule(function: Any, processor: Processor) -> Any:
+    """Tile the sums for registers, put the instruction inside, and store what is fused behind it tile by tile.
+
+    Raises:
+        s_tir.ScheduleError: the function has another form; it is then left to the default.
+    """
+    schedule = schedule_of(function)
+    inline_spatial(schedule, keep={FRAME, BLOCK})
+    block = schedule.get_sblock(BLOCK)
+    body = schedule.get(block)
+    dot, rows = DOTS[str(body.annotations["crossfarm.dot"])], int(body.annotations["crossfarm.rows"])
+    weights_shape = [int(each) for each in body.reads[1].source.ty.shape]
+    vectors = weights_shape[4] // dot.lanes
+    epilogue, passes = take_epilogue(schedule, block, columns=3)
+    n, y, x, columns, ky, kx, step, k = schedule.get_loops(block)
+    operations = 2 * total(schedule, schedule.get_loops(block))
+    weights = total(schedule, [columns, ky, kx, step, k])
+
+    x_block, row = schedule.split(x, [None, rows])
+    column_block, vector, lane = schedule.split(columns, [None, vectors, dot.lanes])
+    outer = [n, y, x_block]
+    order = [column_block, *outer] if weights > STREAMED_WEIGHTS else [*outer, column_block]
+    inner = [row, vector, lane, k] if dot.intrinsic else [k, row, vector, lane]
+    schedule.reorder(*order, ky, kx, step, *inner)
+    if operations > PARALLEL_OPERATIONS:
+        order = _parallelise(schedule, order)
+    schedule.reverse_compute_at(epilogue, order[-1], preserve_unit_loops=True)
+    loops = schedule.get_loops(epilogue)[len(order) :]
+    epilogue_vector, epilogue_lane = schedule.split(loops[-1], [None, dot.lanes])
+    vectorise(schedule, epilogue_lane)
+    unroll_all(schedule, [*loops[:-1], epilogue_vector, vector, row])
+    start = schedule.decompose_reduction(block, ky)
+    start_loops = schedule.get_loops(start)[len(order) :]
+    vectorise(schedule, start_loops[-1])
+    unroll_all(schedule, start_loops[:-1])
+    if dot.intrinsic:
+        schedule.tensorize(lane, tensor_intrinsic(dot))
+    else:
+        vectorise(schedule, lane)
+    schedule_frames(schedule, processor)
+    for each in passes:
+        schedule_spatial(schedule, each, processor)
+    return function_of(schedule)
+
+
+def _parallelise(schedule: Any, order: list[Any]) -> list[Any]:
+    count = 1
+    while count < len(order) and total(schedule, order[:count]) < PARALLEL_CHUNKS:
+        count += 1
+    if total(schedule, order[:count]) == 1:
+        return order
+    chunk = fuse(schedule, order[:count])
+    schedule.parallel(chunk)
+    return [chunk, *order[count:]]
+
+
+def schedule_frames(schedule: Any, processor: Processor) -> None:
+    """Copy images into their frames in vectors of bytes, and share large ones between threads."""
+    for block in blocks(schedule):
+        if block_name(schedule, block) != FRAME:
+            continue
+        loops = schedule.get_loops(block)
+        size = total(schedule, loops)
+        lanes = next((each for each in (64, 32, 16, 8, 4) if extent(schedule, loops[-1]) % each == 0), 1)
+        _, lane = schedule.split(loops[-1], [None, min(lanes, 4 * processor.widest)])
+        vectorise(schedule, lane)
+        if size > PARALLEL_ELEMENTS:
+            schedule.parallel(fuse(schedule, schedule.get_loops(block)[:2]))

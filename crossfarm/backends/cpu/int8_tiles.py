@@ -1,0 +1,71 @@
+"""Register tiles of integer products: which instruction, how many rows and how many vectors of sums at once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from crossfarm.backends.cpu.int8_dot import Dot, IntegerUnit
+from crossfarm.backends.cpu.tiles import divisors
+
+MAX_ROWS = 28
+MAX_VECTORS = 8
+IN_FLIGHT = 8
+"""Independent sums that keep the multipliers full: a latency of 4 to 5 cycles times two units of half the width."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IntegerTile:
+    """A block of sums that stays in registers.
+
+    Attributes:
+        dot: the instruction.
+        rows: of activations.
+        vectors: of weights, side by side.
+    """
+
+    dot: Dot
+    rows: int
+    vectors: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of sums."""
+        return self.vectors * self.dot.lanes
+
+
+def integer_tile(unit: IntegerUnit, *, rows: int, columns: int) -> IntegerTile:
+    """Return the best tile that divides a product evenly.
+
+    A step needs `vectors` vectors of weights, `rows` broadcasts and rows * vectors instructions; with the sums all of
+    them must have a register. What decides is the time of a step (instructions, loads or the latency of a dependent
+    sum, whichever is longest) over its products.
+
+    Args:
+        unit: whose instructions.
+        rows: of the result.
+        columns: of the result, a multiple of the narrowest vector.
+    """
+    found: list[tuple[float, int, IntegerTile]] = []
+    widest = unit.dots[0].lanes
+    for dot in unit.dots:
+        if columns % dot.lanes:
+            continue
+        # An instruction that does not add needs a register for the products, and one more operation.
+        extra = 0 if dot.accumulates else 1
+        width = max(dot.lanes / widest, 0.5)
+        for vectors in divisors(columns // dot.lanes, MAX_VECTORS):
+            for height in divisors(rows, MAX_ROWS):
+                sums = height * vectors
+                if sums + vectors + 1 + extra > unit.registers and sums > 1:
+                    continue
+                cycles = max(sums * width, vectors * width + 0.5 * height, IN_FLIGHT * width / 2)
+                found.append((cycles / (sums * dot.lanes), -sums, IntegerTile(dot=dot, rows=height, vectors=vectors)))
+    if not found:
+        raise ValueError(f"no vector of {[dot.lanes for dot in unit.dots]} lanes divides {columns} columns")
+    return min(found, key=lambda entry: entry[:2])[2]
+
+
+def padded_channels(unit: IntegerUnit, channels: int) -> int:
+    """Return the channels that weights are padded to, so that the narrowest vector divides them."""
+    narrowest = unit.dots[-1].lanes
+    return -(-channels // narrowest) * narrowest

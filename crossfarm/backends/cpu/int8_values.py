@@ -1,0 +1,210 @@
+"""How a value of a quantised graph can be had in integers: what int8_graph.py remembers about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from tvm import relax
+
+from crossfarm.backends.cpu import int8_arithmetic
+from crossfarm.backends.cpu.int8_dot import IntegerUnit
+from crossfarm.backends.cpu.relax_values import Array, static_shape
+from crossfarm.backends.cpu.windows import Window
+from crossfarm.backends.integer import Steps, addition, multipliers
+
+_TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+
+
+class Walk(Protocol):
+    """What the values need of the walk through the graph."""
+
+    unit: IntegerUnit
+
+    def emit(self, expression: Any) -> Any:
+        """Bind an expression to a new variable."""
+
+    def call(self, compute: Callable[..., Any], *arguments: Any, name: str) -> Any:
+        """Bind a tensor expression to a new variable."""
+
+
+def channels_last(walk: Walk, tensor: Any) -> Any:
+    """Return an image with its channels last; anything else as it is."""
+    return _turned(walk, tensor, _TO_LAST)
+
+
+def channels_first(walk: Walk, tensor: Any) -> Any:
+    """Return an image with its channels first, as the graph has it; anything else as it is."""
+    return _turned(walk, tensor, _TO_FIRST)
+
+
+def _turned(walk: Walk, tensor: Any, axes: list[int]) -> Any:
+    shape = static_shape(tensor)
+    return tensor if shape is None or len(shape) != 4 else walk.emit(relax.op.permute_dims(tensor, axes))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Constant stored integers around zero.
+
+    Attributes:
+        array: int8, or int32 of a bias.
+        scale: one for all, or one for each index of `axis`; float64.
+        axis: the axis with scales of its own.
+    """
+
+    array: Array
+    scale: Array
+    axis: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Stored integers, images with their channels last.
+
+    Attributes:
+        tensor: variable, in the unit's dtype.
+        steps: scale and zero point.
+    """
+
+    tensor: Any
+    steps: Steps
+
+    def real(self, walk: Walk) -> Any:
+        """Emit the real numbers."""
+        return walk.call(functools.partial(int8_arithmetic.dequantise, steps=self.steps), self.tensor, name="real")
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers for other steps; nothing when they are the same."""
+        if steps == self.steps:
+            return self
+        compute = functools.partial(int8_arithmetic.quantise, steps=steps, dtype=walk.unit.activation)
+        return Stored(tensor=walk.call(compute, self.real(walk), name="quantise"), steps=steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sums:
+    """32-bit sums, images with their channels last.
+
+    Attributes:
+        tensor: variable, int32.
+        scale: real size of one step, for each channel; float64.
+        bias: is added to the sums first, for each channel; int32.
+        low: real bound.
+        high: real bound.
+    """
+
+    tensor: Any
+    scale: Array
+    bias: Array
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def is_clamped(self) -> bool:
+        """Whether a bound holds."""
+        return (self.low, self.high) != (-math.inf, math.inf)
+
+    def real(self, walk: Walk) -> Any:
+        """Emit the real numbers."""
+        compute = functools.partial(int8_arithmetic.real_sums, low=self.low, high=self.high)
+        scale = relax.const(self.scale.astype(np.float32))
+        return walk.call(compute, self.tensor, relax.const(self.bias), scale, name="real")
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        low, high = steps.bounds(walk.unit.activation, self.low, self.high)
+        compute = functools.partial(
+            int8_arithmetic.requantise, low=low, high=high, zero=steps.zero, dtype=walk.unit.activation
+        )
+        factors = relax.const(multipliers(self.scale, steps.scale))
+        return Stored(
+            tensor=walk.call(compute, self.tensor, relax.const(self.bias), factors, name="requantise"), steps=steps
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summed:
+    """The sum of two stored tensors of equal rank.
+
+    Attributes:
+        left: the one.
+        right: the other.
+        sum: the float32 expression, with what clamps it.
+        low: real bound.
+        high: real bound.
+    """
+
+    left: Stored
+    right: Stored
+    sum: Any
+    low: float = -math.inf
+    high: float = math.inf
+
+    def real(self, _walk: Walk) -> Any:
+        """Return the real numbers, in the order of axes of the graph."""
+        return self.sum
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        low, high = steps.bounds(walk.unit.activation, self.low, self.high)
+        how = addition(self.left.steps, self.right.steps, steps)
+        compute = functools.partial(
+            int8_arithmetic.add, how=how, low=low, high=high, zero=steps.zero, dtype=walk.unit.activation
+        )
+        return Stored(tensor=walk.call(compute, self.left.tensor, self.right.tensor, name="add_int8"), steps=steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """The maxima of a value that is not stored yet: rounding keeps the order, so it is stored first."""
+
+    of: Value
+    window: Window
+    pooled: Any
+
+    def real(self, _walk: Walk) -> Any:
+        """Return the real numbers, in the order of axes of the graph."""
+        return self.pooled
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        from crossfarm.backends.cpu.int8_pooling import maximum
+
+        return maximum(walk, self.of.stored(walk, steps), self.window)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A value that is not stored yet in another shape or order."""
+
+    of: Value
+    move: Callable[[Any], Any]
+    moved: Any
+
+    def real(self, _walk: Walk) -> Any:
+        """Return the real numbers, in the order of axes of the graph."""
+        return self.moved
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        tensor = channels_first(walk, self.of.stored(walk, steps).tensor)
+        return Stored(tensor=channels_last(walk, walk.emit(self.move(tensor))), steps=steps)
+
+
+Value = Stored | Sums | Summed | Pooled | Moved
+"""What is known of a value besides weights."""
+Known = Value | Weights
+
+_Clampable = TypeVar("_Clampable", Sums, Summed)
+
+
+def clamped(value: _Clampable, low: float, high: float) -> _Clampable:
+    """Return a value within closer bounds: it was clamped to its own first."""
+    return dataclasses.replace(
+        value, low=min(max(value.low, low), high), high=max(min(value.high, high), low)
+    )

@@ -1,0 +1,151 @@
+"""The exact arithmetic of quantised tensors in NumPy: what every integer kernel is held against.
+
+A stored integer q stands for the real number (q - zero) * scale. Products are summed in 32 bits, which is exact. What
+becomes a stored integer again goes through single precision in this order: multiply, clamp, round halves to even, add
+the zero point. ONNX's QuantizeLinear divides where this multiplies by the rounded inverse, so that the two may differ
+by one step where a number lies at a half; see docs/quantisation.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+MAGIC = 12582912.0
+"""1.5 * 2**23: between 2**23 and 2**24 floats are the integers, so that adding this rounds."""
+MAGIC_BITS = 0x4B400000
+"""The bits of MAGIC as a float32."""
+FACTOR_BITS = 16
+"""Bits of the larger factor of a sum of two tensors: 255 * 2**16 twice stays well below 2**31."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Scale and zero point of a tensor.
+
+    Attributes:
+        scale: real size of one step, a float32.
+        zero: stored integer of the real number 0.
+    """
+
+    scale: float
+    zero: int
+
+    @property
+    def inverse(self) -> float:
+        """1 / scale, rounded to float32."""
+        return float(np.float32(1.0 / np.float64(self.scale)))
+
+    def bounds(self, dtype: str, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
+        """Return the least and the largest number in units of the scale that can be stored, as float32.
+
+        Args:
+            dtype: of the stored integers.
+            low: real bound, -inf for none.
+            high: real bound, inf for none.
+        """
+        info = np.iinfo(dtype)
+        floor, ceiling = float(info.min - self.zero), float(info.max - self.zero)
+        least = max(floor, min(float(np.float32(low / self.scale)), ceiling))
+        return least, min(ceiling, max(float(np.float32(high / self.scale)), least))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Addition:
+    """A sum of two quantised tensors in 32-bit integers.
+
+    Attributes:
+        factors: of the two stored tensors.
+        constant: what is added: the zero points times the factors.
+        shift: the sum times 2**-shift is the result in units of its scale.
+    """
+
+    factors: tuple[int, int]
+    constant: int
+    shift: int
+
+
+def addition(left: Steps, right: Steps, result: Steps) -> Addition:
+    """Return the integers of a sum: both scales over the result's, rounded to FACTOR_BITS bits."""
+    ratios = (left.scale / result.scale, right.scale / result.scale)
+    shift = FACTOR_BITS - 1 - math.floor(math.log2(max(ratios)))
+    factors = (round(math.ldexp(ratios[0], shift)), round(math.ldexp(ratios[1], shift)))
+    return Addition(factors=factors, constant=-(factors[0] * left.zero + factors[1] * right.zero), shift=shift)
+
+
+def multipliers(sums: Array, result: float) -> Array:
+    """Return scale of the sums over scale of the result, rounded to float32 once."""
+    return (sums.astype(np.float64) / np.float64(result)).astype(np.float32)
+
+
+def stored(real: Array, *, low: float, high: float, zero: int, dtype: str) -> Array:
+    """Return the stored integers of float32 numbers in units of the scale."""
+    clamped = np.maximum(np.minimum(real, np.float32(high)), np.float32(low))
+    return (np.rint(clamped).astype(np.int32) + zero).astype(dtype)
+
+
+def requantise(sums: Array, bias: Array, multiplier: Array, *, low: float, high: float, zero: int, dtype: str) -> Array:
+    """Return the stored integers of 32-bit sums; the last axis holds the channels."""
+    real = (sums.astype(np.int32) + bias).astype(np.float32) * multiplier
+    return stored(real, low=low, high=high, zero=zero, dtype=dtype)
+
+
+def quantise(values: Array, *, steps: Steps, dtype: str) -> Array:
+    """Return the stored integers of real numbers (float32)."""
+    low, high = steps.bounds(dtype)
+    return stored(values * np.float32(steps.inverse), low=low, high=high, zero=steps.zero, dtype=dtype)
+
+
+def dequantise(values: Array, *, steps: Steps) -> Array:
+    """Return the real numbers (float32) of stored integers."""
+    return (values.astype(np.int32) - steps.zero).astype(np.float32) * np.float32(steps.scale)
+
+
+def add(left: Array, right: Array, *, how: Addition, low: float, high: float, zero: int, dtype: str) -> Array:
+    """Return the stored integers of a sum of two tensors of stored integers."""
+    total = left.astype(np.int32) * np.int32(how.factors[0]) + right.astype(np.int32) * np.int32(how.factors[1])
+    real = (total + np.int32(how.constant)).astype(np.float32) * np.float32(2.0**-how.shift)
+    return stored(real, low=low, high=high, zero=zero, dtype=dtype)
+
+
+def convolve(
+    image: Array,
+    weights: Array,
+    *,
+    zero: int,
+    strides: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Array:
+    """Return the 32-bit sums of a convolution.
+
+    Args:
+        image: stored integers [n, height, width, channels].
+        weights: stored integers [kernel height, kernel width, channels of a group, output channels].
+        zero: zero point of the image, which is also what stands around it.
+        strides: down and right.
+        padding: top, left, bottom, right.
+        dilation: down and right.
+        groups: of channels.
+    """
+    top, left, bottom, right = padding
+    wide = np.pad(image.astype(np.int32) - zero, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    kernel_height, kernel_width, depth, channels = weights.shape
+    rows = (wide.shape[1] - dilation[0] * (kernel_height - 1) - 1) // strides[0] + 1
+    columns = (wide.shape[2] - dilation[1] * (kernel_width - 1) - 1) // strides[1] + 1
+    sums = np.zeros((len(image), rows, columns, channels), np.int32)
+    per_group = channels // groups
+    for ky in range(kernel_height):
+        for kx in range(kernel_width):
+            first = (ky * dilation[0], kx * dilation[1])
+            window = wide[:, first[0] :: strides[0], first[1] :: strides[1]][:, :rows, :columns]
+            for group in range(groups):
+                part = slice(group * per_group, (group + 1) * per_group)
+                source = window[..., group * depth : (group + 1) * depth]
+                sums[..., part] += source @ weights[ky, kx, :, part].astype(np.int32)
+    return sums
