@@ -16,6 +16,7 @@ SOURCES = (
     "crossfarm/backends/arena.py",
     "crossfarm/backends/cpu/*.py",
     "crossfarm/backends/importing.py",
+    "crossfarm/backends/integer.py",
     "crossfarm/backends/interfaces.py",
     "crossfarm/backends/lowering.py",
     "crossfarm/backends/manifest.py",

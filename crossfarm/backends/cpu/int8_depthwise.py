@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.int8_product import FRAME, schedule_frames
+from crossfarm.backends.cpu.int8_product import schedule_frames
+from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import Array
 from crossfarm.backends.cpu.schedules import (
@@ -24,7 +25,6 @@ from crossfarm.backends.cpu.schedules import (
     vectorise,
 )
 from crossfarm.backends.cpu.tiles import divisors
-from crossfarm.backends.cpu.windows import Window
 
 BLOCK = "crossfarm_int8_depthwise"
 COLUMNS = 8
@@ -59,29 +59,16 @@ def compute(image: Any, weights: Any, *, window: Window, zero: int) -> Any:
     """Return the te.Tensor of the sums; image [n, height, width, channels], weights [height, width, channels]."""
     batch, height, width, channels = (int(each) for each in image.shape)
     kernel_height, kernel_width, _ = (int(each) for each in weights.shape)
-    framed = _framed(image, window, zero)
+    source = framed(image, window, fill=tirx.const(zero, image.dtype))
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
 
     def element(n: Any, y: Any, x: Any, c: Any) -> Any:
         row = y * window.strides[0] + ky * window.dilation[0]
         column = x * window.strides[1] + kx * window.dilation[1]
-        value = framed[n, row, column, c].astype("int16").astype("int32")
+        value = source[n, row, column, c].astype("int16").astype("int32")
         return te.sum(value * weights[ky, kx, c].astype("int32"), axis=[ky, kx])
 
     return te.compute((batch, *window.output(height, width), channels), element, name=BLOCK)
-
-
-def _framed(image: Any, window: Window, zero: int) -> Any:
-    if not any(window.padding):
-        return image
-    batch, height, width, channels = (int(each) for each in image.shape)
-    top, left, bottom, right = window.padding
-
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
-        return tirx.if_then_else(inside, image[n, y - top, x - left, c], tirx.const(zero, image.dtype))
-
-    return te.compute((batch, height + top + bottom, width + left + right, channels), element, name=FRAME)
 
 
 def matches(function: Any) -> bool:

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tvm import s_tir
-from tvm.script import tirx as T
+from tvm.script import tirx as T  # noqa: N812
 from tvm.target import codegen
 
 IntegerType = Literal["uint8", "int8", "int16"]
@@ -85,9 +85,7 @@ _PAIRS = (
     _pairs(8, "llvm.x86.avx2.pmadd.wd"),
     _pairs(4, "llvm.x86.sse2.pmadd.wd"),
 )
-_SDOT = Dot(
-    name="sdot4", lanes=4, depth=4, left="int8", right="int8", intrinsic="llvm.aarch64.neon.sdot.v4i32.v16i8"
-)
+_SDOT = Dot(name="sdot4", lanes=4, depth=4, left="int8", right="int8", intrinsic="llvm.aarch64.neon.sdot.v4i32.v16i8")
 _PLAIN = (_plain(4), _plain(1))
 
 DOTS = {dot.name: dot for dot in (*_VNNI, *_PAIRS, _SDOT, *_PLAIN)}
@@ -133,7 +131,7 @@ def tensor_intrinsic(dot: Dot) -> str:
 def _description(dot: Dot) -> Any:
     lanes, depth, left, right = dot.lanes, dot.depth, dot.left, dot.right
 
-    @T.prim_func(s_tir=True)  # type: ignore[misc]
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
     def description(
         A: T.Buffer((depth,), left, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
         B: T.Buffer((lanes, depth), right, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
@@ -157,7 +155,7 @@ def _implementation(dot: Dot) -> Any:
     few, many, both, sums = f"{left}x{depth}", f"{left}x{lanes * depth}", f"{right}x{lanes * depth}", f"int32x{lanes}"
     if dot.accumulates:
 
-        @T.prim_func(s_tir=True)  # type: ignore[misc]
+        @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
         def accumulating(
             A: T.Buffer((depth,), left, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
             B: T.Buffer((lanes, depth), right, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
@@ -176,7 +174,7 @@ def _implementation(dot: Dot) -> Any:
 
         return accumulating
 
-    @T.prim_func(s_tir=True)  # type: ignore[misc]
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
     def adding(
         A: T.Buffer((depth,), left, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
         B: T.Buffer((lanes, depth), right, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803

@@ -23,18 +23,19 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from crossfarm.backends.cpu import int8_arithmetic, int8_depthwise, int8_pooling, int8_product
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_values import (
+    Known,
     Moved,
     Pooled,
     Stored,
     Summed,
     Sums,
-    Known,
     Value,
     Weights,
     channels_first,
     channels_last,
     clamped,
 )
+from crossfarm.backends.cpu.int8_windows import window_of
 from crossfarm.backends.cpu.relax_values import (
     constant_array,
     dtype_of,
@@ -43,7 +44,6 @@ from crossfarm.backends.cpu.relax_values import (
     rewrite_functions,
     static_shape,
 )
-from crossfarm.backends.cpu.windows import window_2d
 from crossfarm.backends.integer import Steps
 
 
@@ -121,7 +121,7 @@ def _quantise(walk: _Rewriter, call: Any) -> Any | None:
     if steps is None or dtype not in ("int8", "uint8") or dtype_of(call.args[0]) != "float32":
         return None
     value = walk.value(call.args[0])
-    if value is None:
+    if value is None or isinstance(value, Weights):
         source = channels_last(walk, call.args[0])
         compute = functools.partial(int8_arithmetic.quantise, steps=steps, dtype=walk.unit.activation)
         value = Stored(tensor=walk.call(compute, source, name="quantise"), steps=steps)
@@ -173,18 +173,17 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
     if not isinstance(image, Stored) or not isinstance(weights, Weights) or weights.array.dtype != np.int8:
         return None
     attributes = call.attrs
-    if (str(attributes.data_layout), str(attributes.kernel_layout)) != ("NCHW", "OIHW") or weights.axis not in (None, 0):
+    layouts = (str(attributes.data_layout), str(attributes.kernel_layout))
+    if layouts != ("NCHW", "OIHW") or weights.axis not in (None, 0):
         return None
     kernel = np.ascontiguousarray(weights.array.transpose(2, 3, 1, 0))
-    window, groups = window_2d(attributes, kernel.shape[:2]), int(attributes.groups)
+    window, groups = window_of(attributes, kernel.shape[:2]), int(attributes.groups)
     _, height, width, channels = static_shape(image.tensor) or ()
     if min(window.output(height, width)) < 1:
         return None
     zero = image.steps.zero
     if groups == channels and kernel.shape[2:] == (1, channels) and channels > 1:
-        made = int8_depthwise.convolve(
-            image.tensor, kernel[:, :, 0], zero=zero, window=window, builder=walk.builder_
-        )
+        made = int8_depthwise.convolve(image.tensor, kernel[:, :, 0], zero=zero, window=window, builder=walk.builder_)
     else:
         made = int8_product.convolve(
             image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
@@ -268,7 +267,7 @@ def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
     if value is None or isinstance(value, Weights) or bool(call.attrs.ceil_mode) or str(call.attrs.layout) != "NCHW":
         return None
-    window = window_2d(call.attrs, integers(call.attrs.pool_size))
+    window = window_of(call.attrs, integers(call.attrs.pool_size))
     if isinstance(value, Stored):
         return walk.keep(int8_pooling.maximum(walk, value, window))
     return walk.know(call, Pooled(of=value, window=window, pooled=call))
@@ -279,7 +278,7 @@ def _mean_pool(walk: _Rewriter, call: Any) -> Any | None:
     attributes = call.attrs
     if not isinstance(value, Stored) or bool(attributes.ceil_mode) or str(attributes.layout) != "NCHW":
         return None
-    window = window_2d(attributes, integers(attributes.pool_size))
+    window = window_of(attributes, integers(attributes.pool_size))
     if any(window.padding):
         return None
     return walk.keep(int8_pooling.mean(walk, value, window))

@@ -10,8 +10,8 @@ import numpy as np
 from tvm import te, tirx
 
 from crossfarm.backends.cpu.int8_values import Stored, Sums, Walk
+from crossfarm.backends.cpu.int8_windows import Window, framed
 from crossfarm.backends.cpu.relax_values import static_shape
-from crossfarm.backends.cpu.windows import Window
 
 
 def maximum(walk: Walk, value: Stored, window: Window) -> Stored:
@@ -29,7 +29,7 @@ def mean(walk: Walk, value: Stored, window: Window) -> Sums:
 def global_mean(walk: Walk, value: Stored) -> Sums:
     """Emit the sums of whole images as [n, 1, 1, channels], with the scale of their means."""
     _, height, width, _ = static_shape(value.tensor) or ()
-    whole = Window(kernel=(height, width), strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1))
+    whole = Window(kernel=(height, width))
     return mean(walk, value, whole)
 
 
@@ -44,16 +44,7 @@ def _means(tensor: Any, value: Stored, count: int) -> Sums:
 
 def _maximum(image: Any, *, window: Window) -> Any:
     batch, height, width, channels = (int(extent) for extent in image.shape)
-    top, left, bottom, right = window.padding
-    source = image
-    if any(window.padding):
-
-        def framed(n: Any, y: Any, x: Any, c: Any) -> Any:
-            inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
-            return tirx.if_then_else(inside, image[n, y - top, x - left, c], tirx.min_value(str(image.dtype)))
-
-        shape = (batch, height + top + bottom, width + left + right, channels)
-        source = te.compute(shape, framed, name="crossfarm_int8_frame")
+    source = framed(image, window, fill=tirx.min_value(str(image.dtype)))
     ky, kx = te.reduce_axis((0, window.kernel[0]), "ky"), te.reduce_axis((0, window.kernel[1]), "kx")
 
     def element(n: Any, y: Any, x: Any, c: Any) -> Any:

@@ -15,6 +15,7 @@ from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
 from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
+from crossfarm.backends.cpu.int8_windows import FRAME, Window
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.relax_values import Array, static_shape
 from crossfarm.backends.cpu.schedules import (
@@ -32,10 +33,8 @@ from crossfarm.backends.cpu.schedules import (
     unroll_all,
     vectorise,
 )
-from crossfarm.backends.cpu.windows import Window
 
 BLOCK = "crossfarm_int8_product"
-FRAME = "crossfarm_int8_frame"
 STREAMED_WEIGHTS = 400_000
 """Bytes of weights beyond which they do not stay in a second-level cache of 512 KB beside the input."""
 PARALLEL_OPERATIONS = 4 * PARALLEL_FLOPS
@@ -91,7 +90,7 @@ def multiply(left: Any, weights: Array, *, builder: Any, unit: IntegerUnit) -> A
     """
     rows, depth = static_shape(left) or ()
     image = builder.emit(relax.op.reshape(left, (1, 1, rows, depth)))
-    window = Window(kernel=(1, 1), strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1))
+    window = Window(kernel=(1, 1))
     sums = builder.emit(
         convolve(image, weights[None, None], zero=0, window=window, groups=1, builder=builder, unit=unit)
     )
@@ -116,8 +115,9 @@ def pack(weights: Array, *, groups: int, wide: int, block: int, dot: Dot) -> Arr
     return np.ascontiguousarray(blocked.transpose(4, 0, 1, 2, 5, 3)).astype(dot.right)
 
 
-def compute(image: Any, packed: Any, *, window: Window, groups: int, channels: int, dot: Dot, zero: int,
-            rows: int) -> Any:
+def compute(
+    image: Any, packed: Any, *, window: Window, groups: int, channels: int, dot: Dot, zero: int, rows: int
+) -> Any:
     """Return the te.Tensor of the sums.
 
     Args:
@@ -216,14 +216,15 @@ def schedule(function: Any, processor: Processor) -> Any:
     epilogue_vector, epilogue_lane = schedule.split(loops[-1], [None, dot.lanes])
     vectorise(schedule, epilogue_lane)
     unroll_all(schedule, [*loops[:-1], epilogue_vector, vector, row])
+    if not dot.intrinsic:
+        vectorise(schedule, lane)
+    # Only now: a reduction without its start is no longer known as one.
     start = schedule.decompose_reduction(block, ky)
     start_loops = schedule.get_loops(start)[len(order) :]
     vectorise(schedule, start_loops[-1])
     unroll_all(schedule, start_loops[:-1])
     if dot.intrinsic:
         schedule.tensorize(lane, tensor_intrinsic(dot))
-    else:
-        vectorise(schedule, lane)
     schedule_frames(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)

@@ -13,8 +13,8 @@ from tvm import relax
 
 from crossfarm.backends.cpu import int8_arithmetic
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
+from crossfarm.backends.cpu.int8_windows import Window
 from crossfarm.backends.cpu.relax_values import Array, static_shape
-from crossfarm.backends.cpu.windows import Window
 from crossfarm.backends.integer import Steps, addition, multipliers
 
 _TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -205,6 +205,4 @@ _Clampable = TypeVar("_Clampable", Sums, Summed)
 
 def clamped(value: _Clampable, low: float, high: float) -> _Clampable:
     """Return a value within closer bounds: it was clamped to its own first."""
-    return dataclasses.replace(
-        value, low=min(max(value.low, low), high), high=max(min(value.high, high), low)
-    )
+    return dataclasses.replace(value, low=min(max(value.low, low), high), high=max(min(value.high, high), low))

@@ -24,7 +24,7 @@ HARMLESS = {
 
 OTHER_HALF = {
     "compile": {"bundling", "runner_sources", "toolchain"},
-    "bundle": {"arena", "cpu/*", "importing", "lowering", "program", "reading", "supported", "tables"},
+    "bundle": {"arena", "cpu/*", "importing", "integer", "lowering", "program", "reading", "supported", "tables"},
 }
 """A backend is one module with two functions, and each of the two stages calls one of them: modules in
 crossfarm/backends that only the other function reaches."""

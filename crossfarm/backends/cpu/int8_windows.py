@@ -1,0 +1,66 @@
+"""The geometry of a window that slides over an image of stored integers, and the frame around such an image."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tvm import te, tirx
+
+from crossfarm.backends.cpu.relax_values import integers
+
+FRAME = "crossfarm_int8_frame"
+"""Block that copies an image into its frame."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Window:
+    """How a window slides.
+
+    Attributes:
+        kernel: height and width.
+        strides: down and right.
+        padding: top, left, bottom, right.
+        dilation: down and right.
+    """
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    def output(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the result for an image."""
+        top, left, bottom, right = self.padding
+        return (
+            (height + top + bottom - self.dilation[0] * (self.kernel[0] - 1) - 1) // self.strides[0] + 1,
+            (width + left + right - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.strides[1] + 1,
+        )
+
+
+def window_of(attributes: Any, kernel: tuple[int, ...]) -> Window:
+    """Return the window of a relax.nn.conv2d or of pooling."""
+    padding = integers(attributes.padding)
+    top, left, bottom, right = padding if len(padding) == 4 else (padding * 2 if len(padding) == 2 else padding * 4)
+    down, across = integers(attributes.strides)
+    dilation_down, dilation_across = integers(attributes.dilation)
+    return Window(
+        kernel=(kernel[0], kernel[1]),
+        strides=(down, across),
+        padding=(top, left, bottom, right),
+        dilation=(dilation_down, dilation_across),
+    )
+
+
+def framed(image: Any, window: Window, *, fill: Any) -> Any:
+    """Return the te.Tensor of an image [n, height, width, channels] in a frame of `fill`, or as it is without one."""
+    if not any(window.padding):
+        return image
+    batch, height, width, channels = (int(extent) for extent in image.shape)
+    top, left, bottom, right = window.padding
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
+        return tirx.if_then_else(inside, image[n, y - top, x - left, c], fill)
+
+    return te.compute((batch, height + top + bottom, width + left + right, channels), element, name=FRAME)
