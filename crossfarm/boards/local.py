@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from crossfarm.boards import processors
+from crossfarm.boards.endings import killed, overdue
 from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.spec.boards import Board
@@ -203,16 +204,13 @@ def run(command: Sequence[str], *, timeout: float) -> Completed:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             end_group(process)
-            raise BoardError(
-                f"{name} did not end within {timeout:g} s and was stopped; raise measure.timeout in the pipeline, or "
-                f"lower its repeat{_quoted(_tail(said))}"
-            ) from None
+            raise overdue(name, timeout=timeout, tail=_tail(said)) from None
         except BaseException:
             end_group(process)
             raise
         tail = _tail(said)
     if code < 0:
-        raise BoardError(f"{name} was killed by {_signal_name(-code)}{_advice(-code)}{_quoted(tail)}")
+        raise killed(name, number=-code, tail=tail)
     return Completed(code=code, tail=tail)
 
 
@@ -274,29 +272,6 @@ def _start(command: Sequence[str], environment: Mapping[str, str], said: IO[byte
             f"{command[0]} cannot be started: {error.strerror}; it is damaged, or was made for another machine than "
             f"{platform.machine()}: make the bundle again"
         ) from error
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _advice(number: int) -> str:
-    """Say what a signal usually means."""
-    if number == signal.SIGILL:
-        return "; this CPU lacks an instruction that the toolchain file allows: lower code.cpu or code.features"
-    if number == signal.SIGKILL:
-        return "; the machine ran out of memory, or someone killed it: run it again"
-    if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE):
-        return "; it crashed: run it again with the bundle's program under a debugger, and report it"
-    return "; run it again"
-
-
-def _quoted(tail: str) -> str:
-    lines = tail.strip().splitlines()
-    return f" (its last words: {lines[-1].strip()})" if lines else ""
 
 
 def _tail(said: IO[bytes]) -> str:

@@ -65,6 +65,8 @@ class Limits(Declared):
     """Degrees Celsius; a hotter board is left to cool."""
     free_disk: Annotated[Integer, Field(ge=1)] = 100
     """MiB that must be free where bundles are kept."""
+    load: Annotated[Number, Field(gt=0)] = 1.5
+    """Load of the last minute for each CPU; above it, somebody else works there."""
 
 
 class Power(Declared):

@@ -20,9 +20,17 @@ from crossfarm.stages.protocol import Needs, Scope, Subject
 VERSION = 2
 SCOPE: Scope = "cell"
 SOURCES = (
+    "crossfarm/boards/bundle_files.py",
+    "crossfarm/boards/connection.py",
+    "crossfarm/boards/endings.py",
+    "crossfarm/boards/facts.py",
+    "crossfarm/boards/fit.py",
     "crossfarm/boards/local.py",
     "crossfarm/boards/processors.py",
+    "crossfarm/boards/preflight.py",
     "crossfarm/boards/protocol.py",
+    "crossfarm/boards/remote.sh",
+    "crossfarm/boards/ssh.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
 )

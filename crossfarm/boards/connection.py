@@ -1,0 +1,316 @@
+"""One ssh connection to one board: pinned host key, commands with time-outs, and a pulse that notices a dead board."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import shlex
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from crossfarm.errors import BoardError
+from crossfarm.spec.boards import Board
+
+if TYPE_CHECKING:
+    import fabric
+    import paramiko
+
+Feed = Callable[[Callable[[bytes], None]], None]
+"""Is given a function that sends bytes to a command's standard input, and calls it as often as it likes."""
+
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+"""In order of their speed here; GCM needs no second pass for authentication."""
+_PACKET_BYTES = 32_000
+_SLICE = 0.5
+_MOST_OUTPUT = 2 << 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a board is waited for, in seconds.
+
+    Attributes:
+        connect: for the connection, and again for the login.
+        pulse: between two questions whether it still lives.
+        silence: without any sign of life, after which it is given up.
+    """
+
+    connect: float = 10.0
+    pulse: float = 4.0
+    silence: float = 15.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """How a command ended.
+
+    Attributes:
+        code: its exit code.
+        output: all that it wrote to its standard output, at its start.
+        said: what it wrote to its standard error.
+    """
+
+    code: int
+    output: IO[bytes]
+    said: str
+
+    def text(self) -> str:
+        """Return the standard output as text, and close it."""
+        with self.output as stream:
+            return stream.read().decode("utf-8", errors="replace")
+
+
+class Connection:
+    """A connection to a board, open inside of `with`."""
+
+    def __init__(self, board: Board, *, patience: Patience | None = None) -> None:
+        self._board = board
+        self._patience = patience or Patience()
+        self._fabric: fabric.Connection | None = None
+        self._closing = threading.Event()
+        self._last_sign = 0.0
+        self.commands = 0
+        """How many commands were sent."""
+
+    def __enter__(self) -> Connection:
+        """Connect and log in.
+
+        Raises:
+            BoardError: the board does not answer, has another host key than the pinned one, or refuses the user's key.
+        """
+        import fabric
+        import paramiko
+
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads log tracebacks of what is raised here
+        board, patience = self._board, self._patience
+        self._fabric = fabric.Connection(
+            board.address or "",
+            user=board.user,
+            port=board.port,
+            config=fabric.Config(overrides={"load_ssh_configs": False}),
+            connect_timeout=patience.connect,
+            connect_kwargs={
+                "key_filename": board.key,
+                "allow_agent": False,
+                "look_for_keys": False,
+                "banner_timeout": patience.connect,
+                "auth_timeout": patience.connect,
+                "transport_factory": self._transport,
+            },
+        )
+        self._fabric.client.set_missing_host_key_policy(_pinned(board))
+        try:
+            with _told(board):
+                self._fabric.open()
+        except (BoardError, paramiko.SSHException):
+            self._fabric.close()
+            raise
+        self._last_sign = time.monotonic()
+        threading.Thread(target=self._feel_pulse, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self._closing.set()
+        if self._fabric is not None:
+            with contextlib.suppress(Exception):  # a broken connection is as closed as it gets
+                self._fabric.close()
+
+    def execute(self, arguments: Sequence[str], *, timeout: float, feed: Feed | None = None) -> Answer:
+        """Run a command on the board.
+
+        Args:
+            arguments: the program and its arguments; each is quoted for the shell.
+            timeout: seconds, after which it is given up. It is not ended by that: `arguments` shall see to that.
+            feed: what goes to its standard input.
+
+        Raises:
+            BoardError: the board died, the network is cut, or the time is over.
+        """
+        deadline = time.monotonic() + timeout
+        self.commands += 1
+        with self._broken_told():
+            transport = self._live_transport()
+            channel = transport.open_session(timeout=self._patience.silence)
+            try:
+                channel.settimeout(_SLICE)
+                channel.exec_command(shlex.join(arguments))
+                if feed is not None:
+                    feed(lambda data: self._send(channel, data, deadline))
+                channel.shutdown_write()
+                return self._answer(channel, deadline)
+            finally:
+                channel.close()
+
+    def _answer(self, channel: paramiko.Channel, deadline: float) -> Answer:
+        output = self._receive(channel, deadline)
+        try:
+            said = b"".join(iter(lambda: channel.recv_stderr(1 << 16), b"")).decode("utf-8", errors="replace").strip()
+            while not channel.status_event.wait(_SLICE):
+                self._check(deadline)
+            if channel.exit_status < 0:
+                self._live_transport()
+                raise BoardError(f"board {self._board.name}: a command was killed there ({said}); look at its memory")
+        except BaseException:
+            output.close()
+            raise
+        return Answer(code=channel.exit_status, output=output, said=said)
+
+    def _send(self, channel: paramiko.Channel, data: bytes, deadline: float) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                sent = channel.send(rest[:_PACKET_BYTES])
+            except TimeoutError:
+                self._check(deadline)
+                continue
+            if sent == 0:
+                # The command has ended without reading all; its exit code says why.
+                return
+            self._last_sign = time.monotonic()
+            rest = rest[sent:]
+
+    def _receive(self, channel: paramiko.Channel, deadline: float) -> IO[bytes]:
+        output = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 - the caller reads and closes it
+        try:
+            while data := self._next(channel, deadline):
+                output.write(data)
+                if output.tell() > _MOST_OUTPUT:
+                    raise BoardError(f"board {self._board.name} sends more than {_MOST_OUTPUT >> 30} GiB; look at it")
+            output.seek(0)
+        except BaseException:
+            output.close()
+            raise
+        return output
+
+    def _next(self, channel: paramiko.Channel, deadline: float) -> bytes:
+        """Return the next bytes of a command's standard output; none at its end."""
+        while True:
+            try:
+                data = bytes(channel.recv(1 << 18))
+            except TimeoutError:
+                self._check(deadline)
+                continue
+            self._last_sign = time.monotonic()
+            return data
+
+    def _check(self, deadline: float) -> None:
+        now = time.monotonic()
+        silent = now - self._last_sign
+        if silent > self._patience.silence:
+            raise BoardError(
+                f"board {self._board.name} does not answer for {silent:.0f} s: it died, or the network is cut; see "
+                "that it is on and reachable"
+            )
+        self._live_transport()
+        if now > deadline:
+            raise BoardError(f"board {self._board.name} answers, but did not finish in time; look at its load and disk")
+
+    def _live_transport(self) -> paramiko.Transport:
+        transport = self._fabric.transport if self._fabric is not None else None
+        if transport is None or not transport.is_active():
+            raise self._lost()
+        return transport
+
+    def _lost(self) -> BoardError:
+        return BoardError(
+            f"board {self._board.name}: the connection broke: it died, was restarted, or the network is cut; see that "
+            "it is on and reachable"
+        )
+
+    @contextlib.contextmanager
+    def _broken_told(self) -> Iterator[None]:
+        import paramiko
+
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._lost() from error
+
+    def _feel_pulse(self) -> None:
+        """Ask again and again whether the board lives; TCP alone would not tell for a quarter of an hour."""
+        while not self._closing.wait(self._patience.pulse):
+            transport = self._fabric.transport if self._fabric is not None else None
+            if transport is None or not transport.is_active():
+                return
+            # Every server answers, if only that it does not know the question; this call waits for that.
+            with contextlib.suppress(Exception):
+                transport.global_request("keepalive@openssh.com", wait=True)
+                if transport.is_active():
+                    self._last_sign = time.monotonic()
+
+    def _transport(self, *arguments: Any, **options: Any) -> paramiko.Transport:
+        """Make paramiko's transport, with fast ciphers and the pinned key's type first."""
+        import paramiko
+
+        transport = paramiko.Transport(*arguments, **options)
+        security = transport.get_security_options()
+        security.ciphers = tuple(name for name in _CIPHERS if name in security.ciphers)
+        kind = (self._board.host_key or "").split()[0]
+        wanted = ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
+        offered = tuple(security.key_types)
+        security.key_types = sorted(offered, key=lambda name: name not in wanted)
+        return transport
+
+
+def fingerprint(key: str) -> str:
+    """Return what `ssh-keygen -l` shows of a public key `TYPE BASE64`: `SHA256:...`."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
+    except (binascii.Error, IndexError):
+        return "a key that is not whole"
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _pinned(board: Board) -> paramiko.MissingHostKeyPolicy:
+    """Return a policy that takes the declared host key and no other."""
+    import paramiko
+
+    class Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]
+        """Compares; nothing is ever learnt."""
+
+        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+            """Refuse another key than the pinned one."""
+            shown = f"{key.get_name()} {key.get_base64()}"
+            declared = board.host_key or ""
+            if shown.split() != declared.split():
+                raise BoardError(
+                    f"board {board.name} at {board.address} shows the host key {fingerprint(shown)} "
+                    f"({key.get_name()}), boards.yaml has pinned {fingerprint(declared)}: it was set up anew, or "
+                    "another machine answers. Nothing was sent; if you know why, put the new key into boards.yaml"
+                )
+
+    return Pinned()
+
+
+@contextlib.contextmanager
+def _told(board: Board) -> Iterator[None]:
+    """Tell in words why a connection could not be made."""
+    import paramiko
+
+    where = f"board {board.name} at {board.address}:{board.port}"
+    try:
+        yield
+    except paramiko.AuthenticationException as error:
+        raise BoardError(
+            f"{where} refuses user {board.user} with the key {board.key}; copy the key there: "
+            f"ssh-copy-id -i {shlex.quote(str(board.key))} -p {board.port} {board.user}@{board.address}"
+        ) from error
+    except paramiko.SSHException as error:
+        raise BoardError(
+            f"{where} speaks no ssh that fits: {error}; look at its sshd and at the key {board.key}"
+        ) from error
+    except FileNotFoundError as error:
+        raise BoardError(f"{where}: the key {board.key} is not there; correct `key` in boards.yaml") from error
+    except (OSError, EOFError) as error:
+        raise BoardError(
+            f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}; see that it is on, that its sshd "
+            "runs, and that address and port in boards.yaml are right"
+        ) from error

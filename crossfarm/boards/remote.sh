@@ -1,0 +1,274 @@
+# What the farm asks of a board, in POSIX sh: Debian's dash, bash and busybox run it. The farm sends it with every
+# request, so that nothing of it has to be installed or kept at the farm's version.
+#
+#   sh -c "$(cat remote.sh)" crossfarm FOLDER TOKEN VERB [ARGUMENT...]
+#
+# FOLDER holds: token (the highest fencing token seen), lock, objects/SHA256 (files by content), bodies/SHA256 (which
+# object ends with this content), bundles/DIGEST (folders of hard links to objects), incoming/ and work/ (what goes on).
+# Exit codes of its own: 91 the lease went to another holder, 92 the folder cannot be used, 93 another operation holds
+# it, 94 what arrived is not what was sent, 95 the bundle is not there, 96 no room.
+set -u
+umask 077
+LC_ALL=C
+export LC_ALL
+folder=$1 token=$2 verb=$3
+shift 3
+
+fail() {
+  code=$1
+  shift
+  printf '%s\n' "$*" >&2
+  exit "$code"
+}
+
+# Read the first line of a file into the variable `line`, which stays empty when there is none.
+first_line() {
+  line=
+  [ -r "$1" ] && read -r line <"$1" 2>/dev/null
+  return 0
+}
+
+fact() { [ -z "$2" ] || printf '%s %s\n' "$1" "$2"; }
+
+# Refuse whoever comes with a lower token than was seen here; holds the lock until `unlock`.
+fence() {
+  exec 9>>lock || fail 92 "$folder/lock cannot be written"
+  flock -w 10 9 || fail 93 "another operation holds $folder for more than 10 s"
+  first_line token
+  case $line in '' | *[!0-9]*) line=0 ;; esac
+  [ "$token" -ge "$line" ] || fail 91 "this lease has token $token, the board has seen $line"
+  if [ "$token" -gt "$line" ]; then
+    printf '%s\n' "$token" >token.new && mv -f token.new token || fail 92 "$folder/token cannot be written"
+  fi
+}
+
+unlock() { exec 9>&-; }
+
+processor=
+# A virtual board names the processor that it stands for, because /proc/cpuinfo shows that of its host.
+if [ -r /etc/crossfarm-board ]; then
+  while read -r key value; do
+    [ "$key" = processor ] && processor=$value
+  done </etc/crossfarm-board
+fi
+
+heat() {
+  for zone in /sys/class/thermal/thermal_zone*/temp; do
+    first_line "$zone"
+    fact temperature "$line"
+  done
+  processors=/sys/devices/system/cpu/cpu0
+  first_line $processors/cpufreq/scaling_governor
+  fact governor "$line"
+  first_line $processors/cpufreq/scaling_cur_freq
+  fact frequency "$line"
+  first_line $processors/cpufreq/scaling_max_freq
+  fact highest_frequency "$line"
+  first_line $processors/thermal_throttle/core_throttle_count
+  fact throttle_count "$line"
+  if command -v vcgencmd >/dev/null 2>&1; then fact throttled "$(vcgencmd get_throttled 2>/dev/null)"; fi
+}
+
+facts() {
+  set -- $(uname -mr)
+  fact kernel "$1"
+  fact machine "$2"
+  fact processor "$processor"
+  if [ -r /proc/device-tree/model ]; then fact model "$(tr -d '\000' </proc/device-tree/model)"; fi
+  if [ ! -e /etc/crossfarm-board ]; then
+    while IFS= read -r line && [ -n "$line" ]; do
+      case $line in 'model name'* | Features* | flags* | isa*) fact cpuinfo "$line" ;; esac
+    done </proc/cpuinfo
+  else
+    while read -r key value; do fact "$key" "$value"; done </etc/crossfarm-board
+  fi
+  fact auxv "$(od -An -v -tx1 /proc/self/auxv 2>/dev/null | tr -d '\n')"
+  fact libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+  for loader in /lib/ld-linux*.so.* /lib/ld-musl-*.so.* /lib64/ld-linux*.so.* /lib/ld64*.so.*; do
+    [ -e "$loader" ] && fact loader "$loader"
+  done
+  first_line /proc/loadavg
+  fact load "${line%% *}"
+  first_line /sys/devices/system/cpu/online
+  fact processors "$line"
+  fact free_kib "$(free_kib)"
+  heat
+}
+
+free_kib() {
+  df -Pk . | {
+    read -r line
+    read -r line line line free line
+    printf '%s\n' "$free"
+  }
+}
+
+# End what earlier holders left running. Programs of bundles carry a mark in their environment.
+end_strays() {
+  strays=$(grep -lF "CROSSFARM_RUN=$folder:" /proc/[0-9]*/environ 2>/dev/null)
+  ended=0
+  for signal in TERM KILL; do
+    for stray in $strays; do
+      stray=${stray#/proc/}
+      kill -s $signal "${stray%/environ}" 2>/dev/null && ended=$((ended + 1))
+    done
+    [ "$ended" -eq 0 ] && break
+    [ "$signal" = TERM ] && sleep 0.2
+  done
+  fact strays "$ended"
+}
+
+preflight() {
+  fence
+  end_strays
+  for left in work/* incoming/*; do
+    [ -e "$left" ] || continue
+    rm -rf work incoming || fail 92 "$folder/work cannot be cleaned"
+    break
+  done
+  mkdir -p objects bodies bundles incoming work || fail 92 "$folder cannot be written"
+  printf x >work/try && rm work/try || fail 96 "$folder cannot be written: the disk is full or read-only"
+  unlock
+  facts
+}
+
+# offer DIGEST: say whether a bundle is there; else read its rows from standard input and say which to send.
+# A row: SHA256 BYTES MODE BODY PATH, where BODY is the SHA256 of all but the first 64 bytes, or `-`.
+offer() {
+  fence
+  if [ -d "bundles/$1" ]; then
+    touch "bundles/$1" 2>/dev/null
+    printf 'there\n'
+    return
+  fi
+  unlock
+  number=0
+  while read -r sha bytes mode body path; do
+    if [ ! -e "objects/$sha" ]; then
+      first_line "bodies/$body"
+      if [ -n "$line" ] && [ -e "objects/$line" ]; then printf 'head %s\n' $number; else printf 'whole %s\n' $number; fi
+    fi
+    number=$((number + 1))
+  done
+  fact free_kib "$(free_kib)"
+}
+
+# store DIGEST KIB DAYS: read a tar archive from standard input with `rows`, whole/NUMBER and head/NUMBER, and make the
+# bundle of it. KIB must be free afterwards; bundles that were not used for DAYS go, and older ones until there is room.
+store() {
+  digest=$1 wanted=$2 days=$3
+  fence
+  make_room "$wanted" "$days"
+  unlock
+  arrived=incoming/$token.$$
+  mkdir -p "$arrived" || fail 96 "$folder/incoming cannot be written: the disk is full or read-only"
+  trap 'rm -rf "$folder/$arrived"' EXIT
+  trap 'exit 1' HUP INT TERM
+  tar -xf - -C "$arrived" || fail 96 "what was sent cannot be unpacked: the disk is full, or the connection broke"
+  assemble
+  (cd "$arrived" && sha256sum -c sums >/dev/null 2>wrong) || fail 94 "what arrived does not have the sha256 of what was sent"
+  fence
+  keep
+  [ -d "bundles/$digest" ] || mv "$arrived/bundle" "bundles/$digest" || fail 96 "the bundle cannot be named"
+  printf 'stored\n'
+}
+
+# Put files together whose end is here already, and list what is to be verified.
+assemble() {
+  number=0
+  : >"$arrived/sums"
+  while read -r sha bytes mode body path; do
+    file=whole/$number
+    if [ -e "$arrived/head/$number" ]; then
+      first_line "bodies/$body"
+      mkdir -p "$arrived/whole"
+      cp "objects/$line" "$arrived/$file" && chmod 600 "$arrived/$file" &&
+        dd if="$arrived/head/$number" of="$arrived/$file" bs=64 count=1 conv=notrunc 2>/dev/null ||
+        fail 96 "$path cannot be copied: the disk is full"
+    fi
+    [ -e "$arrived/$file" ] && printf '%s  %s\n' "$sha" "$file" >>"$arrived/sums"
+    number=$((number + 1))
+  done <"$arrived/rows"
+}
+
+# Take what was verified among the objects, and lay out the bundle from them.
+keep() {
+  number=0
+  while read -r sha bytes mode body path; do
+    file=$arrived/whole/$number
+    if [ -e "$file" ]; then
+      chmod "$mode" "$file" && mv -f "$file" "objects/$sha" || fail 96 "$path cannot be kept"
+      [ "$body" = - ] || printf '%s\n' "$sha" >"bodies/$body" || fail 96 "$path cannot be kept"
+    fi
+    case $path in */*) mkdir -p "$arrived/bundle/${path%/*}" ;; *) mkdir -p "$arrived/bundle" ;; esac
+    # A file system without hard links gets copies.
+    ln "objects/$sha" "$arrived/bundle/$path" 2>/dev/null || cp -p "objects/$sha" "$arrived/bundle/$path" ||
+      fail 96 "$path cannot be laid out: the disk is full, or objects/$sha is gone"
+    number=$((number + 1))
+  done <"$arrived/rows"
+}
+
+make_room() {
+  for old in $(find bundles -mindepth 1 -maxdepth 1 -mtime "+$2" 2>/dev/null); do rm -rf "$old"; done
+  while [ "$(free_kib)" -lt "$1" ]; do
+    oldest=
+    for old in $(ls -tr bundles); do
+      oldest=$old
+      break
+    done
+    [ -n "$oldest" ] || break
+    rm -rf "bundles/$oldest"
+    find objects -type f -links 1 -exec rm -f {} +
+  done
+  free=$(free_kib)
+  [ "$free" -ge "$1" ] || fail 96 "$1 KiB are needed in $folder, $free are free, and no old bundle is left to remove"
+}
+
+# run DIGEST SECONDS GOVERNOR [OPTION...]: run a bundle's program; a tar archive of what it left goes to standard output.
+run() {
+  digest=$1 seconds=$2 policy=$3
+  shift 3
+  fence
+  [ -d "bundles/$digest" ] || fail 95 "the bundle is not on the board"
+  unlock
+  place=work/$token.$$
+  mkdir -p "$place/outputs" || fail 96 "$folder/work cannot be written: the disk is full or read-only"
+  trap 'put_governors_back; rm -rf "$folder/$place"' EXIT
+  trap 'exit 1' HUP INT TERM PIPE
+  [ "$policy" = keep ] || set_governors "$policy"
+  facts >"$place/before"
+  set -- "bundles/$digest/program" "bundles/$digest" "$@" --outputs "$place/outputs" --result "$place/result.json"
+  [ -z "$processor" ] || set -- env "QEMU_CPU=$processor" "$@"
+  env "CROSSFARM_RUN=$folder:$token" timeout -k 2 "$seconds" "$@" >"$place/log" 2>&1 </dev/null
+  code=$?
+  heat >"$place/after"
+  put_governors_back
+  printf '%s\n' "$code" >"$place/code"
+  tail -c 4096 "$place/log" >"$place/tail"
+  rm -f "$place/log"
+  fence
+  unlock
+  tar -cf - -C "$place" .
+}
+
+governors=
+set_governors() {
+  for file in /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor; do
+    [ -w "$file" ] || continue
+    first_line "$file"
+    governors="$governors $file=$line"
+    printf '%s\n' "$1" >"$file" 2>/dev/null
+  done
+}
+
+put_governors_back() {
+  for old in $governors; do printf '%s\n' "${old##*=}" >"${old%=*}" 2>/dev/null; done
+  governors=
+}
+
+cd && mkdir -p "$folder" && cd "$folder" && folder=$PWD || fail 92 "$folder cannot be made"
+case $verb in
+  probe) facts ;;
+  preflight | offer | store | run) "$verb" "$@" ;;
+  *) fail 2 "unknown request: $verb" ;;
+esac

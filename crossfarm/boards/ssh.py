@@ -1,0 +1,192 @@
+"""A board that is reached over ssh. What it does stands in remote.sh, which goes along with every request."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from crossfarm.boards.bundle_files import BundleFiles, read_bundle, sent_bytes, write_archive
+from crossfarm.boards.connection import Answer, Connection, Feed, Patience
+from crossfarm.boards.endings import killed, overdue
+from crossfarm.boards.facts import Facts, Heat, slowed_down
+from crossfarm.boards.fit import check_fit, read_program
+from crossfarm.boards.preflight import check_health
+from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
+from crossfarm.errors import BoardError
+from crossfarm.spec.boards import Board
+
+_SCRIPT = Path(__file__).with_name("remote.sh")
+_SHORT = 30.0
+"""Seconds for what a board does in no time."""
+_SLOWEST_BYTES = 256 * 1024
+"""Bytes per second below which a link is taken for broken."""
+_DAYS = 30
+"""Bundles that were not used for so long go when another one needs room."""
+_OUTPUT = re.compile(r"\./(outputs/\d+\.bin|result\.json)")
+
+
+class SshBoard:
+    """One board for one job."""
+
+    def __init__(
+        self,
+        board: Board,
+        purpose: Purpose,
+        *,
+        token: int,
+        timing: Timing = "silicon",
+        patience: Patience | None = None,
+    ) -> None:
+        self._board, self._purpose, self._token = board, purpose, token
+        self._connection = Connection(board, patience=patience)
+        self._facts: Facts | None = None
+        self._script = _SCRIPT.read_text(encoding="utf-8")
+        self.timing: Timing = timing
+
+    @property
+    def emulator(self) -> str | None:
+        """Return what emulates the board's processor, as a virtual board says."""
+        return self._facts.emulator if self._facts is not None else None
+
+    @property
+    def commands(self) -> int:
+        """Return how many requests were made; each is one round trip."""
+        return self._connection.commands
+
+    def __enter__(self) -> SshBoard:
+        """Connect; see Transport."""
+        self._connection.__enter__()
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        """Close the connection."""
+        self._connection.__exit__(*arguments)
+
+    def preflight(self) -> State:
+        """End what earlier holders left, and judge the board; see Transport. One round trip."""
+        self._facts = Facts.parse(self._ask("preflight").text())
+        check_health(self._board, self._facts)
+        return self._facts.state()
+
+    def probe(self) -> State:
+        """Look at the board, and change nothing there."""
+        return self.look().state()
+
+    def look(self) -> Facts:
+        """Return all that the board says of itself; changes nothing there."""
+        self._facts = Facts.parse(self._ask("probe").text())
+        return self._facts
+
+    def deploy(self, bundle: Path) -> Placed:
+        """Send what the board lacks of a bundle; see Transport. One round trip when it lacks nothing, else two."""
+        facts = self._facts or self.look()
+        files = read_bundle(bundle)
+        program = read_program(bundle / "program")
+        check_fit(program, facts, self._purpose.code, board=self._board.name, target=self._purpose.target)
+        answer = self._ask("offer", files.digest, feed=lambda send: send(files.rows)).text()
+        if answer.startswith("there"):
+            return Placed(place=files.digest)
+        return self._store(files, _wanted(answer, files))
+
+    def _store(self, files: BundleFiles, wanted: dict[int, str]) -> Placed:
+        size = sent_bytes(files, wanted)
+        # Files whose head alone is sent are copied on the board and take as much room as others.
+        kept = sum(files.files[number].bytes for number in wanted)
+        room = (kept >> 10) + (self._board.limits.free_disk << 10)
+        answer = self._ask(
+            "store",
+            files.digest,
+            str(room),
+            str(_DAYS),
+            feed=lambda send: write_archive(files, wanted, send),
+            timeout=4 * _SHORT + kept / _SLOWEST_BYTES,
+        )
+        answer.output.close()
+        return Placed(place=files.digest, files_sent=len(wanted), bytes_sent=size)
+
+    def run(self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float) -> Ended:
+        """Run a bundle's program and fetch what it wrote; see Transport. One round trip."""
+        started = time.monotonic()
+        seconds = f"{timeout:.3f}"
+        answer = self._ask("run", bundle.place, seconds, self._board.governor, *options, timeout=timeout + 4 * _SHORT)
+        code, tail, facts, after = self._unpack(answer, output)
+        where = f"program on board {self._board.name}"
+        if code in (124, 137, 143) and time.monotonic() - started >= timeout:
+            raise overdue(where, timeout=timeout, tail=tail)
+        if code in (126, 127):
+            raise BoardError(
+                f"{where} cannot be started: {tail.strip() or 'the board does not say why'}; see that "
+                f"{self._board.folder} is on a file system that may run programs"
+            )
+        if code > 128:
+            raise killed(where, number=code - 128, tail=tail)
+        throttled = slowed_down(facts.heat, after)
+        return Ended(code=code, tail=tail, state=facts.state(after), throttled=throttled)
+
+    def _unpack(self, answer: Answer, output: Path) -> tuple[int, str, Facts, Heat]:
+        """Take out of the archive that `run` answers with what is expected there, and nothing else."""
+        texts: dict[str, str] = {}
+        try:
+            with answer.output as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.isreg() else None
+                    if content is None:
+                        continue
+                    wanted = _OUTPUT.fullmatch(member.name)
+                    if wanted:
+                        path = output / wanted[1]
+                        path.parent.mkdir(exist_ok=True)
+                        with path.open("wb") as file:
+                            while chunk := content.read(1 << 20):
+                                file.write(chunk)
+                    elif member.size <= 1 << 20:
+                        texts[member.name] = content.read().decode("utf-8", errors="replace")
+            return (
+                int(texts["./code"]),
+                texts.get("./tail", ""),
+                Facts.parse(texts["./before"]),
+                Heat.parse(texts["./after"]),
+            )
+        except (tarfile.TarError, KeyError, ValueError) as error:
+            raise BoardError(
+                f"board {self._board.name} did not send the result of a run whole ({answer.said or error}); see that "
+                "its disk is not full"
+            ) from error
+
+    def _ask(self, verb: str, *arguments: str, timeout: float = _SHORT, feed: Feed | None = None) -> Answer:
+        """Make one request of remote.sh.
+
+        Raises:
+            BoardError: it ended with another exit code than 0.
+        """
+        words = ["sh", "-c", self._script, "crossfarm", self._board.folder, str(self._token), verb, *arguments]
+        answer = self._connection.execute(words, timeout=timeout, feed=feed)
+        if answer.code != 0:
+            answer.output.close()
+            raise self._refusal(answer)
+        return answer
+
+    def _refusal(self, answer: Answer) -> BoardError:
+        said = answer.said.splitlines()[-1] if answer.said else f"exit code {answer.code}"
+        if answer.code == 91:
+            return BoardError(
+                f"board {self._board.name}: this lease has ended and the board went to another holder ({said}); what "
+                "came late was refused"
+            )
+        if answer.code == 96:
+            return BoardError(f"board {self._board.name} has no room: {said}; make room on its disk")
+        return BoardError(f"board {self._board.name}: {said}; look at {self._board.folder} on the board")
+
+
+def _wanted(answer: str, files: BundleFiles) -> dict[int, str]:
+    """Return number of a file -> `whole` or `head`, from the answer to `offer`."""
+    lines = re.findall(r"^(whole|head) (\d+)$", answer, re.MULTILINE)
+    return {int(number): part for part, number in lines if int(number) < len(files.files)}
+
+
+def open_board(board: Board, purpose: Purpose, *, token: int) -> SshBoard:
+    """Return the way to a board over ssh."""
+    return SshBoard(board, purpose, token=token)
