@@ -45,7 +45,7 @@ fence() {
 unlock() { exec 9>&-; }
 
 processor=
-# A virtual board names the processor that it stands for, because /proc/cpuinfo shows that of its host.
+# A virtual board says in this file what it stands for, because /proc/cpuinfo shows the processor of its host.
 if [ -r /etc/crossfarm-board ]; then
   while read -r key value; do
     [ "$key" = processor ] && processor=$value
@@ -70,18 +70,18 @@ heat() {
 }
 
 facts() {
-  set -- $(uname -mr)
-  fact kernel "$1"
-  fact machine "$2"
-  fact processor "$processor"
-  if [ -r /proc/device-tree/model ]; then fact model "$(tr -d '\000' </proc/device-tree/model)"; fi
-  if [ ! -e /etc/crossfarm-board ]; then
+  if [ -r /etc/crossfarm-board ]; then
+    while read -r key value; do fact "$key" "$value"; done </etc/crossfarm-board
+  else
     while IFS= read -r line && [ -n "$line" ]; do
       case $line in 'model name'* | Features* | flags* | isa*) fact cpuinfo "$line" ;; esac
     done </proc/cpuinfo
-  else
-    while read -r key value; do fact "$key" "$value"; done </etc/crossfarm-board
+    if [ -r /proc/device-tree/model ]; then fact model "$(tr -d '\000' </proc/device-tree/model)"; fi
   fi
+  # Of two facts with one name the first counts.
+  set -- $(uname -mr)
+  fact kernel "$1"
+  fact machine "$2"
   fact auxv "$(od -An -v -tx1 /proc/self/auxv 2>/dev/null | tr -d '\n')"
   fact libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
   for loader in /lib/ld-linux*.so.* /lib/ld-musl-*.so.* /lib64/ld-linux*.so.* /lib/ld64*.so.*; do

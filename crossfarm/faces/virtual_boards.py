@@ -1,0 +1,72 @@
+"""`./inv board-up` and `./inv board-down`: boards for people without hardware."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from crossfarm.faces.common import finish, number
+
+if TYPE_CHECKING:
+    from crossfarm.virtual.containers import Place
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARDS = "boards file that names them; it is made, and removed with them (.crossfarm/boards.yaml)"
+
+
+def _place(boards: str) -> Place:
+    from crossfarm.virtual.containers import Place
+
+    return Place(root=ROOT, boards=Path(boards) if boards else ROOT / ".crossfarm" / "boards.yaml")
+
+
+@task(
+    help={
+        "target": "armv7, armv6, aarch64 or x86_64",
+        "count": "how many boards of this target there shall be (1)",
+        "boards": BOARDS,
+    }
+)
+def board_up(context: Context, target: str, count: str = "1", boards: str = "") -> None:
+    """Start virtual boards: containers with another machine's userland and sshd. Times taken there are emulated.
+
+    Examples:
+        ./inv board-up --target armv7
+        ./inv board-up --target aarch64 --count 4
+    """
+
+    def action() -> int:
+        from crossfarm.options import shown
+        from crossfarm.virtual.containers import boards_up
+
+        place = _place(boards)
+        up = boards_up(place, target=target, count=int(number("count", count)), say=sys.stdout)
+        for board in up:
+            sys.stdout.write(f"{board.name}  {board.user}@{board.address}\n")
+        sys.stdout.write(f"use {'them' if len(up) > 1 else 'it'}: ./inv pipeline --boards {shown(place.boards)}\n")
+        return 0
+
+    finish(action)
+
+
+@task(help={"boards": BOARDS, "images": "also remove the userlands, which other clones may share"})
+def board_down(context: Context, boards: str = "", images: bool = False) -> None:
+    """Remove all virtual boards of this clone.
+
+    Examples:
+        ./inv board-down
+        ./inv board-down --images
+    """
+
+    def action() -> int:
+        from crossfarm.virtual.containers import boards_down
+
+        removed = boards_down(_place(boards), images=images)
+        sys.stdout.write(f"removed {', '.join(removed)}\n" if removed else "there were no virtual boards\n")
+        return 0
+
+    finish(action)

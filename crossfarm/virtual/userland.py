@@ -1,0 +1,192 @@
+"""The userland of virtual boards: Debian packages, extracted and never configured, as an image of the container engine.
+
+Configuring packages would run their scripts under emulation, for minutes. What the scripts of these few packages would
+have done is written into the archive instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from crossfarm.errors import EngineError, ToolError
+from crossfarm.images.bootstrap import debian_sources
+from crossfarm.virtual.kinds import Kind
+
+if TYPE_CHECKING:
+    import docker
+
+LABEL = "crossfarm.virtual-board"
+_SUITE = "bookworm"
+_PACKAGES = (
+    "base-files",
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "dash",
+    "debianutils",
+    "findutils",
+    "grep",
+    "libc-bin",
+    "libgomp1",
+    "libstdc++6",
+    "login",
+    "openssh-server",
+    "openssh-sftp-server",
+    "passwd",
+    "perl-base",
+    "procps",
+    "sed",
+    "tar",
+    "util-linux",
+)
+_USER = 1000
+_SSHD = """\
+PermitRootLogin no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+PrintMotd no
+HostKey /etc/ssh/host_key
+AuthorizedKeysFile /etc/ssh/authorized_keys
+Subsystem sftp /usr/lib/openssh/sftp-server
+MaxStartups 50
+"""
+_VERSION = 1
+"""Raise it when what is made here changes in another way than by the constants above."""
+_SECONDS = 900
+_LAST_LINES = 8
+
+
+def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> str:
+    """Return the name of the image of a kind's userland, made if the engine lacks it.
+
+    Args:
+        client: the engine.
+        kind: whose userland.
+        say: takes a line about what takes long.
+
+    Raises:
+        ToolError: mmdebstrap is missing or fails.
+        EngineError: the engine does not take the image.
+    """
+    import docker.errors
+
+    recipe = repr((_VERSION, _SUITE, _PACKAGES, _USER, _SSHD, kind.architecture))
+    tag = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    name = f"crossfarm-board-{kind.architecture}:{tag}"
+    try:
+        client.images.get(name)
+    except docker.errors.ImageNotFound:
+        pass
+    else:
+        return name
+    say.write(f"making a Debian {_SUITE} for {kind.architecture} (once, some seconds)\n")
+    say.flush()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # mmdebstrap fetches as the user _apt
+        archive = Path(folder, "rootfs.tar")
+        _extract(kind, archive)
+        _finish(archive)
+        repository, _, version = name.partition(":")
+        try:
+            client.api.import_image(str(archive), repository, version, changes=[f"LABEL {LABEL}=image"])
+        except docker.errors.DockerException as error:
+            raise EngineError(
+                f"the engine does not take the image {name}: {error}; see that its disk has room"
+            ) from error
+    return name
+
+
+def _extract(kind: Kind, archive: Path) -> None:
+    listed = archive.with_name("debian.sources")
+    listed.write_text(debian_sources() + "\n")
+    mode = "root" if os.geteuid() == 0 else "unshare"
+    command = [
+        *("mmdebstrap", "--quiet", "--variant=extract", f"--mode={mode}", f"--architectures={kind.architecture}"),
+        *(f"--include={','.join(_PACKAGES)}", _SUITE, str(archive), str(listed)),
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "TMPDIR": str(archive.parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_SECONDS,
+        )
+    except FileNotFoundError as error:
+        raise ToolError("mmdebstrap is not installed; as root: apt-get install mmdebstrap") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"mmdebstrap did not end within {_SECONDS} s; see that the package mirror answers") from error
+    if done.returncode != 0:
+        tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LAST_LINES:])
+        raise ToolError(f"mmdebstrap failed:\n{tail}\n\nsee that this machine reaches its package mirror")
+
+
+def _finish(archive: Path) -> None:
+    """Append what the packages' scripts would have made; of two members with one name the later counts."""
+    with tarfile.open(archive) as made:
+        passwd = _text(made, "./usr/share/base-passwd/passwd.master")
+        group = _text(made, "./usr/share/base-passwd/group.master")
+    passwd += f"sshd:*:100:65534::/run/sshd:/usr/sbin/nologin\nfarm:*:{_USER}:{_USER}::/home/farm:/bin/sh\n"
+    group += f"farm:x:{_USER}:\n"
+    with tarfile.open(archive, "a", format=tarfile.GNU_FORMAT) as opened:
+        for name, text in (
+            ("./etc/passwd", passwd),
+            ("./etc/group", group),
+            ("./etc/ssh/sshd_config", _SSHD),
+            ("./etc/hosts", "127.0.0.1 localhost\n"),
+        ):
+            opened.addfile(_member(name, size=len(text.encode())), io.BytesIO(text.encode()))
+        for name, owner, mode in (("./run/sshd", 0, 0o755), ("./home/farm", _USER, 0o755), ("./tmp", 0, 0o1777)):
+            folder = _member(name, mode=mode, owner=owner)
+            folder.type = tarfile.DIRTYPE
+            opened.addfile(folder)
+        shell = _member("./bin/sh")
+        shell.type, shell.linkname = tarfile.SYMTYPE, "dash"
+        opened.addfile(shell)
+
+
+def archive_of(files: dict[str, tuple[bytes, int]]) -> bytes:
+    """Return a tar archive of small files for a container: path -> content and mode; root owns them."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        for name, (content, mode) in files.items():
+            archive.addfile(_member(name, size=len(content), mode=mode), io.BytesIO(content))
+    return raw.getvalue()
+
+
+def remove_images(client: docker.DockerClient) -> Iterator[str]:
+    """Remove all userlands from the engine that no container uses, and yield their names."""
+    import docker.errors
+
+    for image in client.images.list(filters={"label": f"{LABEL}=image"}):
+        try:
+            client.images.remove(image.id)
+        except docker.errors.APIError:
+            continue  # another clone's boards use it
+        yield next(iter(image.tags), image.id)
+
+
+def _member(name: str, *, size: int = 0, mode: int = 0o644, owner: int = 0) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.uid, member.gid = size, mode, owner, owner
+    return member
+
+
+def _text(archive: tarfile.TarFile, name: str) -> str:
+    content = archive.extractfile(name)
+    if content is None:
+        raise ToolError(f"mmdebstrap made an archive without {name}; remove it from its cache and try again")
+    return content.read().decode()
