@@ -31,6 +31,7 @@ SOURCES = (
     "crossfarm/boards/protocol.py",
     "crossfarm/boards/remote.sh",
     "crossfarm/boards/ssh.py",
+    "crossfarm/boards/virtual.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -92,9 +93,9 @@ def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> st
     say.flush()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # mmdebstrap fetches as the user _apt
-        archive = Path(folder, "rootfs.tar")
-        _extract(kind, archive)
-        _finish(archive)
+        archive = Path(folder, "userland.tar")
+        _extract(kind, archive.with_name("extracted.tar"))
+        _finish(archive.with_name("extracted.tar"), archive)
         repository, _, version = name.partition(":")
         try:
             client.api.import_image(str(archive), repository, version, changes=[f"LABEL {LABEL}=image"])
@@ -106,12 +107,10 @@ def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> st
 
 
 def _extract(kind: Kind, archive: Path) -> None:
-    listed = archive.with_name("debian.sources")
-    listed.write_text(debian_sources() + "\n")
     mode = "root" if os.geteuid() == 0 else "unshare"
     command = [
         *("mmdebstrap", "--quiet", "--variant=extract", f"--mode={mode}", f"--architectures={kind.architecture}"),
-        *(f"--include={','.join(_PACKAGES)}", _SUITE, str(archive), str(listed)),
+        *(f"--include={','.join(_PACKAGES)}", _SUITE, str(archive), _mirror()),
     ]
     try:
         done = subprocess.run(
@@ -134,28 +133,42 @@ def _extract(kind: Kind, archive: Path) -> None:
         raise ToolError(f"mmdebstrap failed:\n{tail}\n\nsee that this machine reaches its package mirror")
 
 
-def _finish(archive: Path) -> None:
-    """Append what the packages' scripts would have made; of two members with one name the later counts."""
-    with tarfile.open(archive) as made:
+def _mirror() -> str:
+    """Return the mirror of this machine's packages.
+
+    Security updates are left out: the boards' network leads nowhere, and mirrors are late with them for other machines.
+    """
+    lines = (line for line in debian_sources().splitlines() if not line.lstrip().startswith("#"))
+    found = re.search(r"https?://\S+", " ".join(lines))
+    return found[0] if found else "http://deb.debian.org/debian"
+
+
+def _finish(extracted: Path, archive: Path) -> None:
+    """Copy an archive with what the packages' scripts would have made; the engine takes no name twice."""
+    with tarfile.open(extracted) as made:
         passwd = _text(made, "./usr/share/base-passwd/passwd.master")
         group = _text(made, "./usr/share/base-passwd/group.master")
-    passwd += f"sshd:*:100:65534::/run/sshd:/usr/sbin/nologin\nfarm:*:{_USER}:{_USER}::/home/farm:/bin/sh\n"
-    group += f"farm:x:{_USER}:\n"
-    with tarfile.open(archive, "a", format=tarfile.GNU_FORMAT) as opened:
-        for name, text in (
-            ("./etc/passwd", passwd),
-            ("./etc/group", group),
-            ("./etc/ssh/sshd_config", _SSHD),
-            ("./etc/hosts", "127.0.0.1 localhost\n"),
-        ):
-            opened.addfile(_member(name, size=len(text.encode())), io.BytesIO(text.encode()))
-        for name, owner, mode in (("./run/sshd", 0, 0o755), ("./home/farm", _USER, 0o755), ("./tmp", 0, 0o1777)):
-            folder = _member(name, mode=mode, owner=owner)
-            folder.type = tarfile.DIRTYPE
-            opened.addfile(folder)
+        passwd += f"sshd:*:100:65534::/run/sshd:/usr/sbin/nologin\nfarm:*:{_USER}:{_USER}::/home/farm:/bin/sh\n"
+        group += f"farm:x:{_USER}:\n"
+        texts = {
+            "./etc/passwd": passwd.encode(),
+            "./etc/group": group.encode(),
+            "./etc/ssh/sshd_config": _SSHD.encode(),
+        }
         shell = _member("./bin/sh")
         shell.type, shell.linkname = tarfile.SYMTYPE, "dash"
-        opened.addfile(shell)
+        additions = [shell, *(_member(name, size=len(text)) for name, text in texts.items())]
+        for name, owner in (("./run/sshd", 0), ("./home/farm", _USER)):
+            folder = _member(name, mode=0o755, owner=owner)
+            folder.type = tarfile.DIRTYPE
+            additions.append(folder)
+        replaced = {member.name for member in additions}
+        with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as finished:
+            for member in made:
+                if member.name.rstrip("/") not in replaced and not member.isdev():
+                    finished.addfile(member, made.extractfile(member) if member.isreg() else None)
+            for member in additions:
+                finished.addfile(member, io.BytesIO(texts.get(member.name, b"")))
 
 
 def archive_of(files: dict[str, tuple[bytes, int]]) -> bytes:
