@@ -79,6 +79,8 @@ def pipeline(
     tag: str = "",
     priority: str = "",
     measure_again: bool = False,
+    engine: str = "auto",
+    memory: str = "",
     verbose: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -108,6 +110,7 @@ def pipeline(
             "boards",
             "board",
             "tag",
+            "engine",
         )
     }
 )
@@ -124,6 +127,7 @@ def plan(
     board: str = "",
     tag: str = "",
     measure_again: bool = False,
+    engine: str = "auto",
 ) -> None:
     """Print what the next run would do, job by job, and why.
 
@@ -147,6 +151,8 @@ def compile(
     fail_fast: bool = False,
     out: str = "",
     store: str = "",
+    engine: str = "auto",
+    memory: str = "",
     verbose: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -174,6 +180,8 @@ def measure(
     board: str = "",
     tag: str = "",
     priority: str = "",
+    engine: str = "auto",
+    memory: str = "",
     verbose: bool = False,
     quiet: bool = False,
 ) -> None:

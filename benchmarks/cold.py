@@ -41,7 +41,7 @@ for number, (model, variant, path, target) in enumerate(json.loads(sys.argv[3]))
 
 def prepared(store: Store) -> list[tuple[str, str, str, str]]:
     """Return model, variant, path of the prepared model and target of every compile."""
-    options = Options(store=store.root)
+    options = Options(store=store.root, engine="local")
     plan, _ = plan_and_decide(options, load(options), store)
     found = []
     for cell in plan.cells:
@@ -59,8 +59,8 @@ def farm(jobs: int, before: Path, folder: Path) -> float:
     only = ",".join(f"*-{model}-*" for model in MODELS)
     return seconds_of(
         [
-            *INV, "pipeline", "--only", only, "--stages", "compile", "--jobs", str(jobs), "--store",
-            str(folder / "store"), "--out", str(folder / "out"),
+            *INV, "pipeline", "--engine", "local", "--only", only, "--stages", "compile", "--jobs", str(jobs),
+            "--store", str(folder / "store"), "--out", str(folder / "out"),
         ]
     )  # fmt: skip
 
@@ -71,8 +71,11 @@ if __name__ == "__main__":
     only = ",".join(f"*-{model}-*" for model in MODELS)
     before = work / "before" / "store"
     seconds_of(
-        [*INV, "pipeline", "--only", only, "--stages", "prepare", "--store", str(before), "--out", str(work / "out")]
-    )
+        [
+            *INV, "pipeline", "--engine", "local", "--only", only, "--stages", "prepare",
+            "--store", str(before), "--out", str(work / "out"),
+        ]
+    )  # fmt: skip
     compiles = prepared(Store(before))
     plain, one, two = [], [], []
     for turn in range(ROUNDS):

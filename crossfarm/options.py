@@ -9,6 +9,9 @@ from pathlib import Path
 from crossfarm.plan import Selection
 from crossfarm.surroundings import HOME
 
+ENGINES = ("auto", "container", "local")
+"""What `--engine` takes."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -29,6 +32,8 @@ class Options:
         priority: of what waits for a board; higher goes first.
         verbose: show every job.
         quiet: show failures and the table only.
+        engine: where jobs run, one of ENGINES; `auto` takes containers where a container engine answers.
+        memory: GiB that a job in a container may take; 0 shares the machine's.
     """
 
     models: Path = HOME / "models.yaml"
@@ -45,6 +50,8 @@ class Options:
     priority: int = 0
     verbose: bool = False
     quiet: bool = False
+    engine: str = "auto"
+    memory: float = 0.0
 
     @property
     def slots(self) -> int:
@@ -68,6 +75,8 @@ class Options:
             words += [option, ",".join(names)] if names else []
         if self.selection.targets:
             words += ["--targets", ",".join(self.selection.targets)]
+        if self.engine != "auto":
+            words += ["--engine", self.engine]
         return words
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
+from crossfarm.choosing import EngineChoice, choose_engine, local_instead, start_engine, supply
 from crossfarm.console import Console
 from crossfarm.decisions import Decision, decide
-from crossfarm.engines.local import LocalEngine
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
 from crossfarm.interrupts import Interrupts
 from crossfarm.options import Options
@@ -77,12 +77,13 @@ def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[P
     Raises:
         ConfigError: the selection names what does not exist.
     """
-    plan = _plan(options, project, inventory_of(options, project))
+    plan = _plan(options, project, inventory_of(options, project), choose_engine(options, project))
     return plan, _decide(options, plan, store)
 
 
-def _plan(options: Options, project: Project, inventory: Inventory) -> Plan:
-    return make_plan(project, options.selection, stages=STAGES, surroundings=look_around(project, inventory))
+def _plan(options: Options, project: Project, inventory: Inventory, choice: EngineChoice) -> Plan:
+    surroundings = look_around(project, inventory, choice.images)
+    return make_plan(project, options.selection, stages=STAGES, surroundings=surroundings)
 
 
 def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision]:
@@ -103,22 +104,37 @@ def run_pipeline(options: Options) -> int:
         project = load(options)
         store = Store(options.store.absolute())
         inventory = inventory_of(options, project)
-        plan = _plan(options, project, inventory)
-        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-        keys = (job.key for job in plan.jobs.values())
-        # Nothing is decided before gc is kept from what is decided about.
-        with _own_reports(options.out), live_run(store, run, keys) as work:
-            decisions = _decide(options, plan, store)
-            interrupts.hold()
-            return _Run(
-                options=options,
-                project=project,
-                inventory=inventory,
-                store=store,
-                plan=plan,
-                decisions=decisions,
-                interrupts=interrupts,
-            ).to_its_end(run, work, started)
+        choice = choose_engine(options, project)
+        with _own_reports(options.out):
+            while True:
+                plan = _plan(options, project, inventory, choice)
+                run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+                keys = (job.key for job in plan.jobs.values())
+                # Nothing is decided before gc is kept from what is decided about.
+                with live_run(store, run, keys) as work:
+                    decisions = _decide(options, plan, store)
+                    try:
+                        supply(choice, _images_to_run(plan, decisions), say=lambda line: _say(f"{line}\n"))
+                    except CrossfarmError as error:
+                        if options.engine != "auto":
+                            raise
+                        choice = local_instead(options, choice, error)
+                        continue
+                    interrupts.hold()
+                    return _Run(
+                        options=options,
+                        project=project,
+                        inventory=inventory,
+                        store=store,
+                        choice=choice,
+                        plan=plan,
+                        decisions=decisions,
+                        interrupts=interrupts,
+                    ).to_its_end(run, work, started)
+
+
+def _images_to_run(plan: Plan, decisions: Mapping[str, Decision]) -> Iterator[str]:
+    return (job.document.image for name, job in plan.jobs.items() if decisions[name].choice == "run")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +145,7 @@ class _Run:
     project: Project
     inventory: Inventory
     store: Store
+    choice: EngineChoice
     plan: Plan
     decisions: Mapping[str, Decision]
     interrupts: Interrupts
@@ -141,7 +158,7 @@ class _Run:
         with KeptResults(results_path) as results:
             results.write(run_record(run, self.plan, self.decisions, commit))
             try:
-                code = self._run_jobs(results, work, commit)
+                code = self._run_jobs(run, results, work, commit)
             except CrossfarmError as error:
                 broken, code = error, error.exit_code
             # What broke the run, for instance a full disk, may break these too; then its own message is the one told.
@@ -155,7 +172,7 @@ class _Run:
             raise broken
         return code
 
-    def _run_jobs(self, results: KeptResults, work: Path, commit: str | None) -> int:
+    def _run_jobs(self, run: str, results: KeptResults, work: Path, commit: str | None) -> int:
         options = self.options
         with Console(sys.stdout, quiet=options.quiet, verbose=options.verbose) as console:
             listener = Recorder(
@@ -166,6 +183,8 @@ class _Run:
                 store=self.store,
                 decisions=self.decisions,
             )
+            if self.choice.said:
+                console.line(self.choice.said)
             listener.skipped(self.plan)
             console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
             place = Workplace(
@@ -178,7 +197,14 @@ class _Run:
                 # What runs on a board takes no slot of this host, but a thread that waits for its end.
                 places = options.slots + len(self.inventory.chosen)
                 with (
-                    LocalEngine(slots=places, environment=_environment(self.store, commit)) as engine,
+                    start_engine(
+                        self.choice,
+                        options,
+                        places=places,
+                        run=run,
+                        work=work,
+                        environment=_environment(self.store, commit),
+                    ) as engine,
                     Pool(
                         self.inventory,
                         targets=self.project.targets,

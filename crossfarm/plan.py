@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from crossfarm.errors import ConfigError, nearest
+from crossfarm.job import HOST
 from crossfarm.keys import KeyDocument, digest_json
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.models import Dataset, Model
@@ -23,7 +24,7 @@ from crossfarm.spec.pipelines import Pipeline
 from crossfarm.spec.project import Project
 from crossfarm.spec.sources import FileSource, Package, UrlSource
 from crossfarm.spec.targets import Target
-from crossfarm.stages.protocol import Needs, Stage, Subject
+from crossfarm.stages.protocol import ON_HOST, Needs, Stage, Subject
 
 Fetchable = FileSource | UrlSource | Package
 
@@ -126,6 +127,7 @@ class Surroundings:
         sources: stage -> sha256 over its source files.
         tools: stage -> distribution -> version.
         image: target -> digest of its image, "host" where jobs run on this host.
+        model_image: format of a model -> likewise, for jobs about the model alone.
         content: sha256 of a declared file's content.
         boards: target -> where its cells run.
     """
@@ -133,6 +135,7 @@ class Surroundings:
     sources: Mapping[str, str]
     tools: Mapping[str, Mapping[str, str]]
     image: Mapping[str, str]
+    model_image: Mapping[str, str]
     content: Callable[[FileSource], str]
     boards: Mapping[str, BoardAccess]
 
@@ -268,7 +271,12 @@ class _Builder:
         board = self._surroundings.boards[cell.target] if stage == "measure" else None
         if board is not None:
             groups["board"] = board.parameters
-        image = self._surroundings.image[cell.target] if per_cell else "host"
+        if stage in ON_HOST:
+            image = HOST
+        elif per_cell:
+            image = self._surroundings.image[cell.target]
+        else:
+            image = self._surroundings.model_image[self.models[cell.model].format]
         return self._add(
             identity,
             stage,
@@ -289,7 +297,7 @@ class _Builder:
         groups = dict(needs.parameters)
         if isinstance(source, FileSource):
             groups["content"] = self._surroundings.content(source)
-        return self._add(identity, "fetch", groups, {}, image="host", cell=None, model=None)
+        return self._add(identity, "fetch", groups, {}, image=HOST, cell=None, model=None)
 
     def _subject(self, cell: Cell | None, model_name: str) -> Subject:
         identity = cell.id if cell else f":{model_name}"

@@ -14,6 +14,7 @@ import crossfarm
 from crossfarm.console import Console
 from crossfarm.decisions import Decision
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, StoreError
+from crossfarm.job import HOST
 from crossfarm.options import Options
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
@@ -116,6 +117,7 @@ class Recorder:
                 line=self._project.lines[job.model] if job.model else None,
                 started=self._started.pop(job.id, None),
                 key=job.key,
+                image=None if job.document.image == HOST else f"sha256:{job.document.image}",
                 command=command,
                 board=result.board,
                 flaky=tuple(_utf8(line) for line in result.flaky),

@@ -107,6 +107,7 @@ class JobRecord:
         reason: why it ran, or why it was skipped.
         log: path of its log.
         key: its key in the store; None when it was skipped before the key was known.
+        image: `sha256:...` of the container image that it ran in; None on this host.
         file: the file that declares its model, and the line.
         command: what to type to run just this again.
         board: the board that it ran on; None on this host.
@@ -128,6 +129,7 @@ class JobRecord:
     reason: str | None = None
     log: str | None = None
     key: str | None = None
+    image: str | None = None
     file: str | None = None
     line: int | None = None
     command: str | None = None

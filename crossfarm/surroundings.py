@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from crossfarm.boards import local
 from crossfarm.boards.inventory import Inventory
 from crossfarm.errors import BoardError
+from crossfarm.images.identity import BASE, ImageIdentity
+from crossfarm.job import HOST as HOST_IMAGE
 from crossfarm.keys import digest_sources, tool_versions
 from crossfarm.plan import BoardAccess, Surroundings
 from crossfarm.spec.project import Project
@@ -21,12 +25,15 @@ HOME = Path(__file__).resolve().parent.parent
 """The folder of this clone: the package, runner/, toolchains/ and pipelines/ stand in it."""
 
 
-def look_around(project: Project, inventory: Inventory) -> Surroundings:
+def look_around(
+    project: Project, inventory: Inventory, images: Mapping[str, ImageIdentity] = MappingProxyType({})
+) -> Surroundings:
     """Read what the keys of this project's jobs depend on.
 
     Args:
         project: whose files and targets count; files are read only when a plan asks for them.
         inventory: the boards that are declared.
+        images: by name, those in which jobs run; empty where they run on this host.
     """
 
     def content(source: FileSource) -> str:
@@ -35,7 +42,8 @@ def look_around(project: Project, inventory: Inventory) -> Surroundings:
     return Surroundings(
         sources={name: digest_sources(HOME, stage.SOURCES) for name, stage in STAGES.items()},
         tools={name: tool_versions(stage.TOOLS) for name, stage in STAGES.items()},
-        image=dict.fromkeys(project.targets, "host"),
+        image={name: _digest(images, target.image or BASE) for name, target in project.targets.items()},
+        model_image={"onnx": _digest(images, BASE), "tflite": _digest(images, BASE), "torch": HOST_IMAGE},
         content=functools.cache(content),
         boards={name: access(target, inventory) for name, target in project.targets.items()},
     )
@@ -63,6 +71,10 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
         missing=host.missing if host is not None else None,
         boards=tuple(board.name for board in candidates),
     )
+
+
+def _digest(images: Mapping[str, ImageIdentity], name: str) -> str:
+    return images[name].digest if images else HOST_IMAGE
 
 
 def this_host(target: Target) -> BoardAccess:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from crossfarm.engines.box import INPUTS, WRITABLE, Box
 from crossfarm.engines.daemon import Daemon, find_daemon
 from crossfarm.engines.limits import Limits
-from crossfarm.errors import ToolError
+from crossfarm.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -53,14 +53,14 @@ class Launch:
         """Return a client of the engine; each thread needs its own.
 
         Raises:
-            ToolError: the engine does not answer.
+            EngineError: the engine does not answer.
         """
         import docker
 
         try:
             return docker.APIClient(base_url=self.daemon.address, version="auto", timeout=120)
         except docker.errors.DockerException as error:
-            raise ToolError(gone(self.daemon)) from error
+            raise EngineError(gone(self.daemon)) from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Contained:
             box: its folder.
 
         Raises:
-            ToolError: the engine does not answer, has no such image, or cannot start it.
+            EngineError: the engine does not answer, has no such image, or cannot start it.
         """
         import docker
 
@@ -101,13 +101,13 @@ class Contained:
             self._api.start(self.id)
         except docker.errors.ImageNotFound as error:
             box.remove()
-            raise ToolError(
+            raise EngineError(
                 f"the image {image} is gone from the container engine; type ./inv images, then the same command again"
             ) from error
         except (docker.errors.DockerException, OSError) as error:
             self.remove()
             problem = find_daemon(_as_environment(launch.daemon)).problem
-            raise ToolError(gone(launch.daemon) if problem else f"no container of {image} starts: {error}") from error
+            raise EngineError(gone(launch.daemon) if problem else f"no container of {image} starts: {error}") from error
 
     def run(self, job_file: Path, stage: str) -> Reply | None:
         """Run the job that was put into the box; None when the container died.

@@ -21,7 +21,7 @@ from crossfarm.engines.daemon import Daemon
 from crossfarm.engines.limits import GIB, Limits
 from crossfarm.engines.local import ONE_THREAD, LocalEngine
 from crossfarm.engines.reaper import reap, this_process
-from crossfarm.errors import CrossfarmError, ToolError
+from crossfarm.errors import CrossfarmError, EngineError
 from crossfarm.job import HOST, Job, Outcome, failed, one_line
 
 
@@ -145,7 +145,7 @@ class ContainerEngine:
     def _take(self, image: str) -> Contained | None:
         reference = self._images.get(image)
         if reference is None:
-            raise ToolError(f"no image with the digest {image} is known; type ./inv images")
+            raise EngineError(f"no image with the digest {image} is known; type ./inv images")
         surplus: Contained | None = None
         with self._lock:
             if self._cancelled.is_set():

@@ -29,6 +29,8 @@ HELP = {
     "tag": "tags that a board must have, separated by commas",
     "priority": "of measurements that wait for a board; higher goes first (0)",
     "measure_again": "measure even what was measured before on this board",
+    "engine": "where jobs run: container, local, or auto: containers where a container engine answers (auto)",
+    "memory": "GiB that a job in a container may take (the machine's, shared, at most 8)",
     "verbose": "show every job, up to date ones too",
     "quiet": "show failures and the table only",
 }
@@ -80,6 +82,8 @@ def options(given: Mapping[str, Any]) -> Any:
     for name in ("jobs", "priority"):
         if text := arguments.pop(name, None):
             fields[name] = int(number(name, text))
+    if text := arguments.pop("memory", None):
+        fields["memory"] = number("memory", text)
     said = {name: value for name, value in arguments.items() if value not in (None, "")}
     return Options(selection=Selection(**selection), **fields, **said)
 

@@ -16,7 +16,7 @@ from crossfarm.faces.common import HELP, finish, options
 
 _CELL = {
     "cell": "id of the cell: armv7-mnist_cnn-float32",
-    **{name: HELP[name] for name in ("models", "pipeline", "store")},
+    **{name: HELP[name] for name in ("models", "pipeline", "store", "engine")},
 }
 
 
@@ -61,13 +61,19 @@ def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str)
 
 @task(help={**_CELL, "to": "folder that the bundle is written to; it must not exist yet (one named like the cell)"})
 def bundle(
-    context: Context, cell: str, to: str = "", models: str = "", pipeline: str = "default", store: str = ""
+    context: Context,
+    cell: str,
+    to: str = "",
+    models: str = "",
+    pipeline: str = "default",
+    store: str = "",
+    engine: str = "auto",
 ) -> None:
     """Make the bundle of one cell and copy it out of the store, to carry it to a board.
 
     Example: ./inv bundle armv7-mnist_cnn-float32 --to mnist
     """
-    given = {"models": models, "pipeline": pipeline, "store": store}
+    given = {"models": models, "pipeline": pipeline, "store": store, "engine": engine}
     finish(lambda: _bundle(given, cell=cell, folder=Path(to or cell)))
 
 
@@ -86,6 +92,7 @@ def package(
     models: str = "",
     pipeline: str = "default",
     store: str = "",
+    engine: str = "auto",
 ) -> None:
     """Write a model as a wheel and as a tar.gz: a Python module that needs NumPy alone, and the whole bundle.
 
@@ -93,5 +100,5 @@ def package(
         ./inv package armv7-mnist_cnn-float32
         ./inv package aarch64-efficientnet_lite0-float32 --to packages --release 1.2.0
     """
-    given = {"models": models, "pipeline": pipeline, "store": store}
+    given = {"models": models, "pipeline": pipeline, "store": store, "engine": engine}
     finish(lambda: _package(given, cell=cell, folder=Path(to), release=release))

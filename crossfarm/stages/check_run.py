@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.errors import BundleError
-from crossfarm.job import Job
+from crossfarm.job import HOST, Job
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
 from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.models import Checks, Decode, Detect
@@ -201,7 +201,7 @@ def _measured(job: Job, reference: Reference) -> Measured:
         emulator=board.emulator,
         git_commit=board.git_commit,
         tvm_version=bundle.provenance.get("apache-tvm"),
-        image_digest=bundle.provenance.get("image"),
+        image_digest=None if job.image == HOST else f"sha256:{job.image}",
     )
     return Measured(folder=folder, bundle=bundle, result=result, board=board, provenance=provenance)
 

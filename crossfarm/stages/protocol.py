@@ -14,6 +14,9 @@ from crossfarm.spec.targets import Target
 
 Scope = Literal["source", "model", "cell"]
 
+ON_HOST = frozenset({"fetch", "measure", "tune"})
+"""Stages that need the network or boards, so that no engine runs their jobs in containers."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:

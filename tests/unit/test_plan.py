@@ -68,6 +68,7 @@ def _surroundings(**changes: object) -> Surroundings:
         sources={name: name[0] * 64 for name in STAGE_ORDER},
         tools={name: {} for name in STAGE_ORDER},
         image={"x86_64": "host", "armv7": "host"},
+        model_image=dict.fromkeys(("onnx", "tflite", "torch"), "host"),
         content=lambda source: "c" * 64,
         boards={
             "x86_64": BoardAccess(parameters={"id": "local"}, exclusive=True),

@@ -78,6 +78,7 @@ class Farm:
         self.folder = folder
         self.out = folder / "out"
         self.store = folder / "store"
+        self.engine = "local"
         self.models: dict[str, list[Any]] = {}
         self.environment: dict[str, str] = {}
         self.set_targets("x86_64")
@@ -115,6 +116,8 @@ class Farm:
             str(self.folder / "trial.yaml"),
             "--store",
             str(self.store),
+            "--engine",
+            self.engine,
             *out,
             *arguments,
         ]
