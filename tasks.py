@@ -12,6 +12,7 @@ from typing import Any
 from invoke import Context, Exit, task
 
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
+from crossfarm.faces.boards import inspect_boards  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.common import HELP, finish, number, options
 from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds tasks by name)

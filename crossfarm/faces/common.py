@@ -71,10 +71,10 @@ def options(given: Mapping[str, Any]) -> Any:
     from crossfarm.plan import Selection
 
     arguments = {name: value for name, value in given.items() if name != "context"}
-    selection = {name: _parts(arguments.pop(name, None)) for name in ("only", "skip", "targets", "stages")}
+    selection = {name: parts(arguments.pop(name, None)) for name in ("only", "skip", "targets", "stages")}
     fields: dict[str, Any] = {
-        "boards": _parts(arguments.pop("board", None)),
-        "tags": _parts(arguments.pop("tag", None)),
+        "boards": parts(arguments.pop("board", None)),
+        "tags": parts(arguments.pop("tag", None)),
     }
     for name, field in (("models",) * 2, ("out",) * 2, ("store",) * 2, ("boards", "boards_file")):
         if text := arguments.pop(name, None):
@@ -88,7 +88,7 @@ def options(given: Mapping[str, Any]) -> Any:
     return Options(selection=Selection(**selection), **fields, **said)
 
 
-def _parts(text: str | None) -> tuple[str, ...]:
+def parts(text: str | None) -> tuple[str, ...]:
     """Return what stands between the commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 

@@ -1,0 +1,121 @@
+"""`./inv boards`: shows the boards, and does to them what a person asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from crossfarm.boards.adding import NewBoard, ask_host_key, fingerprint, split_host, write_entry
+from crossfarm.boards.health import quarantined, released
+from crossfarm.boards.inventory import Inventory
+from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ConfigError, LeaseError, nearest
+from crossfarm.spec.targets import Target
+
+PROBE_WAIT_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What is asked of the boards.
+
+    Attributes:
+        probe: look at every chosen board now.
+        quarantine: name of a board to take out of use, and `reason` why.
+        release: name of a board to put back into use.
+        json: show JSON in place of text.
+    """
+
+    probe: bool = False
+    quarantine: str = ""
+    reason: str = ""
+    release: str = ""
+    json: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Addition:
+    """A board to be added: `host` is HOST, USER@HOST or USER@HOST:PORT; what is empty gets a default."""
+
+    host: str
+    name: str
+    key: str
+    targets: tuple[str, ...]
+
+
+def show_boards(inventory: Inventory, targets: Mapping[str, Target], wishes: Wishes) -> int:
+    """Do what is asked for, then show the boards; returns the exit code: 3 when a probe found a board not good.
+
+    Raises:
+        ConfigError: a name is not declared, or a reason is missing.
+        LeaseError: the database of the leases cannot be used.
+    """
+    if not inventory.declared:
+        sys.stdout.write("no board is declared, cells run on this host; ./inv boards --add HOST declares one\n")
+        return EXIT_GOOD
+    for option, name in (("--quarantine", wishes.quarantine), ("--release", wishes.release)):
+        if name and name not in inventory.declared:
+            raise ConfigError(f"{option} {name}: {inventory.path} declares none{nearest(name, inventory.declared)}")
+    if wishes.quarantine and not wishes.reason:
+        raise ConfigError(f"--quarantine {wishes.quarantine}: say why with --reason 'the fan is broken'")
+    from crossfarm.boards.lease import Leases
+    from crossfarm.boards.listing import as_json, as_text
+    from crossfarm.boards.probing import probe_board
+
+    with Leases(inventory.database) as leases:
+        if wishes.quarantine:
+            leases.change_health(
+                wishes.quarantine, lambda health, now: quarantined(reason=wishes.reason, wall=time.time())
+            )
+        if wishes.release:
+            leases.change_health(wishes.release, lambda health, now: released(wall=time.time()))
+        is_good = True
+        for board in inventory.chosen.values() if wishes.probe else ():
+            try:
+                health = probe_board(
+                    leases,
+                    board,
+                    targets=targets,
+                    user=getpass.getuser(),
+                    timeout=PROBE_WAIT_SECONDS,
+                    only_due=False,
+                )
+                is_good = is_good and health.state == "good"
+            except LeaseError:
+                sys.stderr.write(f"{board.name} is in use and was not probed\n")
+        status = leases.status()
+    sys.stdout.write((as_json if wishes.json else as_text)(inventory, status))
+    return EXIT_GOOD if is_good else EXIT_INFRASTRUCTURE
+
+
+def add_board(path: Path, addition: Addition, targets: Mapping[str, Target]) -> int:
+    """Ask a board for its host key, show its fingerprint and write its entry; returns the exit code.
+
+    Raises:
+        ConfigError: what was typed makes no good entry.
+        BoardError: the board does not answer.
+    """
+    if not addition.targets:
+        raise ConfigError(f"--add {addition.host}: say what it runs with --targets; there are {', '.join(targets)}")
+    user, address, port = split_host(addition.host)
+    board = NewBoard(
+        name=addition.name or address.partition(".")[0].replace(":", "-").lower(),
+        address=address,
+        port=port,
+        user=user or getpass.getuser(),
+        key=addition.key or "~/.ssh/id_ed25519",
+        targets=addition.targets,
+    )
+    host_key = ask_host_key(address, port)
+    kind = host_key.split()[0].removeprefix("ssh-").partition("-")[0]
+    entry = write_entry(path, board, host_key, targets=targets)
+    sys.stdout.write(
+        f"{address} shows the host key {fingerprint(host_key)} ({host_key.split()[0]})\n"
+        f"compare it with what the board itself says: ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub\n"
+        f"written to {path}:\n\n{entry}\n"
+        f"./inv boards --probe --board {board.name} looks whether it can be used\n"
+    )
+    return EXIT_GOOD
