@@ -10,6 +10,7 @@ from tvm import tirx
 
 from crossfarm.backends.cpu.choices import Layer, ProductChoice, product_choice
 from crossfarm.backends.cpu.overlapping import without_guards
+from crossfarm.backends.cpu.prefetching import PREFETCHED, with_prefetches
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.schedules import (
     block_name,
@@ -27,7 +28,7 @@ from crossfarm.backends.cpu.schedules import (
     vectorise,
     vectorise_copy,
 )
-from crossfarm.backends.cpu.tiles import Product, Tile, padded_columns, register_tiles
+from crossfarm.backends.cpu.tiles import Product, Tile, divisors, register_tiles
 
 PADDED_INPUT = "crossfarm_padded_input"
 """Block that copies the input into a frame of noughts."""
@@ -37,6 +38,10 @@ DEPTH_UNROLL = 4
 """Steps of the sum in a row: loop overhead is spread, and code stays small enough for the decoded-instruction cache."""
 DEPTH_UNROLL_ACCUMULATORS = 16
 """Tiles larger than that keep the loop's body long enough as they are."""
+PREFETCHED_WEIGHTS = 16_384
+"""Bytes of weights that stay in a first-level cache: nothing is to be gained by fetching them ahead."""
+PREFETCHED_TILES = 64
+"""Tiles of rows beyond which the first one, which brings the weights, no longer counts."""
 PARALLEL_CHUNKS = 16
 """Trips that a parallel loop should have at least, so that up to 8 threads are loaded evenly; fusing more of the outer
 loops than needed costs index arithmetic in the inner ones (up to 25 % on one thread)."""
@@ -51,11 +56,10 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     Returns:
         None when no tile fits.
     """
-    per_group = padded_columns(processor, layer.per_group)
     product = Product(
         rows=layer.pixels,
         run=layer.pixels if layer.is_matrix_product else layer.output[1],
-        columns=per_group,
+        columns=layer.per_group,
         steps=layer.steps,
         depth=layer.image[3],
     )
@@ -63,21 +67,24 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     if not tiles:
         return None
     tile = tiles[0]
-    columns_first = 4 * per_group * layer.groups * layer.steps > STREAMED_WEIGHTS
-    trips = [-(-layer.pixels // tile.rows), layer.groups * per_group // tile.columns]
+    weights = 4 * layer.channels * layer.steps
+    columns_first = weights > STREAMED_WEIGHTS
+    trips = [-(-layer.pixels // tile.rows), layer.groups * -(-layer.per_group // tile.columns)]
     return ProductChoice(
         rows=tile.rows,
         vectors=tile.vectors,
         lanes=tile.lanes,
         columns_first=columns_first,
         depth_unroll=_depth_unroll(layer.depth, tile),
+        prefetch=weights > PREFETCHED_WEIGHTS and 1 < tile.rows < layer.pixels <= PREFETCHED_TILES * tile.rows,
         shared_loops=_shared_loops(trips[::-1] if columns_first else trips) if layer.flops > PARALLEL_FLOPS else 0,
     )
 
 
 def _depth_unroll(depth: int, tile: Tile) -> int:
-    small = tile.rows * tile.vectors <= DEPTH_UNROLL_ACCUMULATORS
-    return DEPTH_UNROLL if small and depth % DEPTH_UNROLL == 0 and depth > DEPTH_UNROLL else 1
+    if tile.rows * tile.vectors > DEPTH_UNROLL_ACCUMULATORS:
+        return 1
+    return depth if depth < DEPTH_UNROLL else max(divisors(depth, DEPTH_UNROLL))
 
 
 def _shared_loops(trips: Sequence[int]) -> int:
@@ -108,6 +115,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     inline_spatial(schedule, keep={PADDED_INPUT, name})
     block = schedule.get_sblock(name)
     choice = product_choice(schedule.get(block).annotations)
+    weights = schedule.get(block).reads[1].source
     epilogue, passes = take_epilogue(schedule, block, columns=spatial)
     _flatten(schedule, block, epilogue, spatial=spatial)
     pixels, columns, *reduced = schedule.get_loops(block)
@@ -125,6 +133,8 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     if choice.depth_unroll > 1:
         reduced[-1], inner = schedule.split(reduced[-1], [None, choice.depth_unroll])
         schedule.unroll(inner)
+    if choice.prefetch:
+        schedule.annotate(reduced[-1], PREFETCHED, choice.depth_unroll)
     # The first of the reduced loops: the accumulators are cleared once per tile.
     start = schedule.decompose_reduction(block, reduced[0])
     start_loops = schedule.get_loops(start)[len(order) :]
@@ -133,7 +143,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     _schedule_padding(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return without_guards(function_of(schedule))
+    return with_prefetches(without_guards(function_of(schedule)), weights=weights)
 
 
 def _flatten(schedule: Any, block: Any, epilogue: Any, *, spatial: int) -> None:

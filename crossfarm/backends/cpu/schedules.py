@@ -150,10 +150,12 @@ def schedule_spatial(schedule: Any, block: Any, processor: Processor) -> None:
     size, innermost = total(schedule, loops), extent(schedule, loops[-1])
     # A last axis of size 1 hides that what stands before it is contiguous.
     lanes = processor.lanes_for(size if innermost == 1 else innermost)
-    outer = fuse(schedule, loops)
     if lanes > 1:
-        outer, lane = schedule.split(outer, [None, lanes])
+        outer, lane = schedule.split(fuse(schedule, loops), [None, lanes])
         vectorise(schedule, lane)
+    else:
+        # LLVM finds vectors, and what is left behind them, in a loop of its own; not in one that counts all axes.
+        outer = fuse(schedule, loops[:-1]) if len(loops) > 1 and total(schedule, loops[:-1]) > 1 else loops[0]
     if size > PARALLEL_ELEMENTS:
         schedule.parallel(outer)
 

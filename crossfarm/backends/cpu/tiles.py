@@ -14,6 +14,10 @@ ALIASING_DEPTH = 1024
 """Rows of that many floats lie 4 KiB apart, so all of them fall into one set of an 8-way L1 cache."""
 ALIASING_ROWS = 8
 """Ways of such a set."""
+LOAD_SLOTS = 1.25
+"""Issue slots that a load takes: processors load two vectors in a cycle at best, and seldom keep that up."""
+COPY_OVERHEAD = 4
+"""Issue slots for each vector of a result that is copied out of its padding."""
 TILE_OVERHEAD = 16
 """Issue slots that a tile costs beside its sum and per accumulator: loops and addresses."""
 STORE_OVERHEAD = 3
@@ -51,7 +55,7 @@ class Product:
     Attributes:
         rows: of the result.
         run: rows that follow each other evenly in memory: all of them in a plain product, else a row of the image.
-        columns: of the result, a multiple of some vector of the processor.
+        columns: of the result.
         steps: length of the sum.
         depth: floats that a row of the left operand is apart from the next.
     """
@@ -68,16 +72,16 @@ def register_tiles(processor: Processor, product: Product) -> list[Tile]:
 
     A step of the sum loads `vectors` vectors, broadcasts `rows` values one after the other and issues rows * vectors
     multiply-adds. Spilled accumulators cost more than anything else, so (rows + 1) * vectors + 1 registers must exist.
-    A step takes as long as its multiply-adds, as the latency of a dependent one, or as its loads. Columns are divided
-    evenly; rows need not be, since the last tile may overlap the one before it, and the cost of that is counted. This
-    is the model of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), without blocks
-    for caches.
+    A step takes as long as its multiply-adds, as the latency of a dependent one, or as its loads. Tiles need divide
+    neither rows nor columns: the last tile of rows may overlap the one before it, columns may be padded, and the cost
+    of both is counted. This is the model of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication"
+    (2008), without blocks for caches.
     """
     found: list[tuple[float, Tile]] = []
     for lanes in processor.lanes:
-        if product.columns % lanes:
+        if 2 * product.columns <= lanes > processor.lanes[-1]:
             continue
-        for vectors in divisors(product.columns // lanes, MAX_VECTORS):
+        for vectors in range(1, min(-(-product.columns // lanes), MAX_VECTORS) + 1):
             for rows in range(1, min(product.rows, MAX_ROWS) + 1):
                 tile = Tile(rows=rows, vectors=vectors, lanes=lanes)
                 if _fits(tile, product, processor):
@@ -102,27 +106,18 @@ def _is_even(tile: Tile, product: Product) -> bool:
 def _cost(tile: Tile, product: Product) -> float:
     """Return issue slots: as many as multiply-adds could have been issued in that time."""
     accumulators = tile.rows * tile.vectors
-    step = max(accumulators, ACCUMULATORS_IN_FLIGHT, tile.vectors + tile.rows)
+    step = max(accumulators, ACCUMULATORS_IN_FLIGHT, LOAD_SLOTS * (tile.vectors + tile.rows))
     around = TILE_OVERHEAD + STORE_OVERHEAD * accumulators
     if not _is_even(tile, product):
         around += SCATTER_OVERHEAD * tile.rows
-    tiles = -(-product.rows // tile.rows) * (product.columns // tile.columns)
+    blocks = -(-product.columns // tile.columns)
+    tiles = -(-product.rows // tile.rows) * blocks
     slack = 1 + STALLS * ACCUMULATORS_IN_FLIGHT / accumulators
-    return tiles * (product.steps * step * slack + around)
+    is_padded = blocks * tile.columns != product.columns
+    copied = COPY_OVERHEAD * product.rows * product.columns / tile.lanes if is_padded else 0
+    return tiles * (product.steps * step * slack + around) + copied
 
 
 def divisors(number: int, limit: int) -> list[int]:
     """Return the divisors of a number up to a limit, ascending."""
     return [divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0]
-
-
-def padded_columns(processor: Processor, columns: int) -> int:
-    """Return the columns that a weight is padded to so that vectors divide it."""
-    narrowest = processor.lanes[-1]
-    if columns % narrowest == 0:
-        return columns
-    return -(-columns // narrowest) * narrowest if columns < processor.widest else _round_up(columns, processor.widest)
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
