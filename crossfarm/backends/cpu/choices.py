@@ -99,7 +99,6 @@ class ProductChoice:
         lanes: floats in a vector.
         columns_first: the outermost loop runs over blocks of channels, not over pixels.
         depth_unroll: steps of the sum in a row; a divisor of the depth.
-        prefetch: weights are fetched ahead of their use.
         shared_loops: how many of the outer loops become one that threads share; 0 for none.
     """
 
@@ -108,7 +107,6 @@ class ProductChoice:
     lanes: int
     columns_first: bool
     depth_unroll: int
-    prefetch: bool
     shared_loops: int
 
     @property

@@ -10,7 +10,6 @@ from tvm import tirx
 
 from crossfarm.backends.cpu.choices import Layer, ProductChoice, product_choice
 from crossfarm.backends.cpu.overlapping import without_guards
-from crossfarm.backends.cpu.prefetching import PREFETCHED, with_prefetches
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.schedules import (
     block_name,
@@ -38,10 +37,6 @@ DEPTH_UNROLL = 4
 """Steps of the sum in a row: loop overhead is spread, and code stays small enough for the decoded-instruction cache."""
 DEPTH_UNROLL_ACCUMULATORS = 16
 """Tiles larger than that keep the loop's body long enough as they are."""
-PREFETCHED_WEIGHTS = 16_384
-"""Bytes of weights that stay in a first-level cache: nothing is to be gained by fetching them ahead."""
-PREFETCHED_TILES = 64
-"""Tiles of rows beyond which the first one, which brings the weights, no longer counts."""
 PARALLEL_CHUNKS = 16
 """Trips that a parallel loop should have at least, so that up to 8 threads are loaded evenly; fusing more of the outer
 loops than needed costs index arithmetic in the inner ones (up to 25 % on one thread)."""
@@ -67,8 +62,7 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     if not tiles:
         return None
     tile = tiles[0]
-    weights = 4 * layer.channels * layer.steps
-    columns_first = weights > STREAMED_WEIGHTS
+    columns_first = 4 * layer.channels * layer.steps > STREAMED_WEIGHTS
     trips = [-(-layer.pixels // tile.rows), layer.groups * -(-layer.per_group // tile.columns)]
     return ProductChoice(
         rows=tile.rows,
@@ -76,7 +70,6 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
         lanes=tile.lanes,
         columns_first=columns_first,
         depth_unroll=_depth_unroll(layer.depth, tile),
-        prefetch=weights > PREFETCHED_WEIGHTS and 1 < tile.rows < layer.pixels <= PREFETCHED_TILES * tile.rows,
         shared_loops=_shared_loops(trips[::-1] if columns_first else trips) if layer.flops > PARALLEL_FLOPS else 0,
     )
 
@@ -115,7 +108,6 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     inline_spatial(schedule, keep={PADDED_INPUT, name})
     block = schedule.get_sblock(name)
     choice = product_choice(schedule.get(block).annotations)
-    weights = schedule.get(block).reads[1].source
     epilogue, passes = take_epilogue(schedule, block, columns=spatial)
     _flatten(schedule, block, epilogue, spatial=spatial)
     pixels, columns, *reduced = schedule.get_loops(block)
@@ -133,8 +125,6 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     if choice.depth_unroll > 1:
         reduced[-1], inner = schedule.split(reduced[-1], [None, choice.depth_unroll])
         schedule.unroll(inner)
-    if choice.prefetch:
-        schedule.annotate(reduced[-1], PREFETCHED, choice.depth_unroll)
     # The first of the reduced loops: the accumulators are cleared once per tile.
     start = schedule.decompose_reduction(block, reduced[0])
     start_loops = schedule.get_loops(start)[len(order) :]
@@ -143,7 +133,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     _schedule_padding(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return with_prefetches(without_guards(function_of(schedule)), weights=weights)
+    return without_guards(function_of(schedule))
 
 
 def _flatten(schedule: Any, block: Any, epilogue: Any, *, spatial: int) -> None:
