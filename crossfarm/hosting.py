@@ -10,6 +10,7 @@ import dataclasses
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -110,27 +111,51 @@ def start_engine(log: Path, *, say: Say, running: Callable[[], bool] = engine.an
     Raises:
         ToolError: it ended, or did not answer within 30 s; the message holds the last lines of its log.
     """
+    process: int | None = None
     if Path("/run/systemd/system").exists():
         say("starting the container engine with systemctl")
         subprocess.run(["systemctl", "start", "docker"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        process, advice = None, "see journalctl -u docker"
     else:
         say(f"starting dockerd, its log is {log}")
-        try:
-            with log.open("ab") as file:
-                process = subprocess.Popen(
-                    ["dockerd"], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-                )
-        except OSError as error:
-            raise ToolError(f"dockerd could not be started: {error}; install {ENGINE_PACKAGE}") from error
-        advice = f"see {log}"
+        process = _daemon(log)
     end = time.monotonic() + _SECONDS_TO_START
     while not running():
-        code = process.poll() if process else None
-        if code is not None or time.monotonic() > end:
-            how = f"ended with {code}" if code is not None else f"did not answer within {_SECONDS_TO_START:.0f} s"
-            raise ToolError(f"the container engine {how}{_tail(log) if process else ''}\n\n{advice}")
+        ended = _how_it_ended(process) if process else None
+        if ended is None and time.monotonic() > end:
+            ended = f"did not answer within {_SECONDS_TO_START:g} s"
+            if process:
+                os.kill(process, signal.SIGTERM)
+        if ended is not None:
+            advice = f"see {log}" if process else "see journalctl -u docker"
+            raise ToolError(f"the container engine {ended}{_tail(log) if process else ''}\n\n{advice}")
         time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+
+
+def _daemon(log: Path) -> int:
+    """Start dockerd in a session of its own, so that it outlives this program; returns its process id."""
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            return os.posix_spawnp(
+                "dockerd",
+                ["dockerd"],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, descriptor, 1),
+                    (os.POSIX_SPAWN_DUP2, descriptor, 2),
+                ],
+                setsid=True,
+            )
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ToolError(f"dockerd could not be started: {error}; install {ENGINE_PACKAGE}") from error
+
+
+def _how_it_ended(process: int) -> str | None:
+    ended, status = os.waitpid(process, os.WNOHANG)
+    return f"ended with {os.waitstatus_to_exitcode(status)}" if ended else None
 
 
 def register_binfmt(host: Host, names: tuple[str, ...], *, say: Say) -> None:

@@ -55,7 +55,7 @@ _SECONDS = 900
 _LAST_LINES = 10
 
 
-def bootstrap(root: Path, *, lock: int, say: Say) -> Pin:
+def bootstrap(root: Path, *, lock: int, say: Say, sources: str | None = None) -> Pin:
     """Return a Debian that the engine has, made here if it is not there yet, and write it into the machine's lock file.
 
     Args:
@@ -63,12 +63,13 @@ def bootstrap(root: Path, *, lock: int, say: Say) -> Pin:
         lock: descriptor of the lock that the caller holds; mmdebstrap inherits it, so that one that outlives its
             farm is waited for.
         say: takes lines about the progress.
+        sources: apt's sources for the new Debian; None for those of `debian_sources`.
 
     Raises:
         ToolError: mmdebstrap is missing or fails.
         EngineError: the engine does not take the result.
     """
-    sources = debian_sources()
+    sources = debian_sources() if sources is None else sources
     recipe = hashlib.sha256("\0".join((SUITE, sources, _EPOCH, *_OPTIONS, *_CHANGES)).encode()).hexdigest()
     digest = _present(recipe)
     if digest is None:
@@ -127,7 +128,9 @@ def _make(folder: Path, sources: str, *, lock: int) -> Path:
     listed.write_text(sources + "\n")
     keyring = () if is_deb822 or not _KEYRING.exists() else (f"--keyring={_KEYRING}",)
     mode = "root" if os.geteuid() == 0 else "unshare"
-    command = [PACKAGE, *_OPTIONS, f"--mode={mode}", *keyring, SUITE, str(archive), str(listed)]
+    # It would go on for half a minute after the farm has been killed, and the next bootstrap would wait for it.
+    together = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+    command = [*together, PACKAGE, *_OPTIONS, f"--mode={mode}", *keyring, SUITE, str(archive), str(listed)]
     try:
         done = subprocess.run(
             command,

@@ -107,7 +107,7 @@ def build(client: DockerClient, recipe: Recipe, *, log: Path, say: Say) -> None:
                 forcerm=True,
                 decode=True,
             )
-            for chunk in chunks:
+            for chunk in chunks:  # to the end, also behind an error: that closes the connection
                 progress.take(chunk, file)
     except APIError as error:
         raise ToolError(f"{recipe.files[0].path}: {error.explanation or error}; mend the file") from error
@@ -116,6 +116,8 @@ def build(client: DockerClient, recipe: Recipe, *, log: Path, say: Say) -> None:
             f"{recipe.name}: the container engine went away while it built the image ({type(error).__name__}); start "
             "it, then type the same command again: finished steps are kept"
         ) from error
+    if progress.failure:
+        raise progress.failure
 
 
 def context_archive(files: Iterable[ContextFile]) -> bytes:
@@ -137,6 +139,9 @@ class _Progress:
         recipe: what is built.
         log: where all of it is kept, for messages.
         say: takes a line for each command that is run.
+
+    Attributes:
+        failure: why the build failed, once it has said so.
     """
 
     def __init__(self, recipe: Recipe, log: Path, say: Say) -> None:
@@ -145,17 +150,15 @@ class _Progress:
         self._log = log
         self._say = say
         self._step = 0
+        self.failure: ToolError | None = None
         self._last: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
 
     def take(self, chunk: Mapping[str, Any], file: TextIO) -> None:
-        """Take one message of the engine and write its text to the log.
-
-        Raises:
-            ToolError: the message says that the build failed.
-        """
+        """Take one message of the engine and write its text to the log."""
         if "error" in chunk:
             file.write(f"{chunk['error']}\n")
-            raise self._failure(str(chunk["error"]))
+            self.failure = self._failure(str(chunk["error"]))
+            return
         text = str(chunk.get("stream", ""))
         file.write(text)
         if step := _STEP.match(text):

@@ -52,13 +52,14 @@ def push_images(images: Iterable[ImageIdentity], registry: str, *, say: Say) -> 
             repository, tag = remote_name(image, registry)
             try:
                 client.api.tag(image.reference, repository, tag)
-                for chunk in client.api.push(repository, tag=tag, stream=True, decode=True):
-                    if "error" in chunk:
-                        raise EngineError(f"{repository}:{tag}: {chunk['error']}; {_login(registry)}")
+                chunks = client.api.push(repository, tag=tag, stream=True, decode=True)
+                refused = [chunk["error"] for chunk in chunks if "error" in chunk]
             except (DockerException, RequestException) as error:
                 raise EngineError(
                     f"{repository}:{tag}: cannot be pushed: {engine.said(error)}; {_login(registry)}"
                 ) from error
+            if refused:
+                raise EngineError(f"{repository}:{tag}: {refused[0]}; {_login(registry)}")
             say(f"{image.name}: pushed {repository}:{tag}")
 
 

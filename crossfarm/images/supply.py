@@ -97,7 +97,7 @@ def supply_images(
     return wanted
 
 
-def supply_base(root: Path, *, terms: Terms, say: Say) -> None:
+def supply_base(root: Path, *, terms: Terms, say: Say) -> Pin:
     """See that the engine has the Debian below the images, unless it has the base image, which holds it.
 
     Args:
@@ -105,12 +105,16 @@ def supply_base(root: Path, *, terms: Terms, say: Say) -> None:
         terms: whether it may be made here.
         say: takes lines about the progress.
 
+    Returns:
+        the Debian that counts on this machine from now on.
+
     Raises:
         as `supply_images`.
     """
-    if missing_images(identities(root, ())):
-        with one_at_a_time(say) as lock, contextlib.closing(engine.client()) as client:
-            base_pin(client, root, terms=terms, lock=lock, say=say)
+    if not missing_images(identities(root, ())):
+        return pinned_base(root)
+    with one_at_a_time(say) as lock, contextlib.closing(engine.client()) as client:
+        return base_pin(client, root, terms=terms, lock=lock, say=say)
 
 
 def base_pin(client: DockerClient, root: Path, *, terms: Terms, lock: int, say: Say) -> Pin:

@@ -1,0 +1,119 @@
+"""To a registry and back: Debian's docker-registry on a free port of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crossfarm.errors import EngineError
+from crossfarm.images import engine
+from crossfarm.images.identity import BASE
+from crossfarm.images.publishing import push_images, remote_name
+from crossfarm.images.supply import Terms, supply_images
+from tests.integration.images.project import Project
+
+pytestmark = pytest.mark.integration
+
+CONFIG = """
+version: 0.1
+log: {{level: error}}
+storage: {{filesystem: {{rootdirectory: {folder}}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def registry_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program of Debian's package, which is not installed: that would start a service for good."""
+    if found := shutil.which("docker-registry"):
+        return found
+    folder = tmp_path_factory.mktemp("registry")
+    for command in (
+        ["apt-get", "-q", "download", "docker-registry"],
+        ["sh", "-c", "dpkg-deb -x docker-registry*.deb ."],
+    ):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode:
+            pytest.skip(f"Debian's docker-registry cannot be had: {done.stderr.strip()[-200:]}")
+    return str(folder / "usr" / "bin" / "docker-registry")
+
+
+@pytest.fixture
+def registry(registry_program: str, tmp_path: Path) -> Iterator[str]:
+    """The address of a registry that runs as long as the test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "registry.yml"
+    config.write_text(CONFIG.format(folder=tmp_path / "registry", port=port))
+    process = subprocess.Popen(
+        [registry_program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/v2/", process)
+        yield f"127.0.0.1:{port}/farm"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310 (an address of ours)
+            return
+        assert process.poll() is None and time.monotonic() < end, "the registry does not answer"
+        time.sleep(0.1)
+
+
+def test_what_was_pushed_is_pulled_in_place_of_being_built(project: Project, registry: str) -> None:
+    project.dockerfile("one", "RUN echo one >/one\n")
+    images = supply_images(project.folder, ["one"], say=project.say)
+    push_images(images.values(), registry, say=project.say)
+    pushed = [":".join(remote_name(image, registry)) for image in images.values()]
+    assert [text for text in project.said if "pushed" in text] == [
+        f"{name}: pushed {reference}" for name, reference in zip(images, pushed, strict=True)
+    ]
+    with contextlib.closing(engine.client()) as client:
+        for reference in (*reversed(pushed), images["one"].reference, images[BASE].reference):
+            client.images.remove(reference)
+        project.said.clear()
+        again = supply_images(project.folder, ["one"], terms=Terms(registry=registry), say=project.say)
+        assert again == images
+        assert project.said == [f"{name}: got {image.reference} from {registry}" for name, image in images.items()]
+        for reference in pushed:
+            client.images.remove(reference)
+
+
+def test_another_image_under_the_name_is_not_believed(project: Project, registry: str) -> None:
+    project.dockerfile("one", "RUN echo one >/one\n")
+    images = supply_images(project.folder, ["one"], say=project.say)
+    repository, tag = remote_name(images["one"], registry)
+    with contextlib.closing(engine.client()) as client:
+        client.api.tag(images[BASE].reference, repository, tag)
+        client.images.push(repository, tag=tag)
+        client.images.remove(f"{repository}:{tag}")
+        client.images.remove(images["one"].reference)
+        supply_images(project.folder, ["one"], terms=Terms(registry=registry), say=project.say)
+        client.images.remove(f"{repository}:{tag}")
+    assert not any("got" in text for text in project.said)
+    assert any(text.startswith("one: built") for text in project.said)
+
+
+def test_a_registry_that_is_not_there_is_named(project: Project) -> None:
+    images = supply_images(project.folder, [], say=project.say)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens, so a connection is refused
+        registry = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EngineError, match=rf"{registry}/crossfarm-base:.*see that the registry answers"):
+            push_images(images.values(), registry, say=project.say)
+    with contextlib.closing(engine.client()) as client:
+        client.images.remove(":".join(remote_name(images[BASE], registry)))
