@@ -50,7 +50,7 @@ def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Pa
     before = _debians()
 
     process = _start(tmp_path, sources)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not list(working.glob("*/mmdebstrap*/usr")) and time.monotonic() < end:
         assert process.poll() is None
         time.sleep(0.05)
@@ -62,7 +62,7 @@ def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Pa
     assert _debians() == before
 
     process = _start(tmp_path, sources)
-    assert process.wait(timeout=180) == 0
+    assert process.wait(timeout=420) == 0
     pin = pinned_base(tmp_path)
     try:
         assert pin.is_own
