@@ -48,6 +48,11 @@ _OPTIONS = (
     # The engine brings its own, and these name this machine and its network.
     '--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"',
 )
+_SHUT_IN = {
+    "root": ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"),
+    "unshare": ("setpriv", "--pdeathsig", "KILL"),
+}
+"""Ends mmdebstrap with the farm. As root it mounts /proc, /sys and /dev, which in namespaces of its own end with it."""
 _CHANGES = ('CMD ["bash"]', "ENV LANG=C.UTF-8")
 _EPOCH = "1767225600"
 """The newest date of a file, 2026-01-01: the same packages give the same bytes."""
@@ -128,9 +133,7 @@ def _make(folder: Path, sources: str, *, lock: int) -> Path:
     listed.write_text(sources + "\n")
     keyring = () if is_deb822 or not _KEYRING.exists() else (f"--keyring={_KEYRING}",)
     mode = "root" if os.geteuid() == 0 else "unshare"
-    # It would go on for half a minute after the farm has been killed, and the next bootstrap would wait for it.
-    together = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
-    command = [*together, PACKAGE, *_OPTIONS, f"--mode={mode}", *keyring, SUITE, str(archive), str(listed)]
+    command = [*_SHUT_IN[mode], PACKAGE, *_OPTIONS, f"--mode={mode}", *keyring, SUITE, str(archive), str(listed)]
     try:
         done = subprocess.run(
             command,

@@ -57,6 +57,7 @@ def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Pa
     process.kill()
     process.wait()
     assert list(working.glob("*/mmdebstrap*/usr")), "it was killed in the middle"
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
     assert not (tmp_path / OWN_LOCK).exists()
     assert pinned_base(tmp_path).name == "debian"
     assert _debians() == before
