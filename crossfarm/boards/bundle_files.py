@@ -112,11 +112,11 @@ def _files(folder: Path) -> Iterator[File]:
 
 
 def write_archive(bundle: BundleFiles, wanted: Mapping[int, str], write: Callable[[bytes], None]) -> None:
-    """Write the archive that `store` of remote.sh reads: rows, whole/NUMBER, head/NUMBER.
+    """Write the archive that `store` of remote.sh reads: rows, whole/SHA256, head/SHA256.
 
     Args:
         bundle: the bundle.
-        wanted: number of a file -> `whole` or `head`.
+        wanted: number of a file -> `whole` or `head`; no two files with the same content.
         write: takes the archive's bytes as they come.
     """
     with tarfile.open(mode="w|", fileobj=_Stream(write), format=tarfile.USTAR_FORMAT, bufsize=_CHUNK_BYTES) as archive:
@@ -125,7 +125,7 @@ def write_archive(bundle: BundleFiles, wanted: Mapping[int, str], write: Callabl
             file = bundle.files[number]
             size = min(HEAD_BYTES, file.bytes) if part == "head" else file.bytes
             with file.source.open("rb") as stream:
-                _add(archive, f"{part}/{number}", size, stream)
+                _add(archive, f"{part}/{file.sha256}", size, stream, executable=file.executable)
 
 
 def sent_bytes(bundle: BundleFiles, wanted: Mapping[int, str]) -> int:
@@ -133,9 +133,11 @@ def sent_bytes(bundle: BundleFiles, wanted: Mapping[int, str]) -> int:
     return sum(HEAD_BYTES if part == "head" else bundle.files[number].bytes for number, part in wanted.items())
 
 
-def _add(archive: tarfile.TarFile, name: str, size: int, stream: io.BufferedIOBase) -> None:
+def _add(
+    archive: tarfile.TarFile, name: str, size: int, stream: io.BufferedIOBase, *, executable: bool = False
+) -> None:
     member = tarfile.TarInfo(name)
-    member.size, member.mode = size, 0o600
+    member.size, member.mode = size, 0o755 if executable else 0o644
     archive.addfile(member, stream)
 
 

@@ -153,7 +153,7 @@ offer() {
   fact free_kib "$(free_kib)"
 }
 
-# store DIGEST KIB DAYS: read a tar archive from standard input with `rows`, whole/NUMBER and head/NUMBER, and make the
+# store DIGEST KIB DAYS: read a tar archive from standard input with `rows`, whole/SHA256 and head/SHA256, and make the
 # bundle of it. KIB must be free afterwards; bundles that were not used for DAYS go, and older ones until there is room.
 store() {
   digest=$1 wanted=$2 days=$3
@@ -161,12 +161,13 @@ store() {
   make_room "$wanted" "$days"
   unlock
   arrived=incoming/$token.$$
-  mkdir -p "$arrived" || fail 96 "$folder/incoming cannot be written: the disk is full or read-only"
+  mkdir -p "$arrived/whole" "$arrived/bundle" || fail 96 "$folder/incoming cannot be written: the disk is full or read-only"
   trap 'rm -rf "$folder/$arrived"' EXIT
   trap 'exit 1' HUP INT TERM
-  tar -xf - -C "$arrived" || fail 96 "what was sent cannot be unpacked: the disk is full, or the connection broke"
+  tar -xpf - -C "$arrived" || fail 96 "what was sent cannot be unpacked: the disk is full, or the connection broke"
   assemble
-  (cd "$arrived" && sha256sum -c sums >/dev/null 2>wrong) || fail 94 "what arrived does not have the sha256 of what was sent"
+  (cd "$arrived" && { [ ! -s sums ] || sha256sum -c sums >/dev/null 2>wrong; }) ||
+    fail 94 "what arrived does not have the sha256 of what was sent"
   fence
   keep
   [ -d "bundles/$digest" ] || mv "$arrived/bundle" "bundles/$digest" || fail 96 "the bundle cannot be named"
@@ -175,36 +176,28 @@ store() {
 
 # Put files together whose end is here already, and list what is to be verified.
 assemble() {
-  number=0
   : >"$arrived/sums"
   while read -r sha bytes mode body path; do
-    file=whole/$number
-    if [ -e "$arrived/head/$number" ]; then
+    file=whole/$sha
+    if [ -e "$arrived/head/$sha" ]; then
       first_line "bodies/$body"
-      mkdir -p "$arrived/whole"
-      cp "objects/$line" "$arrived/$file" && chmod 600 "$arrived/$file" &&
-        dd if="$arrived/head/$number" of="$arrived/$file" bs=64 count=1 conv=notrunc 2>/dev/null ||
+      cp -p "objects/$line" "$arrived/$file" &&
+        dd if="$arrived/head/$sha" of="$arrived/$file" bs=64 count=1 conv=notrunc 2>/dev/null ||
         fail 96 "$path cannot be copied: the disk is full"
     fi
     [ -e "$arrived/$file" ] && printf '%s  %s\n' "$sha" "$file" >>"$arrived/sums"
-    number=$((number + 1))
   done <"$arrived/rows"
 }
 
 # Take what was verified among the objects, and lay out the bundle from them.
 keep() {
-  number=0
+  if [ -s "$arrived/sums" ]; then mv -f "$arrived"/whole/* objects/ || fail 96 "files cannot be kept"; fi
   while read -r sha bytes mode body path; do
-    file=$arrived/whole/$number
-    if [ -e "$file" ]; then
-      chmod "$mode" "$file" && mv -f "$file" "objects/$sha" || fail 96 "$path cannot be kept"
-      [ "$body" = - ] || printf '%s\n' "$sha" >"bodies/$body" || fail 96 "$path cannot be kept"
-    fi
-    case $path in */*) mkdir -p "$arrived/bundle/${path%/*}" ;; *) mkdir -p "$arrived/bundle" ;; esac
+    [ "$body" = - ] || printf '%s\n' "$sha" >"bodies/$body" || fail 96 "$path cannot be kept"
+    case $path in */*) [ -d "$arrived/bundle/${path%/*}" ] || mkdir -p "$arrived/bundle/${path%/*}" ;; esac
     # A file system without hard links gets copies.
     ln "objects/$sha" "$arrived/bundle/$path" 2>/dev/null || cp -p "objects/$sha" "$arrived/bundle/$path" ||
       fail 96 "$path cannot be laid out: the disk is full, or objects/$sha is gone"
-    number=$((number + 1))
   done <"$arrived/rows"
 }
 

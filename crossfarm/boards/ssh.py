@@ -182,9 +182,11 @@ class SshBoard:
 
 
 def _wanted(answer: str, files: BundleFiles) -> dict[int, str]:
-    """Return number of a file -> `whole` or `head`, from the answer to `offer`."""
+    """Return number of a file -> `whole` or `head`, from the answer to `offer`; the same content is sent once."""
     lines = re.findall(r"^(whole|head) (\d+)$", answer, re.MULTILINE)
-    return {int(number): part for part, number in lines if int(number) < len(files.files)}
+    wanted = {int(number): part for part, number in lines if int(number) < len(files.files)}
+    by_content = {files.files[number].sha256: number for number in wanted}
+    return {number: wanted[number] for number in by_content.values()}
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int) -> SshBoard:
