@@ -72,6 +72,8 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         *(_targets(project) if project else ()),
         *(_torch(project, home) if project else ()),
         _compiler_of_tests(is_wanted=tests),
+        _sshd_of_tests(is_wanted=tests),
+        _mmdebstrap(is_wanted=tests),
         _git(),
     ]
 
@@ -237,6 +239,28 @@ def _compiler_of_tests(*, is_wanted: bool) -> Requirement:
         how_to_install="apt-get install gcc libc6-dev",
         cost="the runner is not tested with sanitizers",
         packages=("gcc", "libc6-dev"),
+        is_wanted=is_wanted,
+    )
+
+
+def _sshd_of_tests(*, is_wanted: bool) -> Requirement:
+    return Requirement(
+        name="sshd",
+        found=shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"),
+        how_to_install="apt-get install openssh-server",
+        cost="boards over ssh are not tested",
+        packages=("openssh-server", "openssh-client"),
+        is_wanted=is_wanted,
+    )
+
+
+def _mmdebstrap(*, is_wanted: bool) -> Requirement:
+    return Requirement(
+        name="mmdebstrap",
+        found=shutil.which("mmdebstrap"),
+        how_to_install="apt-get install mmdebstrap",
+        cost="there are no virtual boards",
+        packages=("mmdebstrap",),
         is_wanted=is_wanted,
     )
 

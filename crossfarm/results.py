@@ -50,6 +50,7 @@ class Provenance:
         temperature: in degrees Celsius, at the end of the run.
         image_digest: `sha256:...` of the container image the code was compiled in; None when compiled on the host.
         emulator: name and version of the emulator, for instance `qemu-arm-static 7.2.11`.
+        throttled: how the board slowed down meanwhile, in a few words; None when it was not seen to.
     """
 
     board: str
@@ -61,6 +62,7 @@ class Provenance:
     tvm_version: str | None = None
     git_commit: str | None = None
     emulator: str | None = None
+    throttled: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -144,7 +144,8 @@ class Connection:
                 channel.exec_command(shlex.join(arguments))
                 if feed is not None:
                     feed(lambda data: self._send(channel, data, deadline))
-                channel.shutdown_write()
+                if not channel.closed:
+                    channel.shutdown_write()
                 return self._answer(channel, deadline)
             finally:
                 channel.close()
@@ -171,8 +172,9 @@ class Connection:
             except TimeoutError:
                 self._check(deadline)
                 continue
-            if sent == 0:
-                # The command has ended without reading all; its exit code says why.
+            except OSError:
+                # The command has ended without reading all; its exit code says why. Or the connection has.
+                self._live_transport()
                 return
             self._last_sign = time.monotonic()
             rest = rest[sent:]

@@ -27,8 +27,9 @@ _MACHINES: Mapping[str, str] = {
 _HARD_FLOAT, _SOFT_FLOAT = 0x400, 0x200
 """EF_ARM_ABI_FLOAT_HARD and EF_ARM_ABI_FLOAT_SOFT of the ELF for the Arm Architecture (Arm IHI 0044)."""
 
-_ARM_VERSIONS: Mapping[int, int] = {6: 6, 7: 6, 8: 6, 9: 6, 10: 7, 14: 8}
-"""Tag_CPU_arch of the Arm ABI's addenda -> version of the architecture; older ones run everywhere."""
+_ARM_VERSIONS: Mapping[int, int] = {6: 6, 7: 6, 8: 6, 9: 6, 10: 7, 14: 7}
+"""Tag_CPU_arch of the Arm ABI's addenda -> version that a board must at least have; older ones run everywhere. ARMv8
+asks for no more than ARMv7, because under a 32-bit kernel such a processor is called armv7l too."""
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "arm": {

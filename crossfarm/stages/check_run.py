@@ -145,7 +145,12 @@ def latency_records(measured: Measured) -> Iterator[Row]:
         status="informative",
         value=summary.p50,
         unit="ns",
-        message=latency_message(summary, threads=measured.result.threads, timing=measured.board.timing),
+        message=latency_message(
+            summary,
+            threads=measured.result.threads,
+            timing=measured.board.timing,
+            throttled=measured.board.throttled,
+        ),
     )
     yield measured.measurement("latency.p50", summary.p50, "ns", samples)
     yield measured.measurement("latency.p90", summary.p90, "ns")
@@ -155,13 +160,15 @@ def latency_records(measured: Measured) -> Iterator[Row]:
     yield measured.measurement("latency.n", summary.count, "count")
 
 
-def latency_message(summary: Summary, *, threads: int, timing: str) -> str:
+def latency_message(summary: Summary, *, threads: int, timing: str, throttled: str | None = None) -> str:
     """Say in one line what a latency (in ns) was, and what it is worth."""
     text = (
         f"p50 {summary.p50 / 1e6:.3f} ms, p90 {summary.p90 / 1e6:.3f}, min {summary.minimum / 1e6:.3f}, "
         f"mean {summary.mean / 1e6:.3f}, cv {summary.variation:.1%}, {summary.count} runs, "
         f"{threads} thread{'' if threads == 1 else 's'}"
     )
+    if throttled:
+        text += f"; the board slowed down meanwhile: {throttled}"
     return text if timing == "silicon" else f"{text}; {timing}: says nothing about a real board and gates nothing"
 
 
@@ -199,6 +206,7 @@ def _measured(job: Job, reference: Reference) -> Measured:
         governor=board.governor,
         temperature=board.temperature,
         emulator=board.emulator,
+        throttled=board.throttled,
         git_commit=board.git_commit,
         tvm_version=bundle.provenance.get("apache-tvm"),
         image_digest=None if job.image == HOST else f"sha256:{job.image}",

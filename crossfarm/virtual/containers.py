@@ -80,7 +80,7 @@ def boards_up(place: Place, *, target: str, count: int, say: IO[str]) -> tuple[B
     if not 1 <= count <= _MOST:
         raise ConfigError(f"--count {count}: give 1 to {_MOST}")
     _check_ours(place.boards)
-    register(kind)
+    register(kind, say=lambda text: print(text, file=say, flush=True))
     with _engine() as client:
         image = ensure_image(client, kind, say=say)
         _ensure_network(client, place)

@@ -7,42 +7,27 @@ import subprocess
 from pathlib import Path
 
 from crossfarm.errors import ToolError
+from crossfarm.hosting import BINFMT, BINFMT_LINES, Host, register_binfmt
+from crossfarm.images.building import Say
 from crossfarm.virtual.kinds import Kind
 
-_KERNEL = Path("/proc/sys/fs/binfmt_misc")
-_LINES = Path("/usr/lib/binfmt.d")
 
-
-def register(kind: Kind) -> None:
+def register(kind: Kind, *, say: Say) -> None:
     """Make the kernel start programs of a kind by its emulator, if it does not yet. The first time takes root.
 
-    The flag F makes the kernel keep the emulator open, so that it need not be in the containers.
+    Args:
+        kind: whose programs.
+        say: takes a line when something is changed.
 
     Raises:
         ToolError: the emulator is not installed, or the kernel may not be told.
     """
-    if kind.is_native:
-        return
     name = f"qemu-{kind.emulator}"
-    entry = _KERNEL / name
-    if _is_ready(entry):
+    if kind.is_native or _is_ready(BINFMT / name):
         return
-    line = _LINES / f"{name}.conf"
-    if shutil.which(f"{name}-static") is None or not line.exists():
+    if shutil.which(f"{name}-static") is None or not (BINFMT_LINES / f"{name}.conf").exists():
         raise ToolError(f"{name}-static is not installed; as root: apt-get install qemu-user-static")
-    try:
-        if not (_KERNEL / "register").exists():
-            subprocess.run(
-                ["mount", "-t", "binfmt_misc", "none", str(_KERNEL)], check=True, capture_output=True, timeout=10
-            )
-        if entry.exists():
-            entry.write_text("-1")  # registered without F: containers would not find it
-        (_KERNEL / "register").write_text(line.read_text(encoding="utf-8").strip())
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ToolError(
-            f"the kernel cannot be told to start programs of {kind.machine} by {name}-static ({error}); as root, once "
-            f"after each start of this machine: ./inv board-up, or systemctl restart systemd-binfmt"
-        ) from error
+    register_binfmt(Host(), (name,), say=say)
 
 
 def version(kind: Kind) -> str | None:

@@ -245,6 +245,39 @@ def test_old_bundles_go_where_room_is_needed(board: Board, bundle: Path, tmp_pat
     assert list((folder / "bundles").iterdir()) == []
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 4 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_is_told_at_each_step(
+    server: Server, bundle: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    with _opened(server.board(folder=str(small_disk / "board"), limits={"free_disk": 1, "load": 1000.0})) as opened:
+        opened.preflight()
+        (bundle / "weights.bin").write_bytes(os.urandom(3_500_000))
+        with pytest.raises(BoardError, match=r"has no room: .* are free, and no old bundle is left to remove"):
+            opened.deploy(bundle)
+        (bundle / "weights.bin").write_bytes(os.urandom(500_000))
+        placed = opened.deploy(bundle)
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        with pytest.raises(BoardError, match=r"has no room|did not send the result of a run whole"):
+            opened.run(placed, [], output=tmp_path, timeout=10)
+        with pytest.raises(BoardError, match="cannot be written: the disk is full"):
+            opened.preflight()
+
+
 def server_with_limit(board: Board, free_disk: int) -> Board:
     return board.model_copy(update={"limits": board.limits.model_copy(update={"free_disk": free_disk})})
 

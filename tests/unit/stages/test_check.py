@@ -169,6 +169,15 @@ def test_emulated_latency_says_so_and_gates_nothing(tmp_path: Path) -> None:
     assert {record.provenance.timing for record in rows.measurements.values()} == {"emulated"}
 
 
+def test_a_board_that_slowed_down_marks_its_latency(tmp_path: Path) -> None:
+    job = _job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 2]))
+    path = job.inputs["measure"] / "measure.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "throttled": "throttled at 82 °C"}))
+    rows = _rows(job)
+    assert rows.checks["latency.p50"].message.endswith("; the board slowed down meanwhile: throttled at 82 °C")
+    assert {record.provenance.throttled for record in rows.measurements.values()} == {"throttled at 82 °C"}
+
+
 def test_a_wrong_output_is_a_failed_row_that_names_the_worst_case(tmp_path: Path) -> None:
     output = SCORES.copy()
     output[2] = output[2, ::-1]
