@@ -16,7 +16,7 @@ from crossfarm.faces.boards import inspect_boards  # noqa: F401 (invoke finds ta
 from crossfarm.faces.common import HELP, finish, number, options
 from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.tuning import profile  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.faces.tuning import profile, tune  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.virtual_boards import board_down, board_up  # noqa: F401 (invoke finds tasks by name)
 
 ROOT = Path(__file__).resolve().parent

@@ -331,19 +331,20 @@ def _environment(store: Store, commit: str | None) -> dict[str, str]:
     return environment
 
 
-def make_bundle(options: Options, cell: str) -> tuple[int, Mapping[str, Artifact]]:
-    """Make the bundle of one cell, if the store lacks it; return the exit code, and stage -> artifact behind it.
+def make_cell(options: Options, cell: str, *, stage: str = "bundle") -> tuple[int, Mapping[str, Artifact]]:
+    """Make one cell as far as a stage, if the store lacks it; return the exit code, and stage -> artifact behind it.
 
     Args:
         options: which models, pipeline and store.
         cell: id of the cell; its target need not be one of the pipeline's.
+        stage: the last one.
 
     Raises:
         ConfigError: there is no such cell.
-        StoreError: the bundle cannot be read.
+        StoreError: an artifact is gone.
     """
     target = cell.partition("-")[0]
-    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=("bundle",)))
+    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=(stage,)))
     with tempfile.TemporaryDirectory() as out:
         code = run_pipeline(dataclasses.replace(wanted, out=Path(out)))
     if code != EXIT_GOOD:
@@ -352,6 +353,6 @@ def make_bundle(options: Options, cell: str) -> tuple[int, Mapping[str, Artifact
     plan, _ = plan_and_decide(wanted, load(wanted), store)
     found = {job.stage: store.read(job.key) for job in plan.jobs.values() if job.stage != "fetch"}
     artifacts = {stage: artifact for stage, artifact in found.items() if artifact is not None}
-    if "bundle" not in artifacts:
-        raise StoreError(f"the bundle of {cell} is gone from the store; run the same command again")
+    if stage not in artifacts:
+        raise StoreError(f"the {stage} of {cell} is gone from the store; run the same command again")
     return code, artifacts

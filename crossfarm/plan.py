@@ -130,6 +130,7 @@ class Surroundings:
         model_image: format of a model -> likewise, for jobs about the model alone.
         content: sha256 of a declared file's content.
         boards: target -> where its cells run.
+        tuned: cell -> layer -> choice that was taken from a search; empty where there was none.
     """
 
     sources: Mapping[str, str]
@@ -138,6 +139,7 @@ class Surroundings:
     model_image: Mapping[str, str]
     content: Callable[[FileSource], str]
     boards: Mapping[str, BoardAccess]
+    tuned: Callable[[Cell], Mapping[str, Any]] = lambda _: {}
 
 
 def select_cells(project: Project, selection: Selection) -> tuple[Cell, ...]:
@@ -268,6 +270,8 @@ class _Builder:
             for role, (needed, source) in needs.inputs.items()
         }
         groups = dict(needs.parameters)
+        if stage == "compile" and (tuned := self._surroundings.tuned(cell)):
+            groups[f"tuning {cell.id}"] = tuned
         board = self._surroundings.boards[cell.target] if stage == "measure" else None
         if board is not None:
             groups["board"] = board.parameters

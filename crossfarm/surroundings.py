@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from crossfarm.boards import local
 from crossfarm.boards.inventory import Inventory
@@ -15,11 +16,13 @@ from crossfarm.images.identity import BASE, ImageIdentity
 from crossfarm.job import HOST as HOST_IMAGE
 from crossfarm.keys import digest_sources, tool_versions
 from crossfarm.plan import BoardAccess, Surroundings
+from crossfarm.spec.cells import Cell
 from crossfarm.spec.project import Project
 from crossfarm.spec.sources import FileSource
 from crossfarm.spec.targets import Target
 from crossfarm.stages import STAGES
 from crossfarm.stages.fetch import content_digest, local_path
+from crossfarm.tuning import records
 
 HOME = Path(__file__).resolve().parent.parent
 """The folder of this clone: the package, runner/, toolchains/ and pipelines/ stand in it."""
@@ -39,7 +42,21 @@ def look_around(
     def content(source: FileSource) -> str:
         return content_digest(local_path(source, root=project.root))
 
+    searched = {name for name in project.targets if (HOME / "tuning" / name).is_dir()}
+
+    def tuned(cell: Cell) -> Mapping[str, Any]:
+        if cell.target not in searched:
+            return {}
+        return records.taken_choices(
+            HOME / "tuning",
+            target=cell.target,
+            model=cell.model,
+            variant=cell.variant,
+            identity=records.identity(project.targets[cell.target].code),
+        )
+
     return Surroundings(
+        tuned=tuned,
         sources={name: digest_sources(HOME, stage.SOURCES) for name, stage in STAGES.items()},
         tools={name: tool_versions(stage.TOOLS) for name, stage in STAGES.items()},
         image={name: _digest(images, target.image or BASE) for name, target in project.targets.items()},

@@ -37,7 +37,7 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
     cell, compiler = order.cell, order.compiler
     report = CompileReport.read(order.compiled / "compile.json")
     document: Any = json.loads((order.reference / "reference.json").read_text(encoding="utf-8"))
-    inputs = _copy_inputs(report, document, order.reference, output)
+    inputs = copy_inputs(report, document, order.reference, output)
     with tempfile.TemporaryDirectory(prefix="crossfarm-link-") as folder:
         work = Path(folder)
         _stage(work, compiled=order.compiled, runner=order.runner)
@@ -66,7 +66,7 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
         inputs=inputs,
         outputs=report.outputs,
         weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
-        files=tuple(_described(output)),
+        files=tuple(described(output)),
         provenance={**report.tools, "crossfarm": crossfarm.__version__, "compiler": tool_version(compiler)},
     ).write(output / "manifest.json")
 
@@ -97,7 +97,7 @@ def _build(toolchain: Toolchain, *, model: str) -> list[str]:
     return made
 
 
-def _copy_inputs(report: CompileReport, document: Any, reference: Path, output: Path) -> tuple[InputFile, ...]:
+def copy_inputs(report: CompileReport, document: Any, reference: Path, output: Path) -> tuple[InputFile, ...]:
     """Copy the inputs of all cases, and return where each input lies; `document` is reference.json.
 
     Raises:
@@ -119,7 +119,8 @@ def _copy_inputs(report: CompileReport, document: Any, reference: Path, output: 
     return tuple(files)
 
 
-def _described(folder: Path) -> Iterable[BundleFile]:
+def described(folder: Path) -> Iterable[BundleFile]:
+    """Yield every file of a folder with its size and digest."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,8 +11,10 @@ import tvm_ffi
 from tvm import relax
 
 from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.int8_dot import integer_unit
 from crossfarm.backends.cpu.int8_graph import use_integers
+from crossfarm.backends.cpu.packing import choose
 from crossfarm.backends.cpu.processor import processor_of
 from crossfarm.backends.supported import UnsupportedError, said_by
 from crossfarm.spec.targets import CodeGeneration
@@ -38,12 +40,13 @@ def tvm_target(code: CodeGeneration) -> Any:
     return tvm.target.Target(options)
 
 
-def lower(module: Any, target: Any) -> Any:
+def lower(module: Any, target: Any, choose: Choose = choose) -> Any:
     """Lower a Relax module to scheduled PrimFuncs and a `main` that calls them: our rules, then TVM's default passes.
 
     Args:
         module: tvm.IRModule from `importing.import_onnx`.
         target: tvm.target.Target.
+        choose: decides how each layer is computed; the rules, unless something knows better.
 
     Returns:
         tvm.IRModule.
@@ -56,7 +59,7 @@ def lower(module: Any, target: Any) -> Any:
             # What TVM leaves to its runtime becomes a call of it, which is refused later by its name.
             module = relax.backend.DispatchSortScan()(relax.backend.DispatchSampling()(module))
             module = use_integers(module, integer_unit(target))
-            module = rules.schedule_module(module, processor_of(target))
+            module = rules.schedule_module(module, processor_of(target), choose)
             return tvm.transform.Sequential(passes_to_calls())(module)
     except Exception as error:
         # As above: the passes raise errors of any type.

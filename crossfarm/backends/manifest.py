@@ -71,6 +71,8 @@ class FunctionCost(Declared):
     operations: int
     """Of numbers; a multiplication and an addition are two. 0 where they could not be counted."""
     scheduled: bool
+    layer: str | None = None
+    """Key of the layer, for the functions whose schedule may be searched."""
 
 
 class CompileReport(_Document):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from crossfarm.backends.interfaces import About
 from crossfarm.spec.cells import Cell
@@ -37,7 +38,15 @@ class BundleOrder:
 class Backend(Protocol):
     """A compiler: makes a prepared model into code, and code into a bundle."""
 
-    def compile(self, *, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> None:
+    def compile(
+        self,
+        *,
+        cell: Cell,
+        model: Path,
+        code: CodeGeneration,
+        output: Path,
+        tuned: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         """Compile a model.
 
         Args:
@@ -45,6 +54,7 @@ class Backend(Protocol):
             model: an ONNX file with static shapes.
             code: what code is made for.
             output: an empty folder, which becomes the artifact of the stage `compile`.
+            tuned: layer -> choice that a search found, in place of the rules'; a backend without a search has none.
 
         Raises:
             ModelError: the model holds something that cannot be compiled; the message names operator and node.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 COMPILE_TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 
 
-def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> None:
+def compile(
+    *, cell: Cell, model: Path, code: CodeGeneration, output: Path, tuned: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
     """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
     from crossfarm.backends import lowering, tables
     from crossfarm.backends.cpu import operations, rules
@@ -33,11 +36,12 @@ def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> N
     onnx_model = load_model(model)
     target = lowering.tvm_target(code)
     try:
-        module, program = translate(onnx_model, target)
+        module, program = translate(onnx_model, target, tuned or {})
         lowering.build_object(module, program.functions, target, output / "model.o")
     except ModelError as error:
         raise ModelError(f"model {cell.model}, target {cell.target}: {error}") from error
     unscheduled = rules.unscheduled(module, program.functions)
+    layers = operations.layers(module, program.functions)
     layout = tables.lay_out(program)
     identity = _identity(cell, program, layout, output / "model.o")
     source = tables.tables_source(program, layout, model=cell.model, target=cell.target, identity=identity)
@@ -58,7 +62,7 @@ def compile(*, cell: Cell, model: Path, code: CodeGeneration, output: Path) -> N
         operators=dict(sorted(Counter(node.op_type for node in onnx_model.graph.node).items())),
         unscheduled=unscheduled,
         costs=tuple(
-            FunctionCost(name=name, operations=count, scheduled=name not in unscheduled)
+            FunctionCost(name=name, operations=count, scheduled=name not in unscheduled, layer=layers[name])
             for name, count in operations.operations(module, program.functions).items()
         ),
         tools=versions(COMPILE_TOOLS),
@@ -89,12 +93,15 @@ def load_model(path: Path) -> ModelProto:
     return model
 
 
-def translate(model: ModelProto, target: Any) -> tuple[Any, Program]:
+def translate(
+    model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Any, Program]:
     """Import and lower a model, and read the order of its calls.
 
     Args:
         model: with static shapes.
         target: tvm.target.Target.
+        tuned: layer -> choice, in place of the rules'.
 
     Returns:
         The lowered tvm.IRModule, and the program over it.
@@ -106,16 +113,17 @@ def translate(model: ModelProto, target: Any) -> tuple[Any, Program]:
 
     supported.check_graph(model, known=importing.known_operators())
     try:
-        return _attempt(model, target)
+        return _attempt(model, target, tuned or {})
     except supported.UnsupportedError as error:
-        raise supported.blame(model, error, lambda alone: _attempt(alone, target)) from error
+        raise supported.blame(model, error, lambda alone: _attempt(alone, target, {})) from error
 
 
-def _attempt(model: ModelProto, target: Any) -> tuple[Any, Program]:
+def _attempt(model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[Any, Program]:
     from crossfarm.backends import importing, lowering
+    from crossfarm.backends.cpu.recorded import recorded
     from crossfarm.backends.reading import read_program
 
-    module = lowering.lower(importing.import_onnx(model), target)
+    module = lowering.lower(importing.import_onnx(model), target, recorded(tuned))
     initialisers = {tensor.name for tensor in model.graph.initializer}
     program = read_program(
         module,

@@ -22,13 +22,13 @@ _CELL = {
 
 def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
     from crossfarm.exporting import copy_artifact
-    from crossfarm.pipeline import make_bundle
+    from crossfarm.pipeline import make_cell
     from crossfarm.store import Store
 
     if folder.exists():
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
     wanted = options(given)
-    code, artifacts = make_bundle(wanted, cell)
+    code, artifacts = make_cell(wanted, cell)
     if code:
         return code
     copy_artifact(Store(wanted.store), artifacts["bundle"], folder)
@@ -40,13 +40,13 @@ def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
 def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str) -> int:
     from crossfarm.exporting import copy_artifact
     from crossfarm.packaging.packages import check_names, write_packages
-    from crossfarm.pipeline import load, make_bundle
+    from crossfarm.pipeline import load, make_cell
     from crossfarm.store import Store
 
     target, _, rest = cell.partition("-")
     check_names(rest.partition("-")[0], release)
     wanted = options(given)
-    code, artifacts = make_bundle(wanted, cell)
+    code, artifacts = make_cell(wanted, cell)
     if code:
         return code
     with tempfile.TemporaryDirectory() as scratch:

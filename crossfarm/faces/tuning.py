@@ -1,4 +1,4 @@
-"""What users type to see where time goes, and to have less of it go: `profile`."""
+"""What users type to see where time goes, and to have less of it go: `profile` and `tune`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from crossfarm.faces.common import HELP, finish, number, options
 
 
 def _profile(given: Mapping[str, Any], *, cell: str, threads: int, repeat: int, picture: str) -> int:
-    from crossfarm.pipeline import load, make_bundle
+    from crossfarm.pipeline import load, make_cell
     from crossfarm.tuning.profiling import show_profile
 
     wanted = options(given)
-    code, artifacts = make_bundle(wanted, cell)
+    code, artifacts = make_cell(wanted, cell)
     if code:
         return code
     show_profile(
@@ -67,5 +67,74 @@ def profile(
             threads=int(number("threads", threads)),
             repeat=int(number("repeat", repeat)),
             picture=plot,
+        )
+    )
+
+
+def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool) -> int:
+    from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, StoreError
+    from crossfarm.pipeline import load, make_cell
+    from crossfarm.plan import select_cells
+    from crossfarm.surroundings import HOME
+    from crossfarm.tuning.tuning import Session, budget_of, tune_cells
+
+    wanted = options(given)
+    spent = budget_of(budget)
+    project = load(wanted)
+
+    def artifacts(cell: Any) -> Mapping[str, Any]:
+        code, found = make_cell(wanted, cell.id, stage="reference")
+        if code:
+            raise StoreError(f"{cell.id}: its reference could not be made, see above")
+        return found
+
+    session = Session(
+        project=project,
+        store=wanted.store,
+        artifacts=artifacts,
+        budget=spent,
+        threads=threads,
+        emulated=emulated,
+        records=HOME / "tuning",
+        log=wanted.out / "logs" / "tune.log",
+        stream=sys.stdout,
+    )
+    failures = tune_cells(select_cells(project, wanted.selection), session)
+    return EXIT_CHECK_FAILED if failures else EXIT_GOOD
+
+
+@task(
+    help={
+        "budget": "minutes for all cells together (30), or runs of programs (500runs); without it, to the end",
+        "threads": "threads of the models during the search (1)",
+        "emulated": "search under an emulator too, whose times rank nothing",
+        **{name: HELP[name] for name in ("models", "pipeline", "only", "skip", "targets", "out", "store")},
+    }
+)
+def tune(
+    context: Context,
+    budget: str = "",
+    threads: str = "1",
+    emulated: bool = False,
+    models: str = "",
+    pipeline: str = "default",
+    only: str = "",
+    skip: str = "",
+    targets: str = "",
+    out: str = "",
+    store: str = "",
+) -> None:
+    """Search faster schedules layer by layer, and keep those that make a model faster in tuning/TARGET/.
+
+    What was measured is kept at once: an interrupted search goes on where it was.
+
+    Examples:
+        ./inv tune --targets x86_64 --only '*-mnist_cnn-*'
+        ./inv tune --targets x86_64 --budget 30
+    """
+    given = {name: value for name, value in locals().items() if name not in ("budget", "threads", "emulated")}
+    finish(
+        lambda: _tune(
+            {**given, "quiet": True}, budget=budget, threads=int(number("threads", threads)), emulated=emulated
         )
     )

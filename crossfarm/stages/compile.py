@@ -47,7 +47,7 @@ class _Model(Declared):
 
 
 def needs(subject: Subject) -> Needs:
-    """Depend on the prepared model and on what code is made for, but not on the C compiler."""
+    """Depend on the prepared model and on what code is made for, but not on the C compiler; the plan adds `tuning`."""
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `compile` is about a cell")
@@ -80,4 +80,5 @@ def run(job: Job) -> None:
         model=Path(job.inputs["prepare"]) / "model.onnx",
         code=toolchain.code,
         output=Path(job.output),
+        tuned=next((group for name, group in job.parameters.items() if name.startswith("tuning ")), None),
     )

@@ -1,7 +1,7 @@
 """Successive halving: many variants are measured a little, the better half of them more, until one is left.
 
-Karnin, Koren and Somekh, "Almost Optimal Exploration in Multi-Armed Bandits", ICML 2013, with medians in place of means,
-because what disturbs a measurement only ever makes it longer, and sometimes much.
+Karnin, Koren and Somekh, "Almost Optimal Exploration in Multi-Armed Bandits", ICML 2013, with medians in place of
+means, because what disturbs a measurement only ever makes it longer, and sometimes much.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many operations a function computes, counted before it is scheduled, while its loops still say what is meant."""
+"""What a function computes: operations, counted before it is scheduled, and the layer that it was made of."""
 
 from __future__ import annotations
 
@@ -9,23 +9,40 @@ import tvm
 from tvm import tirx
 from tvm.s_tir.analysis import estimate_tir_flops
 
-_OPERATIONS = "crossfarm.operations"
+from crossfarm.backends.cpu.choices import LAYER
+from crossfarm.backends.cpu.schedules import blocks, schedule_of
+
+_OPERATIONS, _LAYER = "crossfarm.operations", "crossfarm.function_layer"
 
 
 def annotate(module: Any) -> Any:
-    """Return the module with the number of its operations noted in every PrimFunc.
+    """Return the module with the number of its operations, and the key of its layer, noted in every PrimFunc.
 
     A multiplication and an addition are two operations. Channels that a weight was padded with count like others.
     """
     for variable, function in list(module.functions.items()):
         if isinstance(function, tirx.PrimFunc):
-            module.update_func(variable, function.with_attr(_OPERATIONS, tirx.IntImm("int64", _count(function))))
+            noted = function.with_attr(_OPERATIONS, tirx.IntImm("int64", _count(function)))
+            layer = _layer_of(function)
+            module.update_func(variable, noted if layer is None else noted.with_attr(_LAYER, layer))
     return module
 
 
 def operations(module: Any, functions: Iterable[str]) -> dict[str, int]:
     """Return function -> operations of one call, 0 where none were noted."""
     return {name: int((module[name].attrs or {}).get(_OPERATIONS) or 0) for name in functions}
+
+
+def layers(module: Any, functions: Iterable[str]) -> dict[str, str | None]:
+    """Return function -> key of the layer that it computes; None for what is no layer of a rule that chooses."""
+    found = {name: (module[name].attrs or {}).get(_LAYER) for name in functions}
+    return {name: None if key is None else str(key) for name, key in found.items()}
+
+
+def _layer_of(function: Any) -> str | None:
+    schedule = schedule_of(function)
+    annotations = [schedule.get(block).annotations for block in blocks(schedule)]
+    return next((str(found[LAYER]) for found in annotations if LAYER in found), None)
 
 
 def _count(function: Any) -> int:

@@ -51,19 +51,27 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     Returns:
         None when no tile fits.
     """
-    product = Product(
+    tiles = register_tiles(processor, product_of(layer))
+    if not tiles:
+        return None
+    return with_tile(layer, tiles[0], columns_first=4 * layer.channels * layer.steps > STREAMED_WEIGHTS)
+
+
+def product_of(layer: Layer) -> Product:
+    """Return the matrix product that a layer is, as far as its tile depends on it."""
+    return Product(
         rows=layer.pixels,
         run=layer.pixels if layer.is_matrix_product else layer.output[1],
         columns=layer.per_group,
         steps=layer.steps,
         depth=layer.image[3],
     )
-    tiles = register_tiles(processor, product)
-    if not tiles:
-        return None
-    tile = tiles[0]
-    columns_first = 4 * layer.channels * layer.steps > STREAMED_WEIGHTS
-    trips = [-(-layer.pixels // tile.rows), layer.groups * -(-layer.per_group // tile.columns)]
+
+
+def with_tile(layer: Layer, tile: Tile | ProductChoice, *, columns_first: bool) -> ProductChoice:
+    """Return the choice for a tile and an order of loops; all else follows from these."""
+    blocks_of_columns = layer.groups * -(-layer.per_group // tile.columns)
+    trips = [-(-layer.pixels // tile.rows), blocks_of_columns]
     return ProductChoice(
         rows=tile.rows,
         vectors=tile.vectors,
@@ -74,7 +82,12 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     )
 
 
-def _depth_unroll(depth: int, tile: Tile) -> int:
+def depth_unrolls(layer: Layer) -> tuple[int, ...]:
+    """Return the numbers of steps in a row that are worth trying for a layer."""
+    return tuple(steps for steps in (1, 2, DEPTH_UNROLL) if layer.depth % steps == 0 and layer.depth > steps) or (1,)
+
+
+def _depth_unroll(depth: int, tile: Tile | ProductChoice) -> int:
     if tile.rows * tile.vectors > DEPTH_UNROLL_ACCUMULATORS:
         return 1
     return depth if depth < DEPTH_UNROLL else max(divisors(depth, DEPTH_UNROLL))

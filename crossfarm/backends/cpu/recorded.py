@@ -1,0 +1,60 @@
+"""Choices that a search found, in place of the rules' for the layers that it knows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from crossfarm.backends.cpu import packing
+from crossfarm.backends.cpu.choices import Choice, Choose, DepthwiseChoice, Layer, ProductChoice
+from crossfarm.backends.cpu.processor import Processor
+
+_LOG = logging.getLogger(__name__)
+
+
+def recorded(tuned: Mapping[str, Mapping[str, Any]]) -> Choose:
+    """Return what decides by records, and by the rules where there is none or it does not fit.
+
+    Args:
+        tuned: key of a layer -> its choice as plain JSON values.
+    """
+
+    def choose(layer: Layer, processor: Processor) -> Choice | None:
+        known = tuned.get(layer.key)
+        choice = choice_of(layer, known) if known is not None else None
+        if choice is not None and _fits(layer, choice, processor):
+            return choice
+        if known is not None:
+            _LOG.warning("%s: the record %s does not fit; the rule decides", layer.key, dict(known))
+        return packing.choose(layer, processor)
+
+    return choose
+
+
+def choice_of(layer: Layer, document: Mapping[str, Any]) -> Choice | None:
+    """Return the choice that plain JSON values say; None when they say none for a layer of this kind."""
+    kind = DepthwiseChoice if layer.kind == "depthwise" else ProductChoice
+    try:
+        return kind(**document)
+    except TypeError:
+        return None
+
+
+def _fits(layer: Layer, choice: Choice, processor: Processor) -> bool:
+    """Say whether code that is right can be made; a record is data from outside."""
+    if choice.lanes not in (*processor.lanes, 1):
+        return False
+    if isinstance(choice, DepthwiseChoice):
+        height, width = layer.output
+        return _divides(choice.strip, height) and _divides(choice.pixels, width) and layer.channels % choice.lanes == 0
+    return (
+        1 <= choice.rows <= layer.pixels
+        and 1 <= choice.vectors <= layer.channels
+        and _divides(choice.depth_unroll, layer.depth)
+        and 0 <= choice.shared_loops <= 2
+    )
+
+
+def _divides(part: int, whole: int) -> bool:
+    return part >= 1 and whole % part == 0

@@ -1,0 +1,97 @@
+"""Programs that a search runs: linked like a bundle's, without libraries and interfaces, over a runner compiled once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from crossfarm.backends.bundling import PROGRAM, copy_inputs, described
+from crossfarm.backends.manifest import CompileReport, Manifest, WeightsFile
+from crossfarm.backends.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES
+from crossfarm.backends.toolchain import Toolchain
+from crossfarm.spec.cells import Cell
+from crossfarm.spec.targets import CommandCompiler, ZigCompiler
+
+_TABLES, _CODE = "model_tables", "model_code.o"
+
+
+def prepare_runner(folder: Path, *, compiler: ZigCompiler | CommandCompiler, static: bool, runner: Path) -> None:
+    """Compile the runner into a new folder, for all programs of a search.
+
+    Args:
+        folder: to make; `link_program` needs it.
+        compiler: as declared in the toolchain file.
+        static: link programs statically.
+        runner: folder of the C sources.
+
+    Raises:
+        ToolError: the compiler is missing or fails.
+    """
+    folder.mkdir(parents=True)
+    for name in RUNNER_SOURCES:
+        shutil.copyfile(runner / name, folder / name)
+    toolchain = Toolchain(compiler=compiler, static=static, folder=folder)
+    for name in (*LIBRARY_SOURCES, *PROGRAM_SOURCES):
+        toolchain.compile(name, f"{Path(name).stem}.o")
+
+
+def link_program(
+    prepared: Path,
+    output: Path,
+    *,
+    cell: Cell,
+    compiler: ZigCompiler | CommandCompiler,
+    static: bool,
+    compiled: Path,
+    reference: Path,
+) -> None:
+    """Make a folder that runs like a bundle.
+
+    Args:
+        prepared: as `prepare_runner` left it.
+        output: to make.
+        cell: names of what is built.
+        compiler: as declared in the toolchain file.
+        static: link statically.
+        compiled: what the backend made.
+        reference: artifact of the stage `reference`, whose inputs the program runs.
+
+    Raises:
+        ToolError: the compiler is missing or fails.
+        BundleError: the two artifacts do not belong together.
+    """
+    report = CompileReport.read(compiled / "compile.json")
+    document: Any = json.loads((reference / "reference.json").read_text(encoding="utf-8"))
+    output.mkdir()
+    inputs = copy_inputs(report, document, reference, output)
+    with tempfile.TemporaryDirectory(prefix="crossfarm-link-") as folder:
+        work = Path(folder)
+        objects = [f"{Path(name).stem}.o" for name in (*PROGRAM_SOURCES, *LIBRARY_SOURCES)]
+        for name in (*objects, *(name for name in RUNNER_SOURCES if name.endswith(".h"))):
+            (work / name).symlink_to(prepared / name)
+        shutil.copyfile(compiled / "tables.c", work / f"{_TABLES}.c")
+        shutil.copyfile(compiled / "model.o", work / _CODE)
+        toolchain = Toolchain(compiler=compiler, static=static, folder=work)
+        toolchain.compile(f"{_TABLES}.c", f"{_TABLES}.o")
+        toolchain.link_program([*objects, f"{_TABLES}.o", _CODE], PROGRAM)
+        shutil.copyfile(work / PROGRAM, output / PROGRAM)
+    (output / PROGRAM).chmod(0o755)
+    shutil.copyfile(compiled / "compile.json", output / "compile.json")
+    weights = output / "weights.bin"
+    shutil.copyfile(compiled / weights.name, weights)
+    Manifest(
+        model=cell.model,
+        target=cell.target,
+        variant=cell.variant,
+        cell=cell.id,
+        identity=report.identity,
+        cases=len(document["cases"]),
+        inputs=inputs,
+        outputs=report.outputs,
+        weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
+        files=tuple(described(output)),
+        provenance=report.tools,
+    ).write(output / "manifest.json")

@@ -1,0 +1,79 @@
+"""What a search found, as a table for a terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from crossfarm.tuning.records import Taken
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """A layer behind its search.
+
+    Attributes:
+        layer: its key.
+        tried: variants that were measured, the rule's own with them.
+        wrong: variants that gave wrong outputs or could not be built.
+        before: nanoseconds in a run of the untuned model.
+        after: nanoseconds with the variant that was taken.
+        share: of the untuned model's time.
+    """
+
+    layer: str
+    tried: int
+    wrong: int
+    before: float
+    after: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A cell behind its search.
+
+    Attributes:
+        cell: its id.
+        rows: the slowest layer first.
+        taken: what went into the records.
+        is_better: the tuned model was taken.
+        seconds: that the search took.
+        is_emulated: times were an emulator's.
+    """
+
+    cell: str
+    rows: tuple[LayerRow, ...]
+    taken: Taken
+    is_better: bool
+    seconds: float
+    is_emulated: bool
+
+
+def table(outcome: Outcome) -> str:
+    """Return the table as lines, and what was decided."""
+    rows = [("tried", "before ms", "after ms", "share", "layer")]
+    rows += [
+        (str(row.tried), f"{row.before / 1e6:.3f}", f"{row.after / 1e6:.3f}", f"{row.share:.1%}", row.layer)
+        for row in outcome.rows
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [outcome.cell]
+    for *numbers, layer in rows:
+        lines.append("  ".join([*map(str.rjust, numbers, widths), layer]))
+    wrong = sum(row.wrong for row in outcome.rows)
+    if wrong:
+        lines.append(f"{wrong} variants gave wrong outputs or could not be built, and were not timed")
+    lines.append(_verdict(outcome))
+    if outcome.is_emulated:
+        lines.append("not measured on silicon")
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(outcome: Outcome) -> str:
+    taken = outcome.taken
+    low, high = taken.interval
+    what = f"{taken.runs} runs in {outcome.seconds:.0f} s"
+    if not taken.pairs:
+        return f"nothing is faster than the rules' choices; {what}"
+    said = f"tuned / untuned {taken.ratio:.3f} ({low:.3f} to {high:.3f} with 95 % confidence, {taken.pairs} pairs)"
+    return f"{said}: {'taken' if outcome.is_better else 'not taken'}; {what}"

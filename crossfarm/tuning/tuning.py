@@ -1,0 +1,122 @@
+"""`./inv tune`: tunes one cell after the other within one budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from crossfarm.boards import local
+from crossfarm.errors import ConfigError, CrossfarmError
+from crossfarm.spec.cells import Cell
+from crossfarm.spec.project import Project
+from crossfarm.store import Artifact, Store
+from crossfarm.tuning.tune import Budget, Task, machine_name, tune
+from crossfarm.tuning.tune_table import table
+
+VARIANTS = ("float32",)
+"""What is searched; integer kernels have no choices yet."""
+
+
+def budget_of(text: str) -> Budget:
+    """Return the budget that a user asks for: `30` minutes, or `500runs` of programs; empty is without end.
+
+    Raises:
+        ConfigError: it says neither.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(runs|min)?", text.strip())
+    if not text:
+        return Budget()
+    if found is None or float(found[1]) <= 0:
+        raise ConfigError(f"--budget {text}: give minutes (30), or a number of runs (500runs)")
+    if found[2] == "runs":
+        return Budget(most_runs=int(float(found[1])))
+    return Budget(deadline=time.monotonic() + 60 * float(found[1]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """What all cells of one command share.
+
+    Attributes:
+        project: that the cells belong to.
+        store: folder of the store.
+        artifacts: makes `prepare` and `reference` of a cell, and returns the artifacts by stage.
+        budget: of all cells together.
+        threads: of the models during the search.
+        emulated: search on an emulator where the code does not run natively.
+        records: the folder tuning/.
+        log: file for what the compiler says.
+        stream: where progress and tables go.
+    """
+
+    project: Project
+    store: Path
+    artifacts: Callable[[Cell], Mapping[str, Artifact]]
+    budget: Budget
+    threads: int
+    emulated: bool
+    records: Path
+    log: Path
+    stream: IO[str]
+
+
+def tune_cells(cells: Sequence[Cell], session: Session) -> int:
+    """Tune cells in order and print a table for each; returns how many could not be tuned.
+
+    Raises:
+        ConfigError: a number cannot be used.
+    """
+    if session.threads < 1:
+        raise ConfigError(f"--threads {session.threads}: give 1 or more")
+    failures = 0
+    session.log.parent.mkdir(parents=True, exist_ok=True)
+    with session.log.open("wb") as said:
+        for cell in cells:
+            if cell.variant not in VARIANTS:
+                session.stream.write(f"{cell.id}: only {', '.join(VARIANTS)} is searched\n")
+                continue
+            try:
+                _tune_one(cell, session, said)
+            except CrossfarmError as error:
+                failures += 1
+                session.stream.write(f"{cell.id}: {error}\n")
+            session.stream.flush()
+    return failures
+
+
+def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
+    target = session.project.targets[cell.target]
+    way = local.way(machines=target.machine, emulator=target.emulator, code=target.code)
+    if way.timing != "silicon" and not session.emulated:
+        raise ConfigError(
+            f"{cell.target} does not run natively here, and times of an emulator rank nothing; its rules carry the "
+            "speed. To search all the same, say --emulated"
+        )
+    model = next(model for model in session.project.models_file.models if model.name == cell.model)
+    artifacts, store = session.artifacts(cell), Store(session.store.absolute())
+
+    def progress(line: str) -> None:
+        session.stream.write(f"{cell.id}: {line}\n")
+        session.stream.flush()
+
+    with tempfile.TemporaryDirectory(prefix="crossfarm-tune-") as folder:
+        prepared, reference = Path(folder) / "prepare", Path(folder) / "reference"
+        store.restore(artifacts["prepare"], prepared)
+        store.restore(artifacts["reference"], reference)
+        task = Task(
+            cell=cell,
+            target=target,
+            tolerance=model.checks.tolerance,
+            prepared=prepared,
+            reference=reference,
+            records=session.records,
+            threads=session.threads,
+            prefix=way.prefix,
+            machine=machine_name(way.prefix),
+        )
+        session.stream.write(table(tune(task, budget=session.budget, log=said, progress=progress)))

@@ -1,0 +1,75 @@
+"""The variants of a layer that are worth trying: the rule's own, then its neighbours, the most promising first.
+
+TVM is imported by what this module imports, so it belongs into the processes that build.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from crossfarm.backends.cpu import packing
+from crossfarm.backends.cpu.choices import Choice, DepthwiseChoice, Layer, ProductChoice
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.register_tiling import depth_unrolls, product_of, with_tile
+from crossfarm.backends.cpu.tiles import divisors, register_tiles
+
+MOST = 12
+"""Variants of a layer. Rounds of 1, 2, 3 and 4 runs then make 12 + 12 + 9 + 8 = 41 runs."""
+_TILES = 6
+_STRIP, _PIXELS = 14, 16
+
+
+def variants_of(layer: Layer, processor: Processor, *, most: int = MOST) -> tuple[Choice, ...]:
+    """Return the variants of a layer, the rule's choice first; nothing when no rule covers it.
+
+    Args:
+        layer: which.
+        processor: what for.
+        most: how many at most.
+    """
+    ruled = packing.choose(layer, processor)
+    if ruled is None:
+        return ()
+    if isinstance(ruled, DepthwiseChoice):
+        others: Iterable[Choice] = _depthwise(layer, processor, ruled)
+    else:
+        others = _products(layer, processor, ruled)
+    return tuple(dict.fromkeys([ruled, *others]))[:most]
+
+
+def _products(layer: Layer, processor: Processor, ruled: ProductChoice) -> Iterator[Choice]:
+    """Tiles by the rule's own model of their cost, the first of them also in the other order and unrolled otherwise."""
+    tiles = register_tiles(processor, product_of(layer))[:_TILES]
+    unrolls = depth_unrolls(layer)
+    choices = [with_tile(layer, tile, columns_first=ruled.columns_first) for tile in tiles]
+    yield with_tile(layer, ruled, columns_first=not ruled.columns_first)
+    yield from _unrolled(ruled, unrolls)
+    for number, tile in enumerate(tiles):
+        yield choices[number]
+        yield with_tile(layer, tile, columns_first=not ruled.columns_first)
+    for choice in choices:
+        yield from _unrolled(choice, unrolls)
+
+
+def _unrolled(choice: ProductChoice, unrolls: Sequence[int]) -> Iterator[ProductChoice]:
+    for steps in unrolls:
+        if steps != choice.depth_unroll:
+            yield dataclasses.replace(choice, depth_unroll=steps)
+
+
+def _depthwise(layer: Layer, processor: Processor, ruled: DepthwiseChoice) -> Iterator[Choice]:
+    height, width = layer.output
+    strips = sorted(divisors(height, _STRIP), key=lambda strip: abs(strip - ruled.strip))[:4]
+    pixels = sorted(divisors(width, _PIXELS), key=lambda count: abs(count - ruled.pixels))[:4]
+    yield dataclasses.replace(ruled, unroll_kernel=not ruled.unroll_kernel)
+    for count in pixels:
+        yield dataclasses.replace(ruled, pixels=count)
+    for strip in strips:
+        yield dataclasses.replace(ruled, strip=strip)
+    for lanes in processor.lanes:
+        if layer.channels % lanes == 0:
+            yield dataclasses.replace(ruled, lanes=lanes)
+    for strip in strips:
+        for count in pixels:
+            yield dataclasses.replace(ruled, strip=strip, pixels=count)
