@@ -31,7 +31,7 @@ def taken(rows: int = 4) -> Taken:
     )
 
 
-@given(st.lists(st.builds(measured, st.text(max_size=20), st.integers(1, 30), st.integers(0, 4)), max_size=8))
+@given(entries=st.lists(st.builds(measured, st.text(max_size=20), st.integers(1, 30), st.integers(0, 4)), max_size=8))
 def test_what_is_written_is_read(entries: list[Measured], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("records") / "x" / "m-float32.jsonl"
     records.append(path, entries[:3], identity=ME)
@@ -97,22 +97,20 @@ def test_behind_a_line_that_a_killed_writer_left_half_the_next_one_is_whole(tmp_
     assert found.damaged == (2,)
 
 
-WRITER = (
-    """
+WRITER = """
 import sys
 from pathlib import Path
 from crossfarm.tuning import records
-for number in range(int(sys.argv[3])):
-    entry = records.Measured(layer=sys.argv[2], choice={"rows": number}, round=0, ratios=(1.0,) * 9, nanoseconds=1)
-    records.append(Path(sys.argv[1]), [entry, entry], identity="%s")
+path, name, count, identity = sys.argv[1:]
+for number in range(int(count)):
+    entry = records.Measured(layer=name, choice={"rows": number}, round=0, ratios=(1.0,) * 9, nanoseconds=1)
+    records.append(Path(path), [entry, entry], identity=identity)
 """
-    % ME
-)
 
 
 def writer(path: Path, name: str, count: int) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, str(count)], env=environment)
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, str(count), ME], env=environment)
 
 
 def test_two_writers_lose_nothing(tmp_path: Path) -> None:
