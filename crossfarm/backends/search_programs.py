@@ -1,4 +1,4 @@
-"""Programs that a search runs: linked like a bundle's, without libraries and interfaces, over a runner compiled once."""
+"""Programs that a search runs: linked as in a bundle, without what users need, over a runner compiled once."""
 
 from __future__ import annotations
 
