@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from crossfarm.backends.cpu import packing
-from crossfarm.backends.cpu.choices import Choice, DepthwiseChoice, Layer, ProductChoice
-from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu import packing, winograd
+from crossfarm.backends.cpu.choices import Choice, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
+from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.register_tiling import depth_unrolls, product_of, with_tile
-from crossfarm.backends.cpu.tiles import divisors, register_tiles
+from crossfarm.backends.cpu.tiles import Product, divisors, register_tiles
 
-MOST = 12
-"""Variants of a layer. Rounds of 1, 2, 3 and 4 runs then make 12 + 12 + 9 + 8 = 41 runs."""
+MOST = 9
+"""Variants of a layer; what takes time is building them."""
+_WINOGRAD_TILES, _WINOGRAD_STRIPS = 2, 3
 _TILES = 6
 _STRIP, _PIXELS = 14, 16
 
@@ -33,9 +34,39 @@ def variants_of(layer: Layer, processor: Processor, *, most: int = MOST) -> tupl
         return ()
     if isinstance(ruled, DepthwiseChoice):
         others: Iterable[Choice] = _depthwise(layer, processor, ruled)
+    elif isinstance(ruled, ProductChoice):
+        others = (*_winograd(layer, processor), *_products(layer, processor, ruled))
     else:
-        others = _products(layer, processor, ruled)
+        others = ()
     return tuple(dict.fromkeys([ruled, *others]))[:most]
+
+
+def _winograd(layer: Layer, processor: Processor) -> Iterator[Choice]:
+    """Tiles of 4, whose strips are small, large and all of the image; and one of 2, for images that are not worth 4."""
+    if not winograd.applies(layer):
+        return
+    for tile in (4, 2):
+        strips = winograd.strips(layer, tile)
+        chosen = (
+            [strips[place * (len(strips) - 1) // 2] for place in range(_WINOGRAD_STRIPS)] if tile == 4 else strips[-1:]
+        )
+        for strip in dict.fromkeys(chosen):
+            yield from _winograd_tiles(layer, processor, tile=tile, strip=strip)
+
+
+def _winograd_tiles(layer: Layer, processor: Processor, *, tile: int, strip: int) -> Iterator[Choice]:
+    rows = winograd.tiles_in_strip(layer, tile=tile, strip=strip)
+    product = Product(rows=rows, run=rows, columns=layer.channels, steps=layer.depth, depth=layer.depth)
+    fitting = [each for each in register_tiles(processor, product) if rows % each.rows == 0]
+    for each in fitting[: _WINOGRAD_TILES if tile == 4 else 1]:
+        yield WinogradChoice(
+            tile=tile,
+            strip=strip,
+            rows=each.rows,
+            vectors=each.vectors,
+            lanes=each.lanes,
+            is_shared=layer.flops > PARALLEL_FLOPS,
+        )
 
 
 def _products(layer: Layer, processor: Processor, ruled: ProductChoice) -> Iterator[Choice]:

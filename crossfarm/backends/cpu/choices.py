@@ -134,7 +134,33 @@ class DepthwiseChoice:
     is_shared: bool
 
 
-Choice = ProductChoice | DepthwiseChoice
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WinogradChoice:
+    """How a convolution of 3x3 is computed by Winograd's algorithm; see winograd.py.
+
+    Attributes:
+        tile: results of a tile in each direction, 2 or 4.
+        strip: rows of tiles that are transformed and multiplied at once.
+        rows: tiles of a register tile; a divisor of the tiles in a strip.
+        vectors: of channels, side by side.
+        lanes: floats in a vector.
+        is_shared: threads share the work.
+    """
+
+    tile: int
+    strip: int
+    rows: int
+    vectors: int
+    lanes: int
+    is_shared: bool
+
+    @property
+    def columns(self) -> int:
+        """Channels of a register tile, and of a block of packed weights."""
+        return self.vectors * self.lanes
+
+
+Choice = ProductChoice | DepthwiseChoice | WinogradChoice
 
 
 class Choose(Protocol):
@@ -157,6 +183,11 @@ def product_choice(annotated: Mapping[str, Any]) -> ProductChoice:
 def depthwise_choice(annotated: Mapping[str, Any]) -> DepthwiseChoice:
     """Read a choice back out of the annotations of a block."""
     return DepthwiseChoice(**json.loads(str(annotated[CHOICE])))
+
+
+def winograd_choice(annotated: Mapping[str, Any]) -> WinogradChoice:
+    """Read a choice back out of the annotations of a block."""
+    return WinogradChoice(**json.loads(str(annotated[CHOICE])))
 
 
 def _by(extents: Any) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.choices import Choice, Choose, Layer, ProductChoice, as_attributes
+from crossfarm.backends.cpu import winograd
+from crossfarm.backends.cpu.choices import Choice, Choose, Layer, ProductChoice, WinogradChoice, as_attributes
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.register_tiling import schedule_product
 from crossfarm.backends.cpu.relax_values import Array, constant_array, is_float32, static_shape
@@ -62,7 +63,11 @@ def _rewrite_1d(call: Any, weights: Array, builder: Any, processor: Processor, c
 
 
 def _convolve(image: Any, weights: Array, layer: Layer, builder: Any, choice: Choice | None) -> Any | None:
-    if min(layer.output) < 1 or not isinstance(choice, ProductChoice):
+    if min(layer.output) < 1:
+        return None
+    if isinstance(choice, WinogradChoice):
+        return winograd.convolve(image, weights, layer, builder, choice)
+    if not isinstance(choice, ProductChoice):
         return None
     return builder.call_te(
         functools.partial(compute, layer=layer, choice=choice),

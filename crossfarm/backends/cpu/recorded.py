@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from crossfarm.backends.cpu import packing
-from crossfarm.backends.cpu.choices import Choice, Choose, DepthwiseChoice, Layer, ProductChoice
+from crossfarm.backends.cpu import packing, winograd
+from crossfarm.backends.cpu.choices import Choice, Choose, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
 from crossfarm.backends.cpu.processor import Processor
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ def recorded(tuned: Mapping[str, Mapping[str, Any]]) -> Choose:
 
 def choice_of(layer: Layer, document: Mapping[str, Any]) -> Choice | None:
     """Return the choice that plain JSON values say; None when they say none for a layer of this kind."""
-    kind = DepthwiseChoice if layer.kind == "depthwise" else ProductChoice
+    kind: type[Choice] = DepthwiseChoice if layer.kind == "depthwise" else ProductChoice
+    if "tile" in document and winograd.applies(layer):
+        kind = WinogradChoice
     try:
         return kind(**document)
     except TypeError:
@@ -48,6 +50,11 @@ def _fits(layer: Layer, choice: Choice, processor: Processor) -> bool:
     if isinstance(choice, DepthwiseChoice):
         height, width = layer.output
         return _divides(choice.strip, height) and _divides(choice.pixels, width) and layer.channels % choice.lanes == 0
+    if isinstance(choice, WinogradChoice):
+        if choice.tile not in (2, 4) or choice.strip not in winograd.strips(layer, choice.tile):
+            return False
+        rows = winograd.tiles_in_strip(layer, tile=choice.tile, strip=choice.strip)
+        return _divides(choice.rows, rows) and 1 <= choice.vectors <= layer.channels
     return (
         1 <= choice.rows <= layer.pixels
         and 1 <= choice.vectors <= layer.channels

@@ -19,6 +19,7 @@ from crossfarm.backends.cpu import (
     operations,
     reduction,
     softmax,
+    winograd,
 )
 from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.folding import fold_constants
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     int8_product,
     int8_depthwise,
     convolution,
+    winograd,
     depthwise,
     dense,
     softmax,
