@@ -1,0 +1,155 @@
+"""Every variant that a search may try computes what ONNX Runtime computes, over random shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from tvm import relax
+
+from crossfarm.backends import importing, lowering
+from crossfarm.backends.cpu import packing, rules, winograd
+from crossfarm.backends.cpu.choices import Choice, Layer, WinogradChoice
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.tuning.variants import variants_of
+from tests.integration.backends.cpu.running import HOST, PROCESSORS, Array
+
+pytestmark = pytest.mark.integration
+
+
+def convolution(
+    generator: np.random.Generator,
+    image: tuple[int, int, int],
+    channels: int,
+    *,
+    kernel: int = 3,
+    padding: int = 1,
+    groups: int = 1,
+) -> tuple[ModelProto, Array]:
+    """Return relu(convolution + bias + a constant image), and an input."""
+    height, width, depth = image
+    weights = generator.standard_normal((channels, depth // groups, kernel, kernel)).astype(np.float32)
+    bias = generator.standard_normal(channels).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[padding] * 4, group=groups),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, depth, height, width])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model, generator.standard_normal((1, depth, height, width)).astype(np.float32)
+
+
+def computed(model: ModelProto, image: Array, processor: Processor, choice: Choice) -> Array:
+    """Return the model's output with one choice for its layer; fails when that could not be scheduled."""
+    target = tvm.target.Target(HOST)
+    with target:
+        module = rules.schedule_module(importing.import_onnx(model), processor, lambda *_: choice)
+        names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
+        assert rules.unscheduled(module, names) == ()
+        built = relax.build(module, target=target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()))
+    result: Array = relax.VirtualMachine(built, tvm.cpu())["main"](tvm.runtime.tensor(image)).numpy()
+    return result
+
+
+def variants(model: ModelProto, processor: Processor) -> tuple[Choice, ...]:
+    """Return the variants of the model's layer."""
+    found: list[Choice] = []
+
+    def note(layer: Layer, known: Processor) -> Choice | None:
+        found.extend(variants_of(layer, known))
+        return packing.choose(layer, known)
+
+    with tvm.target.Target(HOST):
+        rules.schedule_module(importing.import_onnx(model), processor, note)
+    return tuple(found)
+
+
+def error_bound(choice: Choice, kernel: int, depth: int) -> float:
+    """Return the largest error over the largest value that is granted.
+
+    A sum of n products in float32 errs by about sqrt(n) of 6e-8 relative to its terms; the transforms of F(4, 3) grow
+    what they add up by up to 100 in each direction, of which the result keeps the rounding (Lavin and Gray measured
+    1e-6 to 2e-5 for F(4, 3)).
+    """
+    length = kernel * kernel * depth
+    growth = {2: 4.0, 4: 60.0}[choice.tile] if isinstance(choice, WinogradChoice) else 2.0
+    return 6e-8 * growth * (4 + length**0.5)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_every_variant_of_a_convolution_computes_the_same(data: st.DataObject) -> None:
+    processor = PROCESSORS[data.draw(st.sampled_from(sorted(PROCESSORS)))]
+    kernel = data.draw(st.sampled_from([1, 3, 3, 3, 5]))
+    padding = data.draw(st.integers(0, kernel // 2))
+    height, width = (data.draw(st.integers(max(1, kernel - 2 * padding), 17)) for _ in range(2))
+    groups = data.draw(st.sampled_from([1, 1, 1, 2]))
+    depth, channels = (groups * data.draw(st.integers(1, 12)) for _ in range(2))
+    if data.draw(st.integers(0, 3)) == 0:
+        groups = channels = depth
+    seed = data.draw(st.integers(0, 1000))
+    model, image = convolution(
+        np.random.default_rng(seed), (height, width, depth), channels, kernel=kernel, padding=padding, groups=groups
+    )
+    wanted = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": image}
+    )[0]
+    found = variants(model, processor)
+    assert found, "no rule covers the layer"
+    # Each example tries three of its variants: the first, which is the rule's, and two others.
+    numbers = data.draw(st.sets(st.integers(0, len(found) - 1), max_size=2))
+    for choice in {found[number] for number in numbers}:
+        got = computed(model, image, processor, choice)
+        assert got.shape == wanted.shape
+        scale = max(1.0, float(np.abs(wanted).max()))
+        assert np.abs(got - wanted).max() <= error_bound(choice, kernel, depth // groups) * scale
+
+
+@pytest.mark.parametrize("name", ["AVX2", "AVX-512", "none"])
+@pytest.mark.parametrize("size, channels", [((8, 8, 8), 8), ((7, 9, 5), 11), ((1, 1, 3), 2), ((12, 5, 16), 24)])
+def test_winograd_computes_images_that_tiles_divide_and_those_that_they_overhang(
+    name: str, size: tuple[int, int, int], channels: int
+) -> None:
+    processor = PROCESSORS[name]
+    model, image = convolution(np.random.default_rng(3), size, channels)
+    wanted = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": image}
+    )[0]
+    found = [choice for choice in variants(model, processor) if isinstance(choice, WinogradChoice)]
+    assert {choice.tile for choice in found} == {2, 4}
+    for choice in (found[0], found[-1]):
+        got = computed(model, image, processor, choice)
+        scale = max(1.0, float(np.abs(wanted).max()))
+        assert np.abs(got - wanted).max() <= error_bound(choice, 3, size[2]) * scale
+
+
+@given(
+    tile=st.sampled_from([2, 4]),
+    depth=st.integers(1, 3),
+    channels=st.integers(1, 9),
+    block=st.sampled_from([1, 4, 8]),
+    seed=st.integers(0, 99),
+)
+def test_packed_weights_are_the_transformed_ones_with_noughts_behind(
+    tile: int, depth: int, channels: int, block: int, seed: int
+) -> None:
+    weights = np.random.default_rng(seed).standard_normal((3, 3, depth, channels)).astype(np.float32)
+    packed = winograd.pack(weights, tile=tile, block=block)
+    blocks = -(-channels // block)
+    assert packed.shape == (tile + 2, tile + 2, blocks, depth, block)
+    flat = packed.transpose(0, 1, 3, 2, 4).reshape(tile + 2, tile + 2, depth, blocks * block)
+    assert not flat[..., channels:].any()
+    # The corner rows of the transform are the first row of the kernel, scaled, and its last.
+    corner = weights[0, 0] / (16 if tile == 4 else 1)
+    np.testing.assert_allclose(flat[0, 0, :, :channels], corner, rtol=1e-6)
+    np.testing.assert_allclose(flat[-1, -1, :, :channels], weights[2, 2], rtol=1e-6)
