@@ -104,7 +104,8 @@ def contest(store: Store, job: str, *, target: str, threads: int) -> Contest:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    model = restored(store, f"prepare:{name}") / "model.onnx"
+    made_by = "quantize" if manifest["variant"] == "int8" else "prepare"
+    model = restored(store, f"{made_by}:{name}") / "model.onnx"
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     inputs = {
         port["name"]: np.fromfile(

@@ -24,6 +24,7 @@ TYPICAL_SECONDS: Mapping[str, float] = {
     "fetch": 5.0,
     "prepare": 5.0,
     "reference": 3.0,
+    "quantize": 10.0,
     "compile": 8.0,
     "bundle": 2.0,
     "measure": 3.0,

@@ -37,6 +37,7 @@ UNKILLABLE_SECONDS = 10.0
 PRELOAD = {
     "prepare": ("onnx", "onnxruntime", "numpy"),
     "reference": ("onnx", "onnxruntime", "numpy", "PIL.Image"),
+    "quantize": ("onnxruntime.quantization", "PIL.Image"),
     "compile": ("onnx", "tvm.relax.frontend.onnx"),
     "check": ("numpy",),
 }

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from crossfarm.spec.base import Count, Declared, Integer, Line, Name, Number, RelativePath, Text, refuse_repeated
+from crossfarm.spec.quantisation import Quantisation, Share
 from crossfarm.spec.sources import FactorySource, FileOrPackage, SingleFile, Source
 
 DType = Literal["float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"]
@@ -291,8 +292,6 @@ class Detect(Declared):
 
 Decode = Annotated[Classify | CtcText | Detect, Field(discriminator="kind")]
 
-Share = Annotated[Number, Field(ge=0.0, le=1.0)]
-
 
 class Checks(Declared):
     """What must hold. Shares are of the cases of a data set."""
@@ -341,7 +340,9 @@ class Model(Declared):
     checks: Checks = Checks()
     """What must hold."""
     variants: Annotated[tuple[Literal["float32", "int8"], ...], Field(min_length=1)] = ("float32",)
-    """`int8` names a model that is quantised already."""
+    """`int8` beside `float32` is made from it; alone it names a model that is quantised already."""
+    quantisation: Quantisation = Quantisation()
+    """How int8 is made, and what must hold for it."""
     skip: tuple[Skip, ...] = ()
     """Targets that it is not built for."""
     seed: Annotated[Integer, Field(ge=0, le=2**63 - 1)] = 0
@@ -359,9 +360,16 @@ class Model(Declared):
         refuse_repeated("targets in skip", (item.target for item in self.skip))
         if self.data and self.preprocess is None:
             raise ValueError("data needs preprocess, which says how a raw sample becomes the first input")
+        if self.is_quantised_here and not self.data:
+            raise ValueError("int8 beside float32 is calibrated from data; add data, or leave int8 out of variants")
         self._check_first_input()
         self._check_limits()
         return self
+
+    @property
+    def is_quantised_here(self) -> bool:
+        """Whether int8 is made from float32, not ready-made."""
+        return {"float32", "int8"} <= set(self.variants)
 
     def _check_first_input(self) -> None:
         first = next((item for item in self.inputs if item.value is None), None)

@@ -8,8 +8,11 @@ from pydantic import Field, model_validator
 
 from crossfarm.spec.base import Declared, Integer, Line, Name, refuse_repeated
 
-StageName = Literal["fetch", "prepare", "reference", "compile", "bundle", "measure", "check"]
-STAGES: tuple[StageName, ...] = ("fetch", "prepare", "reference", "compile", "bundle", "measure", "check")
+StageName = Literal["fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check"]
+STAGES: tuple[StageName, ...] = ("fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check")
+
+QUANTISED_ONLY: tuple[StageName, ...] = ("quantize",)
+"""Stages that only cells of the variant int8 go through."""
 
 
 class Measure(Declared):

@@ -14,10 +14,12 @@ SOURCES = (
     "crossfarm/results.py",
     "crossfarm/stages/check.py",
     "crossfarm/stages/check_decoded.py",
+    "crossfarm/stages/check_ladder.py",
     "crossfarm/stages/check_run.py",
     "crossfarm/stages/comparison.py",
     "crossfarm/stages/decoding.py",
     "crossfarm/stages/measure_file.py",
+    "crossfarm/stages/quantize_file.py",
     "crossfarm/stages/reference_file.py",
     "crossfarm/stages/statistics.py",
     "crossfarm/stages/tensors.py",
@@ -30,14 +32,18 @@ RECORDS = "records.jsonl"
 
 
 def needs(subject: Subject) -> Needs:
-    """Depend on what was measured, on the reference and on what must hold."""
+    """Depend on what was measured, on the reference, for int8 on the quantised model, and on what must hold."""
     model = subject.model
     if model is None:
         raise ValueError("the stage `check` is about a cell")
-    return Needs(
-        parameters={f"model {model.name}": model.model_dump(mode="json", include=set(FIELDS))},
-        inputs={"measure": ("measure", None), "reference": ("reference", None), "bundle": ("bundle", None)},
-    )
+    parameters = model.model_dump(mode="json", include=set(FIELDS))
+    roles = ["measure", "reference", "bundle"]
+    if subject.variant == "int8":
+        roles.append("quantize")
+        if model.is_quantised_here:
+            limits = model.quantisation.checks.model_dump(mode="json")
+            parameters |= {"agreement": limits.pop("agreement"), "checks": limits}
+    return Needs(parameters={f"model {model.name}": parameters}, inputs={role: (role, None) for role in roles})
 
 
 def run(job: Job) -> None:

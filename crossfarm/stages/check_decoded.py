@@ -75,8 +75,8 @@ def decoded_records(
             for number, case in enumerate(decoded.reference.cases)
             if case.dataset == dataset and case.label is not None
         ]
-        found = [_answer(decoded, decoded.output[number], number) for number in labelled]
-        expected = [_answer(decoded, decoded.expected[number], number) for number in labelled]
+        found = [answer(decoded, decoded.output[number], number) for number in labelled]
+        expected = [answer(decoded, decoded.expected[number], number) for number in labelled]
         for name, limit, is_good in _questions(decoded):
             right, reference_right = sum(map(is_good, found)), sum(map(is_good, expected))
             share = right / len(found)
@@ -136,7 +136,7 @@ def _agreement(
     yield measurement(name, share, "share")
 
 
-def _answer(decoded: Decoded, scores: Array, number: int) -> Answer:
+def answer(decoded: Decoded, scores: Array, number: int) -> Answer:
     """Put the scores of a labelled case into words."""
     case = decoded.reference.cases[number]
     match decoded.decode:

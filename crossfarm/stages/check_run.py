@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from crossfarm.errors import BundleError
 from crossfarm.job import HOST, Job
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
 from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.models import Checks, Decode, Detect
+from crossfarm.spec.quantisation import Share
 from crossfarm.stages.check_decoded import Decoded, decoded_records
+from crossfarm.stages.check_ladder import Rung, ladder_records
 from crossfarm.stages.comparison import Difference, compare
 from crossfarm.stages.measure_file import (
     MANIFEST,
@@ -22,6 +25,7 @@ from crossfarm.stages.measure_file import (
     RunnerResult,
     read_file,
 )
+from crossfarm.stages.quantize_file import Quantised
 from crossfarm.stages.reference_file import Case, Reference
 from crossfarm.stages.statistics import Summary, summarise
 from crossfarm.stages.tensors import Array, read_stacked
@@ -35,6 +39,7 @@ class _Declaration(Declared):
     name: Name
     checks: Checks
     decode: Decode | None
+    agreement: Share | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,10 @@ class Measured:
             provenance=self.provenance,
         )
 
+    def check(self, **fields: Any) -> CheckRecord:
+        """Return a row of this cell."""
+        return CheckRecord(cell=self.bundle.cell, **fields)
+
 
 def records(job: Job) -> Iterator[Row]:
     """Yield every record of the stage `check`; see there."""
@@ -76,7 +85,10 @@ def records(job: Job) -> Iterator[Row]:
         port.name: (
             _measured_output(measured, reference, number),
             read_stacked(
-                job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=len(reference.cases)
+                job.inputs.get("quantize", job.inputs["reference"]) / port.file,
+                dtype=port.dtype,
+                shape=port.shape,
+                cases=len(reference.cases),
             ),
         )
         for number, port in enumerate(reference.outputs)
@@ -85,21 +97,38 @@ def records(job: Job) -> Iterator[Row]:
         is_scored = number == 0 and model.decode is not None and not isinstance(model.decode, Detect)
         difference = compare(output, expected, tolerance=model.checks.tolerance, argmax=is_scored)
         yield from output_records(measured, name, difference, reference.cases, tolerance=model.checks.tolerance)
+    decoded = None
     if model.decode is not None and pairs:
         output, expected = next(iter(pairs.values()))
-        yield from decoded_records(
-            Decoded(
-                output=output,
-                expected=expected,
-                reference=reference,
-                decode=model.decode,
-                checks=model.checks,
-            ),
-            check=lambda **fields: CheckRecord(cell=measured.bundle.cell, **fields),
+        decoded = Decoded(
+            output=output, expected=expected, reference=reference, decode=model.decode, checks=model.checks
+        )
+        yield from decoded_records(decoded, check=measured.check, measurement=measured.measurement)
+    if "quantize" in job.inputs and pairs:
+        yield from ladder_records(
+            _rungs(job, reference, *next(iter(pairs.values()))),
+            decoded,
+            agreement=model.agreement,
+            check=measured.check,
             measurement=measured.measurement,
         )
     yield from latency_records(measured)
     yield from size_records(measured)
+
+
+def _rungs(job: Job, reference: Reference, output: Array, quantised: Array) -> list[Rung]:
+    """Return the first output after each step: float32, quantised, in integers, on the board."""
+    port = reference.outputs[0]
+    found = [
+        Rung(name="quantised", words="int8 in ONNX Runtime", step="quantising", output=quantised),
+        Rung(name="target", words="int8 on the target", step="compiling", output=output),
+    ]
+    if not Quantised.read(job.inputs["quantize"]).ready_made:
+        real = read_stacked(
+            job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=len(reference.cases)
+        )
+        found.insert(0, Rung(name="float", words="float32 in ONNX Runtime", step="", output=real))
+    return found
 
 
 def output_records(

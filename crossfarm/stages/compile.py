@@ -47,7 +47,10 @@ class _Model(Declared):
 
 
 def needs(subject: Subject) -> Needs:
-    """Depend on the prepared model and on what code is made for, but not on the C compiler; the plan adds `tuning`."""
+    """Depend on the prepared or quantised model and on what code is made for, not on the C compiler.
+
+    The plan adds `tuning`.
+    """
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `compile` is about a cell")
@@ -60,7 +63,7 @@ def needs(subject: Subject) -> Needs:
             },
             f"model {model.name}": {"name": model.name, "variant": variant},
         },
-        inputs={"prepare": ("prepare", None)},
+        inputs={"quantize": ("quantize", None)} if variant == "int8" else {"prepare": ("prepare", None)},
     )
 
 
@@ -77,7 +80,7 @@ def run(job: Job) -> None:
     model = _Model.model_validate(job.group("model"))
     load_backend(toolchain.backend).compile(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
-        model=Path(job.inputs["prepare"]) / "model.onnx",
+        model=Path(job.inputs["quantize" if model.variant == "int8" else "prepare"]) / "model.onnx",
         code=toolchain.code,
         output=Path(job.output),
         tuned=next((group for name, group in job.parameters.items() if name.startswith("tuning ")), None),

@@ -132,7 +132,7 @@ def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
 def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
-    for module in ("check_run", "check_decoded"):
+    for module in ("check_run", "check_decoded", "check_ladder"):
         tree = ast.parse((ROOT / "crossfarm" / "stages" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(("measurement", "CheckRecord")):
@@ -156,7 +156,7 @@ def test_the_results_page_names_every_row_and_no_other() -> None:
         table = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
         for cell in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE):
             rows.update(re.findall("`(.+?)`", cell))
-    documented = {re.sub(r"OUTPUT$", "", row.removesuffix(".DATASET")) for row in rows}
+    documented = {re.sub(r"OUTPUT$|RUNG\.\w+$", "", row.removesuffix(".DATASET")) for row in rows}
     assert documented == _names_in_code()
 
 

@@ -273,3 +273,15 @@ def test_labels_of_sources_are_safe_as_file_names_and_differ() -> None:
     ]
     assert len(set(labels)) == 4
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", label) for label in labels)
+
+
+def test_int8_is_quantised_once_for_all_targets_and_float32_not_at_all(project: Project) -> None:
+    first, second = project.models_file.models
+    models_file = project.models_file.model_copy(
+        update={"models": (first.model_copy(update={"variants": ("float32", "int8")}), second)}
+    )
+    plan = _plan(dataclasses.replace(project, models_file=models_file))
+    assert [name for name in plan.jobs if name.startswith("quantize:")] == ["quantize:one"]
+    assert plan.jobs["compile:armv7-one-int8"].inputs == {"quantize": "quantize:one"}
+    assert plan.jobs["compile:x86_64-one-int8"].inputs == {"quantize": "quantize:one"}
+    assert plan.jobs["compile:x86_64-one-float32"].inputs == {"prepare": "prepare:one"}

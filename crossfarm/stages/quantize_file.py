@@ -1,0 +1,39 @@
+"""quantisation.json: how a model was quantised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from crossfarm.errors import StoreError
+from crossfarm.spec.base import Declared
+
+FILE_NAME = "quantisation.json"
+
+
+class Quantised(Declared):
+    """The whole of quantisation.json."""
+
+    ready_made: bool
+    """The model was quantised already, so there is no float32 model to compare it with."""
+    calibrated_from: int
+    """Inputs; 0 for a ready-made one."""
+    operators: dict[str, int]
+    """Operator -> number of its nodes that take quantised tensors."""
+
+    def write(self, folder: Path) -> None:
+        """Write quantisation.json into `folder`."""
+        (folder / FILE_NAME).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Quantised:
+        """Read quantisation.json of an artifact of the stage `quantize`.
+
+        Raises:
+            StoreError: the file is missing or is not what this version writes.
+        """
+        try:
+            return cls.model_validate_json((folder / FILE_NAME).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StoreError(f"{FILE_NAME} is damaged: {error}; run the stage `quantize` again") from error

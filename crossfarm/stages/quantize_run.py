@@ -1,0 +1,205 @@
+"""Quantises a model with ONNX Runtime and runs it over the cases of the reference."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from pydantic import TypeAdapter
+
+from crossfarm.errors import ConfigError, ModelError
+from crossfarm.job import Job
+from crossfarm.spec.base import Declared, Name
+from crossfarm.spec.models import CtcText, Dataset, Decode, Input, Preprocess
+from crossfarm.spec.quantisation import Quantisation
+from crossfarm.stages.quantize_file import Quantised
+from crossfarm.stages.quantize_graph import PRODUCTS, chosen_nodes, is_quantised, quantised_operators
+from crossfarm.stages.quantize_scales import to_powers_of_two
+from crossfarm.stages.reference_cases import Trial, data_trials
+from crossfarm.stages.reference_file import Reference
+from crossfarm.stages.reference_run import Runtime
+from crossfarm.stages.static_onnx import serialise
+from crossfarm.stages.tensors import Array, read_stacked, write_stacked
+
+OPSET = 17
+"""Scales for each channel need 13 or later."""
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+
+
+class _Declaration(Declared):
+    """What of a model's entry the stage is given; the names are those of spec.models.Model."""
+
+    name: Name
+    inputs: tuple[Input, ...]
+    preprocess: Preprocess | None
+    data: tuple[Name, ...]
+    decode: Decode | None = None
+    seed: int
+
+
+class _Inputs(CalibrationDataReader):  # type: ignore[misc]
+    """Hands the inputs to ONNX Runtime one by one."""
+
+    def __init__(self, inputs: Sequence[Mapping[str, Array]]) -> None:
+        self._inputs = iter(inputs)
+
+    def get_next(self) -> Mapping[str, Array] | None:
+        """Return the next input, or None behind the last."""
+        return next(self._inputs, None)
+
+
+def write_quantised(job: Job) -> None:
+    """Do the work of the stage `quantize`; see there."""
+    declaration = _Declaration.model_validate(
+        next(v for name, v in job.parameters.items() if name.startswith("model "))
+    )
+    how = Quantisation.model_validate(job.parameters["quantisation"])
+    prepared = onnx.load(job.inputs["prepare"] / "model.onnx", load_external_data=False)
+    ready_made = is_quantised(prepared)
+    inputs = [] if ready_made else calibration_inputs(job, declaration, how.calibration)
+    model = prepared if ready_made else quantise(prepared, inputs, how, name=declaration.name)
+    path = job.output / "model.onnx"
+    path.write_bytes(serialise(model))
+    Quantised(ready_made=ready_made, calibrated_from=len(inputs), operators=quantised_operators(model.graph)).write(
+        job.output
+    )
+    _write_answers(job, path, model=declaration.name)
+
+
+def quantise(
+    model: onnx.ModelProto, inputs: Sequence[Mapping[str, Array]], how: Quantisation, *, name: str
+) -> onnx.ModelProto:
+    """Return a model as QDQ: weights int8 around 0 with a scale for each channel, activations 8 bits.
+
+    Args:
+        model: float32, with static shapes.
+        inputs: from which ranges are taken.
+        how: method and scales.
+        name: of the model, for messages.
+
+    Raises:
+        ModelError: ONNX Runtime cannot quantise it.
+    """
+    powers = how.scales == "power_of_two"
+    try:
+        current = _with_names(_of_opset(model))
+        chosen = chosen_nodes(current.graph)
+        if not chosen:
+            raise ModelError(f"model {name}: it has no product over constant weights, so nothing can be quantised")
+        with tempfile.TemporaryDirectory(prefix="crossfarm-quantize-") as folder:
+            made = Path(folder) / "quantised.onnx"
+            quantize_static(
+                current,
+                made,
+                _Inputs(inputs),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QInt8 if powers else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=chosen,
+                calibrate_method=_METHODS[how.method],
+                extra_options={
+                    "ActivationSymmetric": powers,
+                    "WeightSymmetric": True,
+                    "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+                },
+            )
+            quantised = onnx.load(made)
+    except ModelError:
+        raise
+    except Exception as error:
+        # ONNX and ONNX Runtime raise errors of any type here, and what the user can do about them is the same.
+        raise ModelError(
+            f"model {name}: ONNX Runtime cannot quantise it: {error}; leave int8 out of its variants"
+        ) from error
+    if powers:
+        weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in current.graph.initializer}
+        to_powers_of_two(quantised, weights)
+    return quantised
+
+
+def calibration_inputs(job: Job, declaration: _Declaration, count: int) -> list[Mapping[str, Array]]:
+    """Return inputs of the model's own data, spread evenly over its data sets.
+
+    Raises:
+        ConfigError: there is none, or a case needs the outputs of the one before.
+    """
+    if not declaration.data or declaration.preprocess is None:
+        raise ConfigError(
+            f"model {declaration.name}: int8 is calibrated from the model's own data, and it has none; add data and "
+            "preprocess, or leave int8 out of variants"
+        )
+    share = -(-count // len(declaration.data))
+    trials = itertools.chain.from_iterable(
+        itertools.islice(_trials(job, declaration, name, declaration.preprocess, share), share)
+        for name in declaration.data
+    )
+    found = list(itertools.islice(trials, count))
+    if any(trial.carried != "no" for trial in found):
+        raise ConfigError(
+            f"model {declaration.name}: it carries state from case to case, which cannot be calibrated yet; leave int8 "
+            "out of variants"
+        )
+    return [trial.tensors for trial in found]
+
+
+def _trials(job: Job, declaration: _Declaration, name: str, preprocess: Preprocess, limit: int) -> Iterator[Trial]:
+    adapter: TypeAdapter[Any] = TypeAdapter(Dataset)
+    return data_trials(
+        adapter.validate_python(job.parameters[f"dataset {name}"]),
+        job.inputs.get(f"dataset {name}"),
+        model=declaration.name,
+        inputs=[item for item in declaration.inputs if item.value is None],
+        preprocess=preprocess,
+        seed=declaration.seed,
+        limit=limit,
+        is_text=isinstance(declaration.decode, CtcText),
+    )
+
+
+def _of_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    current = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return model if current >= OPSET else onnx.version_converter.convert_version(model, OPSET)
+
+
+def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy in which every node has a name of its own."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for number, node in enumerate(copy.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    return copy
+
+
+def _write_answers(job: Job, model_file: Path, *, model: str) -> None:
+    """Write what the quantised model answers on every case of the reference."""
+    reference = Reference.read(job.inputs["reference"])
+    runtime = Runtime(model_file, model=model)
+    count = len(reference.cases)
+    inputs = {
+        port.name: read_stacked(job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=count)
+        for port in reference.inputs
+    }
+    answers = [
+        runtime.run({name: array[number] for name, array in inputs.items()}, case=case.name)
+        for number, case in enumerate(reference.cases)
+    ]
+    (job.output / "outputs").mkdir()
+    for port in reference.outputs:
+        write_stacked(job.output / port.file, (np.asarray(answer[port.name]) for answer in answers), dtype=port.dtype)

@@ -1,0 +1,57 @@
+"""The integer arithmetic in NumPy, held against real numbers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossfarm.backends import integer
+from crossfarm.backends.integer import Steps
+
+scales = st.floats(2.0**-12, 2.0**2).map(lambda scale: float(np.float32(scale)))
+steps = st.builds(Steps, scale=scales, zero=st.integers(0, 255))
+
+
+@given(steps, st.lists(st.integers(0, 255), min_size=1, max_size=50))
+def test_what_is_dequantised_is_quantised_to_the_same(how: Steps, stored: list[int]) -> None:
+    array = np.array(stored, np.uint8)
+    assert np.array_equal(integer.quantise(integer.dequantise(array, steps=how), steps=how, dtype="uint8"), array)
+
+
+@given(steps, st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50))
+def test_quantising_errs_by_half_a_step_at_most(how: Steps, values: list[float]) -> None:
+    array = np.array(values, np.float32)
+    stored = integer.quantise(array, steps=how, dtype="uint8")
+    for value, found in zip(array.tolist(), stored.tolist(), strict=True):
+        exact = Fraction(value) / Fraction(how.scale) + how.zero
+        nearest = min(max(exact, Fraction(0)), Fraction(255))
+        assert abs(nearest - found) <= Fraction(501, 1000)
+
+
+@given(steps, steps, steps, st.integers(0, 255), st.integers(0, 255))
+def test_a_sum_errs_by_half_a_step_at_most(left: Steps, right: Steps, result: Steps, x: int, y: int) -> None:
+    how = integer.addition(left, right, result)
+    low, high = result.bounds("uint8")
+    found = integer.add(
+        np.array([x], np.uint8), np.array([y], np.uint8), how=how, low=low, high=high, zero=result.zero, dtype="uint8"
+    )
+    exact = (Fraction(left.scale) * (x - left.zero) + Fraction(right.scale) * (y - right.zero)) / Fraction(
+        result.scale
+    ) + result.zero
+    assert abs(min(max(exact, Fraction(0)), Fraction(255)) - int(found[0])) <= Fraction(52, 100)
+
+
+def test_halves_go_to_the_even_neighbour_before_the_zero_point_is_added() -> None:
+    how = Steps(scale=1.0, zero=3)
+    values = np.array([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)
+    assert integer.quantise(values, steps=how, dtype="uint8").tolist() == [1, 3, 3, 5, 5]
+
+
+def test_a_real_bound_is_a_bound_of_what_is_stored() -> None:
+    how = Steps(scale=0.5, zero=10)
+    assert how.bounds("uint8", 0.0, 6.0) == (0.0, 12.0)
+    assert how.bounds("uint8") == (-10.0, 245.0)
+    assert how.bounds("int8", -1000.0, 1000.0) == (-138.0, 117.0)
