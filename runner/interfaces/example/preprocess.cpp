@@ -146,6 +146,11 @@ float per_channel(const std::vector<float> &values, int channel) {
 
 Image resize(const Image &image, int height, int width, Interpolation interpolation) {
   if (interpolation == Interpolation::nearest) return resize_nearest(image, height, width);
+  // Each way rounds to bytes, so that their order counts. This is the order of Pillow 13: the columns first when they
+  // shrink by more than twice as many pixels as the rows.
+  const bool columns_first = height < image.height && image.height - height > 2 * (image.width - width);
+  if (columns_first)
+    return resize_one_way(resize_one_way(image, height, true, interpolation), width, false, interpolation);
   return resize_one_way(resize_one_way(image, width, false, interpolation), height, true, interpolation);
 }
 

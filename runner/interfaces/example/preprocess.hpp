@@ -6,7 +6,7 @@
 #include "image.hpp"
 #include "model_info.hpp"
 
-// Resizes with the filters of Pillow, and to the same bytes.
+// Resizes with the filters of Pillow, and to the same bytes as its version 13.
 Image resize(const Image &image, int height, int width, model_info::Interpolation interpolation);
 
 // The first input in C order, float32 before it becomes the type of the input. `image` is RGB.
