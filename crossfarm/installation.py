@@ -72,6 +72,7 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         *(_targets(project) if project else ()),
         *(_torch(project, home) if project else ()),
         _compiler_of_tests(is_wanted=tests),
+        _cmake_of_tests(is_wanted=tests),
         _sshd_of_tests(is_wanted=tests),
         _mmdebstrap(is_wanted=tests),
         _git(),
@@ -239,6 +240,20 @@ def _compiler_of_tests(*, is_wanted: bool) -> Requirement:
         how_to_install="apt-get install gcc libc6-dev",
         cost="the runner is not tested with sanitizers",
         packages=("gcc", "libc6-dev"),
+        is_wanted=is_wanted,
+    )
+
+
+def _cmake_of_tests(*, is_wanted: bool) -> Requirement:
+    tools = ("cmake", "g++", "arm-linux-gnueabihf-g++")
+    found = [path for tool in tools if (path := shutil.which(tool))]
+    packages = ("cmake", "make", "g++", "g++-arm-linux-gnueabihf")
+    return Requirement(
+        name="CMake with C++",
+        found=", ".join(found) if len(found) == len(tools) else None,
+        how_to_install=f"apt-get install {' '.join(packages)}",
+        cost="the C++ example of bundles is not tested",
+        packages=packages,
         is_wanted=is_wanted,
     )
 

@@ -13,7 +13,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -37,6 +37,7 @@ _PACKAGES = (
     "grep",
     "libc-bin",
     "libgomp1",
+    "libpython3-stdlib",
     "libstdc++6",
     "login",
     "openssh-server",
@@ -44,6 +45,8 @@ _PACKAGES = (
     "passwd",
     "perl-base",
     "procps",
+    "python3-minimal",
+    "python3-numpy",
     "sed",
     "tar",
     "util-linux",
@@ -155,9 +158,8 @@ def _finish(extracted: Path, archive: Path) -> None:
             "./etc/group": group.encode(),
             "./etc/ssh/sshd_config": _SSHD.encode(),
         }
-        shell = _member("./bin/sh")
-        shell.type, shell.linkname = tarfile.SYMTYPE, "dash"
-        additions = [shell, *(_member(name, size=len(text)) for name, text in texts.items())]
+        links = [_link("./bin/sh", "dash"), *_alternatives(made.getnames())]
+        additions = [*links, *(_member(name, size=len(text)) for name, text in texts.items())]
         for name, owner in (("./run/sshd", 0), ("./home/farm", _USER)):
             folder = _member(name, mode=0o755, owner=owner)
             folder.type = tarfile.DIRTYPE
@@ -169,6 +171,20 @@ def _finish(extracted: Path, archive: Path) -> None:
                     finished.addfile(member, made.extractfile(member) if member.isreg() else None)
             for member in additions:
                 finished.addfile(member, io.BytesIO(texts.get(member.name, b"")))
+
+
+def _alternatives(names: Iterable[str]) -> Iterator[tarfile.TarInfo]:
+    """Yield the links by which NumPy finds the linear algebra that it was installed with."""
+    for name in names:
+        found = re.fullmatch(r"(\./usr/lib/[^/]+)/((?:blas|lapack)/(lib(?:blas|lapack)\.so\.3))", name)
+        if found:
+            yield _link(f"{found[1]}/{found[3]}", found[2])
+
+
+def _link(name: str, target: str) -> tarfile.TarInfo:
+    member = _member(name)
+    member.type, member.linkname = tarfile.SYMTYPE, target
+    return member
 
 
 def archive_of(files: dict[str, tuple[bytes, int]]) -> bytes:
