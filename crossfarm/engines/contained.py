@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 import time
 import uuid
 from collections.abc import Mapping
@@ -93,14 +94,17 @@ class Contained:
         self._pending = b""
         self._frames = b""
         self._said = b""
+        self._stream: Any = socket.socket(socket.AF_UNIX)  # until it is attached
+        self._socket: Any = self._stream
         try:
             self.id: str = self._api.create_container(**_described(self._api, launch, image, box))["Id"]
             # Attached before it starts, so that nothing it says is missed.
+            self._socket.close()
             self._stream = self._api.attach_socket(self.id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             self._socket = self._stream._sock
             self._api.start(self.id)
         except docker.errors.ImageNotFound as error:
-            box.remove()
+            self.remove()
             raise EngineError(
                 f"the image {image} is gone from the container engine; type ./inv images, then the same command again"
             ) from error
@@ -135,11 +139,10 @@ class Contained:
 
     def remove(self) -> None:
         """Remove the container, whether it still runs or not, and its folder."""
-        self._discard()
-        with contextlib.suppress(Exception):
-            self._stream.close()
-        with contextlib.suppress(Exception):
-            self._api.close()
+        self.discard()
+        for close in (self._stream.close, self._socket.close, self._api.close):
+            with contextlib.suppress(Exception):  # whatever its engine's death has broken
+                close()
         self.box.remove()
 
     def why_it_died(self) -> str:
@@ -160,7 +163,8 @@ class Contained:
         between = {"since": f"{self._since:.6f}", "until": f"{time.time():.6f}"}
         return list(self._api.events(filters={"container": self.id}, decode=True, **between))
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
+        """Remove the container alone; may be called while another thread waits for a job in it, which then ends."""
         with contextlib.suppress(Exception):  # it removes itself when it ends, and its engine may be dead
             self._api.remove_container(self.id, force=True, v=True)
 

@@ -101,6 +101,10 @@ class ContainerEngine:
             container.dismiss()
         self._host.cancel()
         for container in containers:
+            container.discard()
+        with self._lock:
+            idle = list(self._idle)
+        for container in idle:  # the others are removed by the threads that wait for their jobs
             self._remove(container)
 
     def _run_in(self, container: Contained, job_file: Path, stage: str, log: Path, started: float) -> Outcome:
