@@ -56,6 +56,8 @@ class Launch:
         Raises:
             EngineError: the engine does not answer.
         """
+        if find_daemon(_as_environment(self.daemon)).problem:  # docker-py would leak a socket
+            raise EngineError(gone(self.daemon))
         import docker
 
         try:
@@ -165,7 +167,9 @@ class Contained:
 
     def discard(self) -> None:
         """Remove the container alone; may be called while another thread waits for a job in it, which then ends."""
-        with contextlib.suppress(Exception):  # it removes itself when it ends, and its engine may be dead
+        if find_daemon(_as_environment(self._launch.daemon)).problem:
+            return
+        with contextlib.suppress(Exception):  # it removes itself when it ends
             self._api.remove_container(self.id, force=True, v=True)
 
     def _line(self, deadline: float) -> bytes:
