@@ -186,3 +186,9 @@ def small_model() -> onnx.ModelProto:
 def long_model() -> onnx.ModelProto:
     """Return a model that takes some seconds to compile."""
     return layers(40)
+
+
+@pytest.fixture
+def convolutions() -> onnx.ModelProto:
+    """Return a model of a few convolutions."""
+    return layers(4)
