@@ -55,6 +55,8 @@ def seeded(model: onnx.ModelProto, *, seed: int) -> onnx.ModelProto:
         graph.input.remove(port)
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
+    # Since version 4 of the format, initialisers need not be inputs too.
+    model.ir_version = 8
     return model
 
 
