@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 
 from crossfarm.backends.cpu.processor import Processor
 
-LAYER, CHOICE = "crossfarm.layer", "crossfarm.choice"
-"""Names of the annotations."""
+LAYER, CHOICE, RUN = "crossfarm.layer", "crossfarm.choice", "crossfarm.run"
+"""Names of the annotations; the last one is how many channels of the result follow each other without padding."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,8 @@ class Choose(Protocol):
 
 def as_attributes(layer: Layer, choice: Choice) -> dict[str, str]:
     """Return the attributes of a te.compute that carry layer and choice."""
-    return {LAYER: layer.key, CHOICE: json.dumps(dataclasses.asdict(choice), sort_keys=True)}
+    chosen = json.dumps(dataclasses.asdict(choice), sort_keys=True)
+    return {LAYER: layer.key, CHOICE: chosen, RUN: str(layer.per_group)}
 
 
 def product_choice(annotated: Mapping[str, Any]) -> ProductChoice:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tvm import tirx
 
-from crossfarm.backends.cpu.choices import Layer, ProductChoice, product_choice
+from crossfarm.backends.cpu.choices import RUN, Layer, ProductChoice, product_choice
 from crossfarm.backends.cpu.overlapping import without_guards
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.schedules import (
@@ -121,6 +121,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     inline_spatial(schedule, keep={PADDED_INPUT, name})
     block = schedule.get_sblock(name)
     choice = product_choice(schedule.get(block).annotations)
+    run = int(str(schedule.get(block).annotations[RUN]))
     epilogue, passes = take_epilogue(schedule, block, columns=spatial)
     _flatten(schedule, block, epilogue, spatial=spatial)
     pixels, columns, *reduced = schedule.get_loops(block)
@@ -145,7 +146,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     unroll_all(schedule, start_loops[:-1])
     _schedule_padding(schedule, processor)
     for each in passes:
-        schedule_spatial(schedule, each, processor)
+        schedule_spatial(schedule, each, processor, run=run)
     return without_guards(function_of(schedule))
 
 

@@ -10,6 +10,8 @@ from tvm import s_tir, tirx
 
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 
+INNER_TRIPS = 4
+"""Trips from which on the innermost loop stays one: to count all axes at once costs a division for every vector."""
 _REDUCTION = 2
 """iter_type of a block's axis over which it reduces (IterVar::kCommReduce)."""
 
@@ -142,22 +144,34 @@ def unroll_all(schedule: Any, loops: Sequence[Any]) -> None:
         schedule.unroll(loop)
 
 
-def schedule_spatial(schedule: Any, block: Any, processor: Processor) -> None:
-    """Vectorise one block that has no reduction along its innermost axis, and share it between threads."""
+def schedule_spatial(schedule: Any, block: Any, processor: Processor, *, run: int | None = None) -> None:
+    """Vectorise one block that has no reduction along its innermost axis, and share it between threads.
+
+    Args:
+        schedule: whose block it is.
+        block: without reduction.
+        processor: what for.
+        run: elements of the innermost axis that follow each other in what is read; None when all do.
+    """
     loops = schedule.get_loops(block)
     if not loops:
         return
-    size, innermost = total(schedule, loops), extent(schedule, loops[-1])
+    size = total(schedule, loops)
+    if run is not None and run < extent(schedule, loops[-1]) and extent(schedule, loops[-1]) % run == 0:
+        loops = [*loops[:-1], *schedule.split(loops[-1], [None, run])]
+    innermost = extent(schedule, loops[-1])
     # A last axis of size 1 hides that what stands before it is contiguous.
     lanes = processor.lanes_for(size if innermost == 1 else innermost)
+    *outer, inner = loops
     if lanes > 1:
-        outer, lane = schedule.split(fuse(schedule, loops), [None, lanes])
+        if innermost < INNER_TRIPS * lanes or size == innermost:
+            outer, inner = [], fuse(schedule, loops)
+        inner, lane = schedule.split(inner, [None, lanes])
         vectorise(schedule, lane)
-    else:
-        # LLVM finds vectors, and what is left behind them, in a loop of its own; not in one that counts all axes.
-        outer = fuse(schedule, loops[:-1]) if len(loops) > 1 and total(schedule, loops[:-1]) > 1 else loops[0]
+    # Without lanes, LLVM finds vectors, and what is left behind them, in a loop of its own.
+    shared = fuse(schedule, outer) if outer and size > innermost else inner
     if size > PARALLEL_ELEMENTS:
-        schedule.parallel(outer)
+        schedule.parallel(shared)
 
 
 def zero() -> Any:
