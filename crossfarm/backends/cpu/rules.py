@@ -27,6 +27,7 @@ from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
 from crossfarm.backends.cpu.packing import choose, pack
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import rewrite_functions
+from crossfarm.backends.cpu.transposed import gather_transposed
 
 _LOG = logging.getLogger(__name__)
 _SCHEDULED = "tirx.is_scheduled"
@@ -65,7 +66,8 @@ def schedule_module(module: Any, processor: Processor, choose: Choose = choose) 
         choose: decides how each layer is computed; the rules, unless something knows better.
     """
     module = relax.transform.CanonicalizeBindings()(relax.transform.DecomposeOpsForInference()(module))
-    module = to_channels_last(fold_constants(module))
+    module = gather_transposed(fold_constants(module))
+    module = to_channels_last(module)
     module = pack(module, processor, choose)
     module = rewrite_functions(module, FreeTransposes)
     fuse = tvm.transform.Sequential(

@@ -126,6 +126,39 @@ def test_a_convolution_of_a_signal_is_right(
 
 
 @small
+@given(st.data(), processors, st.tuples(st.integers(1, 9), st.integers(1, 9)), st.integers(1, 5), st.integers(1, 9))
+def test_a_transposed_convolution_is_right_between_two_others(
+    data: st.DataObject, processor: Any, image: tuple[int, int], kernel: int, channels: int
+) -> None:
+    groups = data.draw(st.sampled_from([1, 1, 2]), label="groups")
+    strides = [data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))]
+    dilation = data.draw(st.integers(1, 2), label="dilation")
+    padding = data.draw(st.integers(0, min(2, dilation * (kernel - 1) // 2)), label="padding")
+    more = [data.draw(st.integers(0, stride - 1)) for stride in strides]
+    reach = dilation * (kernel - 1) + 1
+    assume(all((n - 1) * s - 2 * padding + reach + m > 0 for n, s, m in zip(image, strides, more, strict=True)))
+    assume(all(m < max(s, dilation) for s, m in zip(strides, more, strict=True)))
+    attributes = {"strides": strides, "dilations": [dilation] * 2, "pads": [padding] * 4, "output_padding": more}
+    outcome = run_both(
+        [
+            node("Conv", ["x", "v"], ["a"]),
+            node("ConvTranspose", ["a", "w", "b"], ["c"], group=groups, **attributes),
+            node("Conv", ["c", "u"], ["y"]),
+        ],
+        {"x": random(1, 3, *image)},
+        {
+            "v": random(2 * groups, 3, 1, 1),
+            "w": random(2 * groups, channels, kernel, kernel),
+            "b": random(channels * groups),
+            "u": random(5, channels * groups, 1, 1),
+        },
+        processor=processor,
+    )
+    outcome.assert_close()
+    assert not outcome.unscheduled
+
+
+@small
 @given(st.data(), processors, st.integers(1, 50), st.integers(1, 70))
 def test_a_dense_layer_is_right_for_any_shape(data: st.DataObject, processor: Any, depth: int, columns: int) -> None:
     leading = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3), label="leading")
