@@ -119,6 +119,9 @@ end_strays() {
 }
 
 preflight() {
+  for tool in df dd find flock od sha256sum tar timeout; do
+    command -v $tool >/dev/null 2>&1 || fail 92 "$tool is not installed there"
+  done
   fence
   end_strays
   for left in work/* incoming/*; do
@@ -217,6 +220,21 @@ make_room() {
   [ "$free" -ge "$1" ] || fail 96 "$1 KiB are needed in $folder, $free are free, and no old bundle is left to remove"
 }
 
+# verify DIGEST: read a bundle's rows from standard input, and drop the bundle with those of its files that are damaged.
+verify() {
+  fence
+  while read -r sha bytes mode body path; do
+    printf '%s  bundles/%s/%s\n' "$sha" "$1" "$path"
+  done | sha256sum -c 2>/dev/null >verified && printf 'good\n' && return
+  while read -r line; do
+    case $line in *': OK') continue ;; esac
+    file=${line%: *}
+    for object in objects/*; do [ "$object" -ef "$file" ] && rm -f "$object"; done
+  done <verified
+  rm -rf "bundles/$1" verified
+  printf 'damaged\n'
+}
+
 # run DIGEST SECONDS GOVERNOR [OPTION...]: run a bundle's program; a tar archive of what it left goes to standard output.
 run() {
   digest=$1 seconds=$2 policy=$3
@@ -262,6 +280,6 @@ put_governors_back() {
 cd && mkdir -p "$folder" && cd "$folder" && folder=$PWD || fail 92 "$folder cannot be made"
 case $verb in
   probe) facts ;;
-  preflight | offer | store | run) "$verb" "$@" ;;
+  preflight | offer | store | verify | run) "$verb" "$@" ;;
   *) fail 2 "unknown request: $verb" ;;
 esac

@@ -25,6 +25,8 @@ _SLOWEST_BYTES = 256 * 1024
 """Bytes per second below which a link is taken for broken."""
 _DAYS = 30
 """Bundles that were not used for so long go when another one needs room."""
+_BAD_BUNDLE = 3
+"""Exit code of a bundle's program that refuses its bundle."""
 _OUTPUT = re.compile(r"\./(outputs/\d+\.bin|result\.json)")
 
 
@@ -43,6 +45,7 @@ class SshBoard:
         self._board, self._purpose, self._token = board, purpose, token
         self._connection = Connection(board, patience=patience)
         self._facts: Facts | None = None
+        self._rows: dict[str, bytes] = {}
         self._script = _SCRIPT.read_text(encoding="utf-8")
         self.timing: Timing = timing
 
@@ -86,6 +89,7 @@ class SshBoard:
         files = read_bundle(bundle)
         program = read_program(bundle / "program")
         check_fit(program, facts, self._purpose.code, board=self._board.name, target=self._purpose.target)
+        self._rows[files.digest] = files.rows
         answer = self._ask("offer", files.digest, feed=lambda send: send(files.rows)).text()
         if answer.startswith("there"):
             return Placed(place=files.digest)
@@ -121,10 +125,28 @@ class SshBoard:
                 f"{where} cannot be started: {tail.strip() or 'the board does not say why'}; see that "
                 f"{self._board.folder} is on a file system that may run programs"
             )
+        if code == _BAD_BUNDLE:
+            self._verify(bundle)
         if code > 128:
             raise killed(where, number=code - 128, tail=tail)
         throttled = slowed_down(facts.heat, after)
         return Ended(code=code, tail=tail, state=facts.state(after), throttled=throttled)
+
+    def _verify(self, bundle: Placed) -> None:
+        """Look whether a bundle that its program refuses is still what was sent.
+
+        Raises:
+            BoardError: it is not.
+        """
+        rows = self._rows.get(bundle.place)
+        if rows is None:
+            return
+        found = self._ask("verify", bundle.place, feed=lambda send: send(rows), timeout=10 * _SHORT).text()
+        if found != "good\n":
+            raise BoardError(
+                f"board {self._board.name}: files of the bundle were damaged there after they had been verified, so "
+                "its disk or card may be failing; they were dropped and will be sent again: run again"
+            )
 
     def _unpack(self, answer: Answer, output: Path) -> tuple[int, str, Facts, Heat]:
         """Take out of the archive that `run` answers with what is expected there, and nothing else."""

@@ -99,6 +99,16 @@ def test_a_bundle_that_is_not_there_cannot_be_run(tmp_path: Path) -> None:
     assert _ask(tmp_path, 1, "run", "0" * 64, "5", "keep").returncode == 95
 
 
+def test_a_missing_tool_is_named(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("sh", "mkdir", "df", "dd", "find"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    words = ["sh", "-c", SCRIPT, "crossfarm", str(tmp_path / "board"), "1", "preflight"]
+    done = subprocess.run(words, capture_output=True, check=False, env={"PATH": str(tools), "HOME": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (92, b"flock is not installed there\n")
+
+
 def test_an_unknown_request_is_refused(tmp_path: Path) -> None:
     assert _ask(tmp_path, 1, "rm -rf /").returncode == 2
 
