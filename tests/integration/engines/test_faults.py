@@ -197,11 +197,12 @@ def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemo
         pytest.skip("needs root and dockerd, to start an engine that may be stopped")
     folder = tmp_path_factory.mktemp("engine")
     socket = Path(f"/tmp/crossfarm-test-{os.getpid()}.sock")
+    # In the network of this machine, a daemon without a bridge would take away the bridge of the machine's engine.
     log: IO[bytes]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                "dockerd", "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+                "unshare", "--net", "dockerd", "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
                 "--pidfile", str(folder / "pid"), "-H", f"unix://{socket}", "--bridge=none", "--iptables=false",
             ],
             stdout=log, stderr=log, start_new_session=True,
