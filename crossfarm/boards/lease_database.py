@@ -63,6 +63,7 @@ USERS = sa.Table(
 
 LOCK_NUMBER = 0x63726F7373
 """PostgreSQL's advisory lock under which boards are handed out; the bytes of `cross`."""
+IDLE_MILLISECONDS = 1000
 _BUSY_SECONDS = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -188,4 +189,16 @@ def _write_ahead(connection: sa.Connection) -> None:
 
 def _postgresql(url: str) -> sa.Engine:
     plain = sa.make_url(url).set(drivername="postgresql+psycopg")
-    return sa.create_engine(plain, pool_pre_ping=True, pool_size=2, max_overflow=4, connect_args={"connect_timeout": 5})
+    engine = sa.create_engine(
+        plain, pool_pre_ping=True, pool_size=2, max_overflow=4, connect_args={"connect_timeout": 5}
+    )
+
+    def connected(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        cursor = connection.cursor()
+        # A farm that is stopped in the midst of a transaction must not hold the lock that all others wait for.
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_MILLISECONDS}")
+        cursor.close()
+        connection.commit()
+
+    sa.event.listen(engine, "connect", connected)
+    return engine
