@@ -74,6 +74,7 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         _compiler_of_tests(is_wanted=tests),
         _cmake_of_tests(is_wanted=tests),
         _sshd_of_tests(is_wanted=tests),
+        _postgresql_of_tests(is_wanted=tests),
         _mmdebstrap(is_wanted=tests),
         _git(),
     ]
@@ -276,6 +277,19 @@ def _mmdebstrap(*, is_wanted: bool) -> Requirement:
         how_to_install="apt-get install mmdebstrap",
         cost="there are no virtual boards",
         packages=("mmdebstrap",),
+        is_wanted=is_wanted,
+    )
+
+
+def _postgresql_of_tests(*, is_wanted: bool) -> Requirement:
+    """Return the server whose programs Debian keeps off PATH, so that several versions may stand side by side."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return Requirement(
+        name="PostgreSQL",
+        found=str(programs[-1].parent) if programs else shutil.which("initdb"),
+        how_to_install="apt-get install postgresql",
+        cost="leases that farms on several hosts share are not tested",
+        packages=("postgresql",),
         is_wanted=is_wanted,
     )
 

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from crossfarm.reports.overview import CellOutcome, Overview
+from crossfarm.reports.overview import CellOutcome, Overview, is_flaky
 from crossfarm.reports.text import clean, count, one_line, quantity
 from crossfarm.results import CheckRecord, JobRecord, Provenance, RunRecord
 
@@ -142,7 +142,9 @@ def _cell_cases(cell: CellOutcome) -> Iterator[_Case]:
 def _job_case(job: JobRecord, classname: str, name: str) -> _Case:
     told = one_line(job.cause or job.reason or "")
     is_infrastructure = job.fault == "infrastructure"
-    lines = [f"{job.job}: {job.state}", told, f"log: {job.log}" if job.log else "", _reproduce(job.command)]
+    log = f"log: {job.log}" if job.log else ""
+    flaky = f"flaky, ran well on {job.board} after {'; '.join(job.flaky)}" if is_flaky(job) else ""
+    lines = [f"{job.job}: {job.state}", told, flaky, log, _reproduce(job.command)]
     failed = told or "no cause was told" if job.state == "failed" else None
     return _Case(
         classname=classname,
@@ -155,7 +157,13 @@ def _job_case(job: JobRecord, classname: str, name: str) -> _Case:
         error=failed if is_infrastructure else None,
         skipped=f"{job.state}: {told}" if job.state in ("skipped", "cancelled") else None,
         text="\n".join(line for line in lines if line),
-        properties={"job": job.job, "state": job.state, **({"key": job.key} if job.key else {})},
+        properties={
+            "job": job.job,
+            "state": job.state,
+            **({"key": job.key} if job.key else {}),
+            **({"board": job.board} if job.board else {}),
+            **({"flaky": "; ".join(job.flaky)} if is_flaky(job) else {}),
+        },
     )
 
 

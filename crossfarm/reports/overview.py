@@ -109,6 +109,11 @@ class Overview:
         return tuple(job for job in self.others if job.state == "failed")
 
     @property
+    def flaky(self) -> tuple[JobRecord, ...]:
+        """Return the jobs that a board failed before another did them."""
+        return tuple(job for cell in self.cells for job in cell.jobs if is_flaky(job))
+
+    @property
     def headline(self) -> str:
         """Return the run in one line."""
         failures = self.counts["failed"] + self.counts["error"] + len(self.failed_others)
@@ -118,6 +123,11 @@ class Overview:
         if self.failed_others:
             parts.append(f"{count(len(self.failed_others), 'job')} before the cells failed")
         return f"{word}: {count(len(self.cells), 'cell')}{': ' if parts else ''}{', '.join(parts)}"
+
+
+def is_flaky(job: JobRecord) -> bool:
+    """Return whether a board failed a job before another did it."""
+    return bool(job.flaky) and job.state == "run"
 
 
 def overview(records: Sequence[Record]) -> Overview:

@@ -42,6 +42,7 @@ def render(seen: Overview) -> str:
         page.section("missing", [f"- {code(job)}\n" for job in seen.missing], "planned job", share=0.05)
     _add_run(page, seen)
     _add_failures(page, seen)
+    _add_flaky(page, seen)
     _add_cells(page, seen.cells)
     _add_skipped(page, seen.cells)
     _add_provenance(page, seen.cells)
@@ -93,6 +94,15 @@ def _add_failures(page: _Page, seen: Overview) -> None:
     blocks += [_failed_cell(cell) for cell in seen.cells if cell.state in ("failed", "error")]
     if blocks:
         page.section("## What is wrong\n\n", blocks, "failure", share=_SHARES["failures"])
+
+
+def _add_flaky(page: _Page, seen: Overview) -> None:
+    if seen.flaky:
+        blocks = [
+            f"- {code(job.job)} ran well on {plain(job.board or 'another board')} after {plain('; '.join(job.flaky))}\n"
+            for job in seen.flaky
+        ]
+        page.section("## Flaky\n\n", blocks, "flaky job", share=_SHARES["failures"] + 0.05)
 
 
 def _failed_job(job: JobRecord) -> str:

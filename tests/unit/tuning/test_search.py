@@ -41,7 +41,7 @@ def halve(times: Sequence[float], noise: random.Random) -> tuple[int, int]:
 @settings(max_examples=40)
 @given(times=st.lists(st.floats(0.5, 2.0), min_size=1, max_size=12), seed=st.integers(0, 1000))
 def test_halving_finds_a_variant_near_the_best_and_stays_below_fifty_runs(times: list[float], seed: int) -> None:
-    noise = random.Random(seed)  # noqa: S311 (no secret)
+    noise = random.Random(seed)
     found = [halve(times, noise) for _ in range(9)]
     # A single run may be unlucky, the median of nine is not: 10 % is three times the noise of one run and its outlier.
     assert statistics.median(times[chosen] for chosen, _ in found) <= 1.1 * min(times)
@@ -63,7 +63,7 @@ def test_the_median_lies_within_its_interval(values: list[float]) -> None:
 
 
 def test_the_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
-    draw = random.Random(5)  # noqa: S311 (no secret)
+    draw = random.Random(5)
     hits = 0
     for number in range(100):
         interval = median_interval([draw.gauss(1.0, 0.1) for _ in range(21)], resamples=300, seed=number)
