@@ -105,9 +105,9 @@ def crowd(database: str) -> float:
     if len(held) != LEASES:
         raise SystemExit(f"{len(held)} of {LEASES} leases were granted")
     for board in BOARDS:
-        mine = sorted((token, start, end) for name, token, start, end in held if name == board)
-        for (first, _, end), (second, start, _) in itertools.pairwise(mine):
-            if first == second or start < end:
+        mine = sorted((token, since, end) for name, token, since, end in held if name == board)
+        for (first, _, end), (second, began_next, _) in itertools.pairwise(mine):
+            if first == second or began_next < end:
                 raise SystemExit(f"{board} had two holders, with tokens {first} and {second}")
     return seconds
 

@@ -39,7 +39,7 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        settings = f"-c listen_addresses='' -k {self.folder} -c shared_buffers=16MB -c max_connections=200"
+        settings = f"-c listen_addresses='' -k {self.folder} -c fsync=off -c max_connections=200"
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "60", "-l", log, "-o", settings, "start")
 
