@@ -208,6 +208,7 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
     wanted_stages = _wanted_stages(selection.stages or project.pipeline.stages, stages)
     builder = _Builder(project, stages, surroundings)
     cells = select_cells(project, selection)
+    builder.compiled_here = _compiled_here(cells, builder.models, surroundings.boards)
     wanted: set[str] = set()
     skipped: list[SkippedCell] = []
     planned_cells: list[Cell] = []
@@ -228,6 +229,19 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
         if missing and {"measure", "check"} & set(wanted_stages):
             skipped.append(SkippedCell(cell=cell, stage="measure", reason=missing))
     return Plan(jobs=builder.jobs, wanted=frozenset(wanted), cells=tuple(planned_cells), skipped=tuple(skipped))
+
+
+def _compiled_here(
+    cells: Sequence[Cell], models: Mapping[str, Model], boards: Mapping[str, BoardAccess]
+) -> dict[str, Cell]:
+    """Return model -> the first of its int8 cells that this host runs natively."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        board = boards[cell.target]
+        is_skipped = any(skip.target == cell.target for skip in models[cell.model].skip)
+        if cell.variant == "int8" and board.exclusive and not board.missing and not board.boards and not is_skipped:
+            found.setdefault(cell.model, cell)
+    return found
 
 
 def _wanted_stages(names: Sequence[str], stages: Mapping[str, Stage]) -> list[str]:
@@ -252,6 +266,8 @@ class _Builder:
         self._surroundings = surroundings
         self._digests: dict[bytes, str] = {}
         self._subjects: dict[str, Subject] = {}
+        self.compiled_here: Mapping[str, Cell] = {}
+        """Model -> an int8 cell that is measured on this host, for the accuracy ladder of the cells that are not."""
 
     def want(self, stage: str, cell: Cell) -> list[str]:
         """Make the jobs of a stage for a cell, with all that they need; returns their ids."""
@@ -271,6 +287,9 @@ class _Builder:
             role: (self._fetch(source).id if source is not None else self._job(needed, cell).id)
             for role, (needed, source) in needs.inputs.items()
         }
+        here = self.compiled_here.get(cell.model) if stage == "check" and cell.variant == "int8" else None
+        if here is not None and not self._surroundings.boards[cell.target].exclusive:
+            inputs["compiled"] = self._job("measure", here).id
         groups = dict(needs.parameters)
         if stage == "compile" and (tuned := self._surroundings.tuned(cell)):
             groups[f"tuning {cell.id}"] = tuned

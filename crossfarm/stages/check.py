@@ -32,7 +32,10 @@ RECORDS = "records.jsonl"
 
 
 def needs(subject: Subject) -> Needs:
-    """Depend on what was measured, on the reference, for int8 on the quantised model, and on what must hold."""
+    """Depend on what was measured, on the reference, for int8 on the quantised model, and on what must hold.
+
+    For int8 the plan adds `compiled`: what was measured of the model on this host, where the cell's board is another.
+    """
     model = subject.model
     if model is None:
         raise ValueError("the stage `check` is about a cell")

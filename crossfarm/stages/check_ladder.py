@@ -22,7 +22,7 @@ class Rung:
     """The first output after one step.
 
     Attributes:
-        name: in the names of measurements: float, quantised, integer, target.
+        name: in the names of measurements: float, quantised, compiled, target.
         words: what computed it.
         step: the step that led here, as something that loses accuracy; empty on the first rung.
         output: shape (cases, ...).

@@ -105,8 +105,9 @@ def records(job: Job) -> Iterator[Row]:
         )
         yield from decoded_records(decoded, check=measured.check, measurement=measured.measurement)
     if "quantize" in job.inputs and pairs:
+        output, expected = next(iter(pairs.values()))
         yield from ladder_records(
-            _rungs(job, reference, *next(iter(pairs.values()))),
+            _rungs(job, reference, measured, expected, output),
             decoded,
             agreement=model.agreement,
             check=measured.check,
@@ -116,19 +117,26 @@ def records(job: Job) -> Iterator[Row]:
     yield from size_records(measured)
 
 
-def _rungs(job: Job, reference: Reference, output: Array, quantised: Array) -> list[Rung]:
-    """Return the first output after each step: float32, quantised, in integers, on the board."""
+def _rungs(job: Job, reference: Reference, measured: Measured, quantised: Array, output: Array) -> list[Rung]:
+    """Return the first output after each step: float32, quantised, compiled, on the board."""
     port = reference.outputs[0]
-    found = [
-        Rung(name="quantised", words="int8 in ONNX Runtime", step="quantising", output=quantised),
-        Rung(name="target", words="int8 on the target", step="compiling", output=output),
-    ]
+    found = [Rung(name="quantised", words="int8 in ONNX Runtime", step="quantising", output=quantised)]
     if not Quantised.read(job.inputs["quantize"]).ready_made:
         real = read_stacked(
             job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=len(reference.cases)
         )
         found.insert(0, Rung(name="float", words="float32 in ONNX Runtime", step="", output=real))
-    return found
+    if "compiled" in job.inputs:
+        here = dataclasses.replace(
+            measured,
+            folder=job.inputs["compiled"],
+            result=read_file(RunnerResult, job.inputs["compiled"] / RESULT),
+        )
+        words = f"int8 compiled for {here.result.target}, on this host"
+        compiled = _measured_output(here, reference, 0)
+        found.append(Rung(name="compiled", words=words, step="compiling", output=compiled))
+    step = "running on the target" if "compiled" in job.inputs else "compiling"
+    return [*found, Rung(name="target", words="int8 on the target", step=step, output=output)]
 
 
 def output_records(

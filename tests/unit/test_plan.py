@@ -285,3 +285,5 @@ def test_int8_is_quantised_once_for_all_targets_and_float32_not_at_all(project: 
     assert plan.jobs["compile:armv7-one-int8"].inputs == {"quantize": "quantize:one"}
     assert plan.jobs["compile:x86_64-one-int8"].inputs == {"quantize": "quantize:one"}
     assert plan.jobs["compile:x86_64-one-float32"].inputs == {"prepare": "prepare:one"}
+    assert plan.jobs["check:armv7-one-int8"].inputs["compiled"] == "measure:x86_64-one-int8"
+    assert "compiled" not in plan.jobs["check:x86_64-one-int8"].inputs
