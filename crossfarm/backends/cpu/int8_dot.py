@@ -191,3 +191,61 @@ def _implementation(dot: Dot) -> Any:
             )
 
     return adding
+
+
+def column_intrinsic(dot: Dot) -> str:
+    """As `tensor_intrinsic`, for activations of which every lane has four of its own in one 32-bit number."""
+    name = f"crossfarm_columns_{dot.name}"
+    if s_tir.TensorIntrin.get(name, allow_missing=True) is None:
+        s_tir.TensorIntrin.register(name, _column_description(dot), _column_implementation(dot), override=True)
+    return name
+
+
+def _column_description(dot: Dot) -> Any:
+    lanes, depth = dot.lanes, dot.depth
+
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
+    def description(
+        A: T.Buffer((lanes,), "int32", offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
+        B: T.Buffer((lanes, depth), "int8", offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
+        C: T.Buffer((lanes,), "int32", offset_factor=1, scope="local"),  # type: ignore[valid-type]  # noqa: N803
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:lanes], B[0:lanes, 0:depth])
+            T.writes(C[0:lanes])
+            for i in T.serial(0, lanes):
+                with T.sblock("update"):
+                    vi = T.axis.spatial(lanes, i)
+                    C[vi] = C[vi] + (
+                        T.bitwise_and(T.shift_right(A[vi], 0), 255) * T.cast(B[vi, 0], "int32")
+                        + T.bitwise_and(T.shift_right(A[vi], 8), 255) * T.cast(B[vi, 1], "int32")
+                        + T.bitwise_and(T.shift_right(A[vi], 16), 255) * T.cast(B[vi, 2], "int32")
+                        + T.bitwise_and(T.shift_right(A[vi], 24), 255) * T.cast(B[vi, 3], "int32")
+                    )
+
+    return description
+
+
+def _column_implementation(dot: Dot) -> Any:
+    lanes, depth = dot.lanes, dot.depth
+    identifier = codegen.llvm_lookup_intrinsic_id(dot.intrinsic)
+    many, both, sums = f"{dot.left}x{lanes * depth}", f"{dot.right}x{lanes * depth}", f"int32x{lanes}"
+
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
+    def implementation(
+        A: T.Buffer((lanes,), "int32", offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
+        B: T.Buffer((lanes, depth), "int8", offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
+        C: T.Buffer((lanes,), "int32", offset_factor=1, scope="local"),  # type: ignore[valid-type]  # noqa: N803
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:lanes], B[0:lanes, 0:depth])
+            T.writes(C[0:lanes])
+            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
+                T.uint32(identifier),
+                C.vload([0], dtype=sums),
+                T.reinterpret(A.vload([0], sums), dtype=many),
+                B.vload([0, 0], dtype=both),
+                dtype=sums,
+            )
+
+    return implementation

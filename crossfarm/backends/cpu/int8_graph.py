@@ -20,7 +20,7 @@ import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu import int8_arithmetic, int8_depthwise, int8_pooling, int8_product
+from crossfarm.backends.cpu import int8_arithmetic, int8_depthwise, int8_pooling, int8_product, int8_quads
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_values import (
     Known,
@@ -63,7 +63,12 @@ def use_integers(module: Any, unit: IntegerUnit) -> Any:
             super().__init__(rewritten)
             self.unit = unit
 
-    return rewrite_functions(module, Rewriter)
+    return rewrite_functions(module, Rewriter) if _is_quantised(module["main"]) else module
+
+
+def _is_quantised(main: Any) -> bool:
+    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    return any(operator_name(binding.value) == "relax.dequantize" for binding in bindings)
 
 
 class _Rewriter(PyExprMutator):  # type: ignore[misc]
@@ -183,7 +188,12 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
         return None
     zero = image.steps.zero
     if groups == channels and kernel.shape[2:] == (1, channels) and channels > 1:
-        made = int8_depthwise.convolve(image.tensor, kernel[:, :, 0], zero=zero, window=window, builder=walk.builder_)
+        taps, dot = kernel[:, :, 0], int8_quads.dot_for(walk.unit, channels)
+        made = (
+            int8_depthwise.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_)
+            if dot is None
+            else int8_quads.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_, dot=dot)
+        )
     else:
         made = int8_product.convolve(
             image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
@@ -241,6 +251,14 @@ def _multiply(walk: _Rewriter, call: Any) -> Any | None:
     channels = (static_shape(tensor) or ())[-1]
     scale = np.full(channels, left.steps.scale * right.steps.scale)
     return walk.keep(Sums(tensor=tensor, scale=scale, bias=np.zeros(channels, np.int32)))
+
+
+def _divide(_walk: _Rewriter, call: Any) -> Any | None:
+    """Multiply by the inverse of a constant: the activations of quantised graphs are rounded to 8 bits behind it."""
+    divisor = constant_array(call.args[1])
+    if divisor is None or divisor.size != 1 or divisor.dtype != np.float32 or not divisor.reshape(-1)[0]:
+        return None
+    return relax.op.multiply(call.args[0], relax.const(np.reciprocal(divisor)))
 
 
 def _relu(walk: _Rewriter, call: Any) -> Any | None:
@@ -335,6 +353,7 @@ _HANDLERS: Mapping[str, Callable[[_Rewriter, Any], Any | None]] = {
     "relax.matmul": _multiply_matrices,
     "relax.add": _add,
     "relax.multiply": _multiply,
+    "relax.divide": _divide,
     "relax.nn.relu": _relu,
     "relax.clip": _clip,
     "relax.nn.max_pool2d": _max_pool,

@@ -16,6 +16,7 @@ from crossfarm.backends.cpu import (
     elementwise,
     int8_depthwise,
     int8_product,
+    int8_quads,
     operations,
     reduction,
     softmax,
@@ -45,6 +46,7 @@ class Rule(Protocol):
 
 RULES: tuple[Rule, ...] = (
     int8_product,
+    int8_quads,
     int8_depthwise,
     convolution,
     winograd,
