@@ -42,7 +42,8 @@ def look_around(
     def content(source: FileSource) -> str:
         return content_digest(local_path(source, root=project.root))
 
-    searched = {name for name in project.targets if (HOME / "tuning" / name).is_dir()}
+    folders = project.targets if project.pipeline.tuned else ()
+    searched = {name for name in folders if (HOME / "tuning" / name).is_dir()}
 
     def tuned(cell: Cell) -> Mapping[str, Any]:
         if cell.target not in searched:

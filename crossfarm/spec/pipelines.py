@@ -45,6 +45,8 @@ class Pipeline(Declared):
     """Names of toolchain files."""
     stages: Annotated[tuple[StageName, ...], Field(min_length=1)] = STAGES
     """How far; what a stage needs runs too."""
+    tuned: bool = True
+    """Compile with what searches took (tuning/); false leaves all to the rules."""
     measure: Measure = Measure()
     """How latency is taken."""
 
