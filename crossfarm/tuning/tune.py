@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -143,6 +143,7 @@ class _Tuning:
         self._repeat = _FEWEST
         self._repeat = round(min(max(_VISIT_NS / statistics.median(self._run(self._base).latency), _FEWEST), _MOST))
         self._wanted = self._outputs_of(self._base)
+        self._ratios: dict[str, float] = {}
 
     def to_its_end(self) -> Outcome:
         """Search, confirm, keep."""
@@ -182,7 +183,8 @@ class _Tuning:
             return {}, None
         tuned = self._build(choices)
         confirmation = self._confirm(tuned)
-        slower = {key for key, ratio in _layer_ratios(self._base, tuned, confirmation).items() if ratio > _WORSE}
+        self._ratios = _layer_ratios(self._base, tuned, confirmation)
+        slower = {key for key, ratio in self._ratios.items() if ratio > _WORSE}
         if slower & set(choices):
             choices = {key: choice for key, choice in choices.items() if key not in slower}
             if not choices:
@@ -190,6 +192,7 @@ class _Tuning:
             self._progress(f"{len(slower)} layers go back to the rule's choice: they are slower in the whole model")
             tuned = self._build(choices)
             confirmation = self._confirm(tuned)
+            self._ratios = _layer_ratios(self._base, tuned, confirmation)
         if not self._agrees(tuned):
             raise ModelError(f"{self._task.cell.id}: the tuned model's outputs do not agree with the untuned one's")
         if confirmation.is_faster and self._is_slower_threaded(tuned):
@@ -222,23 +225,27 @@ class _Tuning:
     def _outcome(
         self, states: dict[str, LayerState], taken: Taken, confirmation: Confirmation | None, seconds: float
     ) -> Outcome:
-        base = times_by_layer(self._base, self._run(self._base))
-        latency = statistics.median(self._run(self._base).latency)
-        rows = []
-        for key, state in states.items():
-            before = base.get(key, 0.0)
-            ratio = statistics.median(state.ratios[state.best]) if key in taken.choices and state.best else 1.0
-            rows.append(
-                LayerRow(
-                    layer=key, tried=state.tried, wrong=len(state.wrong), before=before, after=before * ratio,
-                    share=before / latency if latency else 0.0,
-                )
-            )  # fmt: skip
+        """Say what was found, by the pairs of the comparison; what was not taken stays as it was."""
+        untuned = [old for old, _ in confirmation.runs] if confirmation is not None else [self._run(self._base)]
+        before = medians([times_by_layer(self._base, run) for run in untuned])
+        latency = statistics.median(statistics.median(run.latency) for run in untuned)
+        ratios = self._ratios if taken.choices else {}
+        rows = [
+            LayerRow(
+                layer=key,
+                tried=state.tried,
+                wrong=len(state.wrong),
+                before=before.get(key, 0.0),
+                after=before.get(key, 0.0) * (ratios.get(key, 1.0) if key in taken.choices else 1.0),
+                share=before.get(key, 0.0) / latency if latency else 0.0,
+            )
+            for key, state in states.items()
+        ]
         return Outcome(
             cell=self._task.cell.id,
             rows=tuple(sorted(rows, key=lambda row: -row.before)),
             taken=taken,
-            is_better=confirmation is not None and bool(taken.choices),
+            is_better=bool(taken.choices),
             seconds=seconds,
             is_emulated=bool(self._task.prefix),
         )
@@ -316,6 +323,15 @@ def _winners(states: dict[str, LayerState]) -> list[Measured]:
         )
         for key, state in states.items()
     ]
+
+
+def medians(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return layer -> median of its times in several runs."""
+    found: dict[str, list[float]] = {}
+    for each in times:
+        for key, value in each.items():
+            found.setdefault(key, []).append(value)
+    return {key: statistics.median(values) for key, values in found.items()}
 
 
 def _layer_ratios(base: Path, tuned: Path, confirmation: Confirmation) -> dict[str, float]:
