@@ -40,7 +40,7 @@ def _profile(given: Mapping[str, Any], *, cell: str, threads: int, repeat: int, 
         "threads": "threads of the model (1)",
         "repeat": "profiled runs; each follows a plain one (30)",
         "plot": "also draw it, as FILE.svg or FILE.html",
-        **{name: HELP[name] for name in ("models", "pipeline", "store")},
+        **{name: HELP[name] for name in ("models", "pipeline", "store", "engine")},
     }
 )
 def profile(
@@ -52,6 +52,7 @@ def profile(
     models: str = "",
     pipeline: str = "default",
     store: str = "",
+    engine: str = "auto",
 ) -> None:
     """Print where the time of one cell goes: layer by layer, with GFLOP/s and the share of the measured peak.
 
@@ -59,7 +60,7 @@ def profile(
         ./inv profile x86_64-mnist_cnn-float32
         ./inv profile x86_64-efficientnet_lite0-float32 --threads 2 --plot profile.svg
     """
-    given = {"models": models, "pipeline": pipeline, "store": store, "quiet": True}
+    given = {"models": models, "pipeline": pipeline, "store": store, "engine": engine, "quiet": True}
     finish(
         lambda: _profile(
             given,
@@ -108,7 +109,7 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
         "budget": "minutes for all cells together (30), or runs of programs (500runs); without it, to the end",
         "threads": "threads of the models during the search (1)",
         "emulated": "search under an emulator too, whose times rank nothing",
-        **{name: HELP[name] for name in ("models", "pipeline", "only", "skip", "targets", "out", "store")},
+        **{name: HELP[name] for name in ("models", "pipeline", "only", "skip", "targets", "out", "store", "engine")},
     }
 )
 def tune(
@@ -123,6 +124,7 @@ def tune(
     targets: str = "",
     out: str = "",
     store: str = "",
+    engine: str = "auto",
 ) -> None:
     """Search faster schedules layer by layer, and keep those that make a model faster in tuning/TARGET/.
 

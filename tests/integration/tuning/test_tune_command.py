@@ -26,18 +26,15 @@ def clone(tmp_path: Path) -> Path:
     """Return a copy of the project without records, so that the test writes none of its own into this one."""
     if platform.machine() != "x86_64":
         pytest.skip("needs an x86-64 machine, on which the target runs natively")
-    for name in ("crossfarm", "runner", "toolchains", "pipelines", "tasks.py", "models.yaml", "boards.yaml"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
-            shutil.copyfile(source, tmp_path / name)
-    return tmp_path
+    left_out = shutil.ignore_patterns(".git", ".venv", ".crossfarm", "out", "tests", "__pycache__")
+    shutil.copytree(ROOT, tmp_path / "clone", ignore=left_out, symlinks=True)
+    shutil.rmtree(tmp_path / "clone" / "tuning", ignore_errors=True)
+    return tmp_path / "clone"
 
 
 def start(clone: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(clone), *words]
-    command += ["--store", str(ROOT / ".crossfarm" / "store")]
+    command += ["--store", str(ROOT / ".crossfarm" / "store"), "--engine", "local"]
     return subprocess.Popen(
         command,
         cwd=clone,
