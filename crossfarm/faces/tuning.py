@@ -72,7 +72,7 @@ def profile(
     )
 
 
-def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool) -> int:
+def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool, again: bool) -> int:
     from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, StoreError
     from crossfarm.pipeline import load, make_cell
     from crossfarm.plan import select_cells
@@ -96,6 +96,7 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
         budget=spent,
         threads=threads,
         emulated=emulated,
+        again=again,
         records=HOME / "tuning",
         log=wanted.out / "logs" / "tune.log",
         stream=sys.stdout,
@@ -108,6 +109,7 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
     help={
         "budget": "minutes for all cells together (30), or runs of programs (500runs); without it, to the end",
         "threads": "threads of the models during the search (1)",
+        "again": "search cells too whose search came to its end before",
         "emulated": "search under an emulator too, whose times rank nothing",
         **{name: HELP[name] for name in ("models", "pipeline", "only", "skip", "targets", "out", "store", "engine")},
     }
@@ -117,6 +119,7 @@ def tune(
     budget: str = "",
     threads: str = "1",
     emulated: bool = False,
+    again: bool = False,
     models: str = "",
     pipeline: str = "default",
     only: str = "",
@@ -134,9 +137,14 @@ def tune(
         ./inv tune --targets x86_64 --only '*-mnist_cnn-*'
         ./inv tune --targets x86_64 --budget 30
     """
-    given = {name: value for name, value in locals().items() if name not in ("budget", "threads", "emulated")}
+    given = locals()
+    wanted = {name: value for name, value in given.items() if name not in ("budget", "threads", "emulated", "again")}
     finish(
         lambda: _tune(
-            {**given, "quiet": True}, budget=budget, threads=int(number("threads", threads)), emulated=emulated
+            {**wanted, "quiet": True},
+            budget=budget,
+            threads=int(number("threads", threads)),
+            emulated=emulated,
+            again=again,
         )
     )

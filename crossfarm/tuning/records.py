@@ -60,6 +60,7 @@ class Taken:
         pairs: that were measured.
         runs: of programs during the search.
         machine: the processor's name.
+        complete: the search came to its end; False when its budget was used up before.
     """
 
     choices: Mapping[str, Mapping[str, Any]]
@@ -68,6 +69,7 @@ class Taken:
     pairs: int
     runs: int
     machine: str
+    complete: bool = True
 
 
 Entry = Measured | Taken

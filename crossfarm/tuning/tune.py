@@ -169,10 +169,10 @@ class _Tuning:
             stopped = str(end)
             self._progress(f"{end}; what is known so far is put together")
         choices, confirmation = self._put_together(states)
-        taken = self._taken(choices, confirmation, runs=self._budget.runs - before)
-        if stopped:
+        taken = self._taken(choices, confirmation, runs=self._budget.runs - before, complete=not stopped)
+        if stopped and choices:
             records.append(task.path, [taken], identity=task.identity)
-        else:
+        elif not stopped:
             records.compact(task.path, [*_winners(states), taken], identity=task.identity)
         return self._outcome(states, taken, confirmation, time.monotonic() - started)
 
@@ -211,7 +211,7 @@ class _Tuning:
         found = confirm(self._base, tuned, run=lambda folder: self._run(folder, threads=threads))
         return found.interval.median > _SLOWER_THREADED
 
-    def _taken(self, choices: Choices, confirmation: Confirmation | None, *, runs: int) -> Taken:
+    def _taken(self, choices: Choices, confirmation: Confirmation | None, *, runs: int, complete: bool) -> Taken:
         interval = confirmation.interval if confirmation is not None else median_interval([1.0])
         return Taken(
             choices={key: dict(choice) for key, choice in choices.items()},
@@ -220,6 +220,7 @@ class _Tuning:
             pairs=confirmation.pairs if confirmation is not None else 0,
             runs=runs,
             machine=self._task.machine,
+            complete=complete,
         )
 
     def _outcome(

@@ -15,6 +15,7 @@ from crossfarm.errors import ConfigError, CrossfarmError
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.project import Project
 from crossfarm.store import Artifact, Store
+from crossfarm.tuning import records
 from crossfarm.tuning.tune import Budget, Task, machine_name, tune
 from crossfarm.tuning.tune_table import table
 
@@ -49,6 +50,7 @@ class Session:
         budget: of all cells together.
         threads: of the models during the search.
         emulated: search on an emulator where the code does not run natively.
+        again: search cells too whose search came to its end before.
         records: the folder tuning/.
         log: file for what the compiler says.
         stream: where progress and tables go.
@@ -60,6 +62,7 @@ class Session:
     budget: Budget
     threads: int
     emulated: bool
+    again: bool
     records: Path
     log: Path
     stream: IO[str]
@@ -81,12 +84,21 @@ def tune_cells(cells: Sequence[Cell], session: Session) -> int:
                 session.stream.write(f"{cell.id}: only {', '.join(VARIANTS)} is searched\n")
                 continue
             try:
+                if not session.again and _is_complete(cell, session):
+                    session.stream.write(f"{cell.id}: was searched to the end; --again searches anew\n")
+                    continue
                 _tune_one(cell, session, said)
             except CrossfarmError as error:
                 failures += 1
                 session.stream.write(f"{cell.id}: {error}\n")
             session.stream.flush()
     return failures
+
+
+def _is_complete(cell: Cell, session: Session) -> bool:
+    path = records.records_path(session.records, target=cell.target, model=cell.model, variant=cell.variant)
+    taken = records.read(path, identity=records.identity(session.project.targets[cell.target].code)).taken
+    return taken is not None and taken.complete
 
 
 def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:

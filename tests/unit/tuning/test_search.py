@@ -7,12 +7,14 @@ import random
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossfarm.errors import ConfigError
+from crossfarm.faces import tuning as faces
 from crossfarm.tuning.builder import LayerVariants
 from crossfarm.tuning.halving import better_half, median_interval, runs_in, score
 from crossfarm.tuning.records import Measured, Taken
@@ -156,3 +158,12 @@ def test_the_table_says_what_was_tried_and_what_was_decided() -> None:
     assert lines[3].startswith("1 variants gave wrong outputs")
     assert lines[4] == "tuned / untuned 0.900 (0.880 to 0.930 with 95 % confidence, 11 pairs): taken; 40 runs in 60 s"
     assert table(dataclasses.replace(outcome, is_emulated=True)).splitlines()[-1] == "not measured on silicon"
+
+
+def test_tune_takes_its_own_options_and_those_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, Any]] = []
+    monkeypatch.setattr("crossfarm.tuning.tuning.tune_cells", lambda cells, session: seen.append((cells, session)) or 0)
+    faces.tune.body(None, targets="x86_64", only="*-mnist_cnn-*", budget="7runs", threads="2", again=True)
+    [(cells, session)] = seen
+    assert [cell.id for cell in cells] == ["x86_64-mnist_cnn-float32"]
+    assert (session.budget.most_runs, session.threads, session.again, session.emulated) == (7, 2, True, False)
