@@ -163,7 +163,7 @@ def test_the_table_says_what_was_tried_and_what_was_decided() -> None:
 def test_tune_takes_its_own_options_and_those_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, Any]] = []
     monkeypatch.setattr("crossfarm.tuning.tuning.tune_cells", lambda cells, session: seen.append((cells, session)) or 0)
-    faces.tune.body(None, targets="x86_64", only="*-mnist_cnn-*", budget="7runs", threads="2", again=True)
+    faces.tune.body(None, targets="x86_64", only="x86_64-mnist_cnn-float32", budget="7runs", threads="2", again=True)
     [(cells, session)] = seen
     assert [cell.id for cell in cells] == ["x86_64-mnist_cnn-float32"]
     assert (session.budget.most_runs, session.threads, session.again, session.emulated) == (7, 2, True, False)
