@@ -218,7 +218,8 @@ def matches(function: Any) -> bool:
 def schedule(function: Any, processor: Processor) -> Any:
     """Do all steps of a strip before the next strip, so that its tiles stay in the second-level cache.
 
-    Threads share strips; where there is one strip only, they share each step.
+    Threads share strips; where there is one strip only, they share the products, since a launch costs as much as one of
+    the transforms of a small image.
 
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
@@ -239,12 +240,11 @@ def schedule(function: Any, processor: Processor) -> Any:
             schedule.compute_at(schedule.get_sblock(name), outer[0], preserve_unit_loops=True)
         if choice.is_shared:
             schedule.parallel(outer[0])
-    shares = choice.is_shared and not outer
-    _schedule_last(schedule, last, processor, depth=len(outer), shares=shares)
+    _schedule_copy(schedule, last, processor, depth=len(outer))
     for name, unrolled in ((_ROWS, 2), (_TILES, 2), (_SUMS, 1), (_RESULT, 4)):
-        _schedule_step(schedule, name, unrolled, processor, depth=len(outer), shares=shares)
-    _schedule_copy(schedule, schedule.get_sblock(_FRAMED), processor, depth=len(outer), shares=shares)
-    _schedule_product(schedule, choice, depth=len(outer), shares=shares)
+        _schedule_step(schedule, name, unrolled, processor, depth=len(outer))
+    _schedule_copy(schedule, schedule.get_sblock(_FRAMED), processor, depth=len(outer))
+    _schedule_product(schedule, choice, depth=len(outer), shares=choice.is_shared and not outer)
     for each in passes:
         schedule_spatial(schedule, each, processor)
     return function_of(schedule)
@@ -280,7 +280,7 @@ def _inner_loops(schedule: Any, block: Any, depth: int) -> list[Any]:
     return list(schedule.get_loops(block))[depth:]
 
 
-def _schedule_step(schedule: Any, name: str, unrolled: int, processor: Processor, *, depth: int, shares: bool) -> None:
+def _schedule_step(schedule: Any, name: str, unrolled: int, processor: Processor, *, depth: int) -> None:
     """Vectorise a transform over channels, and unroll the axis that picks its row."""
     loops = _inner_loops(schedule, schedule.get_sblock(name), depth)
     picked = loops.pop(unrolled)
@@ -289,26 +289,14 @@ def _schedule_step(schedule: Any, name: str, unrolled: int, processor: Processor
     schedule.reorder(*loops[:-1], vector, picked, lane)
     vectorise(schedule, lane)
     unroll_all(schedule, [picked])
-    if shares:
-        schedule.parallel(fuse(schedule, loops[:-1]))
 
 
-def _schedule_copy(schedule: Any, block: Any, processor: Processor, *, depth: int, shares: bool) -> None:
+def _schedule_copy(schedule: Any, block: Any, processor: Processor, *, depth: int) -> None:
+    """Vectorise a pass over channels."""
     loops = _inner_loops(schedule, block, depth)
     lanes = processor.lanes_for(int(schedule.get(loops[-1]).extent))
     _, lane = schedule.split(loops[-1], [None, lanes])
     vectorise(schedule, lane)
-    if shares:
-        schedule.parallel(loops[0])
-
-
-def _schedule_last(schedule: Any, block: Any, processor: Processor, *, depth: int, shares: bool) -> None:
-    loops = _inner_loops(schedule, block, depth)
-    lanes = processor.lanes_for(int(schedule.get(loops[-1]).extent))
-    _, lane = schedule.split(loops[-1], [None, lanes])
-    vectorise(schedule, lane)
-    if shares:
-        schedule.parallel(fuse(schedule, loops[:-2]))
 
 
 def _schedule_product(schedule: Any, choice: WinogradChoice, *, depth: int, shares: bool) -> None:
