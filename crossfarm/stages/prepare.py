@@ -89,7 +89,7 @@ def run(job: Job) -> None:
     """
     from crossfarm.stages.static_onnx import make_static, serialise, signature
 
-    group = _model_group(job)
+    group = job.group("model")
     adapter: TypeAdapter[Source] = TypeAdapter(Source)
     source = adapter.validate_python(group["source"])
     inputs = tuple(Input.model_validate(item) for item in group["inputs"])
@@ -98,13 +98,6 @@ def run(job: Job) -> None:
     (job.output / "model.onnx").write_bytes(serialise(model))
     text = json.dumps(signature(model), indent=1)
     (job.output / "signature.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _model_group(job: Job) -> dict[str, Any]:
-    groups = [value for name, value in job.parameters.items() if name == "model" or name.startswith("model ")]
-    if len(groups) != 1:
-        raise ValueError(f"job {job.id} is about {len(groups)} models; the stage `prepare` takes one")
-    return dict(groups[0])
 
 
 def _static_inputs(inputs: tuple[Input, ...]) -> list[StaticInput]:

@@ -66,9 +66,7 @@ class _Inputs(CalibrationDataReader):  # type: ignore[misc]
 
 def write_quantised(job: Job) -> None:
     """Do the work of the stage `quantize`; see there."""
-    declaration = _Declaration.model_validate(
-        next(v for name, v in job.parameters.items() if name.startswith("model "))
-    )
+    declaration = _Declaration.model_validate(job.group("model"))
     how = Quantisation.model_validate(job.parameters["quantisation"])
     prepared = onnx.load(job.inputs["prepare"] / "model.onnx", load_external_data=False)
     ready_made = is_quantised(prepared)

@@ -72,7 +72,7 @@ def write_reference(job: Job) -> None:
         ConfigError: data, preprocessing and model do not fit together.
         ModelError: ONNX Runtime cannot run the model, or it answers NaN or infinity.
     """
-    model = _Declaration.model_validate(_group(job, "model "))
+    model = _Declaration.model_validate(job.group("model"))
     runtime = Runtime(job.inputs["prepare"] / "model.onnx", model=model.name)
     inputs = _present_inputs(model, runtime)
     trials = itertools.chain(
@@ -268,10 +268,6 @@ def _dataset_trials(job: Job, model: _Declaration, name: str, inputs: Sequence[I
 
 def _tensor_file(folder: str, number: int, port: Port) -> TensorFile:
     return TensorFile(name=port.name, dtype=port.dtype, shape=port.shape, file=f"{folder}/{number}.bin")
-
-
-def _group(job: Job, prefix: str) -> Any:
-    return next(value for name, value in job.parameters.items() if name.startswith(prefix))
 
 
 def _class_names(model: _Declaration, job: Job) -> tuple[str, ...] | None:

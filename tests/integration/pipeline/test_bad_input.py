@@ -10,10 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-pytestmark = pytest.mark.integration
+from tests.integration.pipeline.waiting import Farm
 
-Farm = Any
-"""The class of conftest.py, which pytest does not let be imported."""
+pytestmark = pytest.mark.integration
 
 
 def _one_node(operator: str, *, outputs: tuple[str, ...] = ("y",)) -> onnx.ModelProto:

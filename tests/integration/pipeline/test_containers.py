@@ -8,8 +8,7 @@ import os
 import signal
 import socketserver
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from onnx import helper, numpy_helper
 
 from crossfarm.engines.daemon import find_daemon
 from crossfarm.images.supply import Terms, supply_images
+from tests.integration.pipeline.waiting import Farm, wait_until
 
 pytestmark = pytest.mark.integration
 
-Farm = Any
-"""The class of conftest.py, which pytest does not let be imported."""
 ROOT = Path(__file__).parents[3]
 
 
@@ -38,13 +36,6 @@ def contained(farm: Farm) -> Farm:
     supply_images(ROOT, ["x86_64"], say=print, terms=Terms(may_bootstrap=True))
     farm.engine = "container"
     return farm
-
-
-def _wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def _containers_of(process: int) -> list[Any]:
@@ -140,7 +131,7 @@ def test_two_runs_at_once_share_one_container_engine(contained: Farm, small_mode
     for run in runs:
         output, _ = run.communicate(timeout=200)
         assert run.returncode == 0, output
-        _wait_until(lambda: not _containers_of(run.pid), seconds=5)  # noqa: B023 - waited for here
+        wait_until(lambda: not _containers_of(run.pid), seconds=5)  # noqa: B023 - waited for here
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -149,13 +140,13 @@ def test_a_run_that_is_ended_leaves_no_container_behind(
 ) -> None:
     contained.add("long", long_model)
     process = contained.start("--stages", "compile")
-    _wait_until(
+    wait_until(
         lambda: any((contained.store / "work").glob("*/container-*/out/job.json")) and _containers_of(process.pid)
     )
     os.kill(process.pid, number)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), output
-    _wait_until(lambda: not _containers_of(process.pid), seconds=10)
+    wait_until(lambda: not _containers_of(process.pid), seconds=10)
 
 
 def test_without_a_container_engine_auto_takes_this_host_and_says_so(

@@ -8,30 +8,15 @@ import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 
 from crossfarm.engines.worker import descendants, processes
+from tests.integration.pipeline.waiting import Farm, compiles, wait_until
 
 pytestmark = pytest.mark.integration
-
-Farm = Any
-"""The class of conftest.py, which pytest does not let be imported."""
-
-
-def _wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def _compiles(farm: Farm) -> bool:
-    return any((farm.store / "work").glob("*/compile-*/job.json"))
 
 
 def _jobs_below(root: int) -> dict[int, list[int]]:
@@ -43,12 +28,12 @@ def _jobs_below(root: int) -> dict[int, list[int]]:
 def test_a_killed_worker_takes_its_job_along_and_is_one_row(farm: Farm, long_model: onnx.ModelProto) -> None:
     farm.add("long", long_model)
     process = farm.start("--jobs", "1")
-    _wait_until(lambda: _compiles(farm) and _jobs_below(process.pid))
+    wait_until(lambda: compiles(farm) and _jobs_below(process.pid))
     jobs = _jobs_below(process.pid)
     for worker in jobs:
         os.kill(worker, signal.SIGKILL)
     alive = {job for found in jobs.values() for job in found}
-    _wait_until(lambda: not alive & {process.id for process in processes() if process.state != "Z"}, seconds=5)
+    wait_until(lambda: not alive & {process.id for process in processes() if process.state != "Z"}, seconds=5)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3, output
     assert "Traceback" not in output
@@ -60,7 +45,7 @@ def test_a_killed_worker_takes_its_job_along_and_is_one_row(farm: Farm, long_mod
 def test_a_second_ctrl_c_tears_nothing(farm: Farm, long_model: onnx.ModelProto) -> None:
     farm.add("long", long_model)
     process = farm.start()
-    _wait_until(lambda: _compiles(farm))
+    wait_until(lambda: compiles(farm))
     for _ in range(8):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.05)
@@ -112,7 +97,7 @@ def test_a_run_that_is_killed_leaves_no_reports_of_the_run_before(farm: Farm, sm
     assert farm.run("--stages", "prepare").code == 0
     assert (farm.out / "junit.xml").is_file()
     process = farm.start()
-    _wait_until(lambda: _compiles(farm))
+    wait_until(lambda: compiles(farm))
     process.kill()
     process.communicate(timeout=30)
     assert not (farm.out / "junit.xml").exists()

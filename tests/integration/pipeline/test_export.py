@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import Any
 
 import onnx
 import pytest
 
-pytestmark = pytest.mark.integration
+from tests.integration.pipeline.waiting import Farm
 
-Farm = Any
-"""The class of conftest.py, which pytest does not let be imported."""
+pytestmark = pytest.mark.integration
 
 
 def test_a_bundle_is_copied_out_and_runs(farm: Farm, small_model: onnx.ModelProto) -> None:

@@ -8,28 +8,14 @@ import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 
+from tests.integration.pipeline.waiting import Farm, compiles, wait_until
+
 pytestmark = pytest.mark.integration
-
-Farm = Any
-"""The class of conftest.py, which pytest does not let be imported."""
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def _compiles(farm: Farm) -> bool:
-    return any((farm.store / "work").glob("*/compile-*/job.json"))
 
 
 def _workers(tag: str) -> list[int]:
@@ -128,7 +114,7 @@ def test_ctrl_c_during_compile_keeps_what_is_done_and_writes_the_reports(
     farm.add("adder", small_model)
     farm.add("long", long_model)
     process = farm.start()
-    _wait_until(lambda: any((farm.store / "work").glob("*/compile-x86_64-long*/job.json")))
+    wait_until(lambda: any((farm.store / "work").glob("*/compile-x86_64-long*/job.json")))
     time.sleep(0.5)
     started = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
@@ -148,7 +134,7 @@ def test_ctrl_c_during_compile_keeps_what_is_done_and_writes_the_reports(
 def test_term_does_what_ctrl_c_does(farm: Farm, long_model: onnx.ModelProto) -> None:
     farm.add("long", long_model)
     process = farm.start()
-    _wait_until(lambda: _compiles(farm))
+    wait_until(lambda: compiles(farm))
     process.terminate()
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130, output
@@ -161,12 +147,12 @@ def test_kill_9_during_compile_leaves_no_process_and_the_next_run_goes_on(
     farm.add("long", long_model)
     tag = farm.environment["FARM_TEST"] = str(farm.folder)
     process = farm.start("--jobs", "1")
-    _wait_until(lambda: _compiles(farm))
+    wait_until(lambda: compiles(farm))
     time.sleep(0.3)
     assert _workers(tag)
     process.kill()
     process.communicate(timeout=30)
-    _wait_until(lambda: not _workers(tag), seconds=15)
+    wait_until(lambda: not _workers(tag), seconds=15)
     ended = farm.run()
     assert ended.code == 0, ended.output
     assert farm.states()["prepare:long"] == "hit"
