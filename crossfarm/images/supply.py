@@ -135,10 +135,16 @@ def base_pin(client: DockerClient, root: Path, *, terms: Terms, lock: int, say: 
     from requests.exceptions import RequestException
 
     pin = pinned_base(root)
-    with contextlib.suppress(ImageNotFound):
+    try:
         if pin.is_own or not terms.bootstrap_now:
             client.images.get(pin.reference)
             return pin
+    except ImageNotFound:
+        pass
+    except (DockerException, RequestException) as error:
+        raise EngineError(
+            f"{pin.reference}: cannot be asked for: {engine.said(error)}; see that the engine runs"
+        ) from error
     if pin.is_own or terms.bootstrap_now:
         return bootstrap(root, lock=lock, say=say)
     say(f"getting {pin.name}:{pin.tag} from its registry")

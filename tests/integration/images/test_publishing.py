@@ -9,15 +9,15 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from crossfarm.errors import EngineError
 from crossfarm.images import engine
 from crossfarm.images.identity import BASE
+from crossfarm.images.lock import LOCK, Pin, pinned_base, write_pin
 from crossfarm.images.publishing import push_images, remote_name
-from crossfarm.images.supply import Terms, supply_images
+from crossfarm.images.supply import Terms, supply_images, update_lock
 from tests.integration.images.project import Project
 
 pytestmark = pytest.mark.integration
@@ -46,9 +46,10 @@ def registry_program(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "usr" / "bin" / "docker-registry")
 
 
-@pytest.fixture
-def registry(registry_program: str, tmp_path: Path) -> Iterator[str]:
-    """The address of a registry that runs as long as the test."""
+@pytest.fixture(scope="module")
+def registry(registry_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry that runs as long as these tests."""
+    tmp_path = tmp_path_factory.mktemp("running")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -117,3 +118,40 @@ def test_a_registry_that_is_not_there_is_named(project: Project) -> None:
             push_images(images.values(), registry, say=project.say)
     with contextlib.closing(engine.client()) as client:
         client.images.remove(":".join(remote_name(images[BASE], registry)))
+
+
+def test_a_pinned_debian_is_pulled_from_its_registry(project: Project, registry: str, debian: Pin) -> None:
+    own = f"{registry}/debian"
+    zeros = Pin(name=own, digest=f"sha256:{'0' * 64}", tag="bookworm-slim")
+    with contextlib.closing(engine.client()) as client:
+        client.api.tag(debian.reference, own, zeros.tag)
+        client.images.push(own, tag=zeros.tag)
+        client.images.remove(f"{own}:{zeros.tag}")
+        write_pin(project.folder / LOCK, zeros)
+
+        update_lock(project.folder, say=project.say)
+        pin = pinned_base(project.folder)
+        assert (pin.name, pin.tag, pin.is_own) == (own, zeros.tag, False)
+        assert pin.digest != zeros.digest
+        assert project.said == [f"images.lock: {own}:bookworm-slim is now {pin.digest}"]
+
+        image = supply_images(project.folder, [], say=project.say)[BASE]
+        assert f"getting {own}:bookworm-slim from its registry" in project.said
+        assert client.containers.run(image.reference, ["cat", "/made"], network_mode="none", remove=True) == b"made\n"
+
+        update_lock(project.folder, say=project.say)
+        assert project.said[-1] == f"images.lock: {own}:bookworm-slim has not changed"
+        client.images.remove(image.reference)
+        client.images.remove(pin.reference)
+
+
+def test_a_lock_stays_as_it_is_when_the_registry_does_not_answer(project: Project) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nowhere = Pin(
+            name=f"127.0.0.1:{taken.getsockname()[1]}/debian", digest=f"sha256:{'0' * 64}", tag="bookworm-slim"
+        )
+        write_pin(project.folder / LOCK, nowhere)
+        with pytest.raises(EngineError, match=r"its registry does not answer: .*; images\.lock stays as it is"):
+            update_lock(project.folder, say=project.say)
+    assert pinned_base(project.folder, own=False) == nowhere

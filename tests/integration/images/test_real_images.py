@@ -139,9 +139,9 @@ def test_a_stock_client_builds_the_same_file(images: Mapping[str, ImageIdentity]
 
 
 def test_the_smoke_pipeline_runs_in_the_images(store: Path, images: Mapping[str, ImageIdentity]) -> None:
-    cells = {cell for cell in _artifacts(store, "check") if not cell.startswith("armv7_gcc-")}
+    cells = set(_artifacts(store, "check"))
     models = load_pipeline(ROOT / "pipelines" / "smoke.yaml").models
-    assert cells == {f"{target}-{model}-float32" for target in TARGETS for model in models}
+    assert {f"{target}-{model}-float32" for target in TARGETS for model in models} <= cells
     used = {json.loads(path.read_text())["document"]["image"] for path in (store / "artifacts").glob("*/*")}
     assert {image.digest for image in images.values()} <= used
 
