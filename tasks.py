@@ -14,6 +14,7 @@ from invoke import Context, Exit, task
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
 from crossfarm.faces.boards import inspect_boards  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.common import HELP, finish, number, options
+from crossfarm.faces.containers import reproduce, shell  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.tuning import profile, tune  # noqa: F401 (invoke finds tasks by name)

@@ -106,6 +106,29 @@ def supply(choice: EngineChoice, needed: Iterable[str], *, say: Callable[[str], 
             raise EngineError(f"the Debian below the images was made anew meanwhile ({', '.join(changed)}); run again")
 
 
+def image_of_target(
+    options: Options, project: Project, target: str, *, say: Callable[[str], None]
+) -> tuple[Daemon, str]:
+    """Return the container engine, and the image of a target by the name that the engine knows, made when it lacks it.
+
+    Raises:
+        ConfigError: there is no such target.
+        ToolError: the image cannot be built.
+        EngineError: no container engine answers.
+    """
+    if target not in project.targets:
+        raise ConfigError(
+            f"--target {target}: there is no toolchains/{target}.yaml{nearest(target, project.targets)}; "
+            f"known targets: {', '.join(sorted(project.targets))}"
+        )
+    choice = choose_engine(dataclasses.replace(options, engine="container"), project)
+    image = choice.images[project.targets[target].image or BASE]
+    supply(choice, [image.digest], say=say)
+    if choice.daemon is None:
+        raise EngineError(f"no container engine for the image {image.name}; ./inv setup starts one")
+    return choice.daemon, image.reference
+
+
 def start_engine(
     choice: EngineChoice, options: Options, *, places: int, run: str, work: Path, environment: Mapping[str, str]
 ) -> Engine:

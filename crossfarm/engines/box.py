@@ -41,6 +41,7 @@ class Box:
         self.inputs.mkdir(parents=True)
         self.writable.mkdir()
         self._log: IO[bytes] | None = None
+        self._shown = 0
 
     def put_in(self, job_file: Path) -> None:
         """Move a job in: its inputs, and a job file that names them as the container sees them."""
@@ -57,14 +58,22 @@ class Box:
         (self.writable / "output").mkdir()
         # Read through this descriptor alone: by the time it is read, its name may stand for something else.
         self._log = (self.writable / "log").open("x+b")
+        self._shown = 0
 
     def request(self, job_file: Path, stage: str) -> bytes:
         """Return the line that tells the worker to run the job."""
         words = {"job": str(WRITABLE / job_file.name), "log": str(WRITABLE / "log"), "stage": stage}
         return (json.dumps(words) + "\n").encode()
 
-    def log_since(self, place: int) -> bytes:
-        """Return what the log holds from a place on; the job may be writing it."""
+    def show_log(self, log: Path) -> None:
+        """Append to a file what the job has written to its log since this was asked last."""
+        content = self._log_since(self._shown)
+        if content:
+            with contextlib.suppress(OSError), log.open("ab") as stream:
+                stream.write(content)
+            self._shown += len(content)
+
+    def _log_since(self, place: int) -> bytes:
         return os.pread(self._log.fileno(), max(0, _LOG_BYTES - place), place) if self._log else b""
 
     def take_out(self, job_file: Path, log: Path) -> Outcome | None:
@@ -74,8 +83,7 @@ class Box:
             job_file: as it was put in; no process of the job may be alive any more.
             log: where the log goes.
         """
-        with contextlib.suppress(OSError):
-            log.write_bytes(self.log_since(0))
+        self.show_log(log)
         outcome = _outcome(self.writable / "outcome.json")
         target = job_file.parent / "output"
         try:
@@ -93,7 +101,7 @@ class Box:
 
     def last_lines(self, count: int = 3) -> str:
         """Return the last lines of the job's log as one."""
-        lines = self.log_since(0)[-4096:].decode("utf-8", "replace").strip().splitlines()
+        lines = self._log_since(0)[-4096:].decode("utf-8", "replace").strip().splitlines()
         return one_line(" / ".join(line.strip() for line in lines[-count:] if line.strip()), limit=300)
 
     def clear(self) -> None:

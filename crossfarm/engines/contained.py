@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.engines.box import INPUTS, WRITABLE, Box
 from crossfarm.engines.daemon import Daemon, find_daemon
+from crossfarm.engines.frames import Frames
 from crossfarm.engines.limits import Limits
 from crossfarm.errors import EngineError
 
@@ -27,7 +28,8 @@ MOUNTED = ("crossfarm", "runner")
 """What of the clone it sees: neither the store, nor the history, nor anything of the user's."""
 SHUTDOWN_SECONDS = 3.0
 """How long a dying container may take until it is told to the farm why."""
-_STDOUT = 1
+_SECONDS_BETWEEN_LOOKS = 0.3
+"""How often a running job's log is copied to where the user looks for it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ class Contained:
         self._api = launch.client()
         self._since = time.time()
         self._pending = b""
-        self._frames = b""
+        self._frames = Frames()
         self._said = b""
         self._stream: Any = socket.socket(socket.AF_UNIX)  # until it is attached
         self._socket: Any = self._stream
@@ -115,8 +117,8 @@ class Contained:
             problem = find_daemon(_as_environment(launch.daemon)).problem
             raise EngineError(gone(launch.daemon) if problem else f"no container of {image} starts: {error}") from error
 
-    def run(self, job_file: Path, stage: str) -> Reply | None:
-        """Run the job that was put into the box; None when the container died.
+    def run(self, job_file: Path, stage: str, log: Path) -> Reply | None:
+        """Run the job that was put into the box, its log growing meanwhile; None when the container died.
 
         Raises:
             TimeoutError: the job takes longer than it may; the container still runs.
@@ -124,7 +126,7 @@ class Contained:
         deadline = time.monotonic() + self._launch.limits.seconds
         try:
             self._socket.sendall(self.box.request(job_file, stage))
-            line = self._line(deadline)
+            line = self._line(deadline, log)
         except TimeoutError:
             raise
         except OSError:
@@ -172,22 +174,22 @@ class Contained:
         with contextlib.suppress(Exception):  # it removes itself when it ends
             self._api.remove_container(self.id, force=True, v=True)
 
-    def _line(self, deadline: float) -> bytes:
+    def _line(self, deadline: float, log: Path) -> bytes:
         """Return the next line of the worker's standard output; empty when there is none to come."""
         while b"\n" not in self._pending:
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            chunk = self._socket.recv(65536)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._socket.settimeout(min(left, _SECONDS_BETWEEN_LOOKS))
+            try:
+                chunk = self._socket.recv(65536)
+            except TimeoutError:
+                self.box.show_log(log)
+                continue
             if not chunk:
                 return b""
-            self._frames += chunk
-            # Frames of a stream, a byte that says which, three zeros, four bytes of length: docker's attach protocol.
-            while len(self._frames) >= 8:
-                size = int.from_bytes(self._frames[4:8], "big")
-                if len(self._frames) < 8 + size:
-                    break
-                kind, content = self._frames[0], self._frames[8 : 8 + size]
-                self._frames = self._frames[8 + size :]
-                if kind == _STDOUT:
+            for kind, content in self._frames.take(chunk):
+                if kind == Frames.OUTPUT:
                     self._pending += content
                 else:
                     self._said = (self._said + content)[-4096:]

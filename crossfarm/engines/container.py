@@ -112,7 +112,7 @@ class ContainerEngine:
         reply: Reply | None = None
         why = ""
         try:
-            reply = container.run(job_file, stage)
+            reply = container.run(job_file, stage, log)
         except TimeoutError:
             why = f"it took longer than {self._limits.seconds:g} s and was ended; ./inv reproduce shows it at work"
         if reply is None:

@@ -14,7 +14,7 @@ from crossfarm.spec.targets import Target
 
 Scope = Literal["source", "model", "cell"]
 
-ON_HOST = frozenset({"fetch", "measure", "tune"})
+ON_HOST = frozenset({"fetch", "measure"})
 """Stages that need the network or boards, so that no engine runs their jobs in containers."""
 
 
