@@ -1,4 +1,9 @@
-"""Depthwise convolutions over stored integers: each channel by itself, so channels are the vector."""
+"""Depthwise convolutions over stored integers: each channel by itself, so channels are the vector.
+
+The integers are added up as float32 numbers, which hold integers below 2**24 exactly, fused or not: a window of up to
+MAX_TAPS pixels stays below that. Processors multiply and add floats in one instruction, but need three for integers of
+which each has a lane of its own. The image becomes float32 strip by strip, where it gets its frame.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,6 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.int8_product import schedule_frames
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import Array
@@ -23,12 +27,17 @@ from crossfarm.backends.cpu.schedules import (
     total,
     unroll_all,
     vectorise,
+    vectorise_copy,
 )
 from crossfarm.backends.cpu.tiles import divisors
 
 BLOCK = "crossfarm_int8_depthwise"
 COLUMNS = 8
 """Pixels that are summed side by side."""
+ROWS = 4
+"""Rows of a strip: what is made of the image for one stays in the first-level cache."""
+MAX_TAPS = 2**24 // (255 * 128)
+"""Pixels of a window whose sum is below 2**24 whatever they are."""
 UNROLLED_KERNEL = 5
 """Kernels of up to that many rows are unrolled whole."""
 
@@ -49,7 +58,7 @@ def convolve(image: Any, weights: Array, *, zero: int, window: Window, builder: 
     return builder.call_te(
         functools.partial(compute, window=window, zero=zero),
         image,
-        relax.const(np.ascontiguousarray(weights.astype(np.int16))),
+        relax.const(np.ascontiguousarray(weights.astype(np.float32))),
         primfunc_name_hint="depthwise_int8",
         primfunc_attrs={"op_pattern": 4},
     )
@@ -59,16 +68,17 @@ def compute(image: Any, weights: Any, *, window: Window, zero: int) -> Any:
     """Return the te.Tensor of the sums; image [n, height, width, channels], weights [height, width, channels]."""
     batch, height, width, channels = (int(each) for each in image.shape)
     kernel_height, kernel_width, _ = (int(each) for each in weights.shape)
-    source = framed(image, window, fill=tirx.const(zero, image.dtype))
+    source = framed(image, window, fill=tirx.const(zero, "float32"), dtype="float32")
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
 
     def element(n: Any, y: Any, x: Any, c: Any) -> Any:
         row = y * window.strides[0] + ky * window.dilation[0]
         column = x * window.strides[1] + kx * window.dilation[1]
-        value = source[n, row, column, c].astype("int16").astype("int32")
-        return te.sum(value * weights[ky, kx, c].astype("int32"), axis=[ky, kx])
+        return te.sum(source[n, row, column, c] * weights[ky, kx, c], axis=[ky, kx])
 
-    return te.compute((batch, *window.output(height, width), channels), element, name=BLOCK)
+    shape = (batch, *window.output(height, width), channels)
+    sums = te.compute(shape, element, name=BLOCK)
+    return te.compute(shape, lambda *place: sums[place].astype("int32"), name="crossfarm_int8_sums")
 
 
 def matches(function: Any) -> bool:
@@ -89,13 +99,14 @@ def schedule(function: Any, processor: Processor) -> Any:
     n, y, x, c, ky, kx = schedule.get_loops(block)
     elements = total(schedule, [n, y, x, c])
     lanes = processor.lanes_for(extent(schedule, c))
+    strip, y_inner = schedule.split(y, [None, max(divisors(extent(schedule, y), ROWS))])
     x_block, x_inner = schedule.split(x, [None, max(divisors(extent(schedule, x), COLUMNS))])
     c_block, lane = schedule.split(c, [None, lanes])
-    schedule.reorder(n, y, x_block, c_block, ky, kx, x_inner, lane)
-    rows = schedule.fuse(n, y)
+    schedule.reorder(n, strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
+    strip = schedule.fuse(n, strip)
     # Loops of one trip stay, so that there is a last one whatever the shape.
     schedule.reverse_compute_at(epilogue, c_block, preserve_unit_loops=True)
-    epilogue_loops = schedule.get_loops(epilogue)[3:]
+    epilogue_loops = schedule.get_loops(epilogue)[4:]
     vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, lanes])
     vectorise(schedule, epilogue_lane)
     unroll_all(schedule, [*epilogue_loops[:-1], vector])
@@ -103,12 +114,14 @@ def schedule(function: Any, processor: Processor) -> Any:
     unroll_all(schedule, [x_inner, kx])
     if extent(schedule, ky) <= UNROLLED_KERNEL:
         schedule.unroll(ky)
-    if elements > PARALLEL_ELEMENTS and extent(schedule, rows) > 1:
-        schedule.parallel(rows)
-    start_loops = schedule.get_loops(schedule.decompose_reduction(block, ky))[3:]
+    frame = schedule.get_sblock(FRAME)
+    schedule.compute_at(frame, strip, preserve_unit_loops=True)
+    vectorise_copy(schedule, schedule.get_loops(frame)[1:], processor)
+    if elements > PARALLEL_ELEMENTS and extent(schedule, strip) > 1:
+        schedule.parallel(strip)
+    start_loops = schedule.get_loops(schedule.decompose_reduction(block, ky))[4:]
     vectorise(schedule, start_loops[-1])
     unroll_all(schedule, start_loops[:-1])
-    schedule_frames(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
     return function_of(schedule)

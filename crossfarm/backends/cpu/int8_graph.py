@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -187,7 +188,8 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
     if min(window.output(height, width)) < 1:
         return None
     zero = image.steps.zero
-    if groups == channels and kernel.shape[2:] == (1, channels) and channels > 1:
+    is_depthwise = groups == channels and kernel.shape[2:] == (1, channels) and channels > 1
+    if is_depthwise and math.prod(window.kernel) <= int8_depthwise.MAX_TAPS:
         taps, dot = kernel[:, :, 0], int8_quads.dot_for(walk.unit, channels)
         made = (
             int8_depthwise.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_)

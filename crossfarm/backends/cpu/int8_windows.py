@@ -52,15 +52,25 @@ def window_of(attributes: Any, kernel: tuple[int, ...]) -> Window:
     )
 
 
-def framed(image: Any, window: Window, *, fill: Any) -> Any:
-    """Return the te.Tensor of an image [n, height, width, channels] in a frame of `fill`, or as it is without one."""
-    if not any(window.padding):
+def framed(image: Any, window: Window, *, fill: Any, dtype: str | None = None) -> Any:
+    """Return the te.Tensor of an image [n, height, width, channels] in a frame of `fill`, or as it is without one.
+
+    Args:
+        image: stored integers.
+        window: whose padding is the frame.
+        fill: expression of the result's dtype.
+        dtype: of the result; the image's without it.
+    """
+    dtype = dtype or str(image.dtype)
+    if not any(window.padding) and dtype == str(image.dtype):
         return image
     batch, height, width, channels = (int(extent) for extent in image.shape)
     top, left, bottom, right = window.padding
 
     def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
-        return tirx.if_then_else(inside, image[n, y - top, x - left, c], fill)
+        value = image[n, y - top, x - left, c].astype(dtype)
+        if not any(window.padding):
+            return value
+        return tirx.if_then_else(tirx.all(y >= top, y < height + top, x >= left, x < width + left), value, fill)
 
     return te.compute((batch, height + top + bottom, width + left + right, channels), element, name=FRAME)
