@@ -71,6 +71,8 @@ def product_of(layer: Layer) -> Product:
 def with_tile(layer: Layer, tile: Tile | ProductChoice, *, columns_first: bool) -> ProductChoice:
     """Return the choice for a tile and an order of loops; all else follows from these."""
     blocks_of_columns = layer.groups * -(-layer.per_group // tile.columns)
+    # A loop of one trip outside would change nothing but the form of the guard of a last tile that overlaps.
+    columns_first = columns_first and blocks_of_columns > 1
     trips = [-(-layer.pixels // tile.rows), blocks_of_columns]
     return ProductChoice(
         rows=tile.rows,
