@@ -69,20 +69,30 @@ heat() {
   if command -v vcgencmd >/dev/null 2>&1; then fact throttled "$(vcgencmd get_throttled 2>/dev/null)"; fi
 }
 
+# Each program that is started here costs a slow board tens of milliseconds, so the shell reads what it can itself.
 facts() {
+  listed=
   if [ -r /etc/crossfarm-board ]; then
-    while read -r key value; do fact "$key" "$value"; done </etc/crossfarm-board
+    while read -r key value; do
+      fact "$key" "$value"
+      [ "$key" = features ] && listed=yes
+    done </etc/crossfarm-board
   else
     while IFS= read -r line && [ -n "$line" ]; do
-      case $line in 'model name'* | Features* | flags* | isa*) fact cpuinfo "$line" ;; esac
+      case $line in
+        Features* | flags* | isa*) listed=yes && fact cpuinfo "$line" ;;
+        'model name'*) fact cpuinfo "$line" ;;
+      esac
     done </proc/cpuinfo
     if [ -r /proc/device-tree/model ]; then fact model "$(tr -d '\000' </proc/device-tree/model)"; fi
+    fact machine "$(uname -m)"
   fi
-  # Of two facts with one name the first counts.
-  set -- $(uname -mr)
-  fact kernel "$1"
-  fact machine "$2"
-  fact auxv "$(od -An -v -tx1 /proc/self/auxv 2>/dev/null | tr -d '\n')"
+  first_line /proc/sys/kernel/osrelease
+  fact kernel "$line"
+  if [ -z "$listed" ]; then
+    set -- $(od -An -v -tx1 /proc/self/auxv 2>/dev/null)
+    fact auxv "$*"
+  fi
   fact libc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
   for loader in /lib/ld-linux*.so.* /lib/ld-musl-*.so.* /lib64/ld-linux*.so.* /lib/ld64*.so.*; do
     [ -e "$loader" ] && fact loader "$loader"
@@ -91,16 +101,15 @@ facts() {
   fact load "${line%% *}"
   first_line /sys/devices/system/cpu/online
   fact processors "$line"
-  fact free_kib "$(free_kib)"
+  free_kib
+  fact free_kib "$free"
   heat
 }
 
+# Set `free`. POSIX has df print a heading of seven words, then device, size, used and free.
 free_kib() {
-  df -Pk . | {
-    read -r line
-    read -r line line line free line
-    printf '%s\n' "$free"
-  }
+  set -- $(df -Pk .)
+  free=${11}
 }
 
 # End what earlier holders left running. Programs of bundles carry a mark in their environment.
@@ -129,8 +138,10 @@ preflight() {
     rm -rf work incoming || fail 92 "$folder/work cannot be cleaned"
     break
   done
-  mkdir -p objects bodies bundles incoming work || fail 92 "$folder cannot be written"
-  printf x >work/try && rm work/try || fail 96 "$folder cannot be written: the disk is full or read-only"
+  for needed in objects bodies bundles incoming work; do
+    [ -d $needed ] || mkdir $needed || fail 92 "$folder cannot be written"
+  done
+  { printf x >try; } 2>/dev/null || fail 96 "$folder cannot be written: the disk is full or read-only"
   unlock
   facts
 }
@@ -153,7 +164,6 @@ offer() {
     fi
     number=$((number + 1))
   done
-  fact free_kib "$(free_kib)"
 }
 
 # store DIGEST KIB DAYS: read a tar archive from standard input with `rows`, whole/SHA256 and head/SHA256, and make the
@@ -206,7 +216,7 @@ keep() {
 
 make_room() {
   for old in $(find bundles -mindepth 1 -maxdepth 1 -mtime "+$2" 2>/dev/null); do rm -rf "$old"; done
-  while [ "$(free_kib)" -lt "$1" ]; do
+  while free_kib && [ "$free" -lt "$1" ]; do
     oldest=
     for old in $(ls -tr bundles); do
       oldest=$old
@@ -216,7 +226,6 @@ make_room() {
     rm -rf "bundles/$oldest"
     find objects -type f -links 1 -exec rm -f {} +
   done
-  free=$(free_kib)
   [ "$free" -ge "$1" ] || fail 96 "$1 KiB are needed in $folder, $free are free, and no old bundle is left to remove"
 }
 
@@ -277,7 +286,7 @@ put_governors_back() {
   governors=
 }
 
-cd && mkdir -p "$folder" && cd "$folder" && folder=$PWD || fail 92 "$folder cannot be made"
+cd && { [ -d "$folder" ] || mkdir -p "$folder"; } && cd "$folder" && folder=$PWD || fail 92 "$folder cannot be made"
 case $verb in
   probe) facts ;;
   preflight | offer | store | verify | run) "$verb" "$@" ;;

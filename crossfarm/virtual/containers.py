@@ -130,7 +130,6 @@ def _engine() -> Iterator[docker.DockerClient]:
     """Yield the engine of this machine; tell in words why it does not do what it is asked."""
     import docker
     import docker.errors
-    import requests
 
     daemon = find_daemon()
     if daemon.problem:
@@ -138,8 +137,8 @@ def _engine() -> Iterator[docker.DockerClient]:
     client = docker.DockerClient(base_url=daemon.address, timeout=120)
     try:
         yield client
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise EngineError(f"the container engine fails: {error}; see its log") from error
+    except (docker.errors.DockerException, OSError) as error:  # an engine that does not answer in time is an OSError
+        raise EngineError(f"{error}; see the container engine's log, and that .crossfarm can be written") from error
     finally:
         client.close()
 
