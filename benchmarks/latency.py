@@ -3,7 +3,9 @@
 Both sides get the same input (case 0 of the reference), the same processors and the same number of threads, and take
 turns, round by round, so that what else the machine does hits both. The time of a round is the median of its runs, that
 of a model the median over all runs. The last line is the geometric mean of the ratios of the float models that take at
-least 0.2 ms in ONNX Runtime.
+least 0.2 ms in ONNX Runtime. `held_out` compares models that no rule was chosen on.
+
+The last column is the program's peak memory beyond 1.1 times weights and arena plus 2 MB, in MB.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from benchmarks._held_out import write_models
 from benchmarks._measuring import INV, ROOT, SCRATCH, finish, seconds_of
 from crossfarm.store import Store
 
@@ -69,6 +72,13 @@ class Contest:
         (SCRATCH / "outputs").mkdir(exist_ok=True)
         subprocess.run([str(self.bundle / "program"), str(self.bundle), *options, *outputs], check=True)
         return [nanoseconds / 1e6 for nanoseconds in json.loads(result.read_text())["latency_ns"]]
+
+    def memory_beyond(self) -> float:
+        """Return the peak memory of the last run of the program beyond what it may take, in MB."""
+        manifest = json.loads((self.bundle / "manifest.json").read_text())
+        weights = (self.bundle / "weights.bin").stat().st_size
+        peak = json.loads((SCRATCH / "result.json").read_text())["peak_rss_bytes"]
+        return float(peak - 1.1 * (weights + manifest["weights"]["arena_bytes"]) - 2e6) / 1e6
 
     def theirs(self, *, repeat: int) -> list[float]:
         """Return the milliseconds of each run of ONNX Runtime."""
@@ -131,6 +141,9 @@ def compare(one: Contest, *, threads: int, rounds: int, repeat: int) -> tuple[fl
 def main() -> None:
     """Compare all models on one number of threads."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "models", nargs="?", default="models", choices=("models", "held_out"), help="models.yaml or others"
+    )
     parser.add_argument("--threads", type=int, default=1, choices=sorted(GOALS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=20, help="runs in a round")
@@ -139,20 +152,27 @@ def main() -> None:
     parser.add_argument("--rules", action="store_true", help="without records of tuning")
     options = parser.parse_args()
     os.sched_setaffinity(0, range(options.threads))
-    store = Store(options.store or ROOT / ".crossfarm" / "store")
-    if options.store is None:
-        how = ["--pipeline", "rules" if options.rules else "speed", "--targets", options.target]
-        seconds_of([*INV, "pipeline", *how, "--stages", "fetch,prepare,reference,compile,bundle"])
     SCRATCH.mkdir(parents=True, exist_ok=True)
+    folder = SCRATCH / "held_out" if options.models == "held_out" else ROOT
+    store = Store(options.store or folder / ".crossfarm" / "store")
+    if options.store is None:
+        models = write_models(folder) if options.models == "held_out" else ROOT / "models.yaml"
+        where = ["--models", str(models), "--store", str(store.root), "--out", str(SCRATCH / "out")]
+        how = ["--pipeline", "rules" if options.rules else "speed", "--targets", options.target]
+        seconds_of([*INV, "pipeline", *where, *how, "--stages", "fetch,prepare,reference,compile,bundle"])
     ratios = []
     for job in sorted(job for job in store.known_jobs() if job.startswith(f"bundle:{options.target}-")):
         one = contest(store, job, target=options.target, threads=options.threads)
         ours, theirs = compare(one, threads=options.threads, rounds=options.rounds, repeat=options.repeat)
+        beyond = one.memory_beyond()
         counted = one.variant == "float32" and theirs >= SHORTEST_MS
         if counted:
             ratios.append(ours / theirs)
         note = "" if counted else "  (not counted)"
-        print(f"{one.name:24} {one.variant:8} {ours:9.3f} ms {theirs:9.3f} ms {ours / theirs:6.2f} x{note}", flush=True)
+        print(
+            f"{one.name:24} {one.variant:8} {ours:9.3f} ms {theirs:9.3f} ms {ours / theirs:6.2f} x {beyond:6.1f}{note}",
+            flush=True,
+        )
     mean, worst = statistics.geometric_mean(ratios), max(ratios)
     goal, bound = (GOALS if options.rules else TUNED_GOALS)[options.threads]
     print(f"{options.threads} threads, largest ratio {worst:.2f} (goal {bound:.2f})")

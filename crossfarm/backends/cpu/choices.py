@@ -33,7 +33,7 @@ class Layer:
         groups: of channels.
     """
 
-    kind: Literal["convolution", "dense", "depthwise"]
+    kind: Literal["convolution", "dense", "depthwise", "matmul"]
     image: tuple[int, int, int, int]
     channels: int
     kernel: tuple[int, int] = (1, 1)

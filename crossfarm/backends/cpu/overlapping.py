@@ -6,6 +6,8 @@ result, and stores them a second time; a function never reads what it writes for
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import tvm_ffi
@@ -13,38 +15,50 @@ from tvm import s_tir, tirx
 
 
 def without_guards(function: Any) -> Any:
-    """Return a scheduled PrimFunc in which blocks of the form `where(base + i < n)` stand at `min(base, n - m) + i`.
+    """Return a scheduled PrimFunc in which blocks of the form `where(t * m + i < n)` stand at `min(t * m, n - m) + i`.
 
-    A block qualifies when the guarded expression is one of its axes and i the variable of a loop of m trips, m at most
-    n. Other guards stay.
+    A block qualifies when the guarded expressions are axes of its own and t counts tiles of m elements, m at most n.
+    Other guards stay. The whole tile is moved, not a part of it: parts that overlap would be summed twice.
     """
-    trips: dict[Any, int] = {}
-
-    def note(loop: Any) -> None:
-        if isinstance(loop.extent, tirx.IntImm):
-            trips[loop.loop_var] = int(loop.extent)
 
     def move(realize: Any) -> Any:
-        guard = realize.predicate
-        if not isinstance(guard, tirx.LT) or not isinstance(guard.b, tirx.IntImm):
-            return realize
-        moved = _moved(guard.a, int(guard.b), trips)
         values = list(realize.iter_values)
-        place = next((place for place, value in enumerate(values) if tvm_ffi.structural_equal(value, guard.a)), None)
-        if moved is None or place is None:
-            return realize
-        values[place] = moved
+        for guard in _terms(realize.predicate, tirx.And):
+            place = _guarded(guard, values)
+            moved = None if place is None else _moved(values[place], int(guard.b))
+            if place is None or moved is None:
+                return realize
+            values[place] = moved
         return s_tir.SBlockRealize(values, True, realize.block)
 
-    tvm_ffi.structural_walk(function.body, (tirx.For, note))
     return function.with_body(tvm_ffi.structural_map(function.body, (s_tir.SBlockRealize, move)))
 
 
-def _moved(guarded: Any, bound: int, trips: dict[Any, int]) -> Any | None:
-    if not isinstance(guarded, tirx.Add) or not isinstance(guarded.b, tirx.Var):
+def _terms(expression: Any, kind: Any) -> list[Any]:
+    """Return what a chain of one operator joins."""
+    if isinstance(expression, kind):
+        return [*_terms(expression.a, kind), *_terms(expression.b, kind)]
+    return [expression]
+
+
+def _guarded(guard: Any, values: list[Any]) -> int | None:
+    """Return which of a block's axes a guard keeps below a constant."""
+    if not isinstance(guard, tirx.LT) or not isinstance(guard.b, tirx.IntImm):
         return None
-    length = trips.get(guarded.b)
-    if length is None or length > bound:
+    return next((place for place, value in enumerate(values) if tvm_ffi.structural_equal(value, guard.a)), None)
+
+
+def _moved(guarded: Any, bound: int) -> Any | None:
+    """Return min(t * m, bound - m) + rest for t * m + rest; None when it has another form."""
+    terms = _terms(guarded, tirx.Add)
+    sizes = [_factor(term) for term in terms]
+    size = max(sizes)
+    if len(terms) < 2 or sizes.count(size) != 1 or not 1 < size <= bound:
         return None
-    limit = tirx.IntImm(str(guarded.b.ty.dtype), bound - length)
-    return tirx.min(guarded.a, limit) + guarded.b
+    tile = terms.pop(sizes.index(size))
+    limit = tirx.IntImm(str(tile.ty.dtype), bound - size)
+    return functools.reduce(operator.add, terms, tirx.min(tile, limit))
+
+
+def _factor(term: Any) -> int:
+    return int(term.b) if isinstance(term, tirx.Mul) and isinstance(term.b, tirx.IntImm) else 1

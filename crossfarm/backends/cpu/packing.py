@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu import convolution, dense, depthwise, register_tiling, softmax
+from crossfarm.backends.cpu import convolution, dense, depthwise, matmul, register_tiling, softmax
 from crossfarm.backends.cpu.choices import Choice, Choose, Layer
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import operator_name, rewrite_functions
@@ -14,7 +14,10 @@ from crossfarm.backends.cpu.relax_values import operator_name, rewrite_functions
 _REWRITES = {
     "relax.nn.conv1d": (convolution.rewrite,),
     "relax.nn.conv2d": (depthwise.rewrite, convolution.rewrite),
-    "relax.matmul": (dense.rewrite,),
+    "relax.matmul": (
+        matmul.rewrite,
+        dense.rewrite,
+    ),
     "relax.nn.softmax": (softmax.rewrite,),
 }
 """Operator -> rules, the first that covers a call wins."""
@@ -24,6 +27,8 @@ def choose(layer: Layer, processor: Processor) -> Choice | None:
     """Decide by rules how a layer is computed."""
     if layer.kind == "depthwise":
         return depthwise.choose(layer, processor)
+    if layer.kind == "matmul":
+        return matmul.choose(layer, processor)
     return register_tiling.choose(layer, processor)
 
 

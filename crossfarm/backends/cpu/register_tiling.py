@@ -79,8 +79,8 @@ def with_tile(layer: Layer, tile: Tile | ProductChoice, *, columns_first: bool) 
         vectors=tile.vectors,
         lanes=tile.lanes,
         columns_first=columns_first,
-        depth_unroll=_depth_unroll(layer.depth, tile),
-        shared_loops=_shared_loops(trips[::-1] if columns_first else trips) if layer.flops > PARALLEL_FLOPS else 0,
+        depth_unroll=depth_unroll(layer.depth, tile),
+        shared_loops=shared_loops(trips[::-1] if columns_first else trips) if layer.flops > PARALLEL_FLOPS else 0,
     )
 
 
@@ -89,20 +89,22 @@ def depth_unrolls(layer: Layer) -> tuple[int, ...]:
     return tuple(steps for steps in (1, 2, DEPTH_UNROLL) if layer.depth % steps == 0 and layer.depth > steps) or (1,)
 
 
-def _depth_unroll(depth: int, tile: Tile | ProductChoice) -> int:
+def depth_unroll(depth: int, tile: Tile | ProductChoice) -> int:
+    """Return how many steps of a sum a loop should do in each trip; a divisor of the depth."""
     if tile.rows * tile.vectors > DEPTH_UNROLL_ACCUMULATORS:
         return 1
     return depth if depth < DEPTH_UNROLL else max(divisors(depth, DEPTH_UNROLL))
 
 
-def _shared_loops(trips: Sequence[int]) -> int:
+def shared_loops(trips: Sequence[int]) -> int:
+    """Return how many of the outer loops, by their trips, should become one that threads share; 0 for none."""
     count = 1
     while count < len(trips) and math.prod(trips[:count]) < PARALLEL_CHUNKS:
         count += 1
     return count if math.prod(trips[:count]) > 1 else 0
 
 
-def schedule_product(function: Any, processor: Processor, *, name: str, spatial: int) -> Any:
+def schedule_product(function: Any, processor: Processor, *, name: str, spatial: int, stacked: int = 0) -> Any:
     """Tile a sum of products for registers, attach what follows it to the tile, and vectorise over columns.
 
     All pixels become one long row, which tiles cut without regard to the image's rows; where they do not divide it,
@@ -115,6 +117,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
         processor: what for.
         name: of the block.
         spatial: number of loops that stand before the columns.
+        stacked: how many of those no tile may cross, because the right operand changes with them.
 
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
@@ -125,11 +128,12 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     choice = product_choice(schedule.get(block).annotations)
     run = int(str(schedule.get(block).annotations[RUN]))
     epilogue, passes = take_epilogue(schedule, block, columns=spatial)
-    _flatten(schedule, block, epilogue, spatial=spatial)
-    pixels, columns, *reduced = schedule.get_loops(block)
+    _flatten(schedule, block, epilogue, stacked=stacked, spatial=spatial)
+    *stack, pixels, columns = schedule.get_loops(block)[: 3 if stacked else 2]
+    reduced = list(schedule.get_loops(block)[len(stack) + 2 :])
     row_block, row = schedule.split(pixels, [None, choice.rows])
     column_block, vector, lane = schedule.split(columns, [None, choice.vectors, choice.lanes])
-    order = [column_block, row_block] if choice.columns_first else [row_block, column_block]
+    order = [*stack, *([column_block, row_block] if choice.columns_first else [row_block, column_block])]
     schedule.reorder(*order, *reduced, row, vector, lane)
     if choice.shared_loops:
         shared = fuse(schedule, order[: choice.shared_loops])
@@ -152,14 +156,15 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     return without_guards(function_of(schedule))
 
 
-def _flatten(schedule: Any, block: Any, epilogue: Any, *, spatial: int) -> None:
-    """Make one axis of the spatial axes of a product, its accumulators and its epilogue."""
+def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial: int) -> None:
+    """Make one axis of the spatial axes of a product, its accumulators and its epilogue; and one of those stacked."""
     if spatial == 1:
         return
     shape = extents(schedule, schedule.get_loops(block)[:spatial])
 
     def flat(*axes: Any) -> Any:
-        return (row_major(axes[:spatial], shape), *axes[spatial:])
+        stack = [row_major(axes[:stacked], shape[:stacked])] if stacked else []
+        return (*stack, row_major(axes[stacked:spatial], shape[stacked:]), *axes[spatial:])
 
     schedule.transform_layout(block, ("write", 0), flat)
     for each in (block, epilogue):

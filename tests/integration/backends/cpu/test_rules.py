@@ -173,17 +173,20 @@ def test_a_dense_layer_is_right_for_any_shape(data: st.DataObject, processor: An
 
 
 @small
-@given(processors, st.integers(1, 3), st.integers(1, 9), st.integers(1, 20), st.integers(1, 40))
+@given(st.data(), processors, st.integers(1, 20), st.integers(1, 20), st.integers(1, 40))
 def test_a_product_of_two_computed_matrices_is_right(
-    processor: Any, batch: int, rows: int, depth: int, columns: int
+    data: st.DataObject, processor: Any, rows: int, depth: int, columns: int
 ) -> None:
+    stack = data.draw(st.lists(st.integers(1, 3), max_size=2), label="stack")
+    other = [data.draw(st.sampled_from([1, extent])) for extent in stack]
     outcome = run_both(
-        [node("MatMul", ["x", "z"], ["m"]), node("Mul", ["m", "half"], ["y"])],
-        {"x": random(batch, rows, depth), "z": random(batch, depth, columns)},
+        [node("MatMul", ["x", "z"], ["m"]), node("Mul", ["m", "half"], ["s"]), node("Add", ["s", "mask"], ["y"])],
+        {"x": random(*stack, rows, depth), "z": random(*other, depth, columns), "mask": random(rows, columns)},
         {"half": np.float32(0.5).reshape(())},
         processor=processor,
     )
     outcome.assert_close()
+    assert not outcome.unscheduled
 
 
 @small
@@ -230,6 +233,7 @@ def test_pooling_is_right_for_any_window(
 def test_a_reduction_is_right_over_any_axes(
     data: st.DataObject, processor: Any, operator: str, shape: list[int], keep: bool
 ) -> None:
+    shape = [*shape[:-1], data.draw(st.sampled_from([shape[-1], 32, 48, 64]), label="innermost")]
     axes = sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1), label="axes"))
     outcome = run_both(
         [node(operator, ["x"], ["r"], axes=axes, keepdims=int(keep)), node("Abs", ["r"], ["y"])],
