@@ -138,10 +138,11 @@ def schedule(function: Any, processor: Processor) -> Any:
     for name in names:
         # Loops of one trip stay, so that every step has the same loops whatever the shape.
         schedule.compute_at(schedule.get_sblock(name), row, preserve_unit_loops=True)
+    if elements > PARALLEL_ELEMENTS and extent(schedule, row) > 1:
+        # Before the steps: a reduction without its start is no longer known as one.
+        schedule.parallel(row)
     for name in [*names, _RESULT]:
         _schedule_step(schedule, schedule.get_sblock(name), name, processor)
-    if elements > PARALLEL_ELEMENTS and extent(schedule, row) > 1:
-        schedule.parallel(row)
     return function_of(schedule)
 
 
