@@ -242,8 +242,13 @@ class Store:
             raise_store_error(error, f"cannot store the artifact of {job}")
         return Artifact(key=key, job=job, seconds=seconds, document=document.to_json(), files=files)
 
-    def restore(self, artifact: Artifact, folder: Path) -> None:
+    def restore(self, artifact: Artifact, folder: Path, *, stop: Callable[[], bool] = lambda: False) -> None:
         """Lay the files of an artifact into `folder` as read-only links to the objects (copies across file systems).
+
+        Args:
+            artifact: the artifact.
+            folder: where to; made when missing.
+            stop: asked again and again while another one makes a damaged artifact again; true ends the waiting.
 
         Raises:
             DamagedError: an object is missing or its content is not what it was. The artifact is dropped, so that the
@@ -252,8 +257,10 @@ class Store:
         """
         damage = self.damage(artifact, thorough=True)
         if damage:
-            if self.read(artifact.key) == artifact:  # another run may have made it again meanwhile
-                self.drop(artifact)
+            with self.key_lock(artifact.key, stop=stop) as is_held:
+                # Another one may have made it again meanwhile, and an equal artifact need not be the damaged one.
+                if is_held and self.read(artifact.key) == artifact and self.damage(artifact, thorough=True):
+                    self.drop(artifact)
             raise DamagedError(
                 f"the artifact of {artifact.job} is damaged: {damage}; it was dropped, run the same command again"
             )

@@ -201,10 +201,10 @@ class Work:
         remade: dict[str, Artifact] = {}
         for role, artifact in inputs.items():
             try:
-                self.place.store.restore(artifact, folders[role])
+                self.place.store.restore(artifact, folders[role], stop=self.place.stopping.is_set)
             except DamagedError as damage:
                 remade.update(self._make_again(self.plan.jobs[job.inputs[role]], str(damage)))
-                self.place.store.restore(remade[job.inputs[role]], folders[role])
+                self.place.store.restore(remade[job.inputs[role]], folders[role], stop=self.place.stopping.is_set)
         Job(
             id=job.id,
             stage=job.stage,
