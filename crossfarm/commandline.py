@@ -6,6 +6,7 @@ invoke ends with 1 there, which in a pipeline's words means that a check failed.
 from __future__ import annotations
 
 import gc
+import itertools
 import re
 from typing import Any
 
@@ -30,10 +31,20 @@ class CommandLine(Program):
 
     def parse_tasks(self) -> None:
         """Read the tasks and their options."""
+        self._find_help()
         try:
             super().parse_tasks()
         except ParseError as error:
             raise Exit(self._told(error), EXIT_BAD_CONFIG) from error
+
+    def _find_help(self) -> None:
+        """Take `TASK --help` for what it is; invoke takes it for the argument of a task that wants one."""
+        words = self.core.unparsed
+        for task, word in itertools.pairwise(words):
+            if word == "--help" and task in self.collection.task_names:
+                self.args["help"].value = task
+                self.core.unparsed = []
+                return
 
     def _told(self, error: ParseError) -> str:
         unknown = _UNKNOWN.fullmatch(str(error))

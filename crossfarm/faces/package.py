@@ -44,7 +44,8 @@ def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str)
     from crossfarm.store import Store
 
     target, _, rest = cell.partition("-")
-    check_names(rest.partition("-")[0], release)
+    if rest:  # what is no cell at all is told by the plan
+        check_names(rest.partition("-")[0], release)
     wanted = options(given)
     code, artifacts = make_cell(wanted, cell)
     if code:

@@ -37,3 +37,10 @@ def test_a_mistyped_command_ends_with_code_2_and_the_nearest_name(words: tuple[s
 def test_the_list_of_tasks_and_the_version_are_shown() -> None:
     assert "pipeline" in _type("--list").stdout
     assert _type("--version").stdout.startswith("crossfarm 0.")
+
+
+@pytest.mark.parametrize("words", [("package", "--help"), ("plan", "--help"), ("--help", "bundle")])
+def test_help_of_a_task_is_shown_even_where_it_wants_an_argument(words: tuple[str, ...]) -> None:
+    done = _type(*words)
+    assert done.returncode == 0, done.stderr
+    assert "Examples:" in done.stdout or "Example:" in done.stdout
