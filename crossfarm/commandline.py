@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import re
+import sys
 from typing import Any
 
 from invoke.exceptions import Exit, ParseError
@@ -60,4 +62,9 @@ class CommandLine(Program):
 if __name__ == "__main__":
     # Imports and declarations are many objects that stay as long as the run: walking them often costs a tenth of it.
     gc.set_threshold(200_000, 50, 50)
-    CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()
+    try:
+        CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
