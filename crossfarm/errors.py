@@ -68,6 +68,10 @@ class LeaseError(CrossfarmError):
     """A board cannot be had: none is healthy or free in time, the lease was lost, or the database does not answer."""
 
 
+class BusyError(LeaseError):
+    """A board is used by somebody who asks for no leases of ours."""
+
+
 class JobError(CrossfarmError):
     """A job ended without saying why: it was killed, ran out of memory or of time."""
 

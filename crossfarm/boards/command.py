@@ -12,7 +12,7 @@ from pathlib import Path
 from crossfarm.boards.adding import NewBoard, ask_host_key, fingerprint, split_host, write_entry
 from crossfarm.boards.health import quarantined, released
 from crossfarm.boards.inventory import Inventory
-from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ConfigError, LeaseError, nearest
+from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BusyError, ConfigError, LeaseError, nearest
 from crossfarm.spec.targets import Target
 
 PROBE_WAIT_SECONDS = 5.0
@@ -84,6 +84,8 @@ def show_boards(inventory: Inventory, targets: Mapping[str, Target], wishes: Wis
                     only_due=False,
                 )
                 is_good = is_good and health.state == "good"
+            except BusyError as error:
+                sys.stderr.write(f"{board.name} was not probed: {error}\n")
             except LeaseError:
                 sys.stderr.write(f"{board.name} is in use and was not probed\n")
         status = leases.status()

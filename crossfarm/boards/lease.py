@@ -89,6 +89,7 @@ class Leases:
         Raises:
             LeaseError: the database cannot be used.
         """
+        self.url = database
         self._database = LeaseDatabase(database, patience=ttl / 2)
         self._terms = terms(ttl, is_clock_safe=self._database.is_sqlite)
         self._queue = LeaseQueue(database=self._database, terms=self._terms, watch=Watch())

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from crossfarm.boards.health import Health
 from crossfarm.boards.inventory import Inventory
+from crossfarm.boards.labgrid import NOT_PROMISED
 from crossfarm.boards.lease import BoardStatus, Status
+from crossfarm.spec.boards import Board
 
 _HEADS = ("board", "transport", "targets", "health", "since", "held by", "since")
 
@@ -38,6 +40,10 @@ def as_text(inventory: Inventory, status: Status) -> str:
     lines: list[str] = []
     for number, line in enumerate(_aligned(rows)):
         lines += [line, *([notes[number]] if number in notes else [])]
+    places = [board for board in inventory.chosen.values() if board.labgrid is not None]
+    if places:
+        names = ", ".join(f"{board.name} is {_place(board)}" for board in places)
+        lines += ["", f"places of labgrid: {names}; {NOT_PROMISED}"]
     waiting = [row for row in status.waiting if not inventory.chosen.keys().isdisjoint(row.boards)]
     if waiting:
         queue = [("waiting", "priority", "since", "for")]
@@ -62,6 +68,7 @@ def as_json(inventory: Inventory, status: Status) -> str:
                 "address": board.address,
                 "targets": list(board.targets),
                 "tags": list(board.tags),
+                "labgrid": _place(board),
                 "health": found.health.state,
                 "reason": found.health.reason,
                 "since": found.health.since or None,
@@ -74,6 +81,10 @@ def as_json(inventory: Inventory, status: Status) -> str:
         {name: value for name, value in dataclasses.asdict(row).items() if name in fields} for row in status.waiting
     ]
     return json.dumps({"boards": boards, "queue": queue}, indent=1) + "\n"
+
+
+def _place(board: Board) -> str | None:
+    return f"{board.labgrid.place} at {board.labgrid.coordinator}" if board.labgrid is not None else None
 
 
 def _status_of(status: Status, name: str) -> BoardStatus:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import queue
 import threading
 import time
@@ -14,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from crossfarm.boards import labgrid
 from crossfarm.boards.health import Health, after_failure
 from crossfarm.boards.inventory import Inventory
-from crossfarm.errors import LeaseError
+from crossfarm.errors import BoardError, BusyError, LeaseError
 from crossfarm.spec.boards import Board
 from crossfarm.spec.targets import Target
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 """How often is looked whether somebody waits in vain, and whether a board is to be probed."""
 PROBE_WAIT_SECONDS = 60.0
+BUSY_SECONDS = 5.0
+"""A labgrid place that somebody else holds is left alone for so long; each look at it starts labgrid's client."""
 PROBE_END_SECONDS = 3.0
 """A probe that hangs at the end of a run is left behind; its lease ends by itself."""
 
@@ -48,6 +52,14 @@ class Refused:
 Answer = Granted | Refused
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Busy:
+    """Somebody else held a board's labgrid place; it is not asked for before `until` on the monotonic clock."""
+
+    until: float
+    reason: str
+
+
 @dataclasses.dataclass(kw_only=True)
 class _Ask:
     job: str
@@ -55,6 +67,7 @@ class _Ask:
     told: Callable[[Answer], None]
     deadline: float
     ticket: str = ""
+    again_at: float = math.inf
 
 
 class Pool:
@@ -74,6 +87,9 @@ class Pool:
         self._inbox: queue.SimpleQueue[_Ask | None] = queue.SimpleQueue()
         self._open: dict[str, _Ask] = {}
         self._probing: set[str] = set()
+        self._busy: dict[str, _Busy] = {}
+        self._places: dict[str, Granted] = {}
+        self._takers: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._leases: Leases | None = None
         self._is_closed = False
@@ -121,6 +137,14 @@ class Pool:
 
     def release(self, granted: Granted) -> None:
         """Give a board back. Without the database it comes back by itself, when the lease ends."""
+        with self._lock:
+            has_place = self._places.pop(granted.lease.ticket, None) is not None
+        # Without its lease a place may serve another farm of ours by now.
+        if has_place and granted.board.labgrid is not None and self._connected().is_live(granted.lease):
+            try:
+                labgrid.give_back(granted.board.labgrid, labgrid.identity(self._inventory.database))
+            except BoardError as error:
+                self.failed(granted.board.name, str(error))
         with contextlib.suppress(LeaseError):
             self._connected().release(granted.lease)
 
@@ -137,6 +161,10 @@ class Pool:
         if self._thread is not None:
             self._inbox.put(None)
             self._thread.join()
+        for taker in self._takers:
+            taker.join()
+        for granted in list(self._places.values()):
+            self.release(granted)
         if self._leases is not None:
             self._leases.close()
         for probe in self._probes:
@@ -173,27 +201,79 @@ class Pool:
             if lease is None:  # this host slept for longer than a request lives
                 self._inbox.put(ask)
             else:
-                ask.told(Granted(board=self._inventory.declared[lease.board], lease=lease))
+                self._use(ask, Granted(board=self._inventory.declared[lease.board], lease=lease))
 
+        busy = {name: until for name in ask.boards if (until := self._busy_until(name)) > time.monotonic()}
+        free = [name for name in ask.boards if name not in busy]
+        ask.again_at = min(busy.values(), default=math.inf)
         with self._lock:
             self._open[ask.job] = ask
+        if not free:
+            return
         try:
             ask.ticket = self._connected().request(
-                ask.boards, user=self._user, purpose=ask.job, told=told, priority=self._priority
+                free, user=self._user, purpose=ask.job, told=told, priority=self._priority
             )
         except LeaseError as error:
             self._refuse(ask, str(error))
 
+    def _use(self, ask: _Ask, granted: Granted) -> None:
+        """Tell of a granted board; one that is a labgrid place when that is ours too, which takes a second."""
+        if granted.board.labgrid is None:
+            ask.told(granted)
+            return
+        taker = threading.Thread(target=self._take_place, args=(ask, granted), name="labgrid", daemon=True)
+        self._takers = [other for other in self._takers if other.is_alive()] + [taker]
+        taker.start()
+
+    def _take_place(self, ask: _Ask, granted: Granted) -> None:
+        board = granted.board
+        if board.labgrid is None:
+            raise ValueError(f"{board.name} is no place of labgrid")
+        try:
+            labgrid.take(board.labgrid, labgrid.identity(self._inventory.database))
+        except BusyError as error:
+            self._note_busy(board.name, error)
+        except BoardError as error:
+            self.failed(board.name, str(error))
+        else:
+            self._busy.pop(board.name, None)
+            with self._lock:
+                self._places[granted.lease.ticket] = granted
+            if not self._is_closed:
+                ask.told(granted)
+            return
+        self.release(granted)
+        self._ask_again(ask)
+
+    def _ask_again(self, ask: _Ask) -> None:
+        """Make a closed ask again; what still comes for the one before finds it closed."""
+        self._inbox.put(dataclasses.replace(ask, ticket=""))
+
+    def _note_busy(self, board: str, error: BusyError) -> None:
+        self._busy[board] = _Busy(until=time.monotonic() + BUSY_SECONDS, reason=str(error))
+
+    def _busy_until(self, board: str) -> float:
+        found = self._busy.get(board)
+        return found.until if found is not None else 0.0
+
     def _close_ask(self, ask: _Ask) -> bool:
         """Return whether an ask was still open; it is closed now, so that its job is told once."""
         with self._lock:
-            return self._open.pop(ask.job, None) is not None
+            if self._open.get(ask.job) is not ask:
+                return False
+            del self._open[ask.job]
+            return True
 
     def _refuse(self, ask: _Ask, reason: str) -> None:
         if self._close_ask(ask):
+            self._withdraw(ask)
+            ask.told(Refused(reason=reason))
+
+    def _withdraw(self, ask: _Ask) -> None:
+        if ask.ticket:
             with contextlib.suppress(LeaseError):
                 self._connected().withdraw(ask.ticket)
-            ask.told(Refused(reason=reason))
 
     def _look(self) -> None:
         """Probe what is due, and refuse those who wait in vain."""
@@ -208,21 +288,27 @@ class Pool:
             return
         health = {name: status.boards[name].health for ask in asks for name in ask.boards if name in status.boards}
         for name, found in health.items():
-            if found.is_due(status.now) and name not in self._probing:
+            is_busy = self._busy_until(name) > time.monotonic()
+            if found.is_due(status.now) and name not in self._probing and not is_busy:
                 self._probe(name)
         for ask in asks:
             mine = {name: health.get(name, Health()) for name in ask.boards}
             if not any(found.is_hopeful or name in self._probing for name, found in mine.items()):
                 self._refuse(ask, f"no board is healthy: {_spoken(mine)}; ./inv boards --probe looks again")
             elif time.monotonic() > ask.deadline:
-                self._refuse(ask, f"no board was free within {self._inventory.wait:g} s; ./inv boards shows who has it")
+                busy = [self._busy[name].reason for name in ask.boards if name in self._busy]
+                unfree = f"no board was free within {self._inventory.wait:g} s; ./inv boards shows who has it"
+                self._refuse(ask, "; ".join([unfree, *busy]))
+            elif time.monotonic() >= ask.again_at and self._close_ask(ask):
+                self._withdraw(ask)
+                self._ask_again(ask)
 
     def _probe(self, name: str) -> None:
         from crossfarm.boards.probing import probe_board
 
         def run() -> None:
             try:
-                with contextlib.suppress(LeaseError):
+                try:
                     probe_board(
                         self._connected(),
                         self._inventory.declared[name],
@@ -231,6 +317,10 @@ class Pool:
                         timeout=PROBE_WAIT_SECONDS,
                         only_due=True,
                     )
+                except BusyError as error:
+                    self._note_busy(name, error)
+                except LeaseError:
+                    pass  # it is in use, or the database does not answer; looked at again later
             finally:
                 self._probing.discard(name)
 

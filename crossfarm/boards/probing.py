@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from crossfarm.boards import labgrid
 from crossfarm.boards.health import Health, after_failure, after_good_probe
-from crossfarm.boards.lease import Leases
+from crossfarm.boards.lease import Lease, Leases
 from crossfarm.boards.protocol import Purpose, open_board
 from crossfarm.errors import BoardError, BundleError, ToolError
 from crossfarm.spec.boards import Board
@@ -27,6 +28,7 @@ def probe_board(
         only_due: do nothing when another farm has probed it meanwhile.
 
     Raises:
+        BusyError: another user of labgrid holds its place.
         LeaseError: the board is in use for that long, or the database cannot be used.
     """
     lease = leases.acquire([board.name], user=user, purpose="probe", timeout=timeout, is_probe=True)
@@ -35,7 +37,7 @@ def probe_board(
         health = status.boards[board.name].health
         if only_due and not health.is_due(status.now):
             return health
-        problem = _problem(board, targets, lease.token)
+        problem = _problem(leases, lease, board, targets)
         if problem is None:
             return leases.change_health(
                 board.name, lambda health, now: after_good_probe(health, now=now, wall=time.time())
@@ -47,14 +49,15 @@ def probe_board(
         leases.release(lease)
 
 
-def _problem(board: Board, targets: Mapping[str, Target], token: int) -> str | None:
+def _problem(leases: Leases, lease: Lease, board: Board, targets: Mapping[str, Target]) -> str | None:
     """Return what is wrong with a board, in one line; None when it is fit for use."""
-    for name in board.targets:
-        target = targets[name]
-        purpose = Purpose(target=name, machine=target.machine, emulator=target.emulator, code=target.code)
-        try:
-            with open_board(board, purpose, token=token) as transport:
-                transport.preflight()
-        except (BoardError, BundleError, ToolError) as error:
-            return " ".join(str(error).split())[:500]
+    try:
+        with labgrid.held(board.labgrid, leases.url, lambda: leases.is_live(lease)):
+            for name in board.targets:
+                target = targets[name]
+                purpose = Purpose(target=name, machine=target.machine, emulator=target.emulator, code=target.code)
+                with open_board(board, purpose, token=lease.token) as transport:
+                    transport.preflight()
+    except (BoardError, BundleError, ToolError) as error:
+        return " ".join(str(error).split())[:500]
     return None

@@ -55,6 +55,30 @@ DatabaseUrl = Annotated[
         description="`sqlite:///PATH` or `postgresql://USER@HOST/NAME`",
     ),
 ]
+Coordinator = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
+        max_length=255,
+        description="`HOST:PORT` of a labgrid coordinator",
+    ),
+]
+Place = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        max_length=128,
+        description="the name of a labgrid place: letters, digits and any of . _ -",
+    ),
+]
+Client = Annotated[
+    str,
+    Field(
+        pattern=r"^[^-\x00-\x1f\x7f][^\x00-\x1f\x7f]*$",
+        max_length=1000,
+        description="the name of a program on PATH, or an absolute path",
+    ),
+]
 Transport = Literal["ssh", "virtual", "local"]
 
 
@@ -76,6 +100,17 @@ class Power(Declared):
     """The program and its arguments."""
     off: Arguments
     """The program and its arguments."""
+
+
+class Labgrid(Declared):
+    """The place of a labgrid coordinator that a board is."""
+
+    coordinator: Coordinator
+    """`HOST:PORT` of the coordinator."""
+    place: Place
+    """Name of the place, in full."""
+    client: Client = "labgrid-client"
+    """labgrid's client program: a name on PATH or an absolute path."""
 
 
 class Board(Declared):
@@ -111,6 +146,8 @@ class Board(Declared):
     """Commands of this host that switch its power."""
     reset: Arguments | None = None
     """Command of this host that restarts it."""
+    labgrid: Labgrid | None = None
+    """The labgrid place that is acquired before the board is used and released after it."""
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Board:
