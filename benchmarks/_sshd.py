@@ -16,6 +16,7 @@ from crossfarm.boards.protocol import Purpose
 from crossfarm.spec.boards import Board, Limits
 from crossfarm.spec.targets import CodeGeneration
 
+# The home is an empty one: what a developer's .bashrc takes, bash would spend on each command, and no board has it.
 CONFIG = """
 ListenAddress 127.0.0.1:{port}
 HostKey {folder}/host
@@ -25,6 +26,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 Subsystem sftp internal-sftp
+SetEnv HOME={folder}
 """
 PURPOSE = Purpose(
     target="x86_64",

@@ -179,32 +179,46 @@ store() {
   trap 'exit 1' HUP INT TERM
   tar -xpf - -C "$arrived" || fail 96 "what was sent cannot be unpacked: the disk is full, or the connection broke"
   assemble
-  (cd "$arrived" && { [ ! -s sums ] || sha256sum -c sums >/dev/null 2>wrong; }) ||
-    fail 94 "what arrived does not have the sha256 of what was sent"
+  verify_arrived || fail 94 "what arrived does not have the sha256 of what was sent"
   fence
   keep
   [ -d "bundles/$digest" ] || mv "$arrived/bundle" "bundles/$digest" || fail 96 "the bundle cannot be named"
   printf 'stored\n'
 }
 
-# Put files together whose end is here already, and list what is to be verified.
+# Put files together whose end is here already.
 assemble() {
-  : >"$arrived/sums"
+  [ -d "$arrived/head" ] || return 0
   while read -r sha bytes mode body path; do
-    file=whole/$sha
     if [ -e "$arrived/head/$sha" ]; then
       first_line "bodies/$body"
-      cp -p "objects/$line" "$arrived/$file" &&
-        dd if="$arrived/head/$sha" of="$arrived/$file" bs=64 count=1 conv=notrunc 2>/dev/null ||
+      cp -p "objects/$line" "$arrived/whole/$sha" &&
+        dd if="$arrived/head/$sha" of="$arrived/whole/$sha" bs=64 count=1 conv=notrunc 2>/dev/null ||
         fail 96 "$path cannot be copied: the disk is full"
     fi
-    [ -e "$arrived/$file" ] && printf '%s  %s\n' "$sha" "$file" >>"$arrived/sums"
   done <"$arrived/rows"
+}
+
+# Compare the sha256 of each file that arrived with its name, and that of the rows with the bundle's digest.
+verify_arrived() {
+  set -- "$arrived/rows" "$arrived"/whole/*
+  [ -e "$2" ] || set -- "$1"
+  # OpenSSL uses the processor's own instructions, which sha256sum mostly does not: it takes a third of the time.
+  { openssl dgst -sha256 -r "$@" || sha256sum "$@"; } >"$arrived/sums" 2>/dev/null || return
+  verified=0
+  while read -r sum file; do
+    file=${file##*/}
+    [ "$file" = rows ] && file=$digest
+    [ "$sum" = "$file" ] || return
+    verified=$((verified + 1))
+  done <"$arrived/sums"
+  [ "$verified" -eq $# ]
 }
 
 # Take what was verified among the objects, and lay out the bundle from them.
 keep() {
-  if [ -s "$arrived/sums" ]; then mv -f "$arrived"/whole/* objects/ || fail 96 "files cannot be kept"; fi
+  set -- "$arrived"/whole/*
+  [ ! -e "$1" ] || mv -f "$@" objects/ || fail 96 "files cannot be kept"
   while read -r sha bytes mode body path; do
     [ "$body" = - ] || printf '%s\n' "$sha" >"bodies/$body" || fail 96 "$path cannot be kept"
     case $path in */*) [ -d "$arrived/bundle/${path%/*}" ] || mkdir -p "$arrived/bundle/${path%/*}" ;; esac

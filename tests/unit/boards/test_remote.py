@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,10 +20,11 @@ SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 
 
 def _ask(
-    folder: Path, token: int, *arguments: str, data: bytes = b"", shell: str = "sh"
+    folder: Path, token: int, *arguments: str, data: bytes = b"", shell: str = "sh", tools: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     words = [shell, "-c", SCRIPT, "crossfarm", str(folder), str(token), *arguments]
-    return subprocess.run(words, input=data, capture_output=True, check=False, timeout=30)
+    environment = os.environ | ({"PATH": str(tools)} if tools else {})
+    return subprocess.run(words, input=data, capture_output=True, check=False, timeout=30, env=environment)
 
 
 @pytest.fixture
@@ -92,6 +94,37 @@ def test_a_truncated_upload_leaves_nothing(bundle: Path, tmp_path: Path) -> None
     half = _archive(bundle, {0: "whole", 1: "whole"})[:100_000]
     assert _ask(board, 1, "store", files.digest, "1", "30", data=half).returncode == 96
     assert [list((board / name).iterdir()) for name in ("objects", "bundles", "incoming")] == [[], [], []]
+
+
+@pytest.fixture(params=["openssl", "sha256sum"])
+def tools(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder of programs as a board has them, with one or the other that takes a sha256."""
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed here")
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    needed = "cp dd df find flock ln ls mkdir mv od rm sh tar timeout touch uname getconf grep"
+    for tool in [*needed.split(), request.param]:
+        (folder / tool).symlink_to(str(shutil.which(tool)))
+    return folder
+
+
+@pytest.mark.parametrize("damage", [(b"#!/bin/sh", b"#!/bin/sg"), (b" 755 ", b" 754 "), None])
+def test_one_wrong_byte_in_a_file_or_in_the_rows_is_refused_and_nothing_is_kept(
+    bundle: Path, tmp_path: Path, tools: Path, damage: tuple[bytes, bytes] | None
+) -> None:
+    board, files = tmp_path / "board", read_bundle(bundle)
+    _ask(board, 1, "preflight")
+    archive = _archive(bundle, {0: "whole", 1: "whole"})
+    if damage is not None:
+        assert archive.count(damage[0]) == 1
+        archive = archive.replace(*damage)
+    done = _ask(board, 1, "store", files.digest, "1", "30", data=archive, tools=tools)
+    if damage is None:
+        assert (done.returncode, done.stdout) == (0, b"stored\n"), done.stderr
+    else:
+        assert (done.returncode, done.stdout) == (94, b""), done.stderr
+        assert [list((board / name).iterdir()) for name in ("objects", "bodies", "bundles", "incoming")] == [[]] * 4
 
 
 def test_a_bundle_that_is_not_there_cannot_be_run(tmp_path: Path) -> None:
