@@ -43,13 +43,15 @@ def identity(database: str) -> Identity:
     """Return the name of all farms that share a database of leases.
 
     Args:
-        database: its URL. A PostgreSQL database is the same whoever logs in; a SQLite file belongs to this host.
+        database: its URL. A PostgreSQL database is the same whoever logs in; a SQLite file, a socket and
+            `localhost` belong to this host.
     """
     parts = urlsplit(database)
-    is_file = parts.scheme == "sqlite"
-    where = parts.path if is_file else f"{(parts.hostname or '').lower()}:{parts.port or 5432}{parts.path}"
+    server = (parts.hostname or "").lower()
+    is_here = server in ("", "localhost", "::1") or server.startswith("127.")
+    where = f"{parts.scheme} {server} {parts.port or 5432} {parts.path} {parts.query}"
     digest = hashlib.sha256(where.encode()).hexdigest()[:12]
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) if is_file else "shared"
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) if is_here else "shared"
     return Identity(host=host, user=f"crossfarm-{digest}")
 
 

@@ -157,14 +157,19 @@ class Pool:
 
     def close(self) -> None:
         """Give everything back and end; whoever still waits is not told."""
-        self._is_closed = True
+        with self._lock:
+            self._is_closed = True
         if self._thread is not None:
             self._inbox.put(None)
             self._thread.join()
         for taker in self._takers:
             taker.join()
-        for granted in list(self._places.values()):
-            self.release(granted)
+        with self._lock:
+            left = [threading.Thread(target=self.release, args=(granted,)) for granted in self._places.values()]
+        for giver in left:
+            giver.start()
+        for giver in left:
+            giver.join()
         if self._leases is not None:
             self._leases.close()
         for probe in self._probes:
@@ -223,8 +228,11 @@ class Pool:
             ask.told(granted)
             return
         taker = threading.Thread(target=self._take_place, args=(ask, granted), name="labgrid", daemon=True)
-        self._takers = [other for other in self._takers if other.is_alive()] + [taker]
-        taker.start()
+        with self._lock:
+            if self._is_closed:  # the lease ends with the pool
+                return
+            self._takers = [other for other in self._takers if other.is_alive()] + [taker]
+            taker.start()
 
     def _take_place(self, ask: _Ask, granted: Granted) -> None:
         board = granted.board
@@ -296,7 +304,7 @@ class Pool:
             if not any(found.is_hopeful or name in self._probing for name, found in mine.items()):
                 self._refuse(ask, f"no board is healthy: {_spoken(mine)}; ./inv boards --probe looks again")
             elif time.monotonic() > ask.deadline:
-                busy = [self._busy[name].reason for name in ask.boards if name in self._busy]
+                busy = [found.reason for name, found in self._busy.copy().items() if name in ask.boards]
                 unfree = f"no board was free within {self._inventory.wait:g} s; ./inv boards shows who has it"
                 self._refuse(ask, "; ".join([unfree, *busy]))
             elif time.monotonic() >= ask.again_at and self._close_ask(ask):

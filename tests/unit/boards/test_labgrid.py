@@ -29,6 +29,7 @@ cd "$(dirname "$0")" || exit 9
 me=$LG_HOSTNAME/$LG_USERNAME
 echo "$5" >> calls
 if [ -e hangs ]; then exec sleep 20; fi
+if [ -e slow ]; then sleep 0.3; fi
 if [ -e down ]; then echo "Server error: Error: Could not connect to coordinator" >&2; exit 1; fi
 place=$(ls | sed -n "s/^\\(.*$4.*\\)\\.place$/\\1/p" | head -n 1)
 if [ -z "$place" ]; then echo "labgrid-client: Error: place pattern $4 matches nothing" >&2; exit 1; fi
@@ -159,6 +160,10 @@ def test_farms_of_one_database_have_one_name_and_others_another() -> None:
     shared = identity("postgresql://ada@db.lab/farm")
     assert shared == identity("postgresql://grace@DB.lab:5432/farm")
     assert shared != identity("postgresql://ada@db.lab/other")
+    sockets = [identity(f"postgresql://ada@/farm?host=/run/{name}") for name in ("one", "two")]
+    assert sockets[0] != sockets[1]
+    assert sockets[0].host == identity("postgresql://ada@localhost/farm").host == identity("sqlite:////a").host
+    assert shared.host != sockets[0].host
     assert identity("sqlite:////a/leases.db") != identity("sqlite:////b/leases.db")
 
 
@@ -176,6 +181,17 @@ def test_a_granted_board_has_its_place_and_gives_it_back(lab: Lab) -> None:
         assert lab.has("one") == "None"
         granted_of(boards.obtain("job", ["two"]))
     assert lab.has("two") == "None", "the end of a run gives back what is left"
+
+
+def test_a_run_that_ends_while_a_place_is_being_acquired_gives_it_back(lab: Lab) -> None:
+    (lab.folder / "slow").touch()
+    answers: list[pool.Answer] = []
+    with lab.pool() as boards:
+        boards.ask("job", ["one"], answers.append)
+        wait_for((lab.folder / "calls").exists)
+    assert not answers
+    assert (lab.folder / "calls").read_text().split() == ["acquire", "release-from"]
+    assert lab.has("one") == "None"
 
 
 def test_a_job_whose_place_is_busy_gets_another_board(lab: Lab) -> None:
