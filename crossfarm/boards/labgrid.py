@@ -66,10 +66,17 @@ def take(wanted: Labgrid, own: Identity) -> None:
         BusyError: somebody else holds the place.
         BoardError: the coordinator does not answer, has no such place, or refuses it; or there is no client.
     """
+    # Who held the place at the first try may have released it before we looked who it was.
+    if not _try_to_take(wanted, own, is_last=False):
+        _try_to_take(wanted, own, is_last=True)
+
+
+def _try_to_take(wanted: Labgrid, own: Identity, *, is_last: bool) -> bool:
+    """Return whether the place is ours now; False when it was refused and is free, an error then at the last try."""
     asked = _call(wanted, own, "acquire")
     acquired = re.search(r"^acquired place (.+)$", asked.stdout, re.MULTILINE)
     if asked.returncode == 0 and acquired is not None and acquired[1] == wanted.place:
-        return
+        return True
     if asked.returncode == 0 and acquired is not None:  # the client takes part of a name for a pattern
         _call(wanted.model_copy(update={"place": acquired[1]}), own, "release-from", str(own))
         raise _no_place(wanted)
@@ -78,13 +85,17 @@ def take(wanted: Labgrid, own: Identity) -> None:
     holder = re.search(r"^\s+acquired: (\S+)$", shown.stdout, re.MULTILINE)
     if shown.returncode == 0 and name is not None and name[1] != wanted.place:
         raise _no_place(wanted)
-    if shown.returncode != 0 or holder is None or holder[1] == "None":
+    is_free = shown.returncode == 0 and holder is not None and holder[1] == "None"
+    if is_free and not is_last:
+        return False
+    if is_free or shown.returncode != 0 or holder is None:
         raise _failed(wanted, asked)
     if holder[1] != str(own):
         raise BusyError(
             f"the labgrid place {wanted.place} at {wanted.coordinator} is held by {holder[1]}; "
             f"`labgrid-client -p {wanted.place} release` there gives it back"
         )
+    return True
 
 
 def give_back(wanted: Labgrid, own: Identity) -> None:

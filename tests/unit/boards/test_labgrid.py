@@ -38,7 +38,9 @@ case $5 in
 acquire)
     if [ "$has" != None ]; then echo "labgrid-client: Error: Place $place is already acquired by $has." >&2; exit 1; fi
     echo "$me" > "$place.place"; echo "acquired place $place";;
-show) printf "Place '%s':\\n  matches:\\n  acquired: %s\\n  acquired resources:\\n" "$place" "$has";;
+show)
+    if [ -e leaves ]; then echo None > "$place.place"; has=None; fi
+    printf "Place '%s':\\n  matches:\\n  acquired: %s\\n  acquired resources:\\n" "$place" "$has";;
 release-from)
     if [ "$has" = None ]; then echo "labgrid-client: Error: place $place is not acquired" >&2; exit 1; fi
     if [ "$has" = "$6" ]; then echo None > "$place.place"; fi
@@ -58,7 +60,8 @@ class Lab:
         return (self.folder / f"{place}.place").read_text().strip()
 
     def give(self, place: str, holder: str) -> None:
-        (self.folder / f"{place}.place").write_text(f"{holder}\n")
+        (self.folder / "new").write_text(f"{holder}\n")
+        (self.folder / "new").rename(self.folder / f"{place}.place")
 
     def place(self, name: str) -> Labgrid:
         return Labgrid(coordinator="lab:20408", place=name, client=str(self.folder / "labgrid-client"))
@@ -119,6 +122,14 @@ def test_a_place_that_another_holds_is_busy_and_stays_theirs(lab: Lab) -> None:
         take(lab.place("one"), lab.own)
     give_back(lab.place("one"), lab.own)
     assert lab.has("one") == "desk/grace"
+
+
+def test_a_place_that_is_released_while_we_look_who_holds_it_is_acquired(lab: Lab) -> None:
+    lab.give("one", "desk/grace")
+    (lab.folder / "leaves").touch()
+    take(lab.place("one"), lab.own)
+    assert lab.has("one") == str(lab.own)
+    assert (lab.folder / "calls").read_text().split() == ["acquire", "show", "acquire"]
 
 
 def test_a_place_that_a_killed_farm_of_ours_left_is_taken_over(lab: Lab) -> None:
