@@ -61,6 +61,7 @@ def file_of(clone: Path) -> tuple[Path, str]:
 
 def test_a_killed_search_goes_on_and_what_it_takes_makes_the_model_new(clone: Path) -> None:
     path, identity = file_of(clone)
+    said(start(clone, "compile", "--targets", "x86_64", "--only", CELL, "--out", str(clone / "out")))
     words = ("tune", "--targets", "x86_64", "--only", CELL, "--out", str(clone / "out"))
     killed = start(clone, *words)
     started = time.monotonic()
