@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 _STEP = re.compile(r"Step (\d+)/(\d+) : ")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""The classic builder paints what a step writes to its error stream."""
 _LAST_LINES = 15
 _WIDTH = 100
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -159,7 +161,7 @@ class _Progress:
             file.write(f"{chunk['error']}\n")
             self.failure = self._failure(str(chunk["error"]))
             return
-        text = str(chunk.get("stream", ""))
+        text = _COLOUR.sub("", str(chunk.get("stream", "")))
         file.write(text)
         if step := _STEP.match(text):
             self._step = int(step[1])
