@@ -25,11 +25,20 @@ def copy_artifact(store: Store, artifact: Artifact, folder: Path) -> None:
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
     try:
         folder.mkdir(parents=True)
-        for file in artifact.files:
-            path = folder / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(store.object_path(file.object), path)
-            path.chmod(0o755 if file.executable else 0o644)
+        copy_files(store, artifact, folder)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error
+
+
+def copy_files(store: Store, artifact: Artifact, folder: Path) -> None:
+    """Copy the files of an artifact into a folder that is there.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    for file in artifact.files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(store.object_path(file.object), path)
+        path.chmod(0o755 if file.executable else 0o644)

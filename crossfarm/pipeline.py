@@ -97,6 +97,12 @@ def run_pipeline(options: Options) -> int:
         CrossfarmError: nothing could be run, or no more: bad configuration, no store, no place for the reports.
         KeyboardInterrupt: the user asked to stop before anything began.
     """
+    code, _ = _run(options)
+    return code
+
+
+def _run(options: Options) -> tuple[int, Plan]:
+    """Run the pipeline; returns the exit code and the plan that was run."""
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
     started = time.monotonic()
@@ -121,7 +127,7 @@ def run_pipeline(options: Options) -> int:
                         choice = local_instead(options, choice, error)
                         continue
                     interrupts.hold()
-                    return _Run(
+                    code = _Run(
                         options=options,
                         project=project,
                         inventory=inventory,
@@ -131,6 +137,7 @@ def run_pipeline(options: Options) -> int:
                         decisions=decisions,
                         interrupts=interrupts,
                     ).to_its_end(run, work, started)
+                    return code, plan
 
 
 def _images_to_run(plan: Plan, decisions: Mapping[str, Decision]) -> Iterator[str]:
@@ -346,11 +353,10 @@ def make_cell(options: Options, cell: str, *, stage: str = "bundle") -> tuple[in
     target = cell.partition("-")[0]
     wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=(stage,)))
     with tempfile.TemporaryDirectory() as out:
-        code = run_pipeline(dataclasses.replace(wanted, out=Path(out)))
+        code, plan = _run(dataclasses.replace(wanted, out=Path(out)))
     if code != EXIT_GOOD:
         return code, {}
     store = Store(options.store)
-    plan, _ = plan_and_decide(wanted, load(wanted), store)
     found = {job.stage: store.read(job.key) for job in plan.jobs.values() if job.stage != "fetch"}
     artifacts = {stage: artifact for stage, artifact in found.items() if artifact is not None}
     if stage not in artifacts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import TextIO
 
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE
+from crossfarm.exporting import copy_files
 from crossfarm.job import HOST
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.store import Artifact, Store
@@ -97,11 +97,7 @@ def differences(before: Artifact, now: Artifact) -> Iterator[str]:
 def _copied(artifact: Artifact, job: PlannedJob, store: Store, beside: Store, work: Path) -> Artifact:
     """Copy what was fetched: it is pinned, and fetching it again would tell nothing about this machine."""
     folder = Path(tempfile.mkdtemp(dir=work))
-    for file in artifact.files:
-        target = folder / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(store.object_path(file.object), target)
-        target.chmod(0o755 if file.executable else 0o644)
+    copy_files(store, artifact, folder)
     return beside.put(key=job.key, job=job.id, folder=folder, document=job.document, groups=job.groups, seconds=0.0)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from crossfarm.backends.runner_sources import (
 )
 from crossfarm.backends.toolchain import Toolchain, tool_version
 from crossfarm.errors import BundleError
+from crossfarm.spec.cells import Cell
 
 PROGRAM = "program"
+WEIGHTS = "weights.bin"
 SERVER = "server"
 """In place of the shared library where linkage is static."""
 _TABLES = "model_tables.c"
@@ -46,8 +48,7 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
             shutil.copyfile(work / name, output / name)
     for name in {PROGRAM, SERVER} & set(names):
         (output / name).chmod(0o755)
-    weights = output / "weights.bin"
-    shutil.copyfile(order.compiled / "weights.bin", weights)
+    shutil.copyfile(order.compiled / WEIGHTS, output / WEIGHTS)
     write_interfaces(
         report=report,
         about=order.about,
@@ -56,6 +57,30 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
         runner=order.runner,
         output=output,
     )
+    provenance = {**report.tools, "crossfarm": crossfarm.__version__, "compiler": tool_version(compiler)}
+    write_manifest(output, cell=cell, report=report, document=document, inputs=inputs, provenance=provenance)
+
+
+def write_manifest(
+    output: Path,
+    *,
+    cell: Cell,
+    report: CompileReport,
+    document: Any,
+    inputs: tuple[InputFile, ...],
+    provenance: Mapping[str, str],
+) -> None:
+    """Write the manifest of a bundle whose other files are all there.
+
+    Args:
+        output: folder of the bundle.
+        cell: names of what was built.
+        report: what the backend says of the compiled model.
+        document: reference.json, parsed.
+        inputs: from `copy_inputs`.
+        provenance: tool -> version.
+    """
+    weights = output / WEIGHTS
     Manifest(
         model=cell.model,
         target=cell.target,
@@ -66,8 +91,8 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
         inputs=inputs,
         outputs=report.outputs,
         weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
-        files=tuple(described(output)),
-        provenance={**report.tools, "crossfarm": crossfarm.__version__, "compiler": tool_version(compiler)},
+        files=tuple(_described(output)),
+        provenance=dict(provenance),
     ).write(output / "manifest.json")
 
 
@@ -119,7 +144,7 @@ def copy_inputs(report: CompileReport, document: Any, reference: Path, output: P
     return tuple(files)
 
 
-def described(folder: Path) -> Iterable[BundleFile]:
+def _described(folder: Path) -> Iterable[BundleFile]:
     """Yield every file of a folder with its size and digest."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as stream:

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from crossfarm.backends.bundling import PROGRAM, copy_inputs, described
-from crossfarm.backends.manifest import CompileReport, Manifest, WeightsFile
+from crossfarm.backends.bundling import PROGRAM, WEIGHTS, copy_inputs, write_manifest
+from crossfarm.backends.manifest import CompileReport
 from crossfarm.backends.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES
 from crossfarm.backends.toolchain import Toolchain
 from crossfarm.spec.cells import Cell
@@ -80,18 +80,5 @@ def link_program(
         shutil.copyfile(work / PROGRAM, output / PROGRAM)
     (output / PROGRAM).chmod(0o755)
     shutil.copyfile(compiled / "compile.json", output / "compile.json")
-    weights = output / "weights.bin"
-    shutil.copyfile(compiled / weights.name, weights)
-    Manifest(
-        model=cell.model,
-        target=cell.target,
-        variant=cell.variant,
-        cell=cell.id,
-        identity=report.identity,
-        cases=len(document["cases"]),
-        inputs=inputs,
-        outputs=report.outputs,
-        weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
-        files=tuple(described(output)),
-        provenance=report.tools,
-    ).write(output / "manifest.json")
+    shutil.copyfile(compiled / WEIGHTS, output / WEIGHTS)
+    write_manifest(output, cell=cell, report=report, document=document, inputs=inputs, provenance=report.tools)

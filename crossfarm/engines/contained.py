@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.engines.box import INPUTS, WRITABLE, Box
-from crossfarm.engines.daemon import Daemon, find_daemon
+from crossfarm.engines.daemon import Daemon
 from crossfarm.engines.frames import Frames
 from crossfarm.engines.limits import Limits
 from crossfarm.errors import EngineError
@@ -58,7 +58,7 @@ class Launch:
         Raises:
             EngineError: the engine does not answer.
         """
-        if find_daemon(_as_environment(self.daemon)).problem:  # docker-py would leak a socket
+        if not self.daemon.answers():  # docker-py would leak a socket
             raise EngineError(gone(self.daemon))
         import docker
 
@@ -114,8 +114,8 @@ class Contained:
             ) from error
         except (docker.errors.DockerException, OSError) as error:
             self.remove()
-            problem = find_daemon(_as_environment(launch.daemon)).problem
-            raise EngineError(gone(launch.daemon) if problem else f"no container of {image} starts: {error}") from error
+            answers = launch.daemon.answers()
+            raise EngineError(f"no container of {image} starts: {error}" if answers else gone(launch.daemon)) from error
 
     def run(self, job_file: Path, stage: str, log: Path) -> Reply | None:
         """Run the job that was put into the box, its log growing meanwhile; None when the container died.
@@ -154,7 +154,7 @@ class Contained:
         deadline = time.monotonic() + SHUTDOWN_SECONDS
         happened: list[Mapping[str, Any]] = []
         while time.monotonic() < deadline:
-            if find_daemon(_as_environment(self._launch.daemon)).problem:
+            if not self._launch.daemon.answers():
                 return gone(self._launch.daemon)
             with contextlib.suppress(Exception):  # the engine may go at any moment; the next round says so
                 happened = self._events()
@@ -169,7 +169,7 @@ class Contained:
 
     def discard(self) -> None:
         """Remove the container alone; may be called while another thread waits for a job in it, which then ends."""
-        if find_daemon(_as_environment(self._launch.daemon)).problem:
+        if not self._launch.daemon.answers():
             return
         with contextlib.suppress(Exception):  # it removes itself when it ends
             self._api.remove_container(self.id, force=True, v=True)
@@ -253,10 +253,6 @@ def _described(api: APIClient, launch: Launch, image: str, box: Box) -> dict[str
         "labels": dict(launch.labels),
         "host_config": host,
     }
-
-
-def _as_environment(daemon: Daemon) -> dict[str, str]:
-    return {"DOCKER_HOST": daemon.address}
 
 
 def _stopped_by_engine(happened: list[Mapping[str, Any]]) -> bool:

@@ -29,6 +29,10 @@ class Daemon:
         """Return what docker-py calls its base_url."""
         return f"unix://{self.socket}"
 
+    def answers(self) -> bool:
+        """Say whether it answers now."""
+        return _ping(self.socket) is None
+
 
 def find_daemon(environment: Mapping[str, str] = os.environ) -> Daemon:
     """Return the engine that DOCKER_HOST names, or the usual one, and whether it answers. Never raises."""

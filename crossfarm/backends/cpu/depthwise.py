@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.register_tiling import PADDED_INPUT
 from crossfarm.backends.cpu.relax_values import constant_array, is_float32, static_shape
 from crossfarm.backends.cpu.schedules import (
+    attach_epilogue,
     block_name,
     block_names,
     blocks,
+    clear_tile,
     function_of,
     inline_spatial,
     schedule_of,
@@ -120,20 +123,32 @@ def schedule(function: Any, processor: Processor) -> Any:
     inline_spatial(schedule, keep={PADDED_INPUT, BLOCK})
     block = schedule.get_sblock(BLOCK)
     choice = depthwise_choice(schedule.get(block).annotations)
-    epilogue, passes = take_epilogue(schedule, block, columns=3)
     frames = [each for each in blocks(schedule) if block_name(schedule, each) == PADDED_INPUT]
+    schedule_strips(schedule, block, frames, choice, processor)
+    return function_of(schedule)
+
+
+def schedule_strips(
+    schedule: Any, block: Any, frames: Sequence[Any], choice: DepthwiseChoice, processor: Processor
+) -> None:
+    """Schedule a depthwise sum strip by strip, and all that stands behind it.
+
+    Args:
+        schedule: in which `inline_spatial` has been done.
+        block: the sum, of loops [n, y, x, channels, kernel's rows, kernel's columns].
+        frames: blocks that make of the image what the sum reads; each is made for one strip at a time.
+        choice: how.
+        processor: what for.
+    """
+    epilogue, passes = take_epilogue(schedule, block, columns=3)
     n, y, x, c, ky, kx = schedule.get_loops(block)
     y_strip, y_inner = schedule.split(y, [None, choice.strip])
     x_block, x_inner = schedule.split(x, [None, choice.pixels])
     c_block, lane = schedule.split(c, [None, choice.lanes])
     schedule.reorder(n, y_strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
     strip = schedule.fuse(n, y_strip)
-    # Loops of one trip stay, so that there is a last one whatever the shape.
-    schedule.reverse_compute_at(epilogue, c_block, preserve_unit_loops=True)
-    epilogue_loops = schedule.get_loops(epilogue)[4:]
-    vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, choice.lanes])
-    vectorise(schedule, epilogue_lane)
-    unroll_all(schedule, [*epilogue_loops[:-1], vector])
+    outer = [strip, y_inner, x_block, c_block]
+    attach_epilogue(schedule, epilogue, outer, choice.lanes)
     vectorise(schedule, lane)
     unroll_all(schedule, [x_inner, kx])
     if choice.unroll_kernel:
@@ -143,9 +158,6 @@ def schedule(function: Any, processor: Processor) -> Any:
         vectorise_copy(schedule, schedule.get_loops(frame)[1:], processor)
     if choice.is_shared:
         schedule.parallel(strip)
-    start_loops = schedule.get_loops(schedule.decompose_reduction(block, ky))[4:]
-    vectorise(schedule, start_loops[-1])
-    unroll_all(schedule, start_loops[:-1])
+    clear_tile(schedule, block, outer, ky)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return function_of(schedule)

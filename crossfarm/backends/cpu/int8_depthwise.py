@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from crossfarm.backends.cpu.choices import DepthwiseChoice
+from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, schedule_strips
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import Array
@@ -22,24 +24,13 @@ from crossfarm.backends.cpu.schedules import (
     function_of,
     inline_spatial,
     schedule_of,
-    schedule_spatial,
-    take_epilogue,
     total,
-    unroll_all,
-    vectorise,
-    vectorise_copy,
 )
 from crossfarm.backends.cpu.tiles import divisors
 
 BLOCK = "crossfarm_int8_depthwise"
-COLUMNS = 8
-"""Pixels that are summed side by side."""
-ROWS = 4
-"""Rows of a strip: what is made of the image for one stays in the first-level cache."""
 MAX_TAPS = 2**24 // (255 * 128)
 """Pixels of a window whose sum is below 2**24 whatever they are."""
-UNROLLED_KERNEL = 5
-"""Kernels of up to that many rows are unrolled whole."""
 
 
 def convolve(image: Any, weights: Array, *, zero: int, window: Window, builder: Any) -> Any:
@@ -95,33 +86,15 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule = schedule_of(function)
     inline_spatial(schedule, keep={FRAME, BLOCK})
     block = schedule.get_sblock(BLOCK)
-    epilogue, passes = take_epilogue(schedule, block, columns=3)
-    n, y, x, c, ky, kx = schedule.get_loops(block)
+    n, y, x, c, ky, _ = schedule.get_loops(block)
     elements = total(schedule, [n, y, x, c])
-    lanes = processor.lanes_for(extent(schedule, c))
-    strip, y_inner = schedule.split(y, [None, max(divisors(extent(schedule, y), ROWS))])
-    x_block, x_inner = schedule.split(x, [None, max(divisors(extent(schedule, x), COLUMNS))])
-    c_block, lane = schedule.split(c, [None, lanes])
-    schedule.reorder(n, strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
-    strip = schedule.fuse(n, strip)
-    # Loops of one trip stay, so that there is a last one whatever the shape.
-    schedule.reverse_compute_at(epilogue, c_block, preserve_unit_loops=True)
-    epilogue_loops = schedule.get_loops(epilogue)[4:]
-    vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, lanes])
-    vectorise(schedule, epilogue_lane)
-    unroll_all(schedule, [*epilogue_loops[:-1], vector])
-    vectorise(schedule, lane)
-    unroll_all(schedule, [x_inner, kx])
-    if extent(schedule, ky) <= UNROLLED_KERNEL:
-        schedule.unroll(ky)
-    frame = schedule.get_sblock(FRAME)
-    schedule.compute_at(frame, strip, preserve_unit_loops=True)
-    vectorise_copy(schedule, schedule.get_loops(frame)[1:], processor)
-    if elements > PARALLEL_ELEMENTS and extent(schedule, strip) > 1:
-        schedule.parallel(strip)
-    start_loops = schedule.get_loops(schedule.decompose_reduction(block, ky))[4:]
-    vectorise(schedule, start_loops[-1])
-    unroll_all(schedule, start_loops[:-1])
-    for each in passes:
-        schedule_spatial(schedule, each, processor)
+    strip = max(divisors(extent(schedule, y), ROWS))
+    choice = DepthwiseChoice(
+        strip=strip,
+        pixels=max(divisors(extent(schedule, x), COLUMNS)),
+        lanes=processor.lanes_for(extent(schedule, c)),
+        unroll_kernel=extent(schedule, ky) <= UNROLLED_KERNEL,
+        is_shared=elements > PARALLEL_ELEMENTS and total(schedule, [n, y]) > strip,
+    )
+    schedule_strips(schedule, block, [schedule.get_sblock(FRAME)], choice, processor)
     return function_of(schedule)

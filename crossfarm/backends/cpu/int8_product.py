@@ -19,9 +19,11 @@ from crossfarm.backends.cpu.int8_windows import FRAME, Window
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.relax_values import Array, static_shape
 from crossfarm.backends.cpu.schedules import (
+    attach_epilogue,
     block_name,
     block_names,
     blocks,
+    clear_tile,
     extent,
     function_of,
     fuse,
@@ -211,18 +213,12 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule.reorder(*order, ky, kx, step, *inner)
     if operations > PARALLEL_OPERATIONS:
         order = _parallelise(schedule, order)
-    schedule.reverse_compute_at(epilogue, order[-1], preserve_unit_loops=True)
-    loops = schedule.get_loops(epilogue)[len(order) :]
-    epilogue_vector, epilogue_lane = schedule.split(loops[-1], [None, dot.lanes])
-    vectorise(schedule, epilogue_lane)
-    unroll_all(schedule, [*loops[:-1], epilogue_vector, vector, row])
+    attach_epilogue(schedule, epilogue, order, dot.lanes)
+    unroll_all(schedule, [vector, row])
     if not dot.intrinsic:
         vectorise(schedule, lane)
     # Only now: a reduction without its start is no longer known as one.
-    start = schedule.decompose_reduction(block, ky)
-    start_loops = schedule.get_loops(start)[len(order) :]
-    vectorise(schedule, start_loops[-1])
-    unroll_all(schedule, start_loops[:-1])
+    clear_tile(schedule, block, order, ky)
     if dot.intrinsic:
         schedule.tensorize(lane, tensor_intrinsic(dot))
     schedule_frames(schedule, processor)

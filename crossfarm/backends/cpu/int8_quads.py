@@ -19,7 +19,9 @@ from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import Array
 from crossfarm.backends.cpu.schedules import (
+    attach_epilogue,
     block_names,
+    clear_tile,
     extent,
     function_of,
     inline_spatial,
@@ -130,12 +132,8 @@ def schedule(function: Any, processor: Processor) -> Any:
     c_block, lane = schedule.split(c, [None, dot.lanes])
     schedule.reorder(n, y, c_block, x_block, q, kx, x_inner, lane)
     rows = schedule.fuse(n, y)
-    # Loops of one trip stay, so that there is a last one whatever the shape.
-    schedule.reverse_compute_at(epilogue, x_block, preserve_unit_loops=True)
-    epilogue_loops = schedule.get_loops(epilogue)[3:]
-    vector, epilogue_lane = schedule.split(epilogue_loops[-1], [None, dot.lanes])
-    vectorise(schedule, epilogue_lane)
-    unroll_all(schedule, [*epilogue_loops[:-1], vector])
+    outer = [rows, c_block, x_block]
+    attach_epilogue(schedule, epilogue, outer, dot.lanes)
     unroll_all(schedule, [q, kx, x_inner])
     stacked = schedule.get_sblock(STACKED)
     schedule.compute_at(stacked, c_block, preserve_unit_loops=True)
@@ -144,9 +142,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     vectorise(schedule, stacked_lane)
     if elements > PARALLEL_ELEMENTS and extent(schedule, rows) > 1:
         schedule.parallel(rows)
-    start_loops = schedule.get_loops(schedule.decompose_reduction(block, q))[3:]
-    vectorise(schedule, start_loops[-1])
-    unroll_all(schedule, start_loops[:-1])
+    clear_tile(schedule, block, outer, q)
     schedule.tensorize(lane, column_intrinsic(dot))
     schedule_frames(schedule, processor)
     for each in passes:

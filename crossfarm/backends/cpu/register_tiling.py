@@ -12,8 +12,10 @@ from crossfarm.backends.cpu.choices import RUN, Layer, ProductChoice, product_ch
 from crossfarm.backends.cpu.overlapping import without_guards
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.schedules import (
+    attach_epilogue,
     block_name,
     blocks,
+    clear_tile,
     extents,
     function_of,
     fuse,
@@ -139,17 +141,14 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
         shared = fuse(schedule, order[: choice.shared_loops])
         schedule.parallel(shared)
         order = [shared, *order[choice.shared_loops :]]
-    _attach(schedule, epilogue, order, choice)
+    attach_epilogue(schedule, epilogue, order, choice.lanes)
     vectorise(schedule, lane)
     unroll_all(schedule, [vector, row])
     if choice.depth_unroll > 1:
         reduced[-1], inner = schedule.split(reduced[-1], [None, choice.depth_unroll])
         schedule.unroll(inner)
     # The first of the reduced loops: the accumulators are cleared once per tile.
-    start = schedule.decompose_reduction(block, reduced[0])
-    start_loops = schedule.get_loops(start)[len(order) :]
-    vectorise(schedule, start_loops[-1])
-    unroll_all(schedule, start_loops[:-1])
+    clear_tile(schedule, block, order, reduced[0])
     _schedule_padding(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor, run=run)
@@ -170,15 +169,6 @@ def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial:
     for each in (block, epilogue):
         axes = len(schedule.get_loops(each))
         schedule.transform_block_layout(each, tirx.IndexMap.from_func(flat, ndim=axes))
-
-
-def _attach(schedule: Any, epilogue: Any, order: Sequence[Any], choice: ProductChoice) -> None:
-    # Loops of one trip stay, so that there is a last one whatever the shape.
-    schedule.reverse_compute_at(epilogue, order[-1], preserve_unit_loops=True)
-    loops = schedule.get_loops(epilogue)[len(order) :]
-    vector, lane = schedule.split(loops[-1], [None, choice.lanes])
-    vectorise(schedule, lane)
-    unroll_all(schedule, [*loops[:-1], vector])
 
 
 def _schedule_padding(schedule: Any, processor: Processor) -> None:

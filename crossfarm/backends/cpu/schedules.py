@@ -124,6 +124,37 @@ def take_epilogue(schedule: Any, block: Any, *, columns: int) -> tuple[Any, list
     return schedule.cache_write(block, 0, "local"), behind
 
 
+def attach_epilogue(schedule: Any, epilogue: Any, outer: Sequence[Any], lanes: int) -> None:
+    """Store results tile by tile: put an epilogue into the innermost of the loops around a tile, in vectors, unrolled.
+
+    Args:
+        schedule: whose blocks they are.
+        epilogue: from `take_epilogue`.
+        outer: the loops around a tile, all of them.
+        lanes: elements of a vector.
+    """
+    # Loops of one trip stay, so that there is a last one whatever the shape.
+    schedule.reverse_compute_at(epilogue, outer[-1], preserve_unit_loops=True)
+    loops = schedule.get_loops(epilogue)[len(outer) :]
+    vector, lane = schedule.split(loops[-1], [None, lanes])
+    vectorise(schedule, lane)
+    unroll_all(schedule, [*loops[:-1], vector])
+
+
+def clear_tile(schedule: Any, block: Any, outer: Sequence[Any], reduced: Any) -> None:
+    """Clear the accumulators of a tile in vectors, unrolled, before the sum over `reduced` and what is in it.
+
+    Args:
+        schedule: whose block it is.
+        block: the reduction.
+        outer: the loops around a tile, all of them.
+        reduced: the first reduced loop.
+    """
+    loops = schedule.get_loops(schedule.decompose_reduction(block, reduced))[len(outer) :]
+    vectorise(schedule, loops[-1])
+    unroll_all(schedule, loops[:-1])
+
+
 def vectorise_copy(schedule: Any, loops: Sequence[Any], processor: Processor) -> None:
     """Vectorise the innermost of a spatial block's loops, when a vector divides it."""
     lanes = processor.lanes_for(extent(schedule, loops[-1]))
