@@ -169,6 +169,7 @@ class CheckRecord:
         value: what was found, in `unit`; `limit` is what it was held against.
         message: one line with the key numbers.
         details: further lines, for instance the top-5 classes of every image.
+        operators: names of the compiled functions, or of the operators, that the row is about.
         file: the file that declares the check, and its line; whoever knows the plan fills them in, and `command`.
         command: what to type to run just this again.
     """
@@ -182,6 +183,7 @@ class CheckRecord:
     unit: str | None = None
     message: str
     details: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
     file: str | None = None
     line: int | None = None
     command: str | None = None

@@ -92,6 +92,8 @@ def write_manifest(
         outputs=report.outputs,
         weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
         files=tuple(_described(output)),
+        unscheduled=report.unscheduled,
+        left_in_float=report.left_in_float,
         provenance=dict(provenance),
     ).write(output / "manifest.json")
 

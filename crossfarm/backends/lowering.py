@@ -13,7 +13,8 @@ from tvm import relax
 from crossfarm.backends.cpu import rules
 from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.int8_dot import integer_unit
-from crossfarm.backends.cpu.int8_graph import use_integers
+from crossfarm.backends.cpu.int8_graph import is_quantised, use_integers
+from crossfarm.backends.cpu.int8_left import left_in_float, noted
 from crossfarm.backends.cpu.packing import choose
 from crossfarm.backends.cpu.processor import processor_of
 from crossfarm.backends.supported import UnsupportedError, said_by
@@ -58,9 +59,11 @@ def lower(module: Any, target: Any, choose: Choose = choose) -> Any:
         with target:
             # What TVM leaves to its runtime becomes a call of it, which is refused later by its name.
             module = relax.backend.DispatchSortScan()(relax.backend.DispatchSampling()(module))
+            quantised = is_quantised(module)
             module = use_integers(module, integer_unit(target))
+            left = left_in_float(module) if quantised else {}
             module = rules.schedule_module(module, processor_of(target), choose)
-            return tvm.transform.Sequential(passes_to_calls())(module)
+            return noted(tvm.transform.Sequential(passes_to_calls())(module), left)
     except Exception as error:
         # As above: the passes raise errors of any type.
         raise UnsupportedError(what=f"code that TVM cannot make ({said_by(error)})") from error

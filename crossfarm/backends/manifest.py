@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from crossfarm.errors import BundleError
 from crossfarm.spec.base import Declared, Name, Sha256
@@ -94,7 +94,9 @@ class CompileReport(_Document):
     operators: dict[str, int]
     """ONNX operator -> number of its nodes."""
     unscheduled: tuple[str, ...] = ()
-    """Functions that no rule of crossfarm.backends.cpu covered: they are right, and slow."""
+    """Functions that no rule of crossfarm.backends.cpu covered, or covered in part: they are right, and slow."""
+    left_in_float: dict[str, int] = Field(default_factory=dict)
+    """Operator between DequantizeLinear and QuantizeLinear that no integer kernel covers -> how many there are."""
     costs: tuple[FunctionCost, ...] = ()
     """Of every function, by name."""
     tools: dict[str, str]
@@ -116,6 +118,10 @@ class Manifest(_Document):
     weights: WeightsFile
     files: tuple[BundleFile, ...]
     """Every file but the manifest itself."""
+    unscheduled: tuple[str, ...] = ()
+    """As in compile.json."""
+    left_in_float: dict[str, int] = Field(default_factory=dict)
+    """As in compile.json."""
     provenance: dict[str, str]
     """What made it -> version."""
 

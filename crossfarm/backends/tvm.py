@@ -31,7 +31,7 @@ def compile(
 ) -> None:
     """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
     from crossfarm.backends import lowering, tables
-    from crossfarm.backends.cpu import operations, rules
+    from crossfarm.backends.cpu import int8_left, operations, rules
 
     onnx_model = load_model(model)
     target = lowering.tvm_target(code)
@@ -61,6 +61,7 @@ def compile(
         outputs=_port_types(program, program.outputs),
         operators=dict(sorted(Counter(node.op_type for node in onnx_model.graph.node).items())),
         unscheduled=unscheduled,
+        left_in_float=int8_left.counted(module),
         costs=tuple(
             FunctionCost(name=name, operations=count, scheduled=name not in unscheduled, layer=layers[name])
             for name, count in operations.operations(module, program.functions).items()

@@ -78,11 +78,15 @@ class LocalBoard:
         _executable(bundle / "program", Path(self._scratch.name))
         return Placed(place=str(bundle))
 
-    def run(self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float) -> Ended:
+    def run(
+        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> Ended:
         """Run a bundle's program, which writes into `output` itself; see Transport."""
         program = _executable(Path(bundle.place, "program"), Path(self._scratch.name))
         (output / "outputs").mkdir(exist_ok=True)
         files = ["--outputs", str(output / "outputs"), "--result", str(output / "result.json")]
+        if profile:
+            files += ["--profile", str(output / "profile.json")]
         ended = run([*self._way.prefix, str(program), bundle.place, *options, *files], timeout=timeout)
         return Ended(code=ended.code, tail=ended.tail, state=probe())
 

@@ -122,14 +122,17 @@ class Transport(Protocol):
             BoardError: the board has no room or dies, or the lease went to another holder.
         """
 
-    def run(self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float) -> Ended:
+    def run(
+        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> Ended:
         """Run a bundle's program.
 
         Args:
             bundle: what `deploy` returned.
-            options: of the program, without `--outputs` and `--result`.
+            options: of the program, without those that name files.
             output: existing folder on this host that gets `result.json` and `outputs/`.
             timeout: seconds; then the program and all that it started are ended.
+            profile: whether every call is timed too, and `output` gets `profile.json`.
 
         Raises:
             BoardError: it does not start, is killed, takes too long, or the board dies or the lease is lost meanwhile.

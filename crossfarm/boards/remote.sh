@@ -258,10 +258,11 @@ verify() {
   printf 'damaged\n'
 }
 
-# run DIGEST SECONDS GOVERNOR [OPTION...]: run a bundle's program; a tar archive of what it left goes to standard output.
+# run DIGEST SECONDS GOVERNOR KIND [OPTION...]: run a bundle's program; a tar archive of what it left goes to standard
+# output. KIND is `profile` where every call is to be timed, else `plain`.
 run() {
-  digest=$1 seconds=$2 policy=$3
-  shift 3
+  digest=$1 seconds=$2 policy=$3 kind=$4
+  shift 4
   fence
   [ -d "bundles/$digest" ] || fail 95 "the bundle is not on the board"
   unlock
@@ -272,6 +273,7 @@ run() {
   [ "$policy" = keep ] || set_governors "$policy"
   facts >"$place/before"
   set -- "bundles/$digest/program" "bundles/$digest" "$@" --outputs "$place/outputs" --result "$place/result.json"
+  [ "$kind" = plain ] || set -- "$@" --profile "$place/profile.json"
   [ -z "$processor" ] || set -- env "QEMU_CPU=$processor" "$@"
   env "CROSSFARM_RUN=$folder:$token" timeout -k 2 "$seconds" "$@" >"$place/log" 2>&1 </dev/null
   code=$?

@@ -27,7 +27,7 @@ _DAYS = 30
 """Bundles that were not used for so long go when another one needs room."""
 _BAD_BUNDLE = 3
 """Exit code of a bundle's program that refuses its bundle."""
-_OUTPUT = re.compile(r"\./(outputs/\d+\.bin|result\.json)")
+_OUTPUT = re.compile(r"\./(outputs/\d+\.bin|result\.json|profile\.json)")
 
 
 class SshBoard:
@@ -111,11 +111,13 @@ class SshBoard:
         answer.output.close()
         return Placed(place=files.digest, files_sent=len(wanted), bytes_sent=size)
 
-    def run(self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float) -> Ended:
+    def run(
+        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> Ended:
         """Run a bundle's program and fetch what it wrote; see Transport. One round trip."""
         started = time.monotonic()
-        seconds = f"{timeout:.3f}"
-        answer = self._ask("run", bundle.place, seconds, self._board.governor, *options, timeout=timeout + 4 * _SHORT)
+        words = [bundle.place, f"{timeout:.3f}", self._board.governor, "profile" if profile else "plain", *options]
+        answer = self._ask("run", *words, timeout=timeout + 4 * _SHORT)
         code, tail, facts, after = self._unpack(answer, output)
         where = f"program on board {self._board.name}"
         if code in (124, 137, 143) and time.monotonic() - started >= timeout:

@@ -60,6 +60,11 @@ class CellOutcome:
         return (*jobs, *(check for check in self.checks if check.status in ("failed", "error")))
 
     @property
+    def notes(self) -> tuple[CheckRecord, ...]:
+        """Return the rows about code that could be faster: what no rule schedules, what int8 leaves in float32."""
+        return tuple(check for check in self.checks if check.name.startswith("code."))
+
+    @property
     def command(self) -> str | None:
         """Return what reproduces it: the command of the first row that failed, or of any."""
         rows = (*self.failing, *self.jobs, *self.checks)

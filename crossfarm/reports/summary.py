@@ -20,7 +20,7 @@ LIMIT = 1024 * 1024 - 4096
 """Bytes of the whole page: GitHub takes 1 MiB for a step's summary."""
 MOST_ANSWERS = 40
 """Answers to one data set that are shown; the wrong ones stand first where a check has very many."""
-_SHARES = {"failures": 0.4, "cells": 0.75, "skipped": 0.85, "provenance": 0.9, "answers": 1.0}
+_SHARES = {"failures": 0.4, "cells": 0.75, "notes": 0.8, "skipped": 0.85, "provenance": 0.9, "answers": 1.0}
 """How full the page may be, as a share of LIMIT, when each section ends: none takes the room of the next."""
 _SPECIAL = re.compile(r"([\\`*\[\]~])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _PROVENANCE = ("target", "board", "timing", "CPU", "governor", "emulator", "image", "TVM", "commit", "temperature")
@@ -44,6 +44,7 @@ def render(seen: Overview) -> str:
     _add_failures(page, seen)
     _add_flaky(page, seen)
     _add_cells(page, seen.cells)
+    _add_notes(page, seen.cells)
     _add_skipped(page, seen.cells)
     _add_provenance(page, seen.cells)
     _add_answers(page, seen.cells)
@@ -146,6 +147,12 @@ def _add_cells(page: _Page, cells: Sequence[CellOutcome]) -> None:
     rows = (f"| {' | '.join(plain(value) for value in row(cell))} |\n" for cell in cells)
     page.section(head, rows, "cell", share=_SHARES["cells"])
     page.add(_LEGEND)
+
+
+def _add_notes(page: _Page, cells: Sequence[CellOutcome]) -> None:
+    blocks = [f"- {code(cell.id)}: {plain(note.message)}\n" for cell in cells for note in cell.notes]
+    if blocks:
+        page.section("## What could be faster\n\n", blocks, "note", share=_SHARES["notes"])
 
 
 def _add_skipped(page: _Page, cells: Sequence[CellOutcome]) -> None:

@@ -26,6 +26,9 @@ def render(seen: Overview, *, colour: bool = False) -> str:
         blocks.append(_table(seen.cells, colour=colour))
     blocks += [_failed_job(job, colour=colour) for job in seen.failed_others]
     blocks += [_failed_cell(cell, colour=colour) for cell in seen.cells if cell.state in ("failed", "error")]
+    notes = [f"{one_line(cell.id)}: {one_line(note.message)}" for cell in seen.cells for note in cell.notes]
+    if notes:
+        blocks.append("\n".join(notes))
     left: dict[str, list[str]] = {}
     for cell in seen.cells:
         if cell.state in ("skipped", "not run"):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from crossfarm.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
-VERSION = 1
+VERSION = 2
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/results.py",
     "crossfarm/stages/check.py",
+    "crossfarm/stages/check_code.py",
     "crossfarm/stages/check_decoded.py",
     "crossfarm/stages/check_ladder.py",
     "crossfarm/stages/check_run.py",

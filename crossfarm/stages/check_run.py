@@ -13,15 +13,18 @@ from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
 from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.models import Checks, Decode, Detect
 from crossfarm.spec.quantisation import Share
+from crossfarm.stages.check_code import code_records
 from crossfarm.stages.check_decoded import Decoded, decoded_records
 from crossfarm.stages.check_ladder import Rung, ladder_records
 from crossfarm.stages.comparison import Difference, compare
 from crossfarm.stages.measure_file import (
     MANIFEST,
     MEASURE,
+    PROFILE,
     RESULT,
     BoardFile,
     BundleManifest,
+    ProfileFile,
     RunnerResult,
     read_file,
 )
@@ -115,6 +118,18 @@ def records(job: Job) -> Iterator[Row]:
         )
     yield from latency_records(measured)
     yield from size_records(measured)
+    yield from code_records(
+        measured.bundle,
+        profile=_profile(measured),
+        timing=measured.board.timing,
+        check=measured.check,
+        measurement=measured.measurement,
+    )
+
+
+def _profile(measured: Measured) -> ProfileFile | None:
+    path = measured.folder / PROFILE
+    return read_file(ProfileFile, path) if path.exists() else None
 
 
 def _rungs(job: Job, reference: Reference, measured: Measured, quantised: Array, output: Array) -> list[Rung]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from crossfarm.boards.protocol import Purpose, open_board, this_host
+from crossfarm.boards.protocol import Ended, Placed, Purpose, Transport, open_board, this_host
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.job import Job
 from crossfarm.spec.boards import Board
 from crossfarm.spec.pipelines import Measure
 from crossfarm.spec.targets import CodeGeneration, Emulator
-from crossfarm.stages.measure_file import MANIFEST, MEASURE, BoardFile, BundleManifest, read_file
+from crossfarm.stages.measure_file import MANIFEST, MEASURE, PROFILE, BoardFile, BundleManifest, read_file
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
-VERSION = 2
+VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/boards/bundle_files.py",
@@ -37,6 +40,8 @@ SOURCES = (
 )
 TOOLS: tuple[str, ...] = ()
 
+_PROFILED = 5
+"""Runs in which every call is timed, at most."""
 _FAILURES: Mapping[int, tuple[type[CrossfarmError], str, str]] = {
     2: (BundleError, "did not understand its command line", "make the bundle again with this version"),
     3: (BundleError, "refused its bundle", "make the bundle again"),
@@ -65,7 +70,7 @@ def needs(subject: Subject) -> Needs:
 
 
 def run(job: Job) -> None:
-    """Write outputs/K.bin, result.json and measure.json.
+    """Write outputs/K.bin, result.json and measure.json; and profile.json, where no rule covers a function wholly.
 
     Raises:
         BoardError: the board is not fit for use, or the program does not start, is killed or takes too long.
@@ -82,9 +87,9 @@ def run(job: Job) -> None:
         placed = transport.deploy(job.inputs["bundle"])
         options = _arguments(settings, is_emulated=transport.timing == "emulated")
         ended = transport.run(placed, options, output=job.output, timeout=settings.timeout)
-    sys.stderr.write(ended.tail)
-    if ended.code != 0:
-        raise _failure(manifest.cell, ended.code, ended.tail)
+        _report(ended, manifest.cell)
+        if manifest.unscheduled:
+            _profile(transport, placed, settings, job.output, manifest.cell)
     written = BoardFile(
         board=job.grant.board["name"] if job.grant else _board_id(job.parameters),
         timing=transport.timing,
@@ -113,6 +118,27 @@ def _arguments(settings: Measure, *, is_emulated: bool) -> list[str]:
     repeat = settings.emulated_repeat if is_emulated else settings.repeat
     warmup = min(settings.warmup, 1) if is_emulated else settings.warmup
     return ["--threads", str(settings.threads), "--warmup", str(warmup), "--repeat", str(repeat)]
+
+
+def _profile(transport: Transport, placed: Placed, settings: Measure, output: Path, cell: str) -> None:
+    """Time every call in a few runs of their own, so that the runs that count stay as they are."""
+    repeat = min(_PROFILED, settings.emulated_repeat if transport.timing == "emulated" else settings.repeat)
+    options = ["--threads", str(settings.threads), "--warmup", "1", "--repeat", str(repeat), "--cases", "1"]
+    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as name:
+        folder = Path(name)
+        ended = transport.run(placed, [*options, "--no-verify"], output=folder, timeout=settings.timeout, profile=True)
+        _report(ended, cell)
+        try:
+            shutil.copyfile(folder / PROFILE, output / PROFILE)
+        except FileNotFoundError:
+            raise BundleError(f"{cell}: the program wrote no {PROFILE}; make the bundle again") from None
+
+
+def _report(ended: Ended, cell: str) -> None:
+    """Put into the log what a program said; raise when it failed."""
+    sys.stderr.write(ended.tail)
+    if ended.code != 0:
+        raise _failure(cell, ended.code, ended.tail)
 
 
 def _board_id(parameters: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from crossfarm.errors import BundleError
 
 RESULT = "result.json"
 MEASURE = "measure.json"
+PROFILE = "profile.json"
 MANIFEST = "manifest.json"
 
 Size = Annotated[int, Field(ge=0)]
@@ -50,6 +51,22 @@ class RunnerResult(_Written):
     outputs: tuple[OutputFile, ...]
 
 
+class ProfiledCall(_Written):
+    """One call of a compiled function: its nanoseconds in each profiled run."""
+
+    name: str
+    ns: tuple[int, ...]
+
+
+class ProfileFile(_Written):
+    """What the runner writes for --profile: every call of a run, in order."""
+
+    format: Literal[1]
+    identity: str
+    threads: int
+    calls: tuple[ProfiledCall, ...]
+
+
 class BoardFile(_Written):
     """measure.json: the board that a bundle ran on, and how it was during that."""
 
@@ -78,6 +95,10 @@ class BundleManifest(_Written):
     identity: str
     cases: Size
     provenance: dict[str, str | None] = {}
+    unscheduled: tuple[str, ...] = ()
+    """Functions that no rule covered wholly."""
+    left_in_float: dict[str, int] = {}
+    """Operators of a quantised model without an integer kernel -> how many."""
 
 
 _File = TypeVar("_File", bound=_Written)

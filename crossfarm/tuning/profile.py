@@ -9,32 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from crossfarm.backends.manifest import CompileReport, FunctionCost
 from crossfarm.boards import local
 from crossfarm.errors import BundleError
-from crossfarm.stages.measure_file import RunnerResult, read_file
+from crossfarm.stages.measure_file import ProfileFile, RunnerResult, read_file
 
 _TIME_LIMIT = 1800
-
-
-class _Call(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    name: str
-    ns: tuple[int, ...]
-
-
-class ProfileFile(BaseModel):
-    """What the runner writes for --profile: the nanoseconds of every call in every profiled run."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    format: Literal[1]
-    identity: str
-    threads: int
-    calls: tuple[_Call, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +123,7 @@ def run_profiled(
         if ended.code != 0:
             raise BundleError(f"the program ended with {ended.code}: {ended.tail.strip()}; make the bundle again")
         latency = read_file(RunnerResult, result).latency_ns
-        calls = ProfileFile.model_validate_json(profile.read_bytes()).calls
+        calls = read_file(ProfileFile, profile).calls
     return Run(latency=latency, calls=tuple((call.name, call.ns) for call in calls))
 
 

@@ -132,7 +132,7 @@ def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
 def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
-    for module in ("check_run", "check_decoded", "check_ladder"):
+    for module in ("check_run", "check_decoded", "check_ladder", "check_code"):
         tree = ast.parse((ROOT / "crossfarm" / "stages" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(("measurement", "CheckRecord")):
@@ -144,7 +144,7 @@ def _names_in_code() -> set[str]:
         found.update(
             node.value
             for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and re.fullmatch(r"accuracy\.\w+|text", str(node.value))
+            if isinstance(node, ast.Constant) and re.fullmatch(r"(accuracy|code)\.\w+|text", str(node.value))
         )
     return found
 

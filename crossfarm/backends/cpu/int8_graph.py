@@ -64,11 +64,12 @@ def use_integers(module: Any, unit: IntegerUnit) -> Any:
             super().__init__(rewritten)
             self.unit = unit
 
-    return rewrite_functions(module, Rewriter) if _is_quantised(module["main"]) else module
+    return rewrite_functions(module, Rewriter) if is_quantised(module) else module
 
 
-def _is_quantised(main: Any) -> bool:
-    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+def is_quantised(module: Any) -> bool:
+    """Say whether a module, as `importing.import_onnx` gives it, holds quantised tensors."""
+    bindings = [binding for block in module["main"].body.blocks for binding in block.bindings]
     return any(operator_name(binding.value) == "relax.dequantize" for binding in bindings)
 
 

@@ -8,6 +8,7 @@ from tvm import s_tir
 
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.schedules import (
+    LEFT,
     block_name,
     blocks,
     extent,
@@ -35,6 +36,8 @@ def matches(function: Any) -> bool:
 def schedule(function: Any, processor: Processor) -> Any:
     """Keep reductions apart from what surrounds them, and schedule each block by itself.
 
+    The names of blocks that are left as they are, although the processor has vectors, stand under LEFT.
+
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
@@ -48,12 +51,17 @@ def schedule(function: Any, processor: Processor) -> Any:
 def _scheduled(function: Any, processor: Processor, *, in_parts: bool) -> Any:
     schedule = schedule_of(function)
     inline_spatial(schedule, keep=())
+    left = []
     for block in blocks(schedule):
         if not is_reduction(schedule, block):
             schedule_spatial(schedule, block, processor)
-        elif not _reduce_neighbours(schedule, block, processor) and in_parts:
-            _reduce_in_parts(schedule, block, processor)
-    return function_of(schedule)
+        elif not (
+            _reduce_neighbours(schedule, block, processor)
+            or (in_parts and _reduce_in_parts(schedule, block, processor))
+        ):
+            left.append(block_name(schedule, block))
+    made = function_of(schedule)
+    return made.with_attr(LEFT, left) if left and processor.widest > 1 else made
 
 
 def _reduce_neighbours(schedule: Any, block: Any, processor: Processor) -> bool:
@@ -84,20 +92,23 @@ def _reduce_neighbours(schedule: Any, block: Any, processor: Processor) -> bool:
     return True
 
 
-def _reduce_in_parts(schedule: Any, block: Any, processor: Processor) -> None:
+def _reduce_in_parts(schedule: Any, block: Any, processor: Processor) -> bool:
     """Reduce the innermost axis to a few vectors of parts, then those to one value.
 
     A sum of floats is not reordered by a compiler, so that each addition would wait for the last one. Several vectors
     side by side hide their latency. (Suriana, Adams and Kamil, "Parallel Associative Reductions in Halide", 2017.)
+
+    Returns:
+        Whether it could be done.
     """
     loops = schedule.get_loops(block)
     is_reduced = reduced_axes(schedule, block)
     if not is_reduced[-1] or all(is_reduced) or not _reduced_axis_is_contiguous(schedule, block):
-        return
+        return False
     length, lanes, work = extent(schedule, loops[-1]), processor.widest, total(schedule, loops)
     side_by_side = next((count for count in PARTS if length % (count * lanes) == 0), 0)
     if lanes == 1 or side_by_side == 0 or length == side_by_side * lanes:
-        return
+        return False
     kept = is_reduced.count(False)
     name = block_name(schedule, block)
     _, part = schedule.split(loops[-1], [None, side_by_side * lanes])
@@ -114,6 +125,7 @@ def _reduce_in_parts(schedule: Any, block: Any, processor: Processor) -> None:
     schedule.unroll(vector)
     start_loops = schedule.get_loops(schedule.decompose_reduction(parts, others[kept]))
     vectorise(schedule, start_loops[-1])
+    return True
 
 
 def _reduced_axis_is_contiguous(schedule: Any, block: Any) -> bool:

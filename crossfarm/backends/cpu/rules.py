@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
 import tvm
@@ -29,6 +29,7 @@ from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
 from crossfarm.backends.cpu.packing import choose, pack
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import rewrite_functions
+from crossfarm.backends.cpu.schedules import LEFT
 from crossfarm.backends.cpu.transposed import gather_transposed
 
 _LOG = logging.getLogger(__name__)
@@ -124,6 +125,12 @@ def schedule_function(function: Any, processor: Processor, *, name: str) -> Any 
     return scheduled.with_attr(_SCHEDULED, True)
 
 
-def unscheduled(module: Any, functions: Iterable[str]) -> tuple[str, ...]:
+def unscheduled(module: Any, functions: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the functions that no rule covered, or of which a rule left a part as it is, sorted."""
+    partly = {name for name in functions if (module[name].attrs or {}).get(LEFT)}
+    return tuple(sorted(partly | set(uncovered(module, functions))))
+
+
+def uncovered(module: Any, functions: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the functions that no rule covered, sorted."""
     return tuple(sorted(name for name in functions if not (module[name].attrs or {}).get(_SCHEDULED)))

@@ -12,6 +12,8 @@ from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 
 INNER_TRIPS = 4
 """Trips from which on the innermost loop stays one: to count all axes at once costs a division for every vector."""
+LEFT = "crossfarm.left_as_it_is"
+"""Attribute of a PrimFunc: the names of blocks that its rule left as TVM makes them."""
 _REDUCTION = 2
 """iter_type of a block's axis over which it reduces (IterVar::kCommReduce)."""
 

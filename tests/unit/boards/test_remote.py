@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,8 +77,11 @@ def test_a_bundle_is_offered_stored_and_there(bundle: Path, tmp_path: Path, shel
     )
     assert (done.returncode, done.stdout) == (0, b"stored\n"), done.stderr
     assert _ask(board, 1, "offer", files.digest, data=files.rows, shell=shell).stdout == b"there\n"
-    run = _ask(board, 1, "run", files.digest, "5", "keep", "--threads", "1", shell=shell)
+    run = _ask(board, 1, "run", files.digest, "5", "keep", "plain", "--threads", "1", shell=shell)
     assert run.returncode == 0 and b"./code" in run.stdout
+    assert b" --result work/" in run.stdout and b"--profile" not in run.stdout
+    profiled = _ask(board, 1, "run", files.digest, "5", "keep", "profile", shell=shell)
+    assert re.search(rb" --profile work/\S+/profile.json", profiled.stdout)
     (bundle / "weights.bin").write_bytes(b"x" * 64 + bytes(300_000 - 64))
     again = read_bundle(bundle)
     assert b"head 1\n" in _ask(board, 1, "offer", again.digest, data=again.rows, shell=shell).stdout
@@ -129,7 +133,7 @@ def test_one_wrong_byte_in_a_file_or_in_the_rows_is_refused_and_nothing_is_kept(
 
 def test_a_bundle_that_is_not_there_cannot_be_run(tmp_path: Path) -> None:
     _ask(tmp_path, 1, "preflight")
-    assert _ask(tmp_path, 1, "run", "0" * 64, "5", "keep").returncode == 95
+    assert _ask(tmp_path, 1, "run", "0" * 64, "5", "keep", "plain").returncode == 95
 
 
 def test_a_missing_tool_is_named(tmp_path: Path) -> None:

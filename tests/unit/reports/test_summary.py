@@ -64,6 +64,14 @@ def test_provenance_stands_once_for_each_board() -> None:
     assert len(rows) == 4
 
 
+def test_what_could_be_faster_has_a_section_of_its_own() -> None:
+    message = "1 operator of a quantised model computed in float32: resize2d"
+    note = check(BAD, "code.left_in_float", "informative", value=1.0, unit="count", message=message)
+    page = summary.render(overview([*whole_run(), note]))
+    assert f"## What could be faster\n\n- `{BAD}`: {message}\n" in page
+    assert "## What could be faster" not in summary.render(overview(whole_run()))
+
+
 def test_skipped_cells_have_their_reason() -> None:
     assert "- `armv7-vad-int8` skipped: compile: no int8 for 32-bit ARM\n" in page(whole_run())
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from crossfarm.reports import terminal
 from crossfarm.reports.overview import overview
 from crossfarm.results import Record
-from tests.unit.reports.records import BAD, LOST, any_records, job, run_record, whole_run
+from tests.unit.reports.records import BAD, LOST, any_records, check, job, run_record, whole_run
 
 
 def test_the_table_shows_every_cell_and_below_it_what_is_wrong() -> None:
@@ -22,6 +22,13 @@ def test_the_table_shows_every_cell_and_below_it_what_is_wrong() -> None:
     assert f"\n{LOST}\n  compile: out of memory\n  log: out/logs/1.log\n" in text
     assert "\narmv7-vad-int8 skipped: compile: no int8 for 32-bit ARM\n" in text
     assert lines[-1] == "FAILED: 4 cells: 1 passed, 1 failed, 1 error, 1 skipped"
+
+
+def test_what_could_be_faster_is_told_below_the_table() -> None:
+    message = "2 operators unscheduled: argmax, mean; 3.1 % of the time (emulated)"
+    note = check(BAD, "code.unscheduled", "informative", value=0.031, unit="share", message=message)
+    assert f"\n{BAD}: {message}\n" in terminal.render(overview([*whole_run(), note]))
+    assert "unscheduled" not in terminal.render(overview(whole_run()))
 
 
 def test_numbers_stand_under_each_other() -> None:

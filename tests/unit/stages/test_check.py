@@ -271,3 +271,39 @@ def test_a_truncated_output_is_refused(tmp_path: Path) -> None:
     job = _job(tmp_path, expected=SCORES, output=SCORES[:3], cases=_labelled([0, 1, 2]))
     with pytest.raises(BundleError, match=r"outputs/0.bin has 84 bytes instead of 112 \(4 cases of float32 \[7\]\)"):
         check.run(job)
+
+
+def _unscheduled_job(tmp_path: Path, *, timing: str = "silicon", **manifest: Any) -> Job:
+    job = _job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 3]), timing=timing)
+    path = job.inputs["bundle"] / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | manifest))
+    return job
+
+
+def test_what_no_rule_covers_is_named_with_its_share_of_the_time(tmp_path: Path) -> None:
+    job = _unscheduled_job(tmp_path, timing="emulated", unscheduled=["argmax", "mean"])
+    calls = [("convolve", [60, 90, 0]), ("argmax", [20, 5, 0]), ("mean", [10, 4, 0]), ("argmax", [10, 1, 0])]
+    profile = {"format": 1, "identity": IDENTITY, "threads": 1, "calls": [{"name": n, "ns": ns} for n, ns in calls]}
+    (job.inputs["measure"] / "profile.json").write_text(json.dumps(profile))
+    rows = _rows(job)
+    row = rows.checks["code.unscheduled"]
+    assert (row.status, row.operators, row.unit) == ("informative", ("argmax", "mean"), "share")
+    assert row.message == "2 operators unscheduled: argmax, mean; 25.0 % of the time (emulated)"
+    assert row.value == pytest.approx(0.25)
+    assert rows.measurements["code.unscheduled"].samples == (pytest.approx(0.4), pytest.approx(0.1))
+
+
+def test_an_older_measurement_without_times_still_names_them(tmp_path: Path) -> None:
+    row = _rows(_unscheduled_job(tmp_path, unscheduled=["argmax"])).checks["code.unscheduled"]
+    assert (row.value, row.message) == (None, "1 operator unscheduled: argmax; their time was not taken")
+
+
+def test_operators_that_int8_leaves_in_float_are_counted(tmp_path: Path) -> None:
+    row = _rows(_unscheduled_job(tmp_path, left_in_float={"divide": 1, "tanh": 2})).checks["code.left_in_float"]
+    assert (row.status, row.value, row.operators) == ("informative", 3, ("divide", "tanh"))
+    assert row.message == "3 operators of a quantised model computed in float32: divide, tanh (2)"
+
+
+def test_a_cell_with_code_of_ours_throughout_has_no_row_about_it(tmp_path: Path) -> None:
+    rows = _rows(_unscheduled_job(tmp_path))
+    assert not [name for name in (*rows.checks, *rows.measurements) if name.startswith("code.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ RECORD = """
 while [ $# -gt 0 ]; do
   case "$1" in
     --result) echo "$@" > "$2" ;;
+    --profile) echo profiled > "$2" ;;
     --outputs) echo x > "$2/0.bin" ;;
   esac
   shift
@@ -95,6 +97,22 @@ def test_an_emulated_run_is_marked_and_short(tmp_path: Path, monkeypatch: pytest
     board = read_file(BoardFile, job.output / "measure.json")
     assert (board.timing, board.emulator) == ("emulated", "qemu-z80 7.2")
     assert "--warmup 1 --repeat 3" in (tmp_path / "arguments").read_text()
+
+
+def test_calls_are_timed_in_a_few_runs_of_their_own_only_where_a_function_has_no_schedule(tmp_path: Path) -> None:
+    job = _job(tmp_path, f'echo "$@" >> {tmp_path}/arguments; {RECORD}', repeat=40, threads=2)
+    manifest = job.inputs["bundle"] / "manifest.json"
+    measure.run(job)
+    assert len((tmp_path / "arguments").read_text().splitlines()) == 1
+    assert not (job.output / "profile.json").exists()
+    manifest.write_text(json.dumps({**MANIFEST, "unscheduled": ["argmax"]}))
+    shutil.rmtree(job.output)
+    job.output.mkdir()
+    measure.run(job)
+    _, plain, profiled = (tmp_path / "arguments").read_text().splitlines()
+    assert "--profile" not in plain and " --repeat 40 " in plain
+    assert " --threads 2 --warmup 1 --repeat 5 --cases 1 --no-verify " in profiled
+    assert (job.output / "profile.json").read_text() == "profiled\n"
 
 
 def test_a_program_that_lost_its_right_to_run_runs_all_the_same(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def run(
         module = use_integers(importing.import_onnx(model), unit)
         module = rules.schedule_module(module, processor_of(tvm_target))
         names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
-        assert rules.unscheduled(module, names) == ()
+        assert rules.uncovered(module, names) == ()
         built = relax.build(
             module, target=tvm_target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls())
         )

@@ -308,3 +308,21 @@ def test_a_gate_is_computed_once_and_not_for_every_pixel() -> None:
     )
     outcome.assert_close()
     assert not outcome.unscheduled
+
+
+@pytest.mark.parametrize(("length", "left"), [(64, 0), (49, 1)])
+def test_a_reduction_that_no_vector_divides_is_left_and_counted(length: int, left: int) -> None:
+    outcome = run_both(
+        [node("ReduceMax", ["x"], ["r"], axes=[-1]), node("Abs", ["r"], ["y"])],
+        {"x": random(16, length)},
+        {},
+        processor=PROCESSORS["AVX2"],
+    )
+    outcome.assert_close()
+    assert not outcome.unscheduled
+    assert len(outcome.partly) == left
+
+
+def test_without_vectors_a_reduction_has_no_better_form_and_is_not_counted() -> None:
+    nodes = [node("ReduceMax", ["x"], ["y"], axes=[-1])]
+    assert not run_both(nodes, {"x": random(16, 49)}, {}, processor=PROCESSORS["none"]).partly

@@ -55,7 +55,7 @@ def computed(model: ModelProto, image: Array, processor: Processor, choice: Choi
     with target:
         module = rules.schedule_module(importing.import_onnx(model), processor, lambda *_: choice)
         names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
-        assert rules.unscheduled(module, names) == ()
+        assert rules.uncovered(module, names) == ()
         built = relax.build(module, target=target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()))
     result: Array = relax.VirtualMachine(built, tvm.cpu())["main"](tvm.runtime.tensor(image)).numpy()
     return result
