@@ -132,3 +132,9 @@ def _broadcast(left: Any, right: Any) -> tuple[int, ...]:
 
 def _at(tensor: Any, place: tuple[Any, ...]) -> Any:
     return tensor[tuple(0 if int(extent) == 1 else index for extent, index in zip(tensor.shape, place, strict=True))]
+
+
+def positive(values: Any, *, zero: int) -> Any:
+    """Return the te.Tensor of stored integers without those below the zero point, which stand for negative numbers."""
+    least = tirx.const(zero, str(values.dtype))
+    return te.compute(values.shape, lambda *place: tirx.max(values[place], least), name="crossfarm_positive")

@@ -24,9 +24,11 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from crossfarm.backends.cpu import int8_arithmetic, int8_depthwise, int8_pooling, int8_product, int8_quads
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_values import (
+    Joined,
     Known,
     Moved,
     Pooled,
+    Real,
     Stored,
     Summed,
     Sums,
@@ -98,6 +100,12 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
             expression = self.lookup_binding(expression)
         return None
 
+    def parts(self, expression: Any) -> tuple[Any, ...]:
+        """Return the fields of a tuple; none when it is not known."""
+        while isinstance(expression, relax.Var):
+            expression = self.lookup_binding(expression)
+        return tuple(expression.fields) if isinstance(expression, relax.Tuple) else ()
+
     def emit(self, expression: Any) -> Any:
         """Bind an expression to a new variable."""
         return self.builder_.emit(expression)
@@ -127,13 +135,7 @@ def _quantise(walk: _Rewriter, call: Any) -> Any | None:
     dtype = dtype_of(call)
     if steps is None or dtype not in ("int8", "uint8") or dtype_of(call.args[0]) != "float32":
         return None
-    value = walk.value(call.args[0])
-    if value is None or isinstance(value, Weights):
-        source = channels_last(walk, call.args[0])
-        compute = functools.partial(int8_arithmetic.quantise, steps=steps, dtype=walk.unit.activation)
-        value = Stored(tensor=walk.call(compute, source, name="quantise"), steps=steps)
-    else:
-        value = value.stored(walk, steps)
+    value = _any_value(walk, call.args[0]).stored(walk, steps)
     tensor = value.tensor
     if dtype != walk.unit.activation:
         shift = 128 if dtype == "uint8" else -128
@@ -141,6 +143,12 @@ def _quantise(walk: _Rewriter, call: Any) -> Any | None:
             functools.partial(int8_arithmetic.change_type, shift=shift, dtype=dtype), tensor, name="retype"
         )
     return walk.know(channels_first(walk, tensor), value)
+
+
+def _any_value(walk: _Rewriter, expression: Any) -> Value:
+    """Return what is known of an expression; of constants, and of what is computed in float32, its real numbers."""
+    value = walk.value(expression)
+    return Real(expression=expression) if value is None or isinstance(value, Weights) else value
 
 
 def _dequantise(walk: _Rewriter, call: Any) -> Any | None:
@@ -279,6 +287,9 @@ def _clamp(walk: _Rewriter, call: Any, low: float, high: float) -> Any | None:
     value = walk.value(call.args[0])
     if isinstance(value, Sums):
         return walk.keep(clamped(value, low, high))
+    if isinstance(value, Stored) and (low, high) == (0.0, float("inf")):
+        compute = functools.partial(int8_arithmetic.positive, zero=value.steps.zero)
+        return walk.keep(dataclasses.replace(value, tensor=walk.call(compute, value.tensor, name="relu_int8")))
     if isinstance(value, Summed):
         return walk.know(call, dataclasses.replace(clamped(value, low, high), sum=call))
     return None
@@ -322,6 +333,19 @@ def _global_mean(walk: _Rewriter, call: Any) -> Any | None:
     return walk.keep(made)
 
 
+def _join(walk: _Rewriter, call: Any) -> Any | None:
+    """Concatenation, as soon as one part is known in integers: what else is computed in float32 is rounded alone."""
+    shape = static_shape(call)
+    parts = walk.parts(call.args[0])
+    if shape is None or not parts or dtype_of(call) != "float32":
+        return None
+    values = tuple(_any_value(walk, part) for part in parts)
+    if all(isinstance(value, Real) for value in values):
+        return None
+    axis = 0 if call.attrs.axis is None else int(call.attrs.axis) % len(shape)
+    return walk.know(call, Joined(parts=values, axis=axis, joined=call))
+
+
 def _move(walk: _Rewriter, call: Any) -> Any | None:
     """Reshape, flatten, transpose: what moves numbers moves integers too."""
     value = walk.value(call.args[0])
@@ -363,6 +387,7 @@ _HANDLERS: Mapping[str, Callable[[_Rewriter, Any], Any | None]] = {
     "relax.nn.avg_pool2d": _mean_pool,
     "relax.nn.adaptive_avg_pool2d": _global_mean,
     "relax.mean": _global_mean,
+    "relax.concat": _join,
     "relax.reshape": _move,
     "relax.permute_dims": _move,
     "relax.squeeze": _move,

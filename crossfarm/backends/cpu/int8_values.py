@@ -196,7 +196,49 @@ class Moved:
         return Stored(tensor=channels_last(walk, walk.emit(self.move(tensor))), steps=steps)
 
 
-Value = Stored | Sums | Summed | Pooled | Moved
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Real:
+    """Real numbers that are computed in float32."""
+
+    expression: Any
+
+    def real(self, _walk: Walk) -> Any:
+        """Return the real numbers, in the order of axes of the graph."""
+        return self.expression
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        compute = functools.partial(int8_arithmetic.quantise, steps=steps, dtype=walk.unit.activation)
+        tensor = walk.call(compute, channels_last(walk, self.expression), name="quantise")
+        return Stored(tensor=tensor, steps=steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Values behind each other along an axis: each is stored for the steps of the result, then all are copied.
+
+    Attributes:
+        parts: the values.
+        axis: in the order of axes that the graph has.
+        joined: the float32 expression.
+    """
+
+    parts: tuple[Value, ...]
+    axis: int
+    joined: Any
+
+    def real(self, _walk: Walk) -> Any:
+        """Return the real numbers, in the order of axes of the graph."""
+        return self.joined
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        axis = _TO_LAST.index(self.axis) if len(static_shape(self.joined) or ()) == 4 else self.axis
+        tensors = [part.stored(walk, steps).tensor for part in self.parts]
+        return Stored(tensor=walk.emit(relax.op.concat(tensors, axis=axis)), steps=steps)
+
+
+Value = Stored | Sums | Summed | Pooled | Moved | Real | Joined
 """What is known of a value besides weights."""
 Known = Value | Weights
 

@@ -20,6 +20,7 @@ from crossfarm.backends import importing, integer, lowering
 from crossfarm.backends.cpu import rules
 from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit, integer_unit
 from crossfarm.backends.cpu.int8_graph import use_integers
+from crossfarm.backends.cpu.int8_left import left_in_float
 from crossfarm.backends.cpu.processor import processor_of
 from crossfarm.backends.integer import Steps
 from crossfarm.spec.targets import CodeGeneration
@@ -100,6 +101,25 @@ def run(
     output: str = "y",
 ) -> tuple[Array, tuple[str, ...]]:
     """Run a graph in integers and return its output and the names of its functions."""
+    result, names, _ = _run(target, nodes, inputs, constants, output)
+    return result, names
+
+
+def run_and_count(
+    target: str, nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, Array], constants: Mapping[str, Array]
+) -> tuple[Array, dict[str, int]]:
+    """Run a graph in integers and return its output and which operators were left in float32."""
+    result, _, left = _run(target, nodes, inputs, constants, "y")
+    return result, left
+
+
+def _run(
+    target: str,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    output: str,
+) -> tuple[Array, tuple[str, ...], dict[str, int]]:
     code, unit = TARGETS[target]
     kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
     graph = helper.make_graph(
@@ -114,6 +134,7 @@ def run(
     tvm_target = lowering.tvm_target(code)
     with tvm_target:
         module = use_integers(importing.import_onnx(model), unit)
+        left = left_in_float(module)
         module = rules.schedule_module(module, processor_of(tvm_target))
         names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
         assert rules.uncovered(module, names) == ()
@@ -122,7 +143,7 @@ def run(
         )
     machine = relax.VirtualMachine(built, tvm.cpu())
     result: Array = machine["main"](*[tvm.runtime.tensor(array) for array in inputs.values()]).numpy()
-    return result, tuple(names)
+    return result, tuple(names), left
 
 
 def any_integers(seed: int, shape: Sequence[int], dtype: str, *, least: int | None = None) -> Array:
@@ -281,3 +302,112 @@ def test_a_sum_of_two_tensors_is_that_of_the_reference(
     step = np.abs(integer.dequantise(wanted, steps=result.steps) - real) / result.steps.scale
     inside = (wanted > np.iinfo(result.dtype).min) & (wanted < np.iinfo(result.dtype).max)
     assert np.all(step[np.broadcast_to(inside, step.shape)] <= 0.52)
+
+
+@laws
+@given(st.data(), targets, st.lists(tensors(), min_size=1, max_size=4), tensors(), seeds)
+def test_a_concatenation_is_that_of_the_reference(
+    data: st.DataObject, target: str, parts: list[Tensor], result: Tensor, seed: int
+) -> None:
+    shape = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4), label="shape")
+    axis = data.draw(st.integers(0, len(shape) - 1), label="axis")
+    # A part that has the result's steps is copied.
+    drawn = [data.draw(st.sampled_from([part, result]), label="part") for part in parts]
+    arrays = {}
+    for number, part in enumerate(drawn):
+        extents = [*shape[:axis], data.draw(st.integers(1, 40), label="extent"), *shape[axis + 1 :]]
+        arrays[f"x{number}"] = any_integers(seed + number, extents, part.dtype)
+    constants = {
+        name: value for number, part in enumerate(drawn) for name, value in part.constants(f"x{number}").items()
+    }
+    found, left = run_and_count(
+        target,
+        [
+            *(node("DequantizeLinear", [name, f"{name}_scale", f"{name}_zero"], [f"r_{name}"]) for name in arrays),
+            node("Concat", [f"r_{name}" for name in arrays], ["c"], axis=axis),
+            *quantised_as(result, "c", "y"),
+        ],
+        arrays,
+        {**constants, **result.constants("y")},
+    )
+    stored = [
+        array
+        if part == result
+        else integer.quantise(integer.dequantise(array, steps=part.steps), steps=result.steps, dtype=result.dtype)
+        for part, array in zip(drawn, arrays.values(), strict=True)
+    ]
+    assert np.array_equal(found, np.concatenate(stored, axis=axis))
+    assert left == {}
+
+
+@laws
+@given(targets, st.tuples(tensors(), tensors(), tensors()), st.tuples(st.integers(1, 20), st.integers(1, 20)), seeds)
+def test_products_and_floats_are_joined_in_integers(
+    target: str, drawn: tuple[Tensor, Tensor, Tensor], channels: tuple[int, int], seed: int
+) -> None:
+    """One part is a convolution that is rounded once, one is stored, one is computed in float32 between the two."""
+    source, other, result = drawn
+    image = any_integers(seed, (1, 5, 6, channels[0]), source.dtype)
+    beside = any_integers(seed + 1, (1, 5, 6, 3), other.dtype)
+    weights = any_integers(seed + 2, (1, 1, channels[0], channels[1]), "int8", least=-127)
+    found, left = run_and_count(
+        target,
+        [
+            node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
+            node("DequantizeLinear", ["z", "z_scale", "z_zero"], ["s"]),
+            node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["v"]),
+            node("Conv", ["r", "v"], ["c"]),
+            node("Neg", ["s"], ["n"]),
+            node("Concat", ["c", "s", "n"], ["j"], axis=1),
+            *quantised_as(result, "j", "y"),
+        ],
+        {"x": first(image), "z": first(beside)},
+        {
+            **source.constants("x"),
+            **other.constants("z"),
+            **result.constants("y"),
+            "w": np.ascontiguousarray(weights.transpose(3, 2, 0, 1)),
+            "w_scale": np.float32(0.01).reshape(()),
+            "w_zero": np.int8(0).reshape(()),
+        },
+    )
+    sums = integer.convolve(
+        image, weights, zero=source.steps.zero, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1
+    )
+    scale = np.full(channels[1], np.float64(source.steps.scale) * np.float64(np.float32(0.01)))
+    low, high = result.steps.bounds(result.dtype)
+    product = integer.requantise(
+        sums,
+        np.zeros(channels[1], np.int32),
+        integer.multipliers(scale, result.steps.scale),
+        low=low,
+        high=high,
+        zero=result.steps.zero,
+        dtype=result.dtype,
+    )
+    real = integer.dequantise(beside, steps=other.steps)
+    plain = integer.quantise(real, steps=result.steps, dtype=result.dtype) if other != result else beside
+    negative = integer.quantise(-real, steps=result.steps, dtype=result.dtype)
+    assert np.array_equal(found, first(np.concatenate([product, plain, negative], axis=3)))
+    assert left == {"negative": 1}
+
+
+@laws
+@given(targets, tensors(), tensors(), st.lists(st.integers(1, 12), min_size=1, max_size=4), seeds)
+def test_relu_of_a_stored_tensor_is_that_of_the_reference(
+    target: str, source: Tensor, result: Tensor, shape: list[int], seed: int
+) -> None:
+    values = any_integers(seed, shape, source.dtype)
+    found, left = run_and_count(
+        target,
+        [
+            node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
+            node("Relu", ["r"], ["a"]),
+            *quantised_as(result, "a", "y"),
+        ],
+        {"x": values},
+        {**source.constants("x"), **result.constants("y")},
+    )
+    real = np.maximum(integer.dequantise(values, steps=source.steps), np.float32(0))
+    assert np.array_equal(found, integer.quantise(real, steps=result.steps, dtype=result.dtype))
+    assert left == {}
