@@ -6,12 +6,10 @@ once and ends with its input. A crash of the compiler takes this process only.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +77,7 @@ def _layers(request: Request) -> tuple[LayerVariants, ...]:
     from crossfarm.backends import importing, lowering
     from crossfarm.backends import tvm as backend
     from crossfarm.backends.cpu import packing
-    from crossfarm.backends.cpu.choices import Choice, Layer
+    from crossfarm.backends.cpu.choices import Choice, Layer, plain
     from crossfarm.backends.cpu.processor import Processor
     from crossfarm.tuning.variants import variants_of
 
@@ -91,11 +89,7 @@ def _layers(request: Request) -> tuple[LayerVariants, ...]:
 
     model = backend.load_model(request.model)
     lowering.lower(importing.import_onnx(model), lowering.tvm_target(request.code), note)
-    return tuple(LayerVariants(key=key, variants=tuple(map(_plain, found))) for key, found in seen.items())
-
-
-def _plain(choice: Any) -> Mapping[str, Any]:
-    return dataclasses.asdict(choice)
+    return tuple(LayerVariants(key=key, variants=tuple(map(plain, found))) for key, found in seen.items())
 
 
 def main() -> None:

@@ -8,15 +8,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from crossfarm.backends.cpu import packing, winograd
+from crossfarm.backends.cpu import packing, rearranged, winograd
 from crossfarm.backends.cpu.choices import Choice, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
 from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
-from crossfarm.backends.cpu.register_tiling import depth_unrolls, product_of, with_tile
+from crossfarm.backends.cpu.register_tiling import depth_unroll, depth_unrolls, product_of, with_tile
 from crossfarm.backends.cpu.tiles import Product, divisors, register_tiles
 
-MOST = 9
+MOST = 12
 """Variants of a layer; what takes time is building them."""
 _WINOGRAD_TILES, _WINOGRAD_STRIPS = 2, 3
+_DEPTH_BLOCKS = (128, 64, 32, 16)
+_DEEP = 512
+"""Floats between pixels that a window of 1x1 reads one after the other from which on they crowd a set of the cache."""
+_SHALLOW = 8
+"""Channels of an image up to which the sum over them is so short that patches may pay."""
+_PATCHES = 65_536
+"""Floats of a strip's patches at most: a quarter of a second-level cache of 1 MB."""
 _TILES = 6
 _STRIP, _PIXELS = 14, 16
 
@@ -35,10 +42,52 @@ def variants_of(layer: Layer, processor: Processor, *, most: int = MOST) -> tupl
     if isinstance(ruled, DepthwiseChoice):
         others: Iterable[Choice] = _depthwise(layer, processor, ruled)
     elif isinstance(ruled, ProductChoice):
-        others = (*_winograd(layer, processor), *_products(layer, processor, ruled))
+        others = (
+            *_blocked(layer, processor, ruled),
+            *_gathered(layer, processor),
+            *_winograd(layer, processor),
+            *_products(layer, processor, ruled),
+        )
     else:
         others = ()
     return tuple(dict.fromkeys([ruled, *others]))[:most]
+
+
+def _blocked(layer: Layer, processor: Processor, ruled: ProductChoice) -> Iterator[ProductChoice]:
+    """The largest and a smaller block of channels, where there is a window or pixels lie far apart."""
+    if not rearranged.applies(layer) or (layer.kernel == (1, 1) and layer.depth * layer.strides[1] < _DEEP):
+        return
+    sizes = [size for size in _DEPTH_BLOCKS if layer.depth % size == 0 and layer.depth > size]
+    is_even = layer.kernel == (1, 1)
+    for number, size in enumerate(dict.fromkeys([*sizes[:1], *sizes[2:3]])):
+        run = layer.pixels if is_even else layer.output[1]
+        product = dataclasses.replace(product_of(layer), run=run, depth=size)
+        for tile in register_tiles(processor, product)[:1]:
+            for columns_first in dict.fromkeys([False, ruled.columns_first and number == 0]):
+                yield dataclasses.replace(
+                    with_tile(layer, tile, columns_first=columns_first),
+                    depth_unroll=depth_unroll(size, tile),
+                    depth_block=size,
+                )
+
+
+def _gathered(layer: Layer, processor: Processor) -> Iterator[ProductChoice]:
+    """Strips as large as fit beside the weights, and small ones; images are shallow where this may pay."""
+    if not rearranged.applies(layer) or layer.depth > _SHALLOW or layer.kernel == (1, 1):
+        return
+    height, width = layer.output
+    rows = [each for each in divisors(height, height) if each * width * layer.steps <= _PATCHES]
+    for strip in dict.fromkeys([*rows[-1:], *rows[:1]]):
+        pixels = strip * width
+        product = Product(rows=pixels, run=pixels, columns=layer.channels, steps=layer.steps, depth=layer.steps)
+        for tile in register_tiles(processor, product)[:1]:
+            strips = layer.image[0] * height // strip
+            yield dataclasses.replace(
+                with_tile(layer, tile, columns_first=False),
+                depth_unroll=depth_unroll(layer.steps, tile),
+                shared_loops=1 if layer.flops > PARALLEL_FLOPS and strips > 1 else 0,
+                gathered_rows=strip,
+            )
 
 
 def _winograd(layer: Layer, processor: Processor) -> Iterator[Choice]:

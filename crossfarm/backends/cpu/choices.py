@@ -98,8 +98,12 @@ class ProductChoice:
         vectors: of channels, side by side.
         lanes: floats in a vector.
         columns_first: the outermost loop runs over blocks of channels, not over pixels.
-        depth_unroll: steps of the sum in a row; a divisor of the depth.
+        depth_unroll: steps of the sum in a row; a divisor of the innermost loop of the sum.
         shared_loops: how many of the outer loops become one that threads share; 0 for none.
+        depth_block: channels of a block into which a convolution's input is laid out first (NCHWc); a divisor of the
+            depth, 0 leaves it in NHWC.
+        gathered_rows: rows of the result whose patches are gathered before they are multiplied (im2col); a divisor of
+            the height, 0 gathers none.
     """
 
     rows: int
@@ -108,11 +112,17 @@ class ProductChoice:
     columns_first: bool
     depth_unroll: int
     shared_loops: int
+    depth_block: int = 0
+    gathered_rows: int = 0
 
     @property
     def columns(self) -> int:
         """Channels of a register tile, and of a block of packed weights."""
         return self.vectors * self.lanes
+
+    def innermost(self, layer: Layer) -> int:
+        """Return the trips of the innermost loop of the sum."""
+        return layer.steps if self.gathered_rows else self.depth_block or layer.depth
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,9 +180,15 @@ class Choose(Protocol):
         """Return a choice of the layer's kind; None when the layer cannot be computed so."""
 
 
+def plain(choice: Choice) -> dict[str, Any]:
+    """Return a choice as JSON values without defaults, so that records stay as they are when a field is new."""
+    defaults = {field.name: field.default for field in dataclasses.fields(choice)}
+    return {name: value for name, value in dataclasses.asdict(choice).items() if value != defaults[name]}
+
+
 def as_attributes(layer: Layer, choice: Choice) -> dict[str, str]:
     """Return the attributes of a te.compute that carry layer and choice."""
-    chosen = json.dumps(dataclasses.asdict(choice), sort_keys=True)
+    chosen = json.dumps(plain(choice), sort_keys=True)
     return {LAYER: layer.key, CHOICE: chosen, RUN: str(layer.per_group)}
 
 

@@ -2,8 +2,9 @@
 
 Weights lie as [block][kernel row][kernel column][input channel][output channel of the block], a block being as many
 output channels as a register tile is wide. So the innermost loop reads them one after the other, once per tile
-(Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018). The input stays as it
-is: no im2col, no memory beside a frame of noughts where the convolution pads.
+(Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018). By the rules the input
+stays as it is: no memory beside a frame of noughts where the convolution pads. A search may also lay it out in blocks
+of channels or gather its patches; see rearranged.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu import winograd
+from crossfarm.backends.cpu import rearranged, winograd
 from crossfarm.backends.cpu.choices import Choice, Choose, Layer, ProductChoice, WinogradChoice, as_attributes
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.register_tiling import schedule_product
@@ -72,10 +73,17 @@ def _convolve(image: Any, weights: Array, layer: Layer, builder: Any, choice: Ch
     return builder.call_te(
         functools.partial(compute, layer=layer, choice=choice),
         image,
-        relax.const(pack(weights, groups=layer.groups, block=choice.columns)),
+        relax.const(_packed(weights, layer, choice)),
         primfunc_name_hint="convolution",
         primfunc_attrs={"op_pattern": 4},
     )
+
+
+def _packed(weights: Array, layer: Layer, choice: ProductChoice) -> Array:
+    packed = pack(weights, groups=layer.groups, block=choice.columns)
+    if choice.gathered_rows:
+        return rearranged.for_patches(packed)
+    return rearranged.for_blocks(packed, depth_block=choice.depth_block) if choice.depth_block else packed
 
 
 def pack(weights: Array, *, groups: int, block: int) -> Array:
@@ -102,26 +110,21 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> 
 
     Args:
         image: [n, height, width, channels of the input].
-        packed: as `pack` returns it.
+        packed: as `pack` returns it, or in the order that the choice asks for.
         layer: how the kernel slides.
         choice: how it will be scheduled.
     """
-    block_count, kernel_height, kernel_width, depth, block = (int(extent) for extent in packed.shape)
-    framed = padded(image, layer)
+    block_count, block = int(packed.shape[0]), int(packed.shape[-1])
     groups, channels, group = layer.groups, layer.channels, layer.per_group
     padded_channels = block_count * block
     padded_group = padded_channels // groups
     shape = (layer.image[0], *layer.output)
-    ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
-    k = te.reduce_axis((0, depth), "k")
-
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        source = k if groups == 1 else tirx.floordiv(c, padded_group) * depth + k
-        row = y * layer.strides[0] + ky * layer.dilation[0]
-        column = x * layer.strides[1] + kx * layer.dilation[1]
-        weight = packed[tirx.floordiv(c, block), ky, kx, k, tirx.floormod(c, block)]
-        return te.sum(framed[n, row, column, source] * weight, axis=[ky, kx, k])
-
+    if choice.gathered_rows:
+        element = rearranged.over_patches(image, packed, layer=layer)
+    elif choice.depth_block:
+        element = rearranged.over_blocks(image, packed, layer=layer, depth_block=choice.depth_block)
+    else:
+        element = _over_image(image, packed, layer=layer, padded_group=padded_group)
     product = te.compute((*shape, padded_channels), element, name=BLOCK, attrs=as_attributes(layer, choice))
     if padded_channels == channels:
         return product
@@ -131,6 +134,22 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> 
         return product[n, y, x, place]
 
     return te.compute((*shape, channels), without_padding, name="crossfarm_unpadded")
+
+
+def _over_image(image: Any, packed: Any, *, layer: Layer, padded_group: int) -> rearranged.Element:
+    _, kernel_height, kernel_width, depth, block = (int(extent) for extent in packed.shape)
+    framed = padded(image, layer)
+    ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
+    k = te.reduce_axis((0, depth), "k")
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        source = k if layer.groups == 1 else tirx.floordiv(c, padded_group) * depth + k
+        row = y * layer.strides[0] + ky * layer.dilation[0]
+        column = x * layer.strides[1] + kx * layer.dilation[1]
+        weight = packed[tirx.floordiv(c, block), ky, kx, k, tirx.floormod(c, block)]
+        return te.sum(framed[n, row, column, source] * weight, axis=[ky, kx, k])
+
+    return element
 
 
 def matches(function: Any) -> bool:

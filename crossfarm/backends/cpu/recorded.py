@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from crossfarm.backends.cpu import packing, winograd
+from crossfarm.backends.cpu import packing, rearranged, winograd
 from crossfarm.backends.cpu.choices import Choice, Choose, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
 from crossfarm.backends.cpu.processor import Processor
 
@@ -22,14 +22,20 @@ def recorded(tuned: Mapping[str, Mapping[str, Any]]) -> Choose:
 
     def choose(layer: Layer, processor: Processor) -> Choice | None:
         known = tuned.get(layer.key)
-        choice = choice_of(layer, known) if known is not None else None
-        if choice is not None and _fits(layer, choice, processor):
+        choice = choice_for(layer, known, processor) if known is not None else None
+        if choice is not None:
             return choice
         if known is not None:
             _LOG.warning("%s: the record %s does not fit; the rule decides", layer.key, dict(known))
         return packing.choose(layer, processor)
 
     return choose
+
+
+def choice_for(layer: Layer, document: Mapping[str, Any], processor: Processor) -> Choice | None:
+    """Return the choice that plain JSON values say; None when no right code can be made of it for a layer."""
+    choice = choice_of(layer, document)
+    return choice if choice is not None and _fits(layer, choice, processor) else None
 
 
 def choice_of(layer: Layer, document: Mapping[str, Any]) -> Choice | None:
@@ -58,9 +64,21 @@ def _fits(layer: Layer, choice: Choice, processor: Processor) -> bool:
     return (
         1 <= choice.rows <= layer.pixels
         and 1 <= choice.vectors <= layer.channels
-        and _divides(choice.depth_unroll, layer.depth)
+        and _divides(choice.depth_unroll, choice.innermost(layer))
         and 0 <= choice.shared_loops <= 2
+        and _is_rearrangeable(layer, choice)
     )
+
+
+def _is_rearrangeable(layer: Layer, choice: ProductChoice) -> bool:
+    if not choice.depth_block and not choice.gathered_rows:
+        return True
+    if not rearranged.applies(layer):
+        return False
+    height, width = layer.output
+    if choice.depth_block:
+        return not choice.gathered_rows and _divides(choice.depth_block, layer.depth)
+    return _divides(choice.gathered_rows, height) and choice.rows <= choice.gathered_rows * width
 
 
 def _divides(part: int, whole: int) -> bool:

@@ -23,6 +23,7 @@ from crossfarm.backends.cpu.schedules import (
     row_major,
     schedule_of,
     schedule_spatial,
+    simple_indices,
     take_epilogue,
     total,
     unroll_all,
@@ -33,6 +34,8 @@ from crossfarm.backends.cpu.tiles import Product, Tile, divisors, register_tiles
 
 PADDED_INPUT = "crossfarm_padded_input"
 """Block that copies the input into a frame of noughts."""
+PATCHES = "crossfarm_patches"
+"""Block that gathers the windows of an image."""
 STREAMED_WEIGHTS = 400_000
 """Bytes of weights beyond which they do not stay in a second-level cache of 512 KB beside the input."""
 DEPTH_UNROLL = 4
@@ -125,14 +128,17 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
     schedule = schedule_of(function)
-    inline_spatial(schedule, keep={PADDED_INPUT, name})
+    inline_spatial(schedule, keep={PADDED_INPUT, PATCHES, name})
     block = schedule.get_sblock(name)
     choice = product_choice(schedule.get(block).annotations)
     run = int(str(schedule.get(block).annotations[RUN]))
     epilogue, passes = take_epilogue(schedule, block, columns=spatial)
-    _flatten(schedule, block, epilogue, stacked=stacked, spatial=spatial)
-    *stack, pixels, columns = schedule.get_loops(block)[: 3 if stacked else 2]
+    names = [block_name(schedule, each) for each in (epilogue, *passes)]
+    schedule = _flatten(schedule, block, epilogue, stacked=stacked, spatial=spatial, strip=choice.gathered_rows)
+    block, epilogue, *passes = (schedule.get_sblock(each) for each in (name, *names))
+    *stack, pixels, columns = schedule.get_loops(block)[: 3 if stacked or choice.gathered_rows else 2]
     reduced = list(schedule.get_loops(block)[len(stack) + 2 :])
+    strips = total(schedule, stack)
     row_block, row = schedule.split(pixels, [None, choice.rows])
     column_block, vector, lane = schedule.split(columns, [None, choice.vectors, choice.lanes])
     order = [*stack, *([column_block, row_block] if choice.columns_first else [row_block, column_block])]
@@ -149,34 +155,53 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
         schedule.unroll(inner)
     # The first of the reduced loops: the accumulators are cleared once per tile.
     clear_tile(schedule, block, order, reduced[0])
+    if choice.gathered_rows and strips > 1:
+        schedule.compute_at(schedule.get_sblock(PATCHES), order[0], preserve_unit_loops=True)
     _schedule_padding(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor, run=run)
     return without_guards(function_of(schedule))
 
 
-def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial: int) -> None:
-    """Make one axis of the spatial axes of a product, its accumulators and its epilogue; and one of those stacked."""
+def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial: int, strip: int) -> Any:
+    """Make one axis of the spatial axes of a product, its accumulators and its epilogue; and one of those stacked.
+
+    With strips of patches, [image, row, column] becomes [strip, pixel of the strip].
+
+    Returns:
+        The schedule that goes on; blocks keep their names.
+    """
     if spatial == 1:
-        return
+        return schedule
     shape = extents(schedule, schedule.get_loops(block)[:spatial])
 
     def flat(*axes: Any) -> Any:
         stack = [row_major(axes[:stacked], shape[:stacked])] if stacked else []
         return (*stack, row_major(axes[stacked:spatial], shape[stacked:]), *axes[spatial:])
 
-    schedule.transform_layout(block, ("write", 0), flat)
+    def in_strips(*axes: Any) -> Any:
+        image, row, column = axes[:spatial]
+        place = image * (shape[1] // strip) + tirx.floordiv(row, strip)
+        return (place, tirx.floormod(row, strip) * shape[2] + column, *axes[spatial:])
+
+    layout = in_strips if strip else flat
+    schedule.transform_layout(block, ("write", 0), layout)
     for each in (block, epilogue):
         axes = len(schedule.get_loops(each))
-        schedule.transform_block_layout(each, tirx.IndexMap.from_func(flat, ndim=axes))
+        schedule.transform_block_layout(each, tirx.IndexMap.from_func(layout, ndim=axes))
+    if not strip:
+        return schedule
+    # The schedule leaves quotients in indices that the bounds of the strip's axes make simple.
+    return schedule_of(simple_indices(function_of(schedule)))
 
 
 def _schedule_padding(schedule: Any, processor: Processor) -> None:
+    """Vectorise what lays out the input, and share it between threads where it is not a part of what they share."""
     for block in blocks(schedule):
-        if block_name(schedule, block) != PADDED_INPUT:
+        if block_name(schedule, block) not in (PADDED_INPUT, PATCHES):
             continue
         loops = schedule.get_loops(block)
         size = total(schedule, loops)
         vectorise_copy(schedule, loops, processor)
-        if size > PARALLEL_ELEMENTS:
+        if size > PARALLEL_ELEMENTS and block_name(schedule, block) == PADDED_INPUT:
             schedule.parallel(fuse(schedule, schedule.get_loops(block)[:2]))

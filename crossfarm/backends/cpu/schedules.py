@@ -6,7 +6,9 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import tvm_ffi
 from tvm import s_tir, tirx
+from tvm.sym import Analyzer
 
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 
@@ -80,6 +82,22 @@ def reduced_axes(schedule: Any, block: Any) -> list[bool]:
 def fuse(schedule: Any, loops: Sequence[Any]) -> Any:
     """Fuse nested loops to one."""
     return schedule.fuse(*loops) if len(loops) > 1 else loops[0]
+
+
+def simple_indices(function: Any) -> Any:
+    """Return a PrimFunc whose integer expressions are simplified by the bounds of the axes of their blocks."""
+
+    def in_block(block: Any) -> Any:
+        analyzer = Analyzer()
+        for axis in block.iter_vars:
+            analyzer.bind(axis.var, axis.dom)
+
+        def simple(expression: Any) -> Any:
+            return analyzer.simplify(expression) if "int" in str(expression.ty.dtype) else expression
+
+        return tvm_ffi.structural_map(block, ((tirx.FloorDiv, tirx.FloorMod, tirx.Add), simple))
+
+    return function.with_body(tvm_ffi.structural_map(function.body, (s_tir.SBlock, in_block)))
 
 
 def inline_spatial(schedule: Any, *, keep: Collection[str]) -> None:

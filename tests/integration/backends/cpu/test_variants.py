@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,9 +14,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tvm import relax
 
 from crossfarm.backends import importing, lowering
-from crossfarm.backends.cpu import packing, rules, winograd
-from crossfarm.backends.cpu.choices import Choice, Layer, WinogradChoice
+from crossfarm.backends.cpu import packing, recorded, rules, winograd
+from crossfarm.backends.cpu.choices import Choice, Layer, ProductChoice, WinogradChoice, plain
 from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.tiles import divisors
 from crossfarm.tuning.variants import variants_of
 from tests.integration.backends.cpu.running import HOST, PROCESSORS, Array
 
@@ -29,24 +32,29 @@ def convolution(
     kernel: int = 3,
     padding: int = 1,
     groups: int = 1,
+    strides: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    batch: int = 1,
 ) -> tuple[ModelProto, Array]:
     """Return relu(convolution + bias + a constant image), and an input."""
     height, width, depth = image
     weights = generator.standard_normal((channels, depth // groups, kernel, kernel)).astype(np.float32)
     bias = generator.standard_normal(channels).astype(np.float32)
     nodes = [
-        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[padding] * 4, group=groups),
+        helper.make_node(
+            "Conv", ["x", "w", "b"], ["c"], pads=[padding] * 4, group=groups, strides=strides, dilations=dilation
+        ),
         helper.make_node("Relu", ["c"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes,
         "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, depth, height, width])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, depth, height, width])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(bias, "b")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model, generator.standard_normal((1, depth, height, width)).astype(np.float32)
+    return model, generator.standard_normal((batch, depth, height, width)).astype(np.float32)
 
 
 def computed(model: ModelProto, image: Array, processor: Processor, choice: Choice) -> Array:
@@ -72,6 +80,20 @@ def variants(model: ModelProto, processor: Processor) -> tuple[Choice, ...]:
     with tvm.target.Target(HOST):
         rules.schedule_module(importing.import_onnx(model), processor, note)
     return tuple(found)
+
+
+def layer_of(model: ModelProto, processor: Processor) -> Layer:
+    """Return the only layer of a model."""
+    found: list[Layer] = []
+
+    def note(layer: Layer, known: Processor) -> Choice | None:
+        found.append(layer)
+        return packing.choose(layer, known)
+
+    with tvm.target.Target(HOST):
+        rules.schedule_module(importing.import_onnx(model), processor, note)
+    (layer,) = found
+    return layer
 
 
 def error_bound(choice: Choice, kernel: int, depth: int) -> float:
@@ -113,6 +135,54 @@ def test_every_variant_of_a_convolution_computes_the_same(data: st.DataObject) -
         assert got.shape == wanted.shape
         scale = max(1.0, float(np.abs(wanted).max()))
         assert np.abs(got - wanted).max() <= error_bound(choice, kernel, depth // groups) * scale
+
+
+def arrangements(draw: st.DrawFn, layer: Layer, ruled: ProductChoice) -> ProductChoice:
+    """Draw a choice for a layer whose input is laid out in blocks of channels or as patches."""
+    height, width = layer.output
+    rows = draw(st.integers(1, min(ruled.rows, 4)))
+    choice = dataclasses.replace(ruled, rows=rows, columns_first=draw(st.booleans()))
+    if draw(st.booleans()):
+        strip = draw(st.sampled_from(divisors(height, height)))
+        choice = dataclasses.replace(choice, rows=min(rows, strip * width), gathered_rows=strip)
+    else:
+        choice = dataclasses.replace(choice, depth_block=draw(st.sampled_from(divisors(layer.depth, 16))))
+    unroll = draw(st.sampled_from(divisors(choice.innermost(layer), 4)))
+    return dataclasses.replace(choice, depth_unroll=unroll, shared_loops=draw(st.integers(0, 1)))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_blocks_of_channels_and_patches_compute_the_same(data: st.DataObject) -> None:
+    processor = PROCESSORS[data.draw(st.sampled_from(sorted(PROCESSORS)))]
+    kernel = data.draw(st.sampled_from([1, 2, 3, 3, 5]))
+    padding = data.draw(st.integers(0, kernel // 2))
+    strides, dilation = (tuple(data.draw(st.integers(1, 2)) for _ in range(2)) for _ in range(2))
+    least = [max(1, spread * (kernel - 1) + 1 - 2 * padding) for spread in dilation]
+    size = [data.draw(st.integers(each, each + 11)) for each in least]
+    depth, channels = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 20))
+    model, image = convolution(
+        np.random.default_rng(data.draw(st.integers(0, 1000))),
+        (size[0], size[1], depth),
+        channels,
+        kernel=kernel,
+        padding=padding,
+        strides=(strides[0], strides[1]),
+        dilation=(dilation[0], dilation[1]),
+        batch=data.draw(st.sampled_from([1, 1, 2])),
+    )
+    layer = layer_of(model, processor)
+    ruled = packing.choose(layer, processor)
+    assert isinstance(ruled, ProductChoice)
+    choice = data.draw(st.composite(arrangements)(layer, ruled))
+    assert recorded.choice_for(layer, plain(choice), processor) == choice
+    wanted = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": image}
+    )[0]
+    got = computed(model, image, processor, choice)
+    assert got.shape == wanted.shape
+    scale = max(1.0, float(np.abs(wanted).max()))
+    assert np.abs(got - wanted).max() <= error_bound(choice, kernel, depth) * scale
 
 
 @pytest.mark.parametrize("name", ["AVX2", "AVX-512", "none"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 from crossfarm.backends.cpu.choices import (
     CHOICE,
     LAYER,
@@ -8,10 +10,12 @@ from crossfarm.backends.cpu.choices import (
     ProductChoice,
     as_attributes,
     depthwise_choice,
+    plain,
     product_choice,
 )
 from crossfarm.backends.cpu.packing import choose
 from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.recorded import choice_for
 
 AVX2 = Processor(lanes=(8, 4), registers=16)
 
@@ -42,3 +46,31 @@ def test_operations_are_counted_as_two_for_each_multiply_and_add() -> None:
     )
     assert layer.output == (5, 5)
     assert layer.flops == 2 * (2 * 5 * 5) * 16 * (3 * 3 * 8)
+
+
+def test_a_record_from_before_there_were_blocks_and_patches_says_the_same_choice_in_the_same_words() -> None:
+    layer = Layer(kind="convolution", image=(1, 14, 14, 64), channels=64, kernel=(3, 3), padding=(1, 1, 1, 1))
+    choice = choose(layer, AVX2)
+    assert isinstance(choice, ProductChoice)
+    recorded = {name: value for name, value in dataclasses.asdict(choice).items() if name not in NEW}
+    assert choice_for(layer, recorded, AVX2) == choice
+    assert plain(choice) == recorded
+    blocked = dataclasses.replace(choice, depth_block=16)
+    assert plain(blocked) == recorded | {"depth_block": 16}
+
+
+NEW = ("depth_block", "gathered_rows")
+
+
+def test_a_record_that_would_lay_out_an_image_wrongly_is_not_used() -> None:
+    layer = Layer(kind="convolution", image=(1, 14, 14, 64), channels=64, kernel=(3, 3), padding=(1, 1, 1, 1))
+    choice = choose(layer, AVX2)
+    assert isinstance(choice, ProductChoice)
+    for change in ({"depth_block": 48}, {"gathered_rows": 4}, {"gathered_rows": 7, "depth_block": 16}):
+        assert choice_for(layer, plain(choice) | change, AVX2) is None
+    grouped = dataclasses.replace(layer, groups=2)
+    ruled = choose(grouped, AVX2)
+    assert ruled is not None
+    assert choice_for(grouped, plain(ruled), AVX2) == ruled
+    for change in ({"depth_block": 16}, {"gathered_rows": 7}):
+        assert choice_for(grouped, plain(ruled) | change, AVX2) is None
