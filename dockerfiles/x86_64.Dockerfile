@@ -12,6 +12,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 RUN prebuild-c-library -target x86_64-linux-gnu.2.17
+# Of programs, which are linked statically.
+RUN prebuild-c-library -target x86_64-linux-musl -static
 
 LABEL org.opencontainers.image.title="crossfarm x86_64" \
     org.opencontainers.image.description="Compiles models for 64-bit PCs" \

@@ -187,6 +187,11 @@ static crossfarm_status run_timed_calls(crossfarm_model *model, uint64_t *call_n
   return CROSSFARM_GOOD;
 }
 
+/* Nothing to do when the caller works in the model's own memory. */
+static void copy(void *to, const void *from, size_t bytes) {
+  if (bytes > 0 && to != from) memcpy(to, from, bytes);
+}
+
 crossfarm_status crossfarm_model_run(crossfarm_model *model, const void *const inputs[], void *const outputs[]) {
   return crossfarm_run_profiled(model, inputs, outputs, NULL);
 }
@@ -195,8 +200,7 @@ crossfarm_status crossfarm_run_profiled(crossfarm_model *model, const void *cons
                                               void *const outputs[], uint64_t *call_ns) {
   const crossfarm_model_tables *tables = model->tables;
   for (uint32_t i = 0; i < tables->input_count; ++i) {
-    const size_t bytes = model->ports[i].bytes;
-    if (bytes > 0) memcpy(model->tensors[tables->inputs[i].tensor].data, inputs[i], bytes);
+    copy(model->tensors[tables->inputs[i].tensor].data, inputs[i], model->ports[i].bytes);
   }
   const crossfarm_context before = crossfarm_current;
   crossfarm_current = (crossfarm_context){.pool = model->pool, .workspace = &model->workspace};
@@ -205,8 +209,7 @@ crossfarm_status crossfarm_run_profiled(crossfarm_model *model, const void *cons
   crossfarm_current = before;
   if (status != CROSSFARM_GOOD) return status;
   for (uint32_t i = 0; i < tables->output_count; ++i) {
-    const size_t bytes = model->ports[tables->input_count + i].bytes;
-    if (bytes > 0) memcpy(outputs[i], model->tensors[tables->outputs[i].tensor].data, bytes);
+    copy(outputs[i], model->tensors[tables->outputs[i].tensor].data, model->ports[tables->input_count + i].bytes);
   }
   return CROSSFARM_GOOD;
 }
@@ -223,6 +226,16 @@ const crossfarm_port *crossfarm_model_input(const crossfarm_model *model, size_t
 
 const crossfarm_port *crossfarm_model_output(const crossfarm_model *model, size_t index) {
   return index < model->tables->output_count ? &model->ports[model->tables->input_count + index] : NULL;
+}
+
+void *crossfarm_model_input_memory(crossfarm_model *model, size_t index) {
+  const crossfarm_model_tables *tables = model->tables;
+  return index < tables->input_count ? model->tensors[tables->inputs[index].tensor].data : NULL;
+}
+
+void *crossfarm_model_output_memory(crossfarm_model *model, size_t index) {
+  const crossfarm_model_tables *tables = model->tables;
+  return index < tables->output_count ? model->tensors[tables->outputs[index].tensor].data : NULL;
 }
 
 size_t crossfarm_model_arena_bytes(const crossfarm_model *model) { return (size_t)model->tables->arena_bytes; }

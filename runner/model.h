@@ -86,8 +86,14 @@ CROSSFARM_API size_t crossfarm_model_output_count(const crossfarm_model *model);
 CROSSFARM_API const crossfarm_port *crossfarm_model_input(const crossfarm_model *model, size_t index);
 CROSSFARM_API const crossfarm_port *crossfarm_model_output(const crossfarm_model *model, size_t index);
 
+/* Where the model itself keeps an input or an output; NULL past the end. Passed to crossfarm_model_run in place of a
+ * buffer of one's own, it saves memory and a copy. A run overwrites its inputs, so each needs to be filled again before
+ * the next; filling one may overwrite the outputs of the run before. An output's memory is for reading alone. */
+CROSSFARM_API void *crossfarm_model_input_memory(crossfarm_model *model, size_t index);
+CROSSFARM_API void *crossfarm_model_output_memory(crossfarm_model *model, size_t index);
+
 /* Run once. `inputs` and `outputs` hold one pointer per input and output, each to the `bytes` of its port; any
- * alignment will do. Outputs are written only when the run is good. */
+ * alignment will do. Outputs in memory of one's own are written only when the run is good. */
 CROSSFARM_API crossfarm_status crossfarm_model_run(crossfarm_model *model, const void *const inputs[],
                                                    void *const outputs[]);
 

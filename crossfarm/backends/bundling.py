@@ -109,19 +109,25 @@ def _stage(work: Path, *, compiled: Path, runner: Path) -> None:
 def _build(toolchain: Toolchain, *, model: str) -> list[str]:
     """Compile and link in the toolchain's folder, and return the names of what goes into the bundle."""
     programs = {PROGRAM: PROGRAM_SOURCES, **({SERVER: SERVER_SOURCES} if toolchain.static else {})}
-    sources = (*LIBRARY_SOURCES, *(name for names in programs.values() for name in names), _TABLES)
-    objects = {name: f"{Path(name).stem}.o" for name in sources}
-    for source, name in objects.items():
-        toolchain.compile(source, name)
-    library = [_OBJECT, objects[_TABLES], *(objects[name] for name in LIBRARY_SOURCES)]
+    library = [_OBJECT, *_compile(toolchain, (_TABLES, *LIBRARY_SOURCES))]
+    linker = toolchain.for_programs()
+    shared = library if linker is toolchain else [_OBJECT, *_compile(linker, (_TABLES, *LIBRARY_SOURCES), "program_")]
     for program, names in programs.items():
-        toolchain.link_program([*(objects[name] for name in names), *library], program)
+        linker.link_program([*_compile(linker, names), *shared], program)
     made = [*programs, f"lib{model}.a"]
     toolchain.archive(library, f"lib{model}.a")
     if not toolchain.static:
         toolchain.link_library(library, f"lib{model}.so", exports=EXPORTS)
         made.append(f"lib{model}.so")
     return made
+
+
+def _compile(toolchain: Toolchain, sources: Iterable[str], prefix: str = "") -> list[str]:
+    """Compile C files, and return the names of their objects."""
+    objects = {source: f"{prefix}{Path(source).stem}.o" for source in sources}
+    for source, name in objects.items():
+        toolchain.compile(source, name)
+    return list(objects.values())
 
 
 def copy_inputs(report: CompileReport, document: Any, reference: Path, output: Path) -> tuple[InputFile, ...]:

@@ -33,7 +33,7 @@ def prepare_runner(folder: Path, *, compiler: ZigCompiler | CommandCompiler, sta
     folder.mkdir(parents=True)
     for name in RUNNER_SOURCES:
         shutil.copyfile(runner / name, folder / name)
-    toolchain = Toolchain(compiler=compiler, static=static, folder=folder)
+    toolchain = Toolchain(compiler=compiler, static=static, folder=folder).for_programs()
     for name in (*LIBRARY_SOURCES, *PROGRAM_SOURCES):
         toolchain.compile(name, f"{Path(name).stem}.o")
 
@@ -74,7 +74,7 @@ def link_program(
             (work / name).symlink_to(prepared / name)
         shutil.copyfile(compiled / "tables.c", work / f"{_TABLES}.c")
         shutil.copyfile(compiled / "model.o", work / _CODE)
-        toolchain = Toolchain(compiler=compiler, static=static, folder=work)
+        toolchain = Toolchain(compiler=compiler, static=static, folder=work).for_programs()
         toolchain.compile(f"{_TABLES}.c", f"{_TABLES}.o")
         toolchain.link_program([*objects, f"{_TABLES}.o", _CODE], PROGRAM)
         shutil.copyfile(work / PROGRAM, output / PROGRAM)

@@ -29,6 +29,18 @@ class ZigCompiler(Declared):
         ),
     ]
     """zig's triple; behind the C library stands the glibc floor: `arm-linux-gnueabihf.2.17`."""
+    program_target: (
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[a-z0-9_]+-linux-musl(eabi(hf)?)?$",
+                max_length=64,
+                description="a triple of zig with musl such as `x86_64-linux-musl`",
+            ),
+        ]
+        | None
+    ) = None
+    """The triple that programs are linked for, statically, where libraries are for another: `x86_64-linux-musl`."""
     flags: tuple[Argument, ...] = ()
     """More arguments for every compilation and link."""
 

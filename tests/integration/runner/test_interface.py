@@ -75,6 +75,16 @@ def test_wrong_calls_are_answered_and_right_ones_describe_the_model(tmp_path: Pa
     ]
 
 
+def test_a_run_in_the_model_s_own_memory_has_the_same_outputs(tmp_path: Path) -> None:
+    driver = tmp_path / "in_place"
+    sources = [HERE / "in_place_driver.c", HERE / "sample_model.c", *library_sources()]
+    build(tmp_path, sources, [*MEMORY_SANITIZERS, "-o", str(driver), "-pthread"])
+    (tmp_path / "weights.bin").write_bytes(weights_file())
+    done = run([driver, "weights.bin"], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["0 0 0"] * 3
+
+
 def build_library(folder: Path, name: str, identity: str) -> Path:
     """Build libNAME.so with the flags of a bundle, of sample_model.c under another name."""
     library = folder / f"lib{name}.so"

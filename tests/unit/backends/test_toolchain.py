@@ -77,3 +77,13 @@ def test_a_static_program_over_glibc_is_refused(tmp_path: Path) -> None:
     compiler = ZigCompiler(kind="zig", target="aarch64-linux-gnu.2.17")
     with pytest.raises(ConfigError, match="static needs a musl target"):
         Toolchain(compiler=compiler, static=True, folder=tmp_path)
+
+
+def test_programs_are_made_as_libraries_are_unless_they_have_a_target_of_their_own(tmp_path: Path) -> None:
+    plain = ZigCompiler(kind="zig", target="x86_64-linux-gnu.2.17", flags=("-O1",))
+    toolchain = Toolchain(compiler=plain, static=False, folder=tmp_path)
+    assert toolchain.for_programs() is toolchain
+    split = plain.model_copy(update={"program_target": "x86_64-linux-musl"})
+    programs = Toolchain(compiler=split, static=False, folder=tmp_path).for_programs()
+    wanted = ZigCompiler(kind="zig", target="x86_64-linux-musl", flags=("-O1",))
+    assert programs == Toolchain(compiler=wanted, static=True, folder=tmp_path)

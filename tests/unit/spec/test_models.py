@@ -216,6 +216,10 @@ TARGET: dict[str, Any] = {
         ({"code": {"triple": "a b", "cpu": "a"}}, "should match pattern"),
         ({"code": {"triple": "aarch64-linux-gnu", "cpu": "a; b"}}, "should match pattern"),
         ({"compiler": {"kind": "zig", "target": "arm-linux-gnueabihf.2.17 -o x"}}, "should match pattern"),
+        (
+            {"compiler": {"kind": "zig", "target": "arm-linux-gnueabihf", "program_target": "arm-linux-gnueabihf"}},
+            "with musl",
+        ),
         ({"compiler": {"kind": "command", "command": []}}, "at least 1 item"),
         ({"linkage": "static"}, "zig links statically against musl alone"),
     ],
