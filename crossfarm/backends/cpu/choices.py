@@ -135,6 +135,7 @@ class DepthwiseChoice:
         lanes: channels in a vector.
         unroll_kernel: whole, not only its columns.
         is_shared: threads share the strips.
+        parts: of the channels, each with a frame of its own; a divisor of the vectors of channels.
     """
 
     strip: int
@@ -142,6 +143,7 @@ class DepthwiseChoice:
     lanes: int
     unroll_kernel: bool
     is_shared: bool
+    parts: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

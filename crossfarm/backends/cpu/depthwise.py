@@ -36,6 +36,8 @@ ROWS = 4
 """Rows of a strip: the frame of noughts is made strip by strip, so that it stays in the first-level cache."""
 COLUMNS = 8
 """Pixels that are summed side by side: as many accumulators, beside which a row of the kernel still fits."""
+FRAME_BYTES = 128 * 1024
+"""Of a strip's frame: a part of a second-level cache, and little memory for each thread."""
 UNROLLED_KERNEL = 5
 """Kernels of up to that many rows are unrolled whole."""
 
@@ -77,13 +79,28 @@ def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
     """
     height, width = layer.output
     strip = max(divisors(height, ROWS)) if any(layer.padding) else 1
+    lanes = processor.lanes_for(layer.channels)
+    rows = (strip - 1) * layer.strides[0] + layer.dilation[0] * (layer.kernel[0] - 1) + 1
+    columns = (width - 1) * layer.strides[1] + layer.dilation[1] * (layer.kernel[1] - 1) + 1
+    parts = parts_of(layer.channels // lanes, frame_bytes=4 * rows * columns * layer.channels)
     return DepthwiseChoice(
         strip=strip,
         pixels=max(divisors(width, COLUMNS)),
-        lanes=processor.lanes_for(layer.channels),
+        lanes=lanes,
         unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
-        is_shared=layer.pixels * layer.channels > PARALLEL_ELEMENTS and layer.image[0] * height > strip,
+        is_shared=layer.pixels * layer.channels > PARALLEL_ELEMENTS and layer.image[0] * height * parts > strip,
+        parts=parts if any(layer.padding) else 1,
     )
+
+
+def parts_of(vectors: int, *, frame_bytes: int) -> int:
+    """Return into how many parts of equal size channels are cut, so that the frame of a part is small.
+
+    Args:
+        vectors: of channels.
+        frame_bytes: of a strip's frame over all channels.
+    """
+    return next(parts for parts in divisors(vectors, vectors) if frame_bytes <= parts * FRAME_BYTES or parts == vectors)
 
 
 def compute(image: Any, weights: Any, *, layer: Layer, choice: DepthwiseChoice) -> Any:
@@ -141,12 +158,13 @@ def schedule_strips(
         processor: what for.
     """
     epilogue, passes = take_epilogue(schedule, block, columns=3)
-    n, y, x, c, ky, kx = schedule.get_loops(block)
+    n, y, x, channels, ky, kx = schedule.get_loops(block)
+    part, c = schedule.split(channels, [choice.parts, None])
     y_strip, y_inner = schedule.split(y, [None, choice.strip])
     x_block, x_inner = schedule.split(x, [None, choice.pixels])
     c_block, lane = schedule.split(c, [None, choice.lanes])
-    schedule.reorder(n, y_strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
-    strip = schedule.fuse(n, y_strip)
+    schedule.reorder(n, part, y_strip, y_inner, x_block, c_block, ky, kx, x_inner, lane)
+    strip = schedule.fuse(n, part, y_strip)
     outer = [strip, y_inner, x_block, c_block]
     attach_epilogue(schedule, epilogue, outer, choice.lanes)
     vectorise(schedule, lane)

@@ -14,13 +14,14 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.choices import DepthwiseChoice
-from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, schedule_strips
+from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, parts_of, schedule_strips
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import Array
 from crossfarm.backends.cpu.schedules import (
     block_names,
     extent,
+    extents,
     function_of,
     inline_spatial,
     schedule_of,
@@ -87,14 +88,20 @@ def schedule(function: Any, processor: Processor) -> Any:
     inline_spatial(schedule, keep={FRAME, BLOCK})
     block = schedule.get_sblock(BLOCK)
     n, y, x, c, ky, _ = schedule.get_loops(block)
+    frame = schedule.get_sblock(FRAME)
     elements = total(schedule, [n, y, x, c])
     strip = max(divisors(extent(schedule, y), ROWS))
+    lanes = processor.lanes_for(extent(schedule, c))
+    _, rows, columns, channels = extents(schedule, schedule.get_loops(frame))
+    strips = extent(schedule, y) // strip
+    parts = parts_of(channels // lanes, frame_bytes=4 * -(-rows // strips) * columns * channels)
     choice = DepthwiseChoice(
         strip=strip,
         pixels=max(divisors(extent(schedule, x), COLUMNS)),
-        lanes=processor.lanes_for(extent(schedule, c)),
+        lanes=lanes,
         unroll_kernel=extent(schedule, ky) <= UNROLLED_KERNEL,
-        is_shared=elements > PARALLEL_ELEMENTS and total(schedule, [n, y]) > strip,
+        is_shared=elements > PARALLEL_ELEMENTS and total(schedule, [n, y]) * parts > strip,
+        parts=parts,
     )
-    schedule_strips(schedule, block, [schedule.get_sblock(FRAME)], choice, processor)
+    schedule_strips(schedule, block, [frame], choice, processor)
     return function_of(schedule)

@@ -55,7 +55,9 @@ def _fits(layer: Layer, choice: Choice, processor: Processor) -> bool:
         return False
     if isinstance(choice, DepthwiseChoice):
         height, width = layer.output
-        return _divides(choice.strip, height) and _divides(choice.pixels, width) and layer.channels % choice.lanes == 0
+        vectors, left = divmod(layer.channels, choice.lanes)
+        are_divisors = _divides(choice.strip, height) and _divides(choice.pixels, width)
+        return are_divisors and left == 0 and _divides(choice.parts, vectors)
     if isinstance(choice, WinogradChoice):
         if choice.tile not in (2, 4) or choice.strip not in winograd.strips(layer, choice.tile):
             return False

@@ -218,7 +218,7 @@ TARGET: dict[str, Any] = {
         ({"compiler": {"kind": "zig", "target": "arm-linux-gnueabihf.2.17 -o x"}}, "should match pattern"),
         (
             {"compiler": {"kind": "zig", "target": "arm-linux-gnueabihf", "program_target": "arm-linux-gnueabihf"}},
-            "with musl",
+            "linux-musl",
         ),
         ({"compiler": {"kind": "command", "command": []}}, "at least 1 item"),
         ({"linkage": "static"}, "zig links statically against musl alone"),

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from onnx import helper, numpy_helper
 from tvm import relax
 
 from crossfarm.backends import importing, integer, lowering
-from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu import depthwise, rules
 from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit, integer_unit
 from crossfarm.backends.cpu.int8_graph import use_integers
 from crossfarm.backends.cpu.int8_left import left_in_float
@@ -179,37 +180,39 @@ def test_a_convolution_is_that_of_the_reference(
     bias = any_integers(seed + 2, (groups * per_group,), "int16").astype(np.int32)
     sums_scale = np.float64(source.steps.scale) * scale.astype(np.float64)
     activation = [node("Relu", ["c"], ["a"])] if relu else [node("Identity", ["c"], ["a"])]
-    found, names = run(
-        target,
-        [
-            node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
-            node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["v"], axis=0),
-            node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["d"], axis=0),
-            node(
-                "Conv",
-                ["r", "v", "d"],
-                ["c"],
-                kernel_shape=kernel,
-                strides=strides,
-                pads=pads,
-                dilations=dilation,
-                group=groups,
-            ),
-            *activation,
-            *quantised_as(result, "a", "y"),
-        ],
-        {"x": first(image)},
-        {
-            **source.constants("x"),
-            **result.constants("y"),
-            "w": np.ascontiguousarray(weights.transpose(3, 2, 0, 1)),
-            "w_scale": scale,
-            "w_zero": np.zeros(scale.shape, np.int8),
-            "b": bias,
-            "b_scale": sums_scale.astype(np.float32),
-            "b_zero": np.zeros(scale.shape, np.int32),
-        },
-    )
+    frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
+    with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
+        found, names = run(
+            target,
+            [
+                node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
+                node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["v"], axis=0),
+                node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["d"], axis=0),
+                node(
+                    "Conv",
+                    ["r", "v", "d"],
+                    ["c"],
+                    kernel_shape=kernel,
+                    strides=strides,
+                    pads=pads,
+                    dilations=dilation,
+                    group=groups,
+                ),
+                *activation,
+                *quantised_as(result, "a", "y"),
+            ],
+            {"x": first(image)},
+            {
+                **source.constants("x"),
+                **result.constants("y"),
+                "w": np.ascontiguousarray(weights.transpose(3, 2, 0, 1)),
+                "w_scale": scale,
+                "w_zero": np.zeros(scale.shape, np.int8),
+                "b": bias,
+                "b_scale": sums_scale.astype(np.float32),
+                "b_zero": np.zeros(scale.shape, np.int32),
+            },
+        )
     sums = integer.convolve(
         image,
         weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from crossfarm.backends.cpu import depthwise
 from tests.integration.backends.cpu.running import PROCESSORS, Array, run_both
 
 pytestmark = pytest.mark.integration
@@ -93,12 +95,15 @@ def test_a_depthwise_convolution_is_right_for_any_shape(
     attributes = data.draw(windows(height=height, width=width))
     multiplier = data.draw(st.sampled_from([1, 1, 2]), label="multiplier")
     nodes, constants = data.draw(activations())
-    outcome = run_both(
-        [node("Conv", ["x", "w"], ["c"], group=channels, **attributes), *nodes],
-        {"x": random(1, channels, height, width)},
-        {"w": random(channels * multiplier, 1, *attributes["kernel_shape"]), **constants},
-        processor=processor,
-    )
+    # A small frame cuts the channels of small images into parts, as that of every size does to those of large ones.
+    frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
+    with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
+        outcome = run_both(
+            [node("Conv", ["x", "w"], ["c"], group=channels, **attributes), *nodes],
+            {"x": random(1, channels, height, width)},
+            {"w": random(channels * multiplier, 1, *attributes["kernel_shape"]), **constants},
+            processor=processor,
+        )
     outcome.assert_close()
     assert not outcome.unscheduled
 

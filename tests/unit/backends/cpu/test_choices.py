@@ -31,6 +31,25 @@ def test_a_choice_comes_back_out_of_the_annotations_of_a_block() -> None:
     assert depthwise_choice(as_attributes(deep, other)) == other
 
 
+def test_channels_are_cut_into_parts_only_where_their_frame_is_large() -> None:
+    def parts(*, columns: int, channels: int, padding: int) -> int:
+        layer = Layer(
+            kind="depthwise",
+            image=(1, 12, columns, channels),
+            channels=channels,
+            kernel=(5, 5),
+            padding=(padding,) * 4,
+            groups=channels,
+        )
+        choice = choose(layer, AVX2)
+        assert isinstance(choice, DepthwiseChoice)
+        return choice.parts
+
+    assert parts(columns=14, channels=64, padding=2) == 1  # strips of 4 rows: 8 x 18 x 64 x 4 bytes
+    assert parts(columns=80, channels=480, padding=0) == 1  # no frame at all
+    assert parts(columns=80, channels=480, padding=2) == 10  # 8 x 84 x 480 x 4 bytes, and 60 vectors of channels
+
+
 def test_the_key_of_a_layer_names_all_that_it_computes() -> None:
     layer = Layer(kind="convolution", image=(1, 28, 30, 64), channels=128, kernel=(3, 1), groups=2, strides=(2, 1))
     choice = choose(layer, AVX2)
