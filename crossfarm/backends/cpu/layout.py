@@ -26,6 +26,10 @@ _ELEMENTWISE = frozenset(
 )  # fmt: skip
 
 
+_OF_IMAGES = {"relax.max": relax.op.max, "relax.mean": relax.op.mean, "relax.sum": relax.op.sum}
+_TO_FIRST, _PIXELS = [0, 3, 1, 2], [2, 3]
+
+
 def to_channels_last(module: Any) -> Any:
     """Return a module whose 2-D convolutions are NHWC over HWIO weights, with as few transposes as possible."""
     module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(module)
@@ -53,6 +57,9 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
         name = operator_name(call)
         if name == "relax.permute_dims" and call.attrs.axes is not None:
             return self._merge(call)
+        if name in _OF_IMAGES:
+            reduced = self._reduce_image(call)
+            return call if reduced is None else reduced
         if name in _ELEMENTWISE:
             sunk = self._sink(call)
             return call if sunk is None else sunk
@@ -86,6 +93,17 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
             return None
         inner = self.builder_.emit(relax.Call(call.op, arguments, call.attrs, list(call.ty_args)))
         return self.builder_.normalize(relax.op.permute_dims(inner, axes))
+
+    def _reduce_image(self, call: Any) -> Any | None:
+        """Reduce an image over its pixels with its channels last, so that its transpose is one of few numbers."""
+        found = self._transposed(call.args[0])
+        if found is None or found[1] != _TO_FIRST or call.attrs.axis is None:
+            return None
+        if sorted(axis % 4 for axis in integers(call.attrs.axis)) != _PIXELS:
+            return None
+        keep = bool(call.attrs.keepdims)
+        inner = self.builder_.emit(_OF_IMAGES[operator_name(call)](found[0], axis=[1, 2], keepdims=keep))
+        return self.builder_.normalize(relax.op.permute_dims(inner, _TO_FIRST)) if keep else inner
 
     def _untransposed(self, argument: Any, axes: list[int]) -> Any | None:
         """Return the expression that becomes `argument` when `axes` are applied; None when there is no cheap one."""

@@ -331,3 +331,18 @@ def test_a_reduction_that_no_vector_divides_is_left_and_counted(length: int, lef
 def test_without_vectors_a_reduction_has_no_better_form_and_is_not_counted() -> None:
     nodes = [node("ReduceMax", ["x"], ["y"], axes=[-1])]
     assert not run_both(nodes, {"x": random(16, 49)}, {}, processor=PROCESSORS["none"]).partly
+
+
+@pytest.mark.parametrize("operator", ["ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("channels", [16, 5])
+def test_an_image_is_reduced_over_its_pixels_without_being_transposed(operator: str, keep: int, channels: int) -> None:
+    outcome = run_both(
+        [node("Conv", ["x", "w"], ["c"]), node(operator, ["c"], ["y"], axes=[2, 3], keepdims=keep)],
+        {"x": random(2, 3, 7, 5)},
+        {"w": random(channels, 3, 1, 1)},
+        processor=PROCESSORS["AVX2"],
+    )
+    outcome.assert_close()
+    assert sum("transpose" in name for name in outcome.functions) == 1, "of the input alone"
+    assert len(outcome.partly) == (channels == 5)
