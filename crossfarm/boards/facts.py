@@ -148,6 +148,7 @@ class Facts:
             kernel=self.kernel,
             governor=now.governor,
             temperature=now.temperature,
+            processors=self.processors,
         )
 
 

@@ -112,6 +112,7 @@ def probe() -> State:
         kernel=platform.release(),
         governor=_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         temperature=_temperature(),
+        processors=len(os.sched_getaffinity(0)),
     )
 
 

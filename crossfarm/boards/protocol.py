@@ -31,6 +31,7 @@ class State:
         kernel: release of the kernel.
         governor: frequency governor of the first CPU, None where there is none (virtual machines).
         temperature: degrees Celsius of the hottest zone, None where there is no sensor.
+        processors: how many CPUs are on, None where that is not said.
     """
 
     machine: str
@@ -38,6 +39,7 @@ class State:
     kernel: str
     governor: str | None
     temperature: float | None
+    processors: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -72,9 +72,18 @@ def profile(
     )
 
 
+_TUNE_HELP = (
+    *("models", "pipeline", "only", "skip", "targets", "out", "store"),
+    *("boards", "board", "tag", "priority", "engine"),
+)
+
+
 def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool, again: bool) -> int:
+    import getpass
+
+    from crossfarm.boards.pool import Pool
     from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, StoreError
-    from crossfarm.pipeline import load, make_cell
+    from crossfarm.pipeline import inventory_of, load, make_cell
     from crossfarm.plan import select_cells
     from crossfarm.surroundings import HOME
     from crossfarm.tuning.tuning import Session, budget_of, tune_cells
@@ -89,19 +98,23 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
             raise StoreError(f"{cell.id}: its reference could not be made, see above")
         return found
 
-    session = Session(
-        project=project,
-        store=wanted.store,
-        artifacts=artifacts,
-        budget=spent,
-        threads=threads,
-        emulated=emulated,
-        again=again,
-        records=HOME / "tuning",
-        log=wanted.out / "logs" / "tune.log",
-        stream=sys.stdout,
-    )
-    failures = tune_cells(select_cells(project, wanted.selection), session)
+    inventory = inventory_of(wanted, project)
+    with Pool(inventory, targets=project.targets, user=getpass.getuser(), priority=wanted.priority) as pool:
+        session = Session(
+            project=project,
+            store=wanted.store,
+            artifacts=artifacts,
+            budget=spent,
+            threads=threads,
+            emulated=emulated,
+            again=again,
+            inventory=inventory,
+            pool=pool,
+            records=HOME / "tuning",
+            log=wanted.out / "logs" / "tune.log",
+            stream=sys.stdout,
+        )
+        failures = tune_cells(select_cells(project, wanted.selection), session)
     return EXIT_CHECK_FAILED if failures else EXIT_GOOD
 
 
@@ -111,7 +124,7 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
         "threads": "threads of the models during the search (1)",
         "again": "search cells too whose search came to its end before",
         "emulated": "search under an emulator too, whose times rank nothing",
-        **{name: HELP[name] for name in ("models", "pipeline", "only", "skip", "targets", "out", "store", "engine")},
+        **{name: HELP[name] for name in _TUNE_HELP},
     }
 )
 def tune(
@@ -127,6 +140,10 @@ def tune(
     targets: str = "",
     out: str = "",
     store: str = "",
+    boards: str = "",
+    board: str = "",
+    tag: str = "",
+    priority: str = "",
     engine: str = "auto",
 ) -> None:
     """Search faster schedules layer by layer, and keep those that make a model faster in tuning/TARGET/.
@@ -136,6 +153,7 @@ def tune(
     Examples:
         ./inv tune --targets x86_64 --only '*-mnist_cnn-*'
         ./inv tune --targets x86_64 --budget 30
+        ./inv tune --targets armv7 --boards boards.yaml
     """
     given = locals()
     wanted = {name: value for name, value in given.items() if name not in ("budget", "threads", "emulated", "again")}

@@ -14,7 +14,8 @@ from crossfarm.boards import local
 from crossfarm.errors import BundleError
 from crossfarm.stages.measure_file import ProfileFile, RunnerResult, read_file
 
-_TIME_LIMIT = 1800
+TIME_LIMIT = 1800
+"""Seconds after which a program is ended."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,18 +114,32 @@ def run_profiled(
     """
     with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
         result, profile = Path(folder) / "result.json", Path(folder) / "profile.json"
-        options = ["--threads", threads, "--warmup", warmup, "--repeat", repeat, "--cases", cases, "--no-verify"]
+        options = runner_options(threads=threads, repeat=repeat, warmup=warmup, cases=cases)
         if processors:
             options += ["--affinity", ",".join(map(str, processors))]
         if outputs is not None:
-            options += ["--outputs", outputs]
+            options += ["--outputs", str(outputs)]
         command = [*prefix, bundle / "program", bundle, *options, "--result", result, "--profile", profile]
-        ended = local.run([str(word) for word in command], timeout=_TIME_LIMIT)
+        ended = local.run([str(word) for word in command], timeout=TIME_LIMIT)
         if ended.code != 0:
             raise BundleError(f"the program ended with {ended.code}: {ended.tail.strip()}; make the bundle again")
-        latency = read_file(RunnerResult, result).latency_ns
-        calls = read_file(ProfileFile, profile).calls
-    return Run(latency=latency, calls=tuple((call.name, call.ns) for call in calls))
+        return read_run(result, profile)
+
+
+def runner_options(*, threads: int, repeat: int, warmup: int, cases: int) -> list[str]:
+    """Return the options of a bundle's program for a search; the files are not verified at each start."""
+    numbers = {"--threads": threads, "--warmup": warmup, "--repeat": repeat, "--cases": cases}
+    return [*(word for name, value in numbers.items() for word in (name, str(value))), "--no-verify"]
+
+
+def read_run(result: Path, profile: Path) -> Run:
+    """Return what a program wrote for --result and --profile.
+
+    Raises:
+        BundleError: a file is missing or is not what this version writes.
+    """
+    calls = read_file(ProfileFile, profile).calls
+    return Run(latency=read_file(RunnerResult, result).latency_ns, calls=tuple((call.name, call.ns) for call in calls))
 
 
 def layer_times(run: Run) -> dict[str, list[int]]:

@@ -169,7 +169,8 @@ def compact(path: Path, kept: Sequence[Entry], *, identity: str) -> None:
     """
     try:
         with _locked(path.parent):
-            others = [line for line in path.read_bytes().split(b"\n") if _is_foreign(line, identity)]
+            old = path.read_bytes() if path.exists() else b""
+            others = [line for line in old.split(b"\n") if _is_foreign(line, identity)]
             new = path.with_name(path.name + ".new")
             with new.open("wb") as stream:
                 stream.write(b"".join(line + b"\n" for line in others))

@@ -66,9 +66,9 @@ class LayerState:
         return first if first and score(measured[first]) < WORTHWHILE else 0
 
     @property
-    def tried(self) -> int:
-        """How many variants were measured, the rule's own with them."""
-        return 1 + sum(1 for number, ratios in self.ratios.items() if number and ratios)
+    def tried(self) -> tuple[Mapping[str, Any], ...]:
+        """The variants that were measured, the rule's own first."""
+        return tuple(variant for number, variant in enumerate(self.variants) if not number or self.ratios.get(number))
 
 
 class Stopped(Exception):  # noqa: N818 (no error: the budget is used up)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from crossfarm.backends.manifest import Manifest
-from crossfarm.boards import local
 from crossfarm.errors import CrossfarmError, ModelError
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import Target
@@ -20,10 +19,11 @@ from crossfarm.tuning import records
 from crossfarm.tuning.building import Builders, Choices
 from crossfarm.tuning.confirming import Confirmation, confirm
 from crossfarm.tuning.halving import median_interval
-from crossfarm.tuning.profile import Run, run_profiled
+from crossfarm.tuning.places import Place
+from crossfarm.tuning.profile import Run
 from crossfarm.tuning.records import Measured, Taken
 from crossfarm.tuning.search import LayerState, Means, Stopped, best_choices, search, states_of, times_by_layer
-from crossfarm.tuning.tune_table import LayerRow, Outcome
+from crossfarm.tuning.tune_table import LayerRow, Outcome, kind_of
 
 _CASES = 4
 """Cases whose outputs are compared before a program is timed."""
@@ -76,8 +76,7 @@ class Task:
         reference: artifact of `reference`.
         records: the folder tuning/.
         threads: of the model during the search.
-        prefix: emulator, where it was asked for.
-        machine: what it runs on, in words.
+        place: where its programs run.
     """
 
     cell: Cell
@@ -87,8 +86,7 @@ class Task:
     reference: Path
     records: Path
     threads: int
-    prefix: tuple[str, ...]
-    machine: str
+    place: Place
 
     @property
     def path(self) -> Path:
@@ -170,7 +168,8 @@ class _Tuning:
             self._progress(f"{end}; what is known so far is put together")
         choices, confirmation = self._put_together(states)
         taken = self._taken(choices, confirmation, runs=self._budget.runs - before, complete=not stopped)
-        if stopped and choices:
+        is_worse = known.taken is not None and known.taken.ratio <= taken.ratio
+        if stopped and choices and not is_worse:
             records.append(task.path, [taken], identity=task.identity)
         elif not stopped:
             records.compact(task.path, [*_winners(states), taken], identity=task.identity)
@@ -205,13 +204,14 @@ class _Tuning:
         return confirm(self._base, tuned, run=self._run)
 
     def _is_slower_threaded(self, tuned: Path) -> bool:
-        threads = len(os.sched_getaffinity(0))
-        if threads == self._task.threads or self._task.prefix:
+        threads = self._task.place.processors
+        if threads == self._task.threads or self._task.place.is_emulated:
             return False
         found = confirm(self._base, tuned, run=lambda folder: self._run(folder, threads=threads))
         return found.interval.median > _SLOWER_THREADED
 
     def _taken(self, choices: Choices, confirmation: Confirmation | None, *, runs: int, complete: bool) -> Taken:
+        self._task.place.confirm()
         interval = confirmation.interval if confirmation is not None else median_interval([1.0])
         return Taken(
             choices={key: dict(choice) for key, choice in choices.items()},
@@ -219,7 +219,7 @@ class _Tuning:
             interval=(round(interval.low, 4), round(interval.high, 4)),
             pairs=confirmation.pairs if confirmation is not None else 0,
             runs=runs,
-            machine=self._task.machine,
+            machine=self._task.place.machine,
             complete=complete,
         )
 
@@ -234,7 +234,7 @@ class _Tuning:
         rows = [
             LayerRow(
                 layer=key,
-                tried=state.tried,
+                tried=tuple(map(kind_of, state.tried)),
                 wrong=len(state.wrong),
                 before=before.get(key, 0.0),
                 after=before.get(key, 0.0) * (ratios.get(key, 1.0) if key in taken.choices else 1.0),
@@ -248,7 +248,7 @@ class _Tuning:
             taken=taken,
             is_better=bool(taken.choices),
             seconds=seconds,
-            is_emulated=bool(self._task.prefix),
+            is_emulated=self._task.place.is_emulated,
         )
 
     def _build(self, choices: Choices) -> Path:
@@ -258,15 +258,7 @@ class _Tuning:
         return folder
 
     def _run(self, folder: Path, threads: int | None = None) -> Run:
-        count = threads or self._task.threads
-        processors = sorted(os.sched_getaffinity(0))[-count:]
-        return run_profiled(
-            folder,
-            threads=count,
-            repeat=self._repeat,
-            prefix=self._task.prefix,
-            processors=processors if len(processors) == count and not self._task.prefix else (),
-        )
+        return self._task.place.run(folder, threads=threads or self._task.threads, repeat=self._repeat)
 
     def _agrees(self, folder: Path) -> bool:
         """Say whether a program's outputs are those of the untuned one, within the model's tolerance of their scale."""
@@ -275,6 +267,8 @@ class _Tuning:
         try:
             found = self._outputs_of(folder)
         except CrossfarmError:
+            # A variant that crashes is wrong. Where the untuned program does not run either, the board is at fault.
+            self._outputs_of(self._base)
             return False
         for got, wanted in zip(found, self._wanted, strict=True):
             scale = float(np.abs(wanted.astype(np.float64)).max(initial=0.0))
@@ -287,12 +281,11 @@ class _Tuning:
         import numpy as np
 
         manifest = Manifest.read(folder / "manifest.json")
-        run_profiled(
+        self._task.place.run(
             folder,
             threads=self._task.threads,
             repeat=0,
             warmup=0,
-            prefix=self._task.prefix,
             outputs=self._outputs,
             cases=min(manifest.cases, _CASES),
         )
@@ -344,10 +337,3 @@ def _layer_ratios(base: Path, tuned: Path, confirmation: Confirmation) -> dict[s
             if before[key] > 0:
                 ratios.setdefault(key, []).append(after[key] / before[key])
     return {key: statistics.median(found) for key, found in ratios.items()}
-
-
-def machine_name(prefix: Sequence[str]) -> str:
-    """Return the name of the processor that programs run on; an emulator's where one stands before them."""
-    if prefix:
-        return f"{local.emulator_version(prefix[0])}, emulated: not measured on silicon"
-    return local.probe().cpu_model or "unknown"

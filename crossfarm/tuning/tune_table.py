@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from crossfarm.tuning.records import Taken
 
@@ -13,7 +15,7 @@ class LayerRow:
 
     Attributes:
         layer: its key.
-        tried: variants that were measured, the rule's own with them.
+        tried: kinds of the variants that were measured, the rule's own with them.
         wrong: variants that gave wrong outputs or could not be built.
         before: nanoseconds in a run of the untuned model.
         after: nanoseconds with the variant that was taken.
@@ -21,7 +23,7 @@ class LayerRow:
     """
 
     layer: str
-    tried: int
+    tried: tuple[str, ...]
     wrong: int
     before: float
     after: float
@@ -53,13 +55,14 @@ def table(outcome: Outcome) -> str:
     """Return the table as lines, and what was decided."""
     rows = [("tried", "before ms", "after ms", "share", "layer")]
     rows += [
-        (str(row.tried), f"{row.before / 1e6:.3f}", f"{row.after / 1e6:.3f}", f"{row.share:.1%}", row.layer)
+        (str(len(row.tried)), f"{row.before / 1e6:.3f}", f"{row.after / 1e6:.3f}", f"{row.share:.1%}", row.layer)
         for row in outcome.rows
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [outcome.cell]
     for *numbers, layer in rows:
         lines.append("  ".join([*map(str.rjust, numbers, widths), layer]))
+    lines.append(_kinds(outcome))
     wrong = sum(row.wrong for row in outcome.rows)
     if wrong:
         lines.append(f"{wrong} variants gave wrong outputs or could not be built, and were not timed")
@@ -67,6 +70,22 @@ def table(outcome: Outcome) -> str:
     if outcome.is_emulated:
         lines.append("not measured on silicon")
     return "\n".join(lines) + "\n"
+
+
+def kind_of(choice: Mapping[str, Any]) -> str:
+    """Return how a layer is computed by a choice, given as plain JSON values."""
+    if "tile" in choice:
+        return "Winograd"
+    if choice.get("depth_block"):
+        return "NCHWc"
+    return "im2col" if choice.get("gathered_rows") else "direct"
+
+
+def _kinds(outcome: Outcome) -> str:
+    tried = [kind for row in outcome.rows for kind in row.tried]
+    counts = {kind: tried.count(kind) for kind in ("direct", "NCHWc", "im2col", "Winograd")}
+    said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return f"variants tried: {said or 'none'}"
 
 
 def _verdict(outcome: Outcome) -> str:

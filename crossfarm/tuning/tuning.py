@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from crossfarm.boards import local
+from crossfarm.boards.inventory import Inventory
+from crossfarm.boards.pool import Pool
 from crossfarm.errors import ConfigError, CrossfarmError
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.project import Project
 from crossfarm.store import Artifact, Store
 from crossfarm.tuning import records
-from crossfarm.tuning.tune import Budget, Task, machine_name, tune
+from crossfarm.tuning.places import boards_for, place_for
+from crossfarm.tuning.tune import Budget, Task, tune
 from crossfarm.tuning.tune_table import table
 
 VARIANTS = ("float32",)
@@ -51,6 +53,8 @@ class Session:
         threads: of the models during the search.
         emulated: search on an emulator where the code does not run natively.
         again: search cells too whose search came to its end before.
+        inventory: the boards.
+        pool: hands them out.
         records: the folder tuning/.
         log: file for what the compiler says.
         stream: where progress and tables go.
@@ -63,6 +67,8 @@ class Session:
     threads: int
     emulated: bool
     again: bool
+    inventory: Inventory
+    pool: Pool
     records: Path
     log: Path
     stream: IO[str]
@@ -103,12 +109,7 @@ def _is_complete(cell: Cell, session: Session) -> bool:
 
 def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
     target = session.project.targets[cell.target]
-    way = local.way(machines=target.machine, emulator=target.emulator, code=target.code)
-    if way.timing != "silicon" and not session.emulated:
-        raise ConfigError(
-            f"{cell.target} does not run natively here, and times of an emulator rank nothing; its rules carry the "
-            "speed. To search all the same, say --emulated"
-        )
+    boards = boards_for(target, inventory=session.inventory, emulated=session.emulated)
     model = next(model for model in session.project.models_file.models if model.name == cell.model)
     artifacts, store = session.artifacts(cell), Store(session.store.absolute())
 
@@ -116,7 +117,16 @@ def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
         session.stream.write(f"{cell.id}: {line}\n")
         session.stream.flush()
 
-    with tempfile.TemporaryDirectory(prefix="crossfarm-tune-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="crossfarm-tune-") as folder,
+        place_for(
+            target,
+            boards=boards,
+            purpose=f"tune:{cell.id}",
+            pool=session.pool,
+            emulated=session.emulated,
+        ) as place,
+    ):
         prepared, reference = Path(folder) / "prepare", Path(folder) / "reference"
         store.restore(artifacts["prepare"], prepared)
         store.restore(artifacts["reference"], reference)
@@ -128,7 +138,6 @@ def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
             reference=reference,
             records=session.records,
             threads=session.threads,
-            prefix=way.prefix,
-            machine=machine_name(way.prefix),
+            place=place,
         )
         session.stream.write(table(tune(task, budget=session.budget, log=said, progress=progress)))

@@ -14,7 +14,7 @@ from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.register_tiling import depth_unroll, depth_unrolls, product_of, with_tile
 from crossfarm.backends.cpu.tiles import Product, divisors, register_tiles
 
-MOST = 12
+MOST = 11
 """Variants of a layer; what takes time is building them."""
 _WINOGRAD_TILES, _WINOGRAD_STRIPS = 2, 3
 _DEPTH_BLOCKS = (128, 64, 32, 16)
@@ -43,7 +43,7 @@ def variants_of(layer: Layer, processor: Processor, *, most: int = MOST) -> tupl
         others: Iterable[Choice] = _depthwise(layer, processor, ruled)
     elif isinstance(ruled, ProductChoice):
         others = (
-            *_blocked(layer, processor, ruled),
+            *_blocked(layer, processor),
             *_gathered(layer, processor),
             *_winograd(layer, processor),
             *_products(layer, processor, ruled),
@@ -53,22 +53,19 @@ def variants_of(layer: Layer, processor: Processor, *, most: int = MOST) -> tupl
     return tuple(dict.fromkeys([ruled, *others]))[:most]
 
 
-def _blocked(layer: Layer, processor: Processor, ruled: ProductChoice) -> Iterator[ProductChoice]:
+def _blocked(layer: Layer, processor: Processor) -> Iterator[ProductChoice]:
     """The largest and a smaller block of channels, where there is a window or pixels lie far apart."""
     if not rearranged.applies(layer) or (layer.kernel == (1, 1) and layer.depth * layer.strides[1] < _DEEP):
         return
     sizes = [size for size in _DEPTH_BLOCKS if layer.depth % size == 0 and layer.depth > size]
     is_even = layer.kernel == (1, 1)
-    for number, size in enumerate(dict.fromkeys([*sizes[:1], *sizes[2:3]])):
+    for size in [*sizes[:1], *sizes[2:3]]:
         run = layer.pixels if is_even else layer.output[1]
         product = dataclasses.replace(product_of(layer), run=run, depth=size)
         for tile in register_tiles(processor, product)[:1]:
-            for columns_first in dict.fromkeys([False, ruled.columns_first and number == 0]):
-                yield dataclasses.replace(
-                    with_tile(layer, tile, columns_first=columns_first),
-                    depth_unroll=depth_unroll(size, tile),
-                    depth_block=size,
-                )
+            yield dataclasses.replace(
+                with_tile(layer, tile, columns_first=False), depth_unroll=depth_unroll(size, tile), depth_block=size
+            )
 
 
 def _gathered(layer: Layer, processor: Processor) -> Iterator[ProductChoice]:

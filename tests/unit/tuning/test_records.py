@@ -148,3 +148,10 @@ def test_compacting_keeps_what_others_wrote_and_drops_damage(tmp_path: Path) -> 
     assert (found.measured, found.taken, found.damaged, found.foreign) == ((measured(rows=3),), taken(3), (), 1)
     assert records.read(path, identity="another").taken == taken(7)
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_search_that_had_nothing_to_measure_leaves_what_it_took(tmp_path: Path) -> None:
+    path = tmp_path / "x86_64" / "m-float32.jsonl"
+    taken = Taken(choices={}, ratio=1.0, interval=(1.0, 1.0), pairs=0, runs=0, machine="m")
+    records.compact(path, [taken], identity="i")
+    assert records.read(path, identity="i").taken == taken

@@ -20,7 +20,7 @@ from crossfarm.tuning.halving import better_half, median_interval, runs_in, scor
 from crossfarm.tuning.records import Measured, Taken
 from crossfarm.tuning.search import Stopped, best_choices, estimate, find_culprits, states_of
 from crossfarm.tuning.tune import Budget
-from crossfarm.tuning.tune_table import LayerRow, Outcome, table
+from crossfarm.tuning.tune_table import LayerRow, Outcome, kind_of, table
 from crossfarm.tuning.tuning import budget_of
 
 
@@ -147,7 +147,16 @@ def test_the_table_says_what_was_tried_and_what_was_decided() -> None:
     taken = Taken(choices={"a": {}}, ratio=0.9, interval=(0.88, 0.93), pairs=11, runs=40, machine="m")
     outcome = Outcome(
         cell="t-m-float32",
-        rows=(LayerRow(layer="a", tried=12, wrong=1, before=2e6, after=1e6, share=0.5),),
+        rows=(
+            LayerRow(
+                layer="a",
+                tried=("direct",) * 9 + ("Winograd", "im2col", "Winograd"),
+                wrong=1,
+                before=2e6,
+                after=1e6,
+                share=0.5,
+            ),
+        ),
         taken=taken,
         is_better=True,
         seconds=60,
@@ -155,9 +164,15 @@ def test_the_table_says_what_was_tried_and_what_was_decided() -> None:
     )
     lines = table(outcome).splitlines()
     assert lines[2].split() == ["12", "2.000", "1.000", "50.0%", "a"]
-    assert lines[3].startswith("1 variants gave wrong outputs")
-    assert lines[4] == "tuned / untuned 0.900 (0.880 to 0.930 with 95 % confidence, 11 pairs): taken; 40 runs in 60 s"
+    assert lines[3] == "variants tried: 9 direct, 1 im2col, 2 Winograd"
+    assert lines[4].startswith("1 variants gave wrong outputs")
+    assert lines[5] == "tuned / untuned 0.900 (0.880 to 0.930 with 95 % confidence, 11 pairs): taken; 40 runs in 60 s"
     assert table(dataclasses.replace(outcome, is_emulated=True)).splitlines()[-1] == "not measured on silicon"
+
+
+def test_the_kind_of_a_choice_is_told_by_its_fields() -> None:
+    kinds = ({"rows": 4}, {"rows": 4, "depth_block": 16}, {"gathered_rows": 2}, {"tile": 4, "strip": 2}, {"strip": 7})
+    assert [kind_of(choice) for choice in kinds] == ["direct", "NCHWc", "im2col", "Winograd", "direct"]
 
 
 def test_tune_takes_its_own_options_and_those_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
