@@ -15,7 +15,8 @@ from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.choices import DepthwiseChoice
 from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, parts_of, schedule_strips
-from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
+from crossfarm.backends.cpu.hoisting import with_hoisted
+from crossfarm.backends.cpu.int8_windows import FRAME, Window
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import Array
 from crossfarm.backends.cpu.schedules import (
@@ -27,6 +28,7 @@ from crossfarm.backends.cpu.schedules import (
     schedule_of,
     total,
 )
+from crossfarm.backends.cpu.schedules import zero as nought
 from crossfarm.backends.cpu.tiles import divisors
 
 BLOCK = "crossfarm_int8_depthwise"
@@ -35,7 +37,7 @@ MAX_TAPS = 2**24 // (255 * 128)
 
 
 def convolve(image: Any, weights: Array, *, zero: int, window: Window, builder: Any) -> Any:
-    """Emit the sums of a depthwise convolution, without what the zero point adds to them.
+    """Emit the sums of a depthwise convolution; the zero point is subtracted from the image first.
 
     Args:
         image: stored integers [n, height, width, channels].
@@ -60,17 +62,34 @@ def compute(image: Any, weights: Any, *, window: Window, zero: int) -> Any:
     """Return the te.Tensor of the sums; image [n, height, width, channels], weights [height, width, channels]."""
     batch, height, width, channels = (int(each) for each in image.shape)
     kernel_height, kernel_width, _ = (int(each) for each in weights.shape)
-    source = framed(image, window, fill=tirx.const(zero, "float32"), dtype="float32")
+    top, left, _, right = window.padding
+    source = _columns_framed(image, left=left, right=right, zero=zero)
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
 
     def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        row = y * window.strides[0] + ky * window.dilation[0]
+        row = y * window.strides[0] + ky * window.dilation[0] - top
         column = x * window.strides[1] + kx * window.dilation[1]
-        return te.sum(source[n, row, column, c] * weights[ky, kx, c], axis=[ky, kx])
+        product = source[n, row, column, c] * weights[ky, kx, c]
+        if any(window.padding[::2]):
+            product = tirx.if_then_else(tirx.all(row >= 0, row < height), product, nought())
+        return te.sum(product, axis=[ky, kx])
 
     shape = (batch, *window.output(height, width), channels)
     sums = te.compute(shape, element, name=BLOCK)
     return te.compute(shape, lambda *place: sums[place].astype("int32"), name="crossfarm_int8_sums")
+
+
+def _columns_framed(image: Any, *, left: int, right: int, zero: int) -> Any:
+    """Return the te.Tensor of an image minus its zero point, in float32, between columns of noughts."""
+    batch, height, width, channels = (int(each) for each in image.shape)
+
+    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+        value = image[n, y, x - left, c].astype("float32")
+        if zero:
+            value -= tirx.const(zero, "float32")
+        return value if not left + right else tirx.if_then_else(tirx.all(x >= left, x < width + left), value, nought())
+
+    return te.compute((batch, height, width + left + right, channels), element, name=FRAME)
 
 
 def matches(function: Any) -> bool:
@@ -104,4 +123,4 @@ def schedule(function: Any, processor: Processor) -> Any:
         parts=parts,
     )
     schedule_strips(schedule, block, [frame], choice, processor)
-    return function_of(schedule)
+    return with_hoisted(function_of(schedule))

@@ -197,19 +197,19 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
     if min(window.output(height, width)) < 1:
         return None
     zero = image.steps.zero
+    offsets = -zero * kernel.astype(np.int64).sum(axis=(0, 1, 2))
     is_depthwise = groups == channels and kernel.shape[2:] == (1, channels) and channels > 1
     if is_depthwise and math.prod(window.kernel) <= int8_depthwise.MAX_TAPS:
         taps, dot = kernel[:, :, 0], int8_quads.dot_for(walk.unit, channels)
-        made = (
-            int8_depthwise.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_)
-            if dot is None
-            else int8_quads.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_, dot=dot)
-        )
+        if dot is None:
+            made = int8_depthwise.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_)
+            offsets = np.zeros_like(offsets)
+        else:
+            made = int8_quads.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_, dot=dot)
     else:
         made = int8_product.convolve(
             image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
         )
-    offsets = -zero * kernel.astype(np.int64).sum(axis=(0, 1, 2))
     return walk.keep(_sums(walk.emit(made), image, weights, offsets))
 
 

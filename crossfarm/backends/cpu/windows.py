@@ -47,10 +47,20 @@ def layer_1d(attributes: Any, *, image: Any, weights: Any) -> Layer:
 
 def padded(image: Any, layer: Layer) -> Any:
     """Return the image [n, height, width, channels] in its frame of noughts, or as it is without padding."""
-    if not any(layer.padding):
+    return _in_frame(image, layer.padding)
+
+
+def padded_across(image: Any, layer: Layer) -> Any:
+    """Return the image [n, height, width, channels] with its columns of noughts, but without its rows of them."""
+    _, left, _, right = layer.padding
+    return _in_frame(image, (0, left, 0, right))
+
+
+def _in_frame(image: Any, padding: tuple[int, int, int, int]) -> Any:
+    if not any(padding):
         return image
     batch, height, width, channels = (int(extent) for extent in image.shape)
-    top, left, bottom, right = layer.padding
+    top, left, bottom, right = padding
     shape = (batch, height + top + bottom, width + left + right, channels)
 
     def element(n: Any, y: Any, x: Any, c: Any) -> Any:

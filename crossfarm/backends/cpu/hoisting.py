@@ -1,0 +1,83 @@
+"""Conditions that a whole tile shares: tested once around it, instead of once for every element in it.
+
+A sum that leaves out what lies outside of an image reads `if_then_else(inside, product, 0)` for every element. Where
+`inside` does not depend on the loops of a tile, the test belongs around them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Call
+
+_MARK = "crossfarm.hoist"
+_SUM, _COPY = 1, 2
+
+
+def mark_sum(schedule: Any, loop: Any) -> None:
+    """Say that the condition of the sum inside a loop depends on no loop within it; where it fails, 0 is added."""
+    schedule.annotate(loop, _MARK, _SUM)
+
+
+def mark_copy(schedule: Any, loop: Any) -> None:
+    """Say that the condition of the block inside a loop depends on no loop within it."""
+    schedule.annotate(loop, _MARK, _COPY)
+
+
+def with_hoisted(function: Any) -> Any:
+    """Return a scheduled PrimFunc whose marked loops test the condition of the block inside them first.
+
+    What stands in a block as `if_then_else(condition, value, other)`, below a marked loop, becomes one of the values,
+    and the loop's body runs under the condition, in which the loops of the body count as 0.
+    """
+
+    def hoist(loop: Any) -> Any:
+        if _MARK not in loop.annotations:
+            return loop
+        kind = int(loop.annotations[_MARK])
+        rest = {key: value for key, value in loop.annotations.items() if key != _MARK}
+        condition, body = _condition(loop.body), loop.body
+        if condition is not None:
+            other = None if kind == _SUM else _chosen(body, 2)
+            body = tirx.IfThenElse(condition, _chosen(body, 1), other)
+        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, rest)
+
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, hoist)))
+
+
+def _condition(body: Any) -> Any | None:
+    """Return the condition of the block in a loop's body in terms of the loops around it; None when it has none."""
+    inner: list[Any] = []
+    found: list[tuple[Any, Any]] = []
+
+    def block(realize: Any) -> None:
+        tvm_ffi.structural_walk(
+            realize.block.body, (Call, lambda call: found.append((realize, call)) if _is_choice(call) else None)
+        )
+
+    tvm_ffi.structural_walk(body, (tirx.For, lambda loop: inner.append(loop.loop_var)))
+    tvm_ffi.structural_walk(body, (s_tir.SBlockRealize, block))
+    if not found:
+        return None
+    realize, call = found[0]
+    axes = [(axis.var, value) for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True)]
+    starts = [(variable, tirx.const(0, str(variable.ty.dtype))) for variable in inner]
+    return _substituted(_substituted(call.args[0], axes), starts)
+
+
+def _substituted(expression: Any, values: list[tuple[Any, Any]]) -> Any:
+    def value_of(variable: Any) -> Any:
+        return next((value for known, value in values if known.same_as(variable)), variable)
+
+    return tvm_ffi.structural_map(expression, (tirx.Var, value_of))
+
+
+def _chosen(body: Any, argument: int) -> Any:
+    """Return a loop's body with one of the values of each choice in it."""
+    return tvm_ffi.structural_map(body, (Call, lambda call: call.args[argument] if _is_choice(call) else call))
+
+
+def _is_choice(call: Any) -> bool:
+    return getattr(call.op, "name", None) == "prim.if_then_else"
