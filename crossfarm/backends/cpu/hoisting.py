@@ -17,12 +17,12 @@ _SUM, _COPY = 1, 2
 
 
 def mark_sum(schedule: Any, loop: Any) -> None:
-    """Say that the condition of the sum inside a loop depends on no loop within it; where it fails, 0 is added."""
+    """Mark a loop around a sum that adds 0 where its condition fails: then nothing is done."""
     schedule.annotate(loop, _MARK, _SUM)
 
 
 def mark_copy(schedule: Any, loop: Any) -> None:
-    """Say that the condition of the block inside a loop depends on no loop within it."""
+    """Mark a loop around a copy that writes one value where its condition holds, and another one where it fails."""
     schedule.annotate(loop, _MARK, _COPY)
 
 
@@ -30,7 +30,7 @@ def with_hoisted(function: Any) -> Any:
     """Return a scheduled PrimFunc whose marked loops test the condition of the block inside them first.
 
     What stands in a block as `if_then_else(condition, value, other)`, below a marked loop, becomes one of the values,
-    and the loop's body runs under the condition, in which the loops of the body count as 0.
+    and the loop's body runs under the condition. Where the condition needs the loops of the body, all stays as it is.
     """
 
     def hoist(loop: Any) -> Any:
@@ -63,8 +63,10 @@ def _condition(body: Any) -> Any | None:
         return None
     realize, call = found[0]
     axes = [(axis.var, value) for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True)]
-    starts = [(variable, tirx.const(0, str(variable.ty.dtype))) for variable in inner]
-    return _substituted(_substituted(call.args[0], axes), starts)
+    condition = _substituted(call.args[0], axes)
+    used: list[Any] = []
+    tvm_ffi.structural_walk(condition, (tirx.Var, used.append))
+    return None if any(variable.same_as(loop) for variable in used for loop in inner) else condition
 
 
 def _substituted(expression: Any, values: list[tuple[Any, Any]]) -> Any:

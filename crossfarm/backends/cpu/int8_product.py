@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
 from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
 from crossfarm.backends.cpu.int8_windows import FRAME, Window
@@ -224,7 +225,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule_frames(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return function_of(schedule)
+    return with_hoisted(function_of(schedule))
 
 
 def _parallelise(schedule: Any, order: list[Any]) -> list[Any]:
@@ -245,6 +246,7 @@ def schedule_frames(schedule: Any, processor: Processor) -> None:
             continue
         loops = schedule.get_loops(block)
         size = total(schedule, loops)
+        mark_copy(schedule, loops[2])
         lanes = next((each for each in (64, 32, 16, 8, 4) if extent(schedule, loops[-1]) % each == 0), 1)
         _, lane = schedule.split(loops[-1], [None, min(lanes, 4 * processor.widest)])
         vectorise(schedule, lane)

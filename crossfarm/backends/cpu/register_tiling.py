@@ -9,6 +9,7 @@ from typing import Any
 from tvm import tirx
 
 from crossfarm.backends.cpu.choices import RUN, Layer, ProductChoice, product_choice
+from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
 from crossfarm.backends.cpu.overlapping import without_guards
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.schedules import (
@@ -160,7 +161,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     _schedule_padding(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor, run=run)
-    return without_guards(function_of(schedule))
+    return with_hoisted(without_guards(function_of(schedule)))
 
 
 def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial: int, strip: int) -> Any:
@@ -202,6 +203,7 @@ def _schedule_padding(schedule: Any, processor: Processor) -> None:
             continue
         loops = schedule.get_loops(block)
         size = total(schedule, loops)
+        mark_copy(schedule, loops[2])
         vectorise_copy(schedule, loops, processor)
         if size > PARALLEL_ELEMENTS and block_name(schedule, block) == PADDED_INPUT:
             schedule.parallel(fuse(schedule, schedule.get_loops(block)[:2]))
