@@ -86,7 +86,7 @@ def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
     height, width = layer.output
     strip = max(divisors(height, ROWS)) if any(layer.padding) else 1
     lanes = processor.lanes_for(layer.channels)
-    rows = (strip - 1) * layer.strides[0] + layer.dilation[0] * (layer.kernel[0] - 1) + 1
+    rows = min(layer.image[1], (strip - 1) * layer.strides[0] + layer.dilation[0] * (layer.kernel[0] - 1) + 1)
     columns = (width - 1) * layer.strides[1] + layer.dilation[1] * (layer.kernel[1] - 1) + 1
     parts = parts_of(layer.channels // lanes, frame_bytes=4 * rows * columns * layer.channels)
     return DepthwiseChoice(
@@ -95,7 +95,7 @@ def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
         lanes=lanes,
         unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
         is_shared=layer.pixels * layer.channels > PARALLEL_ELEMENTS and layer.image[0] * height * parts > strip,
-        parts=parts if any(layer.padding) else 1,
+        parts=parts if any(layer.padding[1::2]) else 1,
     )
 
 

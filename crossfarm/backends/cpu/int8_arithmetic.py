@@ -40,8 +40,8 @@ def requantise(sums: Any, bias: Any, multiplier: Any, *, low: float, high: float
     """Return the te.Tensor of stored integers of 32-bit sums; the last axis holds the channels.
 
     Args:
-        sums: te.Tensor of int32.
-        bias: te.Tensor [channels] of int32.
+        sums: te.Tensor of int32, or of float32 that are integers below 2**24.
+        bias: te.Tensor [channels] of the same dtype.
         multiplier: te.Tensor [channels] of float32: scale of the sums over scale of the result.
         low: see `stored`.
         high: see `stored`.
@@ -68,13 +68,20 @@ def real_sums(sums: Any, bias: Any, scale: Any, *, low: float, high: float) -> A
     return te.compute(sums.shape, element, name="crossfarm_real")
 
 
-def quantise(values: Any, *, steps: Steps, dtype: str) -> Any:
-    """Return the te.Tensor of stored integers of real numbers (float32)."""
+def quantise(values: Any, *, steps: Steps, dtype: str, factor: float | None = None) -> Any:
+    """Return the te.Tensor of stored integers of real numbers (float32).
+
+    Args:
+        values: the numbers.
+        steps: scale and zero point of the result.
+        dtype: of the result.
+        factor: turns the numbers into units of the scale; its inverse without it.
+    """
     low, high = steps.bounds(dtype)
-    factor = as_float(steps.inverse)
+    by = as_float(steps.inverse if factor is None else factor)
 
     def element(*place: Any) -> Any:
-        return stored(values[place] * factor, low=low, high=high, zero=steps.zero, dtype=dtype)
+        return stored(values[place] * by, low=low, high=high, zero=steps.zero, dtype=dtype)
 
     return te.compute(values.shape, element, name="crossfarm_quantised")
 

@@ -47,7 +47,7 @@ def convolve(image: Any, weights: Array, *, zero: int, window: Window, builder: 
         builder: relax.BlockBuilder.
 
     Returns:
-        A call that gives int32 [n, rows, columns, channels].
+        A call that gives float32 [n, rows, columns, channels], all of them integers.
     """
     return builder.call_te(
         functools.partial(compute, window=window, zero=zero),
@@ -74,9 +74,7 @@ def compute(image: Any, weights: Any, *, window: Window, zero: int) -> Any:
             product = tirx.if_then_else(tirx.all(row >= 0, row < height), product, nought())
         return te.sum(product, axis=[ky, kx])
 
-    shape = (batch, *window.output(height, width), channels)
-    sums = te.compute(shape, element, name=BLOCK)
-    return te.compute(shape, lambda *place: sums[place].astype("int32"), name="crossfarm_int8_sums")
+    return te.compute((batch, *window.output(height, width), channels), element, name=BLOCK)
 
 
 def _columns_framed(image: Any, *, left: int, right: int, zero: int) -> Any:

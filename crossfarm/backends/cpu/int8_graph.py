@@ -148,7 +148,20 @@ def _quantise(walk: _Rewriter, call: Any) -> Any | None:
 def _any_value(walk: _Rewriter, expression: Any) -> Value:
     """Return what is known of an expression; of constants, and of what is computed in float32, its real numbers."""
     value = walk.value(expression)
-    return Real(expression=expression) if value is None or isinstance(value, Weights) else value
+    if value is not None and not isinstance(value, Weights):
+        return value
+    source, factor = _without_factor(walk, expression)
+    return Real(expression=expression, source=source, factor=factor)
+
+
+def _without_factor(walk: _Rewriter, expression: Any) -> tuple[Any, float]:
+    """Return what a product with a constant multiplies, and the constant; the expression and 1 when it is none."""
+    made = walk.lookup_binding(expression) if isinstance(expression, relax.Var) else expression
+    if made is not None and operator_name(made) == "relax.multiply":
+        constant = constant_array(made.args[1])
+        if constant is not None and constant.size == 1 and constant.ndim <= 1 and constant.dtype == np.float32:
+            return made.args[0], float(constant.reshape(-1)[0])
+    return expression, 1.0
 
 
 def _dequantise(walk: _Rewriter, call: Any) -> Any | None:

@@ -14,9 +14,11 @@ from tvm import relax
 from crossfarm.backends.cpu import int8_arithmetic
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_windows import Window
-from crossfarm.backends.cpu.relax_values import Array, static_shape
+from crossfarm.backends.cpu.relax_values import Array, dtype_of, static_shape
 from crossfarm.backends.integer import Steps, addition, multipliers
 
+EXACT_IN_FLOAT = 2**24
+"""Integers below that are float32 numbers."""
 _TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
@@ -91,7 +93,7 @@ class Sums:
     """32-bit sums, images with their channels last.
 
     Attributes:
-        tensor: variable, int32.
+        tensor: variable, int32; or float32, which holds integers below 2**24.
         scale: real size of one step, for each channel; float64.
         bias: is added to the sums first, for each channel; int32.
         low: real bound.
@@ -113,7 +115,7 @@ class Sums:
         """Emit the real numbers."""
         compute = functools.partial(int8_arithmetic.real_sums, low=self.low, high=self.high)
         scale = relax.const(self.scale.astype(np.float32))
-        return walk.call(compute, self.tensor, relax.const(self.bias), scale, name="real")
+        return walk.call(compute, *self._terms(walk), scale, name="real")
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
@@ -122,9 +124,18 @@ class Sums:
             int8_arithmetic.requantise, low=low, high=high, zero=steps.zero, dtype=walk.unit.activation
         )
         factors = relax.const(multipliers(self.scale, steps.scale))
-        return Stored(
-            tensor=walk.call(compute, self.tensor, relax.const(self.bias), factors, name="requantise"), steps=steps
-        )
+        return Stored(tensor=walk.call(compute, *self._terms(walk), factors, name="requantise"), steps=steps)
+
+    def _terms(self, walk: Walk) -> tuple[Any, Any]:
+        """Return the sums and their bias in one dtype.
+
+        The sum of two floats that are integers below 2**24 is rounded once, to what the integer sum becomes as a float.
+        """
+        if dtype_of(self.tensor) == "int32":
+            return self.tensor, relax.const(self.bias)
+        if np.abs(self.bias.astype(np.int64)).max(initial=0) < EXACT_IN_FLOAT:
+            return self.tensor, relax.const(self.bias.astype(np.float32))
+        return walk.emit(relax.op.astype(self.tensor, "int32")), relax.const(self.bias)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,9 +209,17 @@ class Moved:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Real:
-    """Real numbers that are computed in float32."""
+    """Real numbers that are computed in float32.
+
+    Attributes:
+        expression: the numbers.
+        source: the numbers without a constant that they are multiplied by last.
+        factor: that constant.
+    """
 
     expression: Any
+    source: Any
+    factor: float = 1.0
 
     def real(self, _walk: Walk) -> Any:
         """Return the real numbers, in the order of axes of the graph."""
@@ -208,8 +227,13 @@ class Real:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        compute = functools.partial(int8_arithmetic.quantise, steps=steps, dtype=walk.unit.activation)
-        tensor = walk.call(compute, channels_last(walk, self.expression), name="quantise")
+        compute = functools.partial(
+            int8_arithmetic.quantise,
+            steps=steps,
+            dtype=walk.unit.activation,
+            factor=self.factor * steps.inverse,
+        )
+        tensor = walk.call(compute, channels_last(walk, self.source), name="quantise")
         return Stored(tensor=tensor, steps=steps)
 
 
