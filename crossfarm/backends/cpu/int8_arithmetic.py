@@ -122,14 +122,26 @@ def add(left: Any, right: Any, *, how: Addition, low: float, high: float, zero: 
 
 
 def multiply(left: Any, right: Any, *, zeros: tuple[int, int]) -> Any:
-    """Return the te.Tensor (int32) of the products of two tensors of stored integers, which may broadcast."""
+    """Return the te.Tensor of the products of two tensors of stored integers, which may broadcast.
+
+    They are float32: products of two numbers below 2**8 are exact in it, and are floats next in any case. What
+    broadcasts is made a float once, not for every element of the result.
+    """
+    shape = _broadcast(left, right)
+    factors = [_centred(tensor, zero) for tensor, zero in zip((left, right), zeros, strict=True)]
 
     def element(*place: Any) -> Any:
-        return (_at(left, place).astype("int32") - tirx.const(zeros[0], "int32")) * (
-            _at(right, place).astype("int32") - tirx.const(zeros[1], "int32")
-        )
+        return _at(factors[0], place) * _at(factors[1], place)
 
-    return te.compute(_broadcast(left, right), element, name="crossfarm_multiplied")
+    return te.compute(shape, element, name="crossfarm_multiplied")
+
+
+def _centred(tensor: Any, zero: int) -> Any:
+    def element(*place: Any) -> Any:
+        value = tensor[place].astype("float32")
+        return value - as_float(zero) if zero else value
+
+    return te.compute(tensor.shape, element, name="crossfarm_centred")
 
 
 def _broadcast(left: Any, right: Any) -> tuple[int, ...]:
