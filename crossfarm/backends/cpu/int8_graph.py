@@ -311,7 +311,7 @@ def _clamp(walk: _Rewriter, call: Any, low: float, high: float) -> Any | None:
 def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
     if value is None:
-        return _pool_last(walk, call)
+        return int8_pooling.of_reals(walk, call)
     if isinstance(value, Weights) or bool(call.attrs.ceil_mode) or str(call.attrs.layout) != "NCHW":
         return None
     window = window_of(call.attrs, integers(call.attrs.pool_size))
@@ -320,21 +320,11 @@ def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
     return walk.know(call, Pooled(of=value, window=window, pooled=call))
 
 
-def _pool_last(walk: _Rewriter, call: Any) -> Any | None:
-    """Pool real numbers with their channels last, as everything around them has them."""
-    if str(call.attrs.layout) != "NCHW":
-        return None
-    named = {field: getattr(call.attrs, field) for field in _POOLING}
-    pool = relax.op.nn.max_pool2d if operator_name(call) == "relax.nn.max_pool2d" else relax.op.nn.avg_pool2d
-    pooled = walk.emit(pool(channels_last(walk, call.args[0]), layout="NHWC", out_layout="NHWC", **named))
-    return relax.op.permute_dims(pooled, [0, 3, 1, 2])
-
-
 def _mean_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
     attributes = call.attrs
     if value is None:
-        return _pool_last(walk, call)
+        return int8_pooling.of_reals(walk, call)
     if not isinstance(value, Stored) or bool(attributes.ceil_mode) or str(attributes.layout) != "NCHW":
         return None
     window = window_of(attributes, integers(attributes.pool_size))
@@ -400,7 +390,6 @@ def _move_weights(walk: _Rewriter, call: Any, weights: Weights) -> Any | None:
     return None
 
 
-_POOLING = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
 _HANDLERS: Mapping[str, Callable[[_Rewriter, Any], Any | None]] = {
     "relax.quantize": _quantise,
     "relax.dequantize": _dequantise,

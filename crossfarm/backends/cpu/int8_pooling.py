@@ -7,11 +7,13 @@ import math
 from typing import Any
 
 import numpy as np
-from tvm import te, tirx
+from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.int8_values import Stored, Sums, Walk
+from crossfarm.backends.cpu.int8_values import Stored, Sums, Walk, channels_first, channels_last
 from crossfarm.backends.cpu.int8_windows import Window, framed
-from crossfarm.backends.cpu.relax_values import static_shape
+from crossfarm.backends.cpu.relax_values import operator_name, static_shape
+
+_ATTRIBUTES = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
 
 
 def maximum(walk: Walk, value: Stored, window: Window) -> Stored:
@@ -65,3 +67,17 @@ def _sum(image: Any, *, window: Window) -> Any:
         return te.sum(image[n, row, column, c].astype("int32"), axis=[ky, kx])
 
     return te.compute((batch, *window.output(height, width), channels), element, name="crossfarm_int8_sum")
+
+
+def of_reals(walk: Walk, call: Any) -> Any | None:
+    """Pool real numbers with their channels last, as everything around them has them.
+
+    Returns:
+        None when the graph does not pool over images with their channels first.
+    """
+    if str(call.attrs.layout) != "NCHW":
+        return None
+    named = {field: getattr(call.attrs, field) for field in _ATTRIBUTES}
+    pool = relax.op.nn.max_pool2d if operator_name(call) == "relax.nn.max_pool2d" else relax.op.nn.avg_pool2d
+    pooled = walk.emit(pool(channels_last(walk, call.args[0]), layout="NHWC", out_layout="NHWC", **named))
+    return channels_first(walk, pooled)
