@@ -75,6 +75,15 @@ def schedule_module(module: Any, processor: Processor, choose: Choose = choose) 
     module = to_channels_last(module)
     module = pack(module, processor, choose)
     module = rewrite_functions(module, FreeTransposes)
+    return schedule_functions(fuse_module(module), processor)
+
+
+def fuse_module(module: Any) -> Any:
+    """Return a module of fused PrimFuncs, none of them scheduled, and a Relax `main` that calls them.
+
+    Args:
+        module: as for `schedule_module`.
+    """
     fuse = tvm.transform.Sequential(
         [
             relax.transform.LegalizeOps(),
@@ -89,7 +98,7 @@ def schedule_module(module: Any, processor: Processor, choose: Choose = choose) 
             relax.transform.RewriteDataflowReshape(),
         ]
     )
-    return schedule_functions(operations.annotate(fuse(module)), processor)
+    return operations.annotate(fuse(module))
 
 
 def schedule_functions(module: Any, processor: Processor) -> Any:

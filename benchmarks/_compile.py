@@ -1,0 +1,34 @@
+"""Compiles one model as the stage `compile` does: (scheduled | unscheduled) MODEL.onnx NAME TARGET OUTPUT."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks._measuring import ROOT
+from crossfarm.backends import tvm as backend
+from crossfarm.spec.cells import Cell
+from crossfarm.spec.loading import load_targets
+
+
+def without_rules() -> None:
+    """Leave every function as TVM makes it."""
+    from crossfarm.backends.cpu import rules
+
+    def fuse_alone(module: Any, *_: Any) -> Any:
+        return rules.fuse_module(module)
+
+    rules.schedule_module = fuse_alone
+
+
+if __name__ == "__main__":
+    way, model, name, target, output = sys.argv[1:]
+    if way == "unscheduled":
+        without_rules()
+    backend.compile(
+        cell=Cell(model=name, target=target, variant="float32"),
+        model=Path(model),
+        code=load_targets(ROOT / "toolchains")[target].code,
+        output=Path(output),
+    )
