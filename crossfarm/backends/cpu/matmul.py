@@ -60,7 +60,7 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
         vectors=tile.vectors,
         lanes=tile.lanes,
         columns_first=False,
-        depth_unroll=register_tiling.depth_unroll(depth, tile),
+        depth_unroll=register_tiling.depth_unroll(depth, tile) if processor.unrolls_depth else 1,
         shared_loops=register_tiling.shared_loops(trips) if layer.flops > PARALLEL_FLOPS else 0,
     )
 

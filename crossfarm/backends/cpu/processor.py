@@ -23,11 +23,15 @@ class Processor:
 
     Attributes:
         lanes: float32 lanes of the vectors that may be used, widest first; (1,) without vectors.
-        registers: vector registers that have a name, or float registers without vectors.
+        registers: vector registers that a tile may take, or float registers without vectors.
+        rows: the most that a tile may have; each needs an address.
+        unrolls_depth: several steps of a sum in a row do not make LLVM keep values in memory.
     """
 
     lanes: tuple[int, ...]
     registers: int
+    rows: int = 28
+    unrolls_depth: bool = True
 
     @property
     def widest(self) -> int:
@@ -42,8 +46,10 @@ class Processor:
 def processor_of(target: Any) -> Processor:
     """Return the processor of a tvm.target.Target, by the features that LLVM knows of its `mcpu` and `mattr`.
 
-    Registers: 32 with AVX-512 and on AArch64, 16 otherwise (q0 to q15 of 32-bit NEON). RISC-V's vectors have no fixed
-    width, so there, and on ARMv6, scalars are tiled over registers instead.
+    Registers: 32 with AVX-512, 16 with AVX. NEON has 32 on AArch64 and 16 on ARMv7, but its multiply-adds take nothing
+    from memory, so LLVM begins the loads of the next step early, each into a register of its own. What is left without
+    an accumulator in memory was found by counting accesses to the stack in compiled loops (docs/performance.md).
+    RISC-V's vectors have no fixed width, so there, and on ARMv6, scalars are tiled over registers instead.
     """
     triple = str(target.attrs["mtriple"])
     if triple.startswith(("x86_64", "i686")):
@@ -53,7 +59,9 @@ def processor_of(target: Any) -> Processor:
             return Processor(lanes=(8, 4), registers=16)
         return Processor(lanes=(4,), registers=16)
     if triple.startswith(("aarch64", "arm")) and _has("neon", target):
-        return Processor(lanes=(4,), registers=32 if triple.startswith("aarch64") else 16)
+        if triple.startswith("aarch64"):
+            return Processor(lanes=(4,), registers=26, rows=6)
+        return Processor(lanes=(4,), registers=13, rows=5, unrolls_depth=False)
     return Processor(lanes=(1,), registers=32 if triple.startswith("riscv") else 16)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +61,8 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     tiles = register_tiles(processor, product_of(layer))
     if not tiles:
         return None
-    return with_tile(layer, tiles[0], columns_first=4 * layer.channels * layer.steps > STREAMED_WEIGHTS)
+    choice = with_tile(layer, tiles[0], columns_first=4 * layer.channels * layer.steps > STREAMED_WEIGHTS)
+    return choice if processor.unrolls_depth else dataclasses.replace(choice, depth_unroll=1)
 
 
 def product_of(layer: Layer) -> Product:

@@ -91,7 +91,7 @@ def register_tiles(processor: Processor, product: Product) -> list[Tile]:
 
 
 def _fits(tile: Tile, product: Product, processor: Processor) -> bool:
-    if (tile.rows + 1) * tile.vectors + 1 > processor.registers:
+    if (tile.rows + 1) * tile.vectors + 1 > processor.registers or tile.rows > processor.rows:
         return False
     if product.depth % ALIASING_DEPTH == 0 and tile.rows > ALIASING_ROWS:
         return False
