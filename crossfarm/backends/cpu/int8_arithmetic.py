@@ -7,6 +7,8 @@ contracted to a fused multiply-add, so that every processor gives the same bits.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import te, tirx
@@ -36,13 +38,46 @@ def stored(real: Any, *, low: float, high: float, zero: int, dtype: str) -> Any:
     return (bits + tirx.const(zero - MAGIC_BITS, "int32")).astype(dtype)
 
 
-def requantise(sums: Any, bias: Any, multiplier: Any, *, low: float, high: float, zero: int, dtype: str) -> Any:
-    """Return the te.Tensor of stored integers of 32-bit sums; the last axis holds the channels.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How sums become real numbers, as far as it is the same for all channels.
+
+    Attributes:
+        has_bias: a bias is added first.
+        factor: what all are multiplied by; None when each channel has its own.
+    """
+
+    has_bias: bool
+    factor: float | None
+
+    def of(self, sums: Any, constants: Sequence[Any], place: Any) -> Any:
+        """Return the real number of one sum.
+
+        Args:
+            sums: te.Tensor of int32, or of float32 that are integers below 2**24; the last axis holds the channels.
+            constants: te.Tensor [channels] of the bias, in the dtype of the sums, and of the factors, where they are.
+            place: of the sum.
+        """
+        value = sums[place] + constants[0][place[-1]] if self.has_bias else sums[place]
+        factor = constants[-1][place[-1]] if self.factor is None else as_float(self.factor)
+        return value.astype("float32") * factor
+
+
+def requantise(
+    sums: Any,
+    *constants: Any,
+    scaling: Scaling,
+    low: float,
+    high: float,
+    zero: int,
+    dtype: str,
+) -> Any:
+    """Return the te.Tensor of stored integers of 32-bit sums.
 
     Args:
-        sums: te.Tensor of int32, or of float32 that are integers below 2**24.
-        bias: te.Tensor [channels] of the same dtype.
-        multiplier: te.Tensor [channels] of float32: scale of the sums over scale of the result.
+        sums: see `Scaling.of`.
+        constants: likewise.
+        scaling: from sums to units of the result's scale.
         low: see `stored`.
         high: see `stored`.
         zero: zero point of the result.
@@ -50,17 +85,16 @@ def requantise(sums: Any, bias: Any, multiplier: Any, *, low: float, high: float
     """
 
     def element(*place: Any) -> Any:
-        real = (sums[place] + bias[place[-1]]).astype("float32") * multiplier[place[-1]]
-        return stored(real, low=low, high=high, zero=zero, dtype=dtype)
+        return stored(scaling.of(sums, constants, place), low=low, high=high, zero=zero, dtype=dtype)
 
     return te.compute(sums.shape, element, name="crossfarm_requantised")
 
 
-def real_sums(sums: Any, bias: Any, scale: Any, *, low: float, high: float) -> Any:
-    """Return the te.Tensor of the real numbers (float32) of 32-bit sums, clamped; the last axis holds the channels."""
+def real_sums(sums: Any, *constants: Any, scaling: Scaling, low: float, high: float) -> Any:
+    """Return the te.Tensor of the real numbers (float32) of 32-bit sums, clamped; see `requantise`."""
 
     def element(*place: Any) -> Any:
-        real = (sums[place] + bias[place[-1]]).astype("float32") * scale[place[-1]]
+        real = scaling.of(sums, constants, place)
         if high != float("inf"):
             real = tirx.min(real, as_float(high))
         return real if low == float("-inf") else tirx.max(real, as_float(low))

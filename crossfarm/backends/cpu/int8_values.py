@@ -113,29 +113,42 @@ class Sums:
 
     def real(self, walk: Walk) -> Any:
         """Emit the real numbers."""
-        compute = functools.partial(int8_arithmetic.real_sums, low=self.low, high=self.high)
-        scale = relax.const(self.scale.astype(np.float32))
-        return walk.call(compute, *self._terms(walk), scale, name="real")
+        tensor, constants, scaling = self._terms(walk, self.scale.astype(np.float32))
+        compute = functools.partial(int8_arithmetic.real_sums, scaling=scaling, low=self.low, high=self.high)
+        return walk.call(compute, tensor, *constants, name="real")
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
         low, high = steps.bounds(walk.unit.activation, self.low, self.high)
+        factors = multipliers(self.scale, steps.scale)
+        tensor, constants, scaling = self._terms(walk, factors)
         compute = functools.partial(
-            int8_arithmetic.requantise, low=low, high=high, zero=steps.zero, dtype=walk.unit.activation
+            int8_arithmetic.requantise,
+            scaling=scaling,
+            low=low,
+            high=high,
+            zero=steps.zero,
+            dtype=walk.unit.activation,
         )
-        factors = relax.const(multipliers(self.scale, steps.scale))
-        return Stored(tensor=walk.call(compute, *self._terms(walk), factors, name="requantise"), steps=steps)
+        return Stored(tensor=walk.call(compute, tensor, *constants, name="requantise"), steps=steps)
 
-    def _terms(self, walk: Walk) -> tuple[Any, Any]:
-        """Return the sums and their bias in one dtype.
+    def _terms(self, walk: Walk, factors: Array) -> tuple[Any, list[Any], int8_arithmetic.Scaling]:
+        """Return the sums, the constants of their channels, and what is done with both.
 
         The sum of two floats that are integers below 2**24 is rounded once, to what the integer sum becomes as a float.
         """
-        if dtype_of(self.tensor) == "int32":
-            return self.tensor, relax.const(self.bias)
-        if np.abs(self.bias.astype(np.int64)).max(initial=0) < EXACT_IN_FLOAT:
-            return self.tensor, relax.const(self.bias.astype(np.float32))
-        return walk.emit(relax.op.astype(self.tensor, "int32")), relax.const(self.bias)
+        tensor, bias = self.tensor, self.bias
+        if dtype_of(tensor) != "int32":
+            if np.abs(bias.astype(np.int64)).max(initial=0) < EXACT_IN_FLOAT:
+                bias = bias.astype(np.float32)
+            else:
+                tensor = walk.emit(relax.op.astype(tensor, "int32"))
+        is_even = bool(np.all(factors == factors.flat[0]))
+        scaling = int8_arithmetic.Scaling(
+            has_bias=bool(np.any(bias)), factor=float(factors.flat[0]) if is_even else None
+        )
+        constants = [bias] * scaling.has_bias + [factors] * (not is_even)
+        return tensor, [relax.const(each) for each in constants], scaling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -265,6 +278,7 @@ class Joined:
 Value = Stored | Sums | Summed | Pooled | Moved | Real | Joined
 """What is known of a value besides weights."""
 Known = Value | Weights
+
 
 _Clampable = TypeVar("_Clampable", Sums, Summed)
 

@@ -72,7 +72,7 @@ def product_of(layer: Layer) -> Product:
         run=layer.pixels if layer.is_matrix_product else layer.output[1],
         columns=layer.per_group,
         steps=layer.steps,
-        depth=layer.image[3],
+        depth=layer.image[3] * layer.strides[1],
     )
 
 
