@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from crossfarm.backends.cpu import packing, rearranged, winograd
+from crossfarm.backends.cpu import depthwise, packing, rearranged, winograd
 from crossfarm.backends.cpu.choices import Choice, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
 from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.register_tiling import depth_unroll, depth_unrolls, product_of, with_tile
@@ -139,14 +140,16 @@ def _depthwise(layer: Layer, processor: Processor, ruled: DepthwiseChoice) -> It
     height, width = layer.output
     strips = sorted(divisors(height, _STRIP), key=lambda strip: abs(strip - ruled.strip))[:4]
     pixels = sorted(divisors(width, _PIXELS), key=lambda count: abs(count - ruled.pixels))[:4]
-    yield dataclasses.replace(ruled, unroll_kernel=not ruled.unroll_kernel)
-    for count in pixels:
-        yield dataclasses.replace(ruled, pixels=count)
-    for strip in strips:
-        yield dataclasses.replace(ruled, strip=strip)
-    for lanes in processor.lanes:
-        if layer.channels % lanes == 0:
-            yield dataclasses.replace(ruled, lanes=lanes)
-    for strip in strips:
-        for count in pixels:
-            yield dataclasses.replace(ruled, strip=strip, pixels=count)
+    plain = {
+        "strip": ruled.strip,
+        "pixels": ruled.pixels,
+        "lanes": ruled.lanes,
+        "unroll_kernel": ruled.unroll_kernel,
+    }
+    changes: list[dict[str, Any]] = [{"unroll_kernel": not ruled.unroll_kernel}]
+    changes += [{"pixels": count} for count in pixels]
+    changes += [{"strip": strip} for strip in strips]
+    changes += [{"lanes": lanes} for lanes in processor.lanes if layer.channels % lanes == 0]
+    changes += [{"strip": strip, "pixels": count} for strip in strips for count in pixels]
+    for change in changes:
+        yield depthwise.cut(layer, **{**plain, **change})

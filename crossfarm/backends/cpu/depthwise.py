@@ -15,8 +15,8 @@ from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.choices import Choose, DepthwiseChoice, Layer, as_attributes, depthwise_choice
 from crossfarm.backends.cpu.hoisting import mark_copy, mark_sum, with_hoisted
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
-from crossfarm.backends.cpu.register_tiling import PADDED_INPUT
+from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
+from crossfarm.backends.cpu.register_tiling import PADDED_INPUT, PARALLEL_CHUNKS
 from crossfarm.backends.cpu.relax_values import constant_array, is_float32, static_shape
 from crossfarm.backends.cpu.schedules import (
     attach_epilogue,
@@ -38,12 +38,15 @@ from crossfarm.backends.cpu.tiles import divisors
 from crossfarm.backends.cpu.windows import layer_2d, padded_across
 
 BLOCK = "crossfarm_depthwise"
-ROWS = 4
-"""Rows of a strip: the frame of noughts is made strip by strip, so that it stays in the first-level cache."""
+ROWS = 8
+"""Rows of a strip: the frame of noughts is made strip by strip, so that it stays near. Two strips that touch both copy
+the rows that they share: searches took strips of 7 where rules had taken 1 to 4."""
 COLUMNS = 8
 """Pixels that are summed side by side: as many accumulators, beside which a row of the kernel still fits."""
 FRAME_BYTES = 128 * 1024
 """Of a strip's frame: a part of a second-level cache, and little memory for each thread."""
+PART_VECTORS = 4
+"""Vectors of channels that a part should keep when it is made for the sake of threads: lines are then read whole."""
 UNROLLED_KERNEL = 5
 """Kernels of up to that many rows are unrolled whole."""
 
@@ -84,29 +87,57 @@ def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
     strips.
     """
     height, width = layer.output
-    strip = max(divisors(height, ROWS)) if any(layer.padding) else 1
-    lanes = processor.lanes_for(layer.channels)
-    rows = min(layer.image[1], (strip - 1) * layer.strides[0] + layer.dilation[0] * (layer.kernel[0] - 1) + 1)
-    columns = (width - 1) * layer.strides[1] + layer.dilation[1] * (layer.kernel[1] - 1) + 1
-    parts = parts_of(layer.channels // lanes, frame_bytes=4 * rows * columns * layer.channels)
-    return DepthwiseChoice(
-        strip=strip,
+    return cut(
+        layer,
+        strip=max(divisors(height, ROWS)) if any(layer.padding) else 1,
         pixels=max(divisors(width, COLUMNS)),
-        lanes=lanes,
+        lanes=processor.lanes_for(layer.channels),
         unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
-        is_shared=layer.pixels * layer.channels > PARALLEL_ELEMENTS and layer.image[0] * height * parts > strip,
-        parts=parts if any(layer.padding[1::2]) else 1,
     )
 
 
-def parts_of(vectors: int, *, frame_bytes: int) -> int:
-    """Return into how many parts of equal size channels are cut, so that the frame of a part is small.
+def cut(layer: Layer, *, strip: int, pixels: int, lanes: int, unroll_kernel: bool) -> DepthwiseChoice:
+    """Return the choice for a strip; into how many parts channels are cut, and whether threads share them, follows."""
+    height, width = layer.output
+    rows = min(layer.image[1], (strip - 1) * layer.strides[0] + layer.dilation[0] * (layer.kernel[0] - 1) + 1)
+    columns = (width - 1) * layer.strides[1] + layer.dilation[1] * (layer.kernel[1] - 1) + 1
+    strips = layer.image[0] * height // strip
+    is_large = pays(elements=layer.pixels * layer.channels, operations=layer.flops)
+    parts = parts_of(
+        layer.channels // lanes,
+        frame_bytes=4 * rows * columns * layer.channels if any(layer.padding[1::2]) else 0,
+        strips=strips if is_large else PARALLEL_CHUNKS,
+    )
+    return DepthwiseChoice(
+        strip=strip,
+        pixels=pixels,
+        lanes=lanes,
+        unroll_kernel=unroll_kernel,
+        is_shared=is_large and strips * parts > 1,
+        parts=parts,
+    )
+
+
+def pays(*, elements: int, operations: int) -> bool:
+    """Say whether a depthwise convolution is worth handing to other threads."""
+    return elements > PARALLEL_ELEMENTS or operations > PARALLEL_FLOPS
+
+
+def parts_of(vectors: int, *, frame_bytes: int, strips: int) -> int:
+    """Return into how many parts of equal size channels are cut.
+
+    As few as leave the frame of a part small, and threads enough to share evenly.
 
     Args:
         vectors: of channels.
         frame_bytes: of a strip's frame over all channels.
+        strips: that threads share beside the parts.
     """
-    return next(parts for parts in divisors(vectors, vectors) if frame_bytes <= parts * FRAME_BYTES or parts == vectors)
+    fitting = [parts for parts in divisors(vectors, vectors) if frame_bytes <= parts * FRAME_BYTES] or [vectors]
+    if strips * fitting[0] >= PARALLEL_CHUNKS:
+        return fitting[0]
+    wide = [parts for parts in fitting if vectors >= parts * PART_VECTORS] or fitting[:1]
+    return next((parts for parts in wide if strips * parts >= PARALLEL_CHUNKS), wide[-1])
 
 
 def compute(image: Any, weights: Any, *, layer: Layer, choice: DepthwiseChoice) -> Any:

@@ -14,10 +14,11 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.choices import DepthwiseChoice
-from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, parts_of, schedule_strips
+from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, parts_of, pays, schedule_strips
 from crossfarm.backends.cpu.hoisting import with_hoisted
 from crossfarm.backends.cpu.int8_windows import FRAME, Window
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.register_tiling import PARALLEL_CHUNKS
 from crossfarm.backends.cpu.relax_values import Array
 from crossfarm.backends.cpu.schedules import (
     block_names,
@@ -111,13 +112,18 @@ def schedule(function: Any, processor: Processor) -> Any:
     lanes = processor.lanes_for(extent(schedule, c))
     _, rows, columns, channels = extents(schedule, schedule.get_loops(frame))
     strips = extent(schedule, y) // strip
-    parts = parts_of(channels // lanes, frame_bytes=4 * -(-rows // strips) * columns * channels)
+    is_large = pays(elements=elements, operations=2 * total(schedule, schedule.get_loops(block)))
+    parts = parts_of(
+        channels // lanes,
+        frame_bytes=4 * -(-rows // strips) * columns * channels,
+        strips=extent(schedule, n) * strips if is_large else PARALLEL_CHUNKS,
+    )
     choice = DepthwiseChoice(
         strip=strip,
         pixels=max(divisors(extent(schedule, x), COLUMNS)),
         lanes=lanes,
         unroll_kernel=extent(schedule, ky) <= UNROLLED_KERNEL,
-        is_shared=elements > PARALLEL_ELEMENTS and total(schedule, [n, y]) * parts > strip,
+        is_shared=is_large and extent(schedule, n) * strips * parts > 1,
         parts=parts,
     )
     schedule_strips(schedule, block, [frame], choice, processor)

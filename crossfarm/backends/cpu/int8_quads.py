@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from crossfarm.backends.cpu.depthwise import pays
 from crossfarm.backends.cpu.hoisting import with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, column_intrinsic
 from crossfarm.backends.cpu.int8_product import schedule_frames
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import Array, static_shape
 from crossfarm.backends.cpu.schedules import (
     attach_epilogue,
@@ -182,6 +183,8 @@ def schedule(function: Any, processor: Processor) -> Any:
     epilogue, passes = take_epilogue(schedule, block, columns=3)
     n, y, x, c, q, kx = schedule.get_loops(block)
     elements = total(schedule, [n, y, x, c])
+    # Four products at once.
+    operations = 2 * elements * extent(schedule, q) * extent(schedule, kx) * DEPTH
     _, stacked_rows, wide, quads, _ = extents(schedule, schedule.get_loops(stacked))
     fitting = STACKED_BYTES // (4 * wide * quads * dot.lanes)
     vectors = max(divisors(extent(schedule, c) // dot.lanes, max(1, min(fitting, LINE // dot.lanes))))
@@ -199,7 +202,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule.unroll(stacked_quad)
     _, stacked_lane = schedule.split(stacked_lanes, [None, dot.lanes])
     vectorise(schedule, stacked_lane)
-    if elements > PARALLEL_ELEMENTS and extent(schedule, shared) > 1:
+    if pays(elements=elements, operations=operations // 4) and extent(schedule, shared) > 1:
         schedule.parallel(shared)
     clear_tile(schedule, block, outer, q)
     schedule.tensorize(lane, column_intrinsic(dot))

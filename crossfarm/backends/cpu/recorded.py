@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from crossfarm.backends.cpu import packing, rearranged, winograd
+from crossfarm.backends.cpu import depthwise, packing, rearranged, winograd
 from crossfarm.backends.cpu.choices import Choice, Choose, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
 from crossfarm.backends.cpu.processor import Processor
 
@@ -23,6 +23,8 @@ def recorded(tuned: Mapping[str, Mapping[str, Any]]) -> Choose:
     def choose(layer: Layer, processor: Processor) -> Choice | None:
         known = tuned.get(layer.key)
         choice = choice_for(layer, known, processor) if known is not None else None
+        if isinstance(choice, DepthwiseChoice):
+            return _shared_by_rule(layer, choice)
         if choice is not None:
             return choice
         if known is not None:
@@ -30,6 +32,13 @@ def recorded(tuned: Mapping[str, Mapping[str, Any]]) -> Choose:
         return packing.choose(layer, processor)
 
     return choose
+
+
+def _shared_by_rule(layer: Layer, choice: DepthwiseChoice) -> DepthwiseChoice:
+    """Return a choice shared between threads as the rule would: a search on one thread learns nothing about that."""
+    return depthwise.cut(
+        layer, strip=choice.strip, pixels=choice.pixels, lanes=choice.lanes, unroll_kernel=choice.unroll_kernel
+    )
 
 
 def choice_for(layer: Layer, document: Mapping[str, Any], processor: Processor) -> Choice | None:

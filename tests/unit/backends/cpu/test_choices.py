@@ -15,7 +15,7 @@ from crossfarm.backends.cpu.choices import (
 )
 from crossfarm.backends.cpu.packing import choose
 from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.recorded import choice_for
+from crossfarm.backends.cpu.recorded import choice_for, recorded
 
 AVX2 = Processor(lanes=(8, 4), registers=16)
 
@@ -31,7 +31,7 @@ def test_a_choice_comes_back_out_of_the_annotations_of_a_block() -> None:
     assert depthwise_choice(as_attributes(deep, other)) == other
 
 
-def test_channels_are_cut_into_parts_only_where_their_frame_is_large() -> None:
+def test_channels_are_cut_into_parts_where_their_frame_is_large_or_threads_would_have_few() -> None:
     def parts(*, columns: int, channels: int, padding: int) -> int:
         layer = Layer(
             kind="depthwise",
@@ -45,9 +45,10 @@ def test_channels_are_cut_into_parts_only_where_their_frame_is_large() -> None:
         assert isinstance(choice, DepthwiseChoice)
         return choice.parts
 
-    assert parts(columns=14, channels=64, padding=2) == 1  # strips of 4 rows: 8 x 18 x 64 x 4 bytes
-    assert parts(columns=80, channels=480, padding=0) == 1  # no frame at all
-    assert parts(columns=80, channels=480, padding=2) == 10  # 8 x 84 x 480 x 4 bytes, and 60 vectors of channels
+    assert parts(columns=14, channels=32, padding=2) == 1  # a small layer, in strips of 6 rows: 10 x 18 x 32 x 4 bytes
+    assert parts(columns=14, channels=64, padding=2) == 2  # a larger one: 2 strips, and 4 of its 8 vectors in a part
+    assert parts(columns=80, channels=480, padding=0) == 2  # no frame at all, but 8 strips of one row
+    assert parts(columns=80, channels=480, padding=2) == 15  # 10 x 84 x 480 x 4 bytes, and 60 vectors of channels
 
 
 def test_the_key_of_a_layer_names_all_that_it_computes() -> None:
@@ -71,11 +72,11 @@ def test_a_record_from_before_there_were_blocks_and_patches_says_the_same_choice
     layer = Layer(kind="convolution", image=(1, 14, 14, 64), channels=64, kernel=(3, 3), padding=(1, 1, 1, 1))
     choice = choose(layer, AVX2)
     assert isinstance(choice, ProductChoice)
-    recorded = {name: value for name, value in dataclasses.asdict(choice).items() if name not in NEW}
-    assert choice_for(layer, recorded, AVX2) == choice
-    assert plain(choice) == recorded
+    written = {name: value for name, value in dataclasses.asdict(choice).items() if name not in NEW}
+    assert choice_for(layer, written, AVX2) == choice
+    assert plain(choice) == written
     blocked = dataclasses.replace(choice, depth_block=16)
-    assert plain(blocked) == recorded | {"depth_block": 16}
+    assert plain(blocked) == written | {"depth_block": 16}
 
 
 NEW = ("depth_block", "gathered_rows")
@@ -93,3 +94,10 @@ def test_a_record_that_would_lay_out_an_image_wrongly_is_not_used() -> None:
     assert choice_for(grouped, plain(ruled), AVX2) == ruled
     for change in ({"depth_block": 16}, {"gathered_rows": 7}):
         assert choice_for(grouped, plain(ruled) | change, AVX2) is None
+
+
+def test_a_record_of_a_depthwise_layer_is_shared_between_threads_as_the_rule_says() -> None:
+    layer = Layer(kind="depthwise", image=(1, 7, 7, 512), channels=512, kernel=(5, 5), padding=(2,) * 4, groups=512)
+    known = {"strip": 7, "pixels": 7, "lanes": 8, "unroll_kernel": True, "is_shared": False}
+    choice = recorded({layer.key: known})(layer, AVX2)
+    assert choice == DepthwiseChoice(strip=7, pixels=7, lanes=8, unroll_kernel=True, is_shared=True, parts=16)
