@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from crossfarm.backends.cpu import depthwise, packing, rearranged, winograd
 from crossfarm.backends.cpu.choices import Choice, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
@@ -140,16 +139,9 @@ def _depthwise(layer: Layer, processor: Processor, ruled: DepthwiseChoice) -> It
     height, width = layer.output
     strips = sorted(divisors(height, _STRIP), key=lambda strip: abs(strip - ruled.strip))[:4]
     pixels = sorted(divisors(width, _PIXELS), key=lambda count: abs(count - ruled.pixels))[:4]
-    plain = {
-        "strip": ruled.strip,
-        "pixels": ruled.pixels,
-        "lanes": ruled.lanes,
-        "unroll_kernel": ruled.unroll_kernel,
-    }
-    changes: list[dict[str, Any]] = [{"unroll_kernel": not ruled.unroll_kernel}]
-    changes += [{"pixels": count} for count in pixels]
-    changes += [{"strip": strip} for strip in strips]
-    changes += [{"lanes": lanes} for lanes in processor.lanes if layer.channels % lanes == 0]
-    changes += [{"strip": strip, "pixels": count} for strip in strips for count in pixels]
-    for change in changes:
-        yield depthwise.cut(layer, **{**plain, **change})
+    others = [dataclasses.replace(ruled, unroll_kernel=not ruled.unroll_kernel)]
+    others += [dataclasses.replace(ruled, pixels=count) for count in pixels]
+    others += [dataclasses.replace(ruled, strip=strip) for strip in strips]
+    others += [dataclasses.replace(ruled, lanes=lanes) for lanes in processor.lanes if layer.channels % lanes == 0]
+    others += [dataclasses.replace(ruled, strip=strip, pixels=count) for strip in strips for count in pixels]
+    yield from (depthwise.divided(layer, other) for other in others)

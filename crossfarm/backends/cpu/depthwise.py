@@ -6,6 +6,7 @@ frame of noughts. Images of few rows, as at the end of a network, would multiply
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -87,35 +88,30 @@ def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
     strips.
     """
     height, width = layer.output
-    return cut(
+    return divided(
         layer,
-        strip=max(divisors(height, ROWS)) if any(layer.padding) else 1,
-        pixels=max(divisors(width, COLUMNS)),
-        lanes=processor.lanes_for(layer.channels),
-        unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
+        DepthwiseChoice(
+            strip=max(divisors(height, ROWS)) if any(layer.padding) else 1,
+            pixels=max(divisors(width, COLUMNS)),
+            lanes=processor.lanes_for(layer.channels),
+            unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
+            is_shared=False,
+        ),
     )
 
 
-def cut(layer: Layer, *, strip: int, pixels: int, lanes: int, unroll_kernel: bool) -> DepthwiseChoice:
-    """Return the choice for a strip; into how many parts channels are cut, and whether threads share them, follows."""
+def divided(layer: Layer, choice: DepthwiseChoice) -> DepthwiseChoice:
+    """Return a choice whose parts and sharing follow from the layer and the rest of the choice."""
     height, width = layer.output
-    rows = min(layer.image[1], (strip - 1) * layer.strides[0] + layer.dilation[0] * (layer.kernel[0] - 1) + 1)
+    rows = min(layer.image[1], (choice.strip - 1) * layer.strides[0] + layer.dilation[0] * (layer.kernel[0] - 1) + 1)
     columns = (width - 1) * layer.strides[1] + layer.dilation[1] * (layer.kernel[1] - 1) + 1
-    strips = layer.image[0] * height // strip
-    is_large = pays(elements=layer.pixels * layer.channels, operations=layer.flops)
-    parts = parts_of(
-        layer.channels // lanes,
+    parts, is_shared = parts_and_sharing(
+        layer.channels // choice.lanes,
         frame_bytes=4 * rows * columns * layer.channels if any(layer.padding[1::2]) else 0,
-        strips=strips if is_large else PARALLEL_CHUNKS,
+        strips=layer.image[0] * height // choice.strip,
+        is_large=pays(elements=layer.pixels * layer.channels, operations=layer.flops),
     )
-    return DepthwiseChoice(
-        strip=strip,
-        pixels=pixels,
-        lanes=lanes,
-        unroll_kernel=unroll_kernel,
-        is_shared=is_large and strips * parts > 1,
-        parts=parts,
-    )
+    return dataclasses.replace(choice, parts=parts, is_shared=is_shared)
 
 
 def pays(*, elements: int, operations: int) -> bool:
@@ -123,7 +119,20 @@ def pays(*, elements: int, operations: int) -> bool:
     return elements > PARALLEL_ELEMENTS or operations > PARALLEL_FLOPS
 
 
-def parts_of(vectors: int, *, frame_bytes: int, strips: int) -> int:
+def parts_and_sharing(vectors: int, *, frame_bytes: int, strips: int, is_large: bool) -> tuple[int, bool]:
+    """Return into how many parts of equal size channels are cut, and whether threads share strips and parts.
+
+    Args:
+        vectors: of channels.
+        frame_bytes: of a strip's frame over all channels.
+        strips: of all images.
+        is_large: the layer `pays`.
+    """
+    parts = _parts(vectors, frame_bytes=frame_bytes, strips=strips if is_large else PARALLEL_CHUNKS)
+    return parts, is_large and strips * parts > 1
+
+
+def _parts(vectors: int, *, frame_bytes: int, strips: int) -> int:
     """Return into how many parts of equal size channels are cut.
 
     As few as leave the frame of a part small, and threads enough to share evenly.

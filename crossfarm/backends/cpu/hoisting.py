@@ -38,17 +38,18 @@ def with_hoisted(function: Any) -> Any:
             return loop
         kind = int(loop.annotations[_MARK])
         rest = {key: value for key, value in loop.annotations.items() if key != _MARK}
-        condition, body = _condition(loop.body), loop.body
-        if condition is not None:
-            other = None if kind == _SUM else _chosen(body, 2)
-            body = tirx.IfThenElse(condition, _chosen(body, 1), other)
+        found, body = _condition(loop.body), loop.body
+        if found is not None:
+            inside, condition = found
+            other = None if kind == _SUM else _chosen(body, inside, 2)
+            body = tirx.IfThenElse(condition, _chosen(body, inside, 1), other)
         return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, rest)
 
     return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, hoist)))
 
 
-def _condition(body: Any) -> Any | None:
-    """Return the condition of the block in a loop's body in terms of the loops around it; None when it has none."""
+def _condition(body: Any) -> tuple[Any, Any] | None:
+    """Return the condition in a loop's body, as its block has it and in terms of loops; None when it has none."""
     inner: list[Any] = []
     found: list[tuple[Any, Any]] = []
 
@@ -66,7 +67,8 @@ def _condition(body: Any) -> Any | None:
     condition = _substituted(call.args[0], axes)
     used: list[Any] = []
     tvm_ffi.structural_walk(condition, (tirx.Var, used.append))
-    return None if any(variable.same_as(loop) for variable in used for loop in inner) else condition
+    needs_inner = any(variable.same_as(loop) for variable in used for loop in inner)
+    return None if needs_inner else (call.args[0], condition)
 
 
 def _substituted(expression: Any, values: list[tuple[Any, Any]]) -> Any:
@@ -76,9 +78,14 @@ def _substituted(expression: Any, values: list[tuple[Any, Any]]) -> Any:
     return tvm_ffi.structural_map(expression, (tirx.Var, value_of))
 
 
-def _chosen(body: Any, argument: int) -> Any:
-    """Return a loop's body with one of the values of each choice in it."""
-    return tvm_ffi.structural_map(body, (Call, lambda call: call.args[argument] if _is_choice(call) else call))
+def _chosen(body: Any, condition: Any, argument: int) -> Any:
+    """Return a loop's body with one of the values of each choice by a condition."""
+
+    def choose(call: Any) -> Any:
+        is_meant = _is_choice(call) and tvm_ffi.structural_equal(call.args[0], condition)
+        return call.args[argument] if is_meant else call
+
+    return tvm_ffi.structural_map(body, (Call, choose))
 
 
 def _is_choice(call: Any) -> bool:

@@ -14,11 +14,10 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.choices import DepthwiseChoice
-from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, parts_of, pays, schedule_strips
+from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, parts_and_sharing, pays, schedule_strips
 from crossfarm.backends.cpu.hoisting import with_hoisted
 from crossfarm.backends.cpu.int8_windows import FRAME, Window
 from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.register_tiling import PARALLEL_CHUNKS
 from crossfarm.backends.cpu.relax_values import Array
 from crossfarm.backends.cpu.schedules import (
     block_names,
@@ -107,23 +106,23 @@ def schedule(function: Any, processor: Processor) -> Any:
     block = schedule.get_sblock(BLOCK)
     n, y, x, c, ky, _ = schedule.get_loops(block)
     frame = schedule.get_sblock(FRAME)
-    elements = total(schedule, [n, y, x, c])
     strip = max(divisors(extent(schedule, y), ROWS))
     lanes = processor.lanes_for(extent(schedule, c))
     _, rows, columns, channels = extents(schedule, schedule.get_loops(frame))
     strips = extent(schedule, y) // strip
-    is_large = pays(elements=elements, operations=2 * total(schedule, schedule.get_loops(block)))
-    parts = parts_of(
+    operations = 2 * total(schedule, schedule.get_loops(block))
+    parts, is_shared = parts_and_sharing(
         channels // lanes,
         frame_bytes=4 * -(-rows // strips) * columns * channels,
-        strips=extent(schedule, n) * strips if is_large else PARALLEL_CHUNKS,
+        strips=extent(schedule, n) * strips,
+        is_large=pays(elements=total(schedule, [n, y, x, c]), operations=operations),
     )
     choice = DepthwiseChoice(
         strip=strip,
         pixels=max(divisors(extent(schedule, x), COLUMNS)),
         lanes=lanes,
         unroll_kernel=extent(schedule, ky) <= UNROLLED_KERNEL,
-        is_shared=is_large and extent(schedule, n) * strips * parts > 1,
+        is_shared=is_shared,
         parts=parts,
     )
     schedule_strips(schedule, block, [frame], choice, processor)

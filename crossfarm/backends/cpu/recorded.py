@@ -24,7 +24,8 @@ def recorded(tuned: Mapping[str, Mapping[str, Any]]) -> Choose:
         known = tuned.get(layer.key)
         choice = choice_for(layer, known, processor) if known is not None else None
         if isinstance(choice, DepthwiseChoice):
-            return _shared_by_rule(layer, choice)
+            # A search on one thread learns nothing about how threads share.
+            return depthwise.divided(layer, choice)
         if choice is not None:
             return choice
         if known is not None:
@@ -32,13 +33,6 @@ def recorded(tuned: Mapping[str, Mapping[str, Any]]) -> Choose:
         return packing.choose(layer, processor)
 
     return choose
-
-
-def _shared_by_rule(layer: Layer, choice: DepthwiseChoice) -> DepthwiseChoice:
-    """Return a choice shared between threads as the rule would: a search on one thread learns nothing about that."""
-    return depthwise.cut(
-        layer, strip=choice.strip, pixels=choice.pixels, lanes=choice.lanes, unroll_kernel=choice.unroll_kernel
-    )
 
 
 def choice_for(layer: Layer, document: Mapping[str, Any], processor: Processor) -> Choice | None:
