@@ -39,6 +39,7 @@ from crossfarm.backends.cpu.int8_values import (
     clamped,
 )
 from crossfarm.backends.cpu.int8_windows import window_of
+from crossfarm.backends.cpu.int8_winograd import convolve
 from crossfarm.backends.cpu.relax_values import (
     constant_array,
     dtype_of,
@@ -220,7 +221,7 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
         else:
             made = int8_quads.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_, dot=dot)
     else:
-        made = int8_product.convolve(
+        made = convolve(
             image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
         )
     return walk.keep(_sums(walk.emit(made), image, weights, offsets))

@@ -17,6 +17,7 @@ from crossfarm.backends.cpu import (
     int8_depthwise,
     int8_product,
     int8_quads,
+    int8_winograd,
     matmul,
     operations,
     reduction,
@@ -48,6 +49,7 @@ class Rule(Protocol):
 
 RULES: tuple[Rule, ...] = (
     int8_product,
+    int8_winograd,
     int8_quads,
     int8_depthwise,
     convolution,

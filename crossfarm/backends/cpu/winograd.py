@@ -39,7 +39,7 @@ _FRAMED, _ROWS, _TILES = _PREFIX + "framed", _PREFIX + "rows", _PREFIX + "tiles"
 _PRODUCT, _SUMS, _RESULT = _PREFIX + "product", _PREFIX + "sums", _PREFIX + "result"
 _STEPS = (_FRAMED, _ROWS, _TILES, _PRODUCT, _SUMS, _RESULT)
 
-_IMAGE = {
+IMAGE = {
     2: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
     4: (
         (4, 0, -5, 0, 1, 0),
@@ -50,7 +50,7 @@ _IMAGE = {
         (0, 4, 0, -5, 0, 1),
     ),
 }
-_KERNEL = {
+KERNEL = {
     2: ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
     4: (
         (1 / 4, 0, 0),
@@ -61,7 +61,7 @@ _KERNEL = {
         (0, 0, 1),
     ),
 }
-_SUM = {
+SUM = {
     2: ((1, 1, 1, 0), (0, 1, -1, -1)),
     4: ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
 }
@@ -133,7 +133,7 @@ def pack(weights: Array, *, tile: int, block: int) -> Array:
 
     The transform is computed in float64. Behind the last channel stand noughts.
     """
-    matrix = np.array(_KERNEL[tile])
+    matrix = np.array(KERNEL[tile])
     transformed = np.einsum("ai,bj,ijck->abck", matrix, matrix, weights.astype(np.float64)).astype(np.float32)
     size, _, depth, channels = transformed.shape
     padded = -(-channels // block) * block
@@ -165,15 +165,15 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: WinogradChoice) ->
     framed = te.compute((grid.down * tile + 2, grid.across * tile + 2, depth), frame, name=_FRAMED)
     rows = te.compute(
         (grid.strips, grid.strip, size, grid.across * tile + 2, depth),
-        lambda g, s, a, x, c: _row(
-            _IMAGE[tile], a, [framed[(g * grid.strip + s) * tile + i, x, c] for i in range(size)]
+        lambda g, s, a, x, c: row_of(
+            IMAGE[tile], a, [framed[(g * grid.strip + s) * tile + i, x, c] for i in range(size)]
         ),
         name=_ROWS,
     )
     tiles = te.compute(
         (grid.strips, size, size, grid.in_strip, depth),
-        lambda g, a, b, r, c: _row(
-            _IMAGE[tile],
+        lambda g, a, b, r, c: row_of(
+            IMAGE[tile],
             b,
             [
                 rows[g, tirx.floordiv(r, grid.across), a, tirx.floormod(r, grid.across) * tile + j, c]
@@ -193,12 +193,12 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: WinogradChoice) ->
     )
     sums = te.compute(
         (grid.strips, tile, size, grid.in_strip, columns),
-        lambda g, p, b, r, c: _row(_SUM[tile], p, [product[g, a, b, r, c] for a in range(size)]),
+        lambda g, p, b, r, c: row_of(SUM[tile], p, [product[g, a, b, r, c] for a in range(size)]),
         name=_SUMS,
     )
     result = te.compute(
         (grid.strips, grid.strip, tile, grid.across, tile, columns),
-        lambda g, s, p, t, q, c: _row(_SUM[tile], q, [sums[g, p, b, s * grid.across + t, c] for b in range(size)]),
+        lambda g, s, p, t, q, c: row_of(SUM[tile], q, [sums[g, p, b, s * grid.across + t, c] for b in range(size)]),
         name=_RESULT,
     )
 
@@ -255,22 +255,22 @@ def _grid(layer: Layer, choice: WinogradChoice) -> _Grid:
     return _Grid(down=-(-height // choice.tile), across=-(-width // choice.tile), strip=choice.strip)
 
 
-def _row(matrix: Sequence[Sequence[float]], index: Any, values: Sequence[Any]) -> Any:
-    """Return one row of a matrix times values; `index` becomes known when its loop is unrolled."""
-    chosen = _combination(matrix[-1], values)
+def row_of(matrix: Sequence[Sequence[float]], index: Any, values: Sequence[Any], *, dtype: str = "float32") -> Any:
+    """Return one row of a matrix times values of a dtype; `index` becomes known when its loop is unrolled."""
+    chosen = _combination(matrix[-1], values, dtype)
     for number in reversed(range(len(matrix) - 1)):
-        chosen = tirx.Select(index == number, _combination(matrix[number], values), chosen)
+        chosen = tirx.Select(index == number, _combination(matrix[number], values, dtype), chosen)
     return chosen
 
 
-def _combination(factors: Sequence[float], values: Sequence[Any]) -> Any:
+def _combination(factors: Sequence[float], values: Sequence[Any], dtype: str) -> Any:
     total: Any = None
     for factor, value in zip(factors, values, strict=True):
         if not factor:
             continue
-        term = value if abs(factor) == 1 else value * tirx.const(float(abs(factor)), "float32")
+        term = value if abs(factor) == 1 else value * tirx.const(abs(factor), dtype)
         if total is None:
-            total = term if factor > 0 else tirx.const(0.0, "float32") - term
+            total = term if factor > 0 else tirx.const(0, dtype) - term
         else:
             total = total + term if factor > 0 else total - term
     return total

@@ -219,9 +219,25 @@ def quantised_convolution(draw: Draw) -> Example:
     """Return a quantised convolution, perhaps depthwise, with Relu."""
     how, height, width = window(draw)
     groups, depth, per_group = draw.one((1, draw.extent(19), draw.extent(30)), (draw.extent(40, least=2), 1, 1))
-    source, result = draw.steps(), draw.steps()
     image = draw.integers("uint8", 1, groups * depth, height, width)
     weights = draw.integers("int8", groups * per_group, depth, *how.kernel, least=-127)
+    return _quantised_convolution(draw, how, image, weights, groups)
+
+
+def quantised_small_kernel(draw: Draw) -> Example:
+    """Return a quantised convolution of 3x3 with stride 1 and many channels, perhaps of extreme numbers."""
+    how = Window(kernel=(3, 3), strides=(1, 1), pads=draw.one((1, 1, 1, 1), (0, 2, 1, 0)), dilations=(1, 1))
+    depth, channels = 8 * draw.extent(4, least=2), 4 * draw.extent(8, least=4)
+    image = draw.integers("uint8", 1, depth, draw.extent(9, least=4), draw.extent(9, least=4))
+    weights = draw.integers("int8", channels, depth, 3, 3)
+    if draw.one(True, False):
+        image = np.where(image > 127, 255, 0).astype(np.uint8)
+        weights = np.where(weights > 0, 127, -128).astype(np.int8)
+    return _quantised_convolution(draw, how, image, weights, groups=1)
+
+
+def _quantised_convolution(draw: Draw, how: Window, image: Array, weights: Array, groups: int) -> Example:
+    source, result = draw.steps(), draw.steps()
     x, w, y = map(draw.name, "xwy")
     r, v, c, a = map(draw.name, "rvca")
     sums = integer.convolve(
@@ -334,7 +350,12 @@ def _requantised(sums: Array, source: Steps, result: Steps, *, low: float) -> Ar
 
 
 FLOATS: tuple[Callable[[Draw], Example], ...] = (convolution, depthwise, dense, product, softmax, reduction)
-INTEGERS: tuple[Callable[[Draw], Example], ...] = (quantised_convolution, quantised_dense, quantised_pair)
+INTEGERS: tuple[Callable[[Draw], Example], ...] = (
+    quantised_convolution,
+    quantised_small_kernel,
+    quantised_dense,
+    quantised_pair,
+)
 
 
 def draw_examples(families: Sequence[Callable[[Draw], Example]], *, count: int, seed: int) -> dict[str, Example]:

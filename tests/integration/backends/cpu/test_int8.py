@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from tvm import relax
 
 from crossfarm.backends import importing, integer, lowering
-from crossfarm.backends.cpu import depthwise, rules
+from crossfarm.backends.cpu import depthwise, int8_winograd, rules
 from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit, integer_unit
 from crossfarm.backends.cpu.int8_graph import use_integers
 from crossfarm.backends.cpu.int8_left import left_in_float
@@ -158,69 +158,64 @@ def first(image: Array) -> Array:
     return np.ascontiguousarray(image.transpose(0, 3, 1, 2))
 
 
-@laws
-@given(st.data(), targets, tensors(), tensors(), seeds)
-def test_a_convolution_is_that_of_the_reference(
-    data: st.DataObject, target: str, source: Tensor, result: Tensor, seed: int
-) -> None:
-    relu, groups = data.draw(st.booleans(), label="relu"), data.draw(st.sampled_from([1, 1, 1, 2, 3]), label="groups")
-    depth, per_group = data.draw(st.integers(1, 19), label="depth"), data.draw(st.integers(1, 40), label="channels")
-    if data.draw(st.booleans(), label="depthwise"):
-        groups, depth, per_group = data.draw(st.integers(2, 70), label="depthwise channels"), 1, 1
-    height, width = data.draw(st.integers(1, 15), label="height"), data.draw(st.integers(1, 15), label="width")
-    kernel = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
-    pads = tuple(data.draw(st.integers(0, 2)) for _ in range(4))
-    strides = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)))
-    dilation = (data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2)))
-    assume(height + pads[0] + pads[2] > dilation[0] * (kernel[0] - 1))
-    assume(width + pads[1] + pads[3] > dilation[1] * (kernel[1] - 1))
-    image = any_integers(seed, (data.draw(st.integers(1, 2)), height, width, groups * depth), source.dtype)
-    weights = any_integers(seed + 1, (*kernel, depth, groups * per_group), "int8", least=-127)
-    scale = (np.random.default_rng(seed).uniform(0.5, 2.0, groups * per_group) * 2.0**-7).astype(np.float32)
-    bias = any_integers(seed + 2, (groups * per_group,), "int16").astype(np.int32)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sliding:
+    """How a kernel slides over an image."""
+
+    pads: tuple[int, int, int, int]
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+def convolved(
+    target: str, image: Array, weights: Array, how: Sliding, *, source: Tensor, result: Tensor, relu: bool, seed: int
+) -> tuple[Array, Array, tuple[str, ...]]:
+    """Return a convolution, with bias, of an image [n, h, w, c], what it should be, and the names of its functions."""
+    channels = weights.shape[3]
+    scale = (np.random.default_rng(seed).uniform(0.5, 2.0, channels) * 2.0**-7).astype(np.float32)
+    bias = any_integers(seed + 2, (channels,), "int16").astype(np.int32)
     sums_scale = np.float64(source.steps.scale) * scale.astype(np.float64)
     activation = [node("Relu", ["c"], ["a"])] if relu else [node("Identity", ["c"], ["a"])]
-    frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
-    with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
-        found, names = run(
-            target,
-            [
-                node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
-                node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["v"], axis=0),
-                node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["d"], axis=0),
-                node(
-                    "Conv",
-                    ["r", "v", "d"],
-                    ["c"],
-                    kernel_shape=kernel,
-                    strides=strides,
-                    pads=pads,
-                    dilations=dilation,
-                    group=groups,
-                ),
-                *activation,
-                *quantised_as(result, "a", "y"),
-            ],
-            {"x": first(image)},
-            {
-                **source.constants("x"),
-                **result.constants("y"),
-                "w": np.ascontiguousarray(weights.transpose(3, 2, 0, 1)),
-                "w_scale": scale,
-                "w_zero": np.zeros(scale.shape, np.int8),
-                "b": bias,
-                "b_scale": sums_scale.astype(np.float32),
-                "b_zero": np.zeros(scale.shape, np.int32),
-            },
-        )
+    found, names = run(
+        target,
+        [
+            node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
+            node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["v"], axis=0),
+            node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["d"], axis=0),
+            node(
+                "Conv",
+                ["r", "v", "d"],
+                ["c"],
+                kernel_shape=weights.shape[:2],
+                strides=how.strides,
+                pads=how.pads,
+                dilations=how.dilation,
+                group=how.groups,
+            ),
+            *activation,
+            *quantised_as(result, "a", "y"),
+        ],
+        {"x": first(image)},
+        {
+            **source.constants("x"),
+            **result.constants("y"),
+            "w": np.ascontiguousarray(weights.transpose(3, 2, 0, 1)),
+            "w_scale": scale,
+            "w_zero": np.zeros(scale.shape, np.int8),
+            "b": bias,
+            "b_scale": sums_scale.astype(np.float32),
+            "b_zero": np.zeros(scale.shape, np.int32),
+        },
+    )
     sums = integer.convolve(
         image,
         weights,
         zero=source.steps.zero,
-        strides=strides,
-        padding=(pads[0], pads[1], pads[2], pads[3]),
-        dilation=dilation,
-        groups=groups,
+        strides=how.strides,
+        padding=how.pads,
+        dilation=how.dilation,
+        groups=how.groups,
     )
     low, high = result.steps.bounds(result.dtype, 0.0 if relu else -np.inf)
     wanted = integer.requantise(
@@ -232,8 +227,68 @@ def test_a_convolution_is_that_of_the_reference(
         zero=result.steps.zero,
         dtype=result.dtype,
     )
-    assert np.array_equal(found, first(wanted))
+    return found, first(wanted), names
+
+
+@laws
+@given(st.data(), targets, tensors(), tensors(), seeds)
+def test_a_convolution_is_that_of_the_reference(
+    data: st.DataObject, target: str, source: Tensor, result: Tensor, seed: int
+) -> None:
+    relu, groups = data.draw(st.booleans(), label="relu"), data.draw(st.sampled_from([1, 1, 1, 2, 3]), label="groups")
+    depth, per_group = data.draw(st.integers(1, 19), label="depth"), data.draw(st.integers(1, 40), label="channels")
+    if data.draw(st.booleans(), label="depthwise"):
+        groups, depth, per_group = data.draw(st.integers(2, 70), label="depthwise channels"), 1, 1
+    height, width = data.draw(st.integers(1, 15), label="height"), data.draw(st.integers(1, 15), label="width")
+    kernel = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
+    how = Sliding(
+        pads=data.draw(st.tuples(*[st.integers(0, 2)] * 4), label="pads"),
+        strides=(data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))),
+        dilation=(data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2))),
+        groups=groups,
+    )
+    assume(height + how.pads[0] + how.pads[2] > how.dilation[0] * (kernel[0] - 1))
+    assume(width + how.pads[1] + how.pads[3] > how.dilation[1] * (kernel[1] - 1))
+    image = any_integers(seed, (data.draw(st.integers(1, 2)), height, width, groups * depth), source.dtype)
+    weights = any_integers(seed + 1, (*kernel, depth, groups * per_group), "int8", least=-127)
+    frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
+    with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
+        found, wanted, names = convolved(
+            target, image, weights, how, source=source, result=result, relu=relu, seed=seed
+        )
+    assert np.array_equal(found, wanted)
     assert any("int8" in name for name in names)
+
+
+@laws
+@given(st.data(), st.sampled_from(sorted(set(TARGETS) - {"vpdpbusd"})), tensors(), tensors(), seeds)
+def test_a_convolution_by_winograd_is_that_of_the_reference(
+    data: st.DataObject, target: str, source: Tensor, result: Tensor, seed: int
+) -> None:
+    """Whether it pays or not, for extreme images and weights too."""
+    depth = 2 * data.draw(st.one_of(st.integers(1, 9), st.sampled_from([16, 24])), label="half of the depth")
+    channels = 4 * data.draw(st.one_of(st.integers(1, 5), st.sampled_from([8, 12])), label="quarter of the channels")
+    pads = data.draw(st.tuples(*[st.integers(0, 2)] * 4), label="pads")
+    height = data.draw(st.integers(max(1, 3 - pads[0] - pads[2]), 15), label="height")
+    width = data.draw(st.integers(max(1, 3 - pads[1] - pads[3]), 15), label="width")
+    image = any_integers(seed, (1, height, width, depth), source.dtype)
+    weights = any_integers(seed + 1, (3, 3, depth, channels), "int8")
+    if data.draw(st.booleans(), label="extreme"):
+        limits = np.iinfo(source.dtype)
+        image = np.where(image > np.median(image), limits.max, limits.min).astype(image.dtype)
+        weights = np.where(weights > data.draw(st.sampled_from([-129, 0, 128])), -128, 127).astype(np.int8)
+    tiles = data.draw(st.sampled_from([1, int8_winograd.TILES_IN_STRIP]), label="tiles in a strip")
+    shared = data.draw(st.sampled_from([0, int8_winograd.PARALLEL_OPERATIONS]), label="operations worth a thread")
+    with (
+        patch.object(int8_winograd, "MARGIN", np.inf),
+        patch.object(int8_winograd, "TILES_IN_STRIP", tiles),
+        patch.object(int8_winograd, "PARALLEL_OPERATIONS", shared),
+    ):
+        found, wanted, names = convolved(
+            target, image, weights, Sliding(pads=pads), source=source, result=result, relu=False, seed=seed
+        )
+    assert np.array_equal(found, wanted)
+    assert any("winograd_int8" in name for name in names)
 
 
 @laws
