@@ -32,6 +32,9 @@ def test_code_for_arm_agrees_with_numpy(
     road = Road(target=target, name="examples", folder=tmp_path_factory.mktemp("road"))
     inputs = {name: array for example in examples.values() for name, array in example.inputs.items()}
     made = road.bundle(model_of(list(examples.values())), [inputs])
+    made_of = json.loads((road.folder / "compile" / "compile.json").read_text())["costs"]
+    multiplies_bytes = "+dotprod" in target.code.features
+    assert any("winograd_int8" in function["name"] for function in made_of) != multiplies_bytes
     outputs = [port["name"] for port in json.loads((made / "manifest.json").read_text())["outputs"]]
     found = dict(zip(outputs, road.run(made), strict=True))
     for name, example in examples.items():
