@@ -45,12 +45,14 @@ class IntegerUnit:
     Attributes:
         activation: dtype in which all activations are stored.
         dots: ways to add products, widest first.
-        registers: vector registers.
+        registers: vector registers that a tile may take.
+        loads_aside: loads are issued beside multiplications, or are a part of them, and do not take their place.
     """
 
     activation: Literal["uint8", "int8"]
     dots: tuple[Dot, ...]
     registers: int
+    loads_aside: bool = True
 
     @property
     def lanes(self) -> tuple[int, ...]:
@@ -97,6 +99,7 @@ def integer_unit(target: Any) -> IntegerUnit:
 
     x86: vpdpbusd (unsigned by signed) with AVX-512 VNNI, else vpmaddwd over 16-bit values. AArch64: SDOT (signed by
     signed) with the dot-product extension, else widening multiplies, as on 32-bit NEON (VMLAL). Elsewhere scalars.
+    NEON's registers are fewer than there are, as in processor.py: LLVM begins loads early.
     """
     triple = str(target.attrs["mtriple"])
     if triple.startswith(("x86_64", "i686")):
@@ -107,9 +110,9 @@ def integer_unit(target: Any) -> IntegerUnit:
         return IntegerUnit(activation="uint8", dots=_PAIRS[1 if _has("avx2", target) else 2 :], registers=16)
     if triple.startswith("aarch64"):
         dots = (_SDOT,) if _has("dotprod", target) else _PLAIN[:1]
-        return IntegerUnit(activation="int8", dots=dots, registers=32)
+        return IntegerUnit(activation="int8", dots=dots, registers=26, loads_aside=False)
     if triple.startswith("arm") and _has("neon", target):
-        return IntegerUnit(activation="int8", dots=_PLAIN[:1], registers=16)
+        return IntegerUnit(activation="int8", dots=_PLAIN[:1], registers=13, loads_aside=False)
     return IntegerUnit(activation="int8", dots=_PLAIN[1:], registers=16)
 
 

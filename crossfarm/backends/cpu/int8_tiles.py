@@ -11,6 +11,10 @@ MAX_ROWS = 28
 MAX_VECTORS = 8
 IN_FLIGHT = 8
 """Independent sums that keep the multipliers full: a latency of 4 to 5 cycles times two units of half the width."""
+EVEN_ROWS = 8
+"""Rows of the tiles that were the fastest where several should have been equal, with AVX2 and with VNNI."""
+ENOUGH_SUMS = 7
+"""Sums that keep the multipliers about full."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,36 +37,49 @@ class IntegerTile:
         return self.vectors * self.dot.lanes
 
 
-def integer_tile(unit: IntegerUnit, *, rows: int, columns: int) -> IntegerTile:
+def integer_tile(unit: IntegerUnit, *, rows: int, columns: int, even_rows: int = EVEN_ROWS) -> IntegerTile:
     """Return the best tile that divides a product evenly.
 
     A step needs `vectors` vectors of weights, `rows` broadcasts and rows * vectors instructions; with the sums all of
-    them must have a register. What decides is the time of a step (instructions, loads or the latency of a dependent
-    sum, whichever is longest) over its products.
+    them must have a register. What decides is the time of a step over its products. Of equal tiles that with wide
+    vectors and about `even_rows` rows is taken, and with no more sums than keep the multipliers full: a large tile has
+    all its results to scale and to store at once, while nothing is multiplied.
 
     Args:
         unit: whose instructions.
         rows: of the result.
         columns: of the result, a multiple of the narrowest vector.
+        even_rows: rows that a tile has rather than others that take as long.
     """
-    found: list[tuple[float, int, IntegerTile]] = []
-    widest = unit.dots[0].lanes
+    found: list[tuple[float, bool, int, int, int, IntegerTile]] = []
     for dot in unit.dots:
         if columns % dot.lanes:
             continue
         # An instruction that does not add needs a register for the products, and one more operation.
         extra = 0 if dot.accumulates else 1
-        width = max(dot.lanes / widest, 0.5)
         for vectors in divisors(columns // dot.lanes, MAX_VECTORS):
             for height in divisors(rows, MAX_ROWS):
                 sums = height * vectors
                 if sums + vectors + 1 + extra > unit.registers and sums > 1:
                     continue
-                cycles = max(sums * width, vectors * width + 0.5 * height, IN_FLIGHT * width / 2)
-                found.append((cycles / (sums * dot.lanes), -sums, IntegerTile(dot=dot, rows=height, vectors=vectors)))
+                tile = IntegerTile(dot=dot, rows=height, vectors=vectors)
+                time = _cycles(unit, tile) / (sums * dot.lanes)
+                found.append((time, sums < ENOUGH_SUMS, -dot.lanes, abs(height - even_rows), sums, tile))
     if not found:
         raise ValueError(f"no vector of {[dot.lanes for dot in unit.dots]} lanes divides {columns} columns")
-    return min(found, key=lambda entry: entry[:2])[2]
+    return min(found, key=lambda entry: entry[:5])[5]
+
+
+def _cycles(unit: IntegerUnit, tile: IntegerTile) -> float:
+    """Return the time of a step: of instructions, loads or the latency of a dependent sum, whichever is longest.
+
+    Where every load is an instruction that takes the place of a multiplication, their times add up.
+    """
+    width = max(tile.dot.lanes / unit.dots[0].lanes, 0.5)
+    sums = tile.rows * tile.vectors
+    if not unit.loads_aside:
+        return (sums + tile.vectors) * width + tile.rows
+    return max(sums * width, tile.vectors * width + 0.5 * tile.rows, IN_FLIGHT * width / 2)
 
 
 def padded_channels(unit: IntegerUnit, channels: int) -> int:

@@ -52,6 +52,11 @@ _SIZE = 4
 """Rows and columns of a tile of the image."""
 TILES_IN_STRIP = 16
 """Tiles that are worth reading all weights for: as many as a register tile has rows, and some."""
+EVEN_ROWS = 2
+"""Tiles that a register tile takes rather than others, with many channels beside each other: each block of channels
+reads the transformed image again."""
+STRIP_BYTES = 256 * 1024
+"""Bytes of a transformed strip that stay in a second-level cache of 512 KB beside weights and products."""
 IMAGE_COST = 56
 """Instructions that transform a vector of channels of a tile: 24 sums and what they load, widen and store."""
 RESULT_COST = 60
@@ -90,7 +95,7 @@ def convolve(
             image, weights, zero=zero, window=window, groups=groups, builder=builder, unit=unit
         )
     channels = weights.shape[3]
-    grid, tile = _plan(*window.output(*shape[1:3]), channels, unit)
+    grid, tile = _plan(*window.output(*shape[1:3]), depth=shape[3], channels=channels, unit=unit)
     packed = int8_product.pack(transformed(weights), groups=1, wide=channels, block=tile.columns, dot=tile.dot)
     return builder.call_te(
         functools.partial(compute, window=window, zero=zero, grid=grid, tile=tile),
@@ -122,7 +127,7 @@ def pays(image: tuple[int, ...], weights: Array, *, window: Window, groups: int,
     if dot.left != "int16" or depth % dot.depth or channels % dot.lanes or _largest_sum(weights) >= 2**31:
         return False
     rows, columns = window.output(height, width)
-    grid, tile = _plan(rows, columns, channels, unit)
+    grid, tile = _plan(rows, columns, depth=depth, channels=channels, unit=unit)
     lanes = next((2 * lanes for lanes in unit.lanes if lanes > 1 and depth % (2 * lanes) == 0), 1)
     transforms = IMAGE_COST * depth / lanes + RESULT_COST * channels / tile.dot.lanes
     ours = grid.down * grid.across * (_SIZE**2 * depth * channels * _per_product(tile) + transforms)
@@ -141,12 +146,14 @@ def _per_product(tile: IntegerTile) -> float:
     return instructions / (sums * tile.dot.lanes * tile.dot.depth)
 
 
-def _plan(rows: int, columns: int, channels: int, unit: IntegerUnit) -> tuple[Grid, IntegerTile]:
+def _plan(rows: int, columns: int, *, depth: int, channels: int, unit: IntegerUnit) -> tuple[Grid, IntegerTile]:
     """Return the tiles of a result and the register tile of their products: strips as short as is worth the weights."""
     down, across = -(-rows // 2), -(-columns // 2)
-    strip = next((each for each in divisors(down, down) if each * across >= TILES_IN_STRIP), down)
+    bytes_of_row = 2 * _SIZE**2 * across * depth
+    fitting = [each for each in divisors(down, down) if each * bytes_of_row <= STRIP_BYTES] or [1]
+    strip = next((each for each in fitting if each * across >= TILES_IN_STRIP), fitting[-1])
     grid = Grid(down=down, across=across, strip=strip)
-    return grid, integer_tile(unit, rows=grid.in_strip, columns=channels)
+    return grid, integer_tile(unit, rows=grid.in_strip, columns=channels, even_rows=EVEN_ROWS)
 
 
 def transformed(weights: Array) -> Array:
