@@ -14,7 +14,7 @@ IN_FLIGHT = 8
 EVEN_ROWS = 8
 """Rows of the tiles that were the fastest where several should have been equal, with AVX2 and with VNNI."""
 ENOUGH_SUMS = 7
-"""Sums that keep the multipliers about full."""
+"""The same where products are added by a second instruction: what waits for a sum is an addition of one cycle."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def integer_tile(unit: IntegerUnit, *, rows: int, columns: int, even_rows: int =
         if columns % dot.lanes:
             continue
         # An instruction that does not add needs a register for the products, and one more operation.
-        extra = 0 if dot.accumulates else 1
+        extra, enough = (0, IN_FLIGHT) if dot.accumulates else (1, ENOUGH_SUMS)
         for vectors in divisors(columns // dot.lanes, MAX_VECTORS):
             for height in divisors(rows, MAX_ROWS):
                 sums = height * vectors
@@ -64,7 +64,7 @@ def integer_tile(unit: IntegerUnit, *, rows: int, columns: int, even_rows: int =
                     continue
                 tile = IntegerTile(dot=dot, rows=height, vectors=vectors)
                 time = _cycles(unit, tile) / (sums * dot.lanes)
-                found.append((time, sums < ENOUGH_SUMS, -dot.lanes, abs(height - even_rows), sums, tile))
+                found.append((time, sums < enough, -dot.lanes, abs(height - even_rows), sums, tile))
     if not found:
         raise ValueError(f"no vector of {[dot.lanes for dot in unit.dots]} lanes divides {columns} columns")
     return min(found, key=lambda entry: entry[:5])[5]
