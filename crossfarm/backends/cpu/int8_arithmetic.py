@@ -13,29 +13,13 @@ from typing import Any
 
 from tvm import te, tirx
 
-from crossfarm.backends.integer import MAGIC, MAGIC_BITS, Addition, Steps
+from crossfarm.backends.cpu.int8_storing import Storing
+from crossfarm.backends.integer import Addition, Steps
 
 
 def as_float(value: float) -> Any:
     """Return a float32 constant."""
     return tirx.const(float(value), "float32")
-
-
-def stored(real: Any, *, low: float, high: float, zero: int, dtype: str) -> Any:
-    """Return the stored integer of a real number in units of the scale.
-
-    Adding 1.5 * 2**23 to a number below 2**22 rounds it, halves to even, into the low bits of the sum.
-
-    Args:
-        real: float32 expression, the number divided by its scale.
-        low: bound of `real`, such that low + zero is the dtype's least integer or more.
-        high: bound of `real`, likewise.
-        zero: zero point.
-        dtype: int8 or uint8.
-    """
-    clamped = tirx.max(tirx.min(real, as_float(high)), as_float(low))
-    bits = tirx.reinterpret("int32", clamped + as_float(MAGIC))
-    return (bits + tirx.const(zero - MAGIC_BITS, "int32")).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,29 +47,18 @@ class Scaling:
         return value.astype("float32") * factor
 
 
-def requantise(
-    sums: Any,
-    *constants: Any,
-    scaling: Scaling,
-    low: float,
-    high: float,
-    zero: int,
-    dtype: str,
-) -> Any:
+def requantise(sums: Any, *constants: Any, scaling: Scaling, storing: Storing) -> Any:
     """Return the te.Tensor of stored integers of 32-bit sums.
 
     Args:
         sums: see `Scaling.of`.
         constants: likewise.
         scaling: from sums to units of the result's scale.
-        low: see `stored`.
-        high: see `stored`.
-        zero: zero point of the result.
-        dtype: of the result.
+        storing: from there to the result.
     """
 
     def element(*place: Any) -> Any:
-        return stored(scaling.of(sums, constants, place), low=low, high=high, zero=zero, dtype=dtype)
+        return storing.of(scaling.of(sums, constants, place))
 
     return te.compute(sums.shape, element, name="crossfarm_requantised")
 
@@ -102,22 +75,16 @@ def real_sums(sums: Any, *constants: Any, scaling: Scaling, low: float, high: fl
     return te.compute(sums.shape, element, name="crossfarm_real")
 
 
-def quantise(values: Any, *, steps: Steps, dtype: str, factor: float | None = None) -> Any:
+def quantise(values: Any, *, factor: float, storing: Storing) -> Any:
     """Return the te.Tensor of stored integers of real numbers (float32).
 
     Args:
         values: the numbers.
-        steps: scale and zero point of the result.
-        dtype: of the result.
-        factor: turns the numbers into units of the scale; its inverse without it.
+        factor: turns the numbers into units of the scale.
+        storing: from there to the result.
     """
-    low, high = steps.bounds(dtype)
-    by = as_float(steps.inverse if factor is None else factor)
-
-    def element(*place: Any) -> Any:
-        return stored(values[place] * by, low=low, high=high, zero=steps.zero, dtype=dtype)
-
-    return te.compute(values.shape, element, name="crossfarm_quantised")
+    by = as_float(factor)
+    return te.compute(values.shape, lambda *place: storing.of(values[place] * by), name="crossfarm_quantised")
 
 
 def dequantise(values: Any, *, steps: Steps) -> Any:
@@ -140,7 +107,7 @@ def change_type(values: Any, *, shift: int, dtype: str) -> Any:
     return te.compute(values.shape, element, name="crossfarm_retyped")
 
 
-def add(left: Any, right: Any, *, how: Addition, low: float, high: float, zero: int, dtype: str) -> Any:
+def add(left: Any, right: Any, *, how: Addition, storing: Storing) -> Any:
     """Return the te.Tensor of stored integers of a sum of two real tensors, which may broadcast."""
     scale = as_float(2.0**-how.shift)
 
@@ -150,7 +117,7 @@ def add(left: Any, right: Any, *, how: Addition, low: float, high: float, zero: 
             + _at(right, place).astype("int32") * tirx.const(how.factors[1], "int32")
             + tirx.const(how.constant, "int32")
         )
-        return stored(total.astype("float32") * scale, low=low, high=high, zero=zero, dtype=dtype)
+        return storing.of(total.astype("float32") * scale)
 
     return te.compute(_broadcast(left, right), element, name="crossfarm_added")
 

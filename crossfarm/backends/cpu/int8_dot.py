@@ -47,12 +47,14 @@ class IntegerUnit:
         dots: ways to add products, widest first.
         registers: vector registers that a tile may take.
         loads_aside: loads are issued beside multiplications, or are a part of them, and do not take their place.
+        converts: floats become the nearest integers in one instruction, and vectors are packed with saturation.
     """
 
     activation: Literal["uint8", "int8"]
     dots: tuple[Dot, ...]
     registers: int
     loads_aside: bool = True
+    converts: bool = False
 
     @property
     def lanes(self) -> tuple[int, ...]:
@@ -104,10 +106,11 @@ def integer_unit(target: Any) -> IntegerUnit:
     triple = str(target.attrs["mtriple"])
     if triple.startswith(("x86_64", "i686")):
         if _has("avx512vnni", target) and _has("avx512vl", target):
-            return IntegerUnit(activation="uint8", dots=_VNNI, registers=32)
+            return IntegerUnit(activation="uint8", dots=_VNNI, registers=32, converts=True)
         if _has("avx512bw", target):
-            return IntegerUnit(activation="uint8", dots=_PAIRS, registers=32)
-        return IntegerUnit(activation="uint8", dots=_PAIRS[1 if _has("avx2", target) else 2 :], registers=16)
+            return IntegerUnit(activation="uint8", dots=_PAIRS, registers=32, converts=True)
+        pairs = _PAIRS[1 if _has("avx2", target) else 2 :]
+        return IntegerUnit(activation="uint8", dots=pairs, registers=16, converts=True)
     if triple.startswith("aarch64"):
         dots = (_SDOT,) if _has("dotprod", target) else _PLAIN[:1]
         return IntegerUnit(activation="int8", dots=dots, registers=26, loads_aside=False)

@@ -21,7 +21,7 @@ import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu import int8_arithmetic, int8_depthwise, int8_pooling, int8_product, int8_quads
+from crossfarm.backends.cpu import int8_arithmetic, int8_bounds, int8_depthwise, int8_pooling, int8_product, int8_quads
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_values import (
     Joined,
@@ -152,7 +152,8 @@ def _any_value(walk: _Rewriter, expression: Any) -> Value:
     if value is not None and not isinstance(value, Weights):
         return value
     source, factor = _without_factor(walk, expression)
-    return Real(expression=expression, source=source, factor=factor)
+    most = int8_bounds.largest(expression, walk.value, walk.lookup_binding)
+    return Real(expression=expression, source=source, factor=factor, largest=most)
 
 
 def _without_factor(walk: _Rewriter, expression: Any) -> tuple[Any, float]:

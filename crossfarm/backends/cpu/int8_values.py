@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from tvm import relax
 
-from crossfarm.backends.cpu import int8_arithmetic
+from crossfarm.backends.cpu import int8_arithmetic, int8_storing
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_windows import Window
 from crossfarm.backends.cpu.relax_values import Array, dtype_of, static_shape
@@ -19,6 +19,7 @@ from crossfarm.backends.integer import Steps, addition, multipliers
 
 EXACT_IN_FLOAT = 2**24
 """Integers below that are float32 numbers."""
+MOST_OF_A_SUM = 2.0**31
 _TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
@@ -32,6 +33,21 @@ class Walk(Protocol):
 
     def call(self, compute: Callable[..., Any], *arguments: Any, name: str) -> Any:
         """Bind a tensor expression to a new variable."""
+
+
+def _storing(
+    walk: Walk, steps: Steps, *, low: float = -math.inf, high: float = math.inf, largest: float
+) -> int8_storing.Storing:
+    """Return how real numbers within bounds are stored; in units of the scale none is beyond `largest`."""
+    least, most = steps.bounds(walk.unit.activation, low, high)
+    return int8_storing.Storing(
+        low=least,
+        high=most,
+        zero=steps.zero,
+        dtype=walk.unit.activation,
+        converts=walk.unit.converts,
+        is_bounded=largest < int8_storing.LARGEST,
+    )
 
 
 def channels_last(walk: Walk, tensor: Any) -> Any:
@@ -84,7 +100,10 @@ class Stored:
         """Emit the stored integers for other steps; nothing when they are the same."""
         if steps == self.steps:
             return self
-        compute = functools.partial(int8_arithmetic.quantise, steps=steps, dtype=walk.unit.activation)
+        most = 255 * self.steps.scale / steps.scale
+        compute = functools.partial(
+            int8_arithmetic.quantise, factor=steps.inverse, storing=_storing(walk, steps, largest=most)
+        )
         return Stored(tensor=walk.call(compute, self.real(walk), name="quantise"), steps=steps)
 
 
@@ -119,17 +138,12 @@ class Sums:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        low, high = steps.bounds(walk.unit.activation, self.low, self.high)
         factors = multipliers(self.scale, steps.scale)
         tensor, constants, scaling = self._terms(walk, factors)
-        compute = functools.partial(
-            int8_arithmetic.requantise,
-            scaling=scaling,
-            low=low,
-            high=high,
-            zero=steps.zero,
-            dtype=walk.unit.activation,
+        storing = _storing(
+            walk, steps, low=self.low, high=self.high, largest=MOST_OF_A_SUM * float(factors.max(initial=0.0))
         )
+        compute = functools.partial(int8_arithmetic.requantise, scaling=scaling, storing=storing)
         return Stored(tensor=walk.call(compute, tensor, *constants, name="requantise"), steps=steps)
 
     def _terms(self, walk: Walk, factors: Array) -> tuple[Any, list[Any], int8_arithmetic.Scaling]:
@@ -175,11 +189,9 @@ class Summed:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        low, high = steps.bounds(walk.unit.activation, self.low, self.high)
         how = addition(self.left.steps, self.right.steps, steps)
-        compute = functools.partial(
-            int8_arithmetic.add, how=how, low=low, high=high, zero=steps.zero, dtype=walk.unit.activation
-        )
+        storing = _storing(walk, steps, low=self.low, high=self.high, largest=MOST_OF_A_SUM * 2.0**-how.shift)
+        compute = functools.partial(int8_arithmetic.add, how=how, storing=storing)
         return Stored(tensor=walk.call(compute, self.left.tensor, self.right.tensor, name="add_int8"), steps=steps)
 
 
@@ -228,11 +240,13 @@ class Real:
         expression: the numbers.
         source: the numbers without a constant that they are multiplied by last.
         factor: that constant.
+        largest: no number of `expression` is beyond it.
     """
 
     expression: Any
     source: Any
     factor: float = 1.0
+    largest: float = math.inf
 
     def real(self, _walk: Walk) -> Any:
         """Return the real numbers, in the order of axes of the graph."""
@@ -240,12 +254,8 @@ class Real:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        compute = functools.partial(
-            int8_arithmetic.quantise,
-            steps=steps,
-            dtype=walk.unit.activation,
-            factor=self.factor * steps.inverse,
-        )
+        storing = _storing(walk, steps, largest=self.largest / steps.scale)
+        compute = functools.partial(int8_arithmetic.quantise, factor=self.factor * steps.inverse, storing=storing)
         tensor = walk.call(compute, channels_last(walk, self.source), name="quantise")
         return Stored(tensor=tensor, steps=steps)
 
