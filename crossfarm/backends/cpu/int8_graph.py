@@ -21,9 +21,18 @@ import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu import int8_arithmetic, int8_bounds, int8_depthwise, int8_pooling, int8_product, int8_quads
+from crossfarm.backends.cpu import (
+    int8_arithmetic,
+    int8_bounds,
+    int8_depthwise,
+    int8_gates,
+    int8_pooling,
+    int8_product,
+    int8_quads,
+)
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_values import (
+    Gated,
     Joined,
     Known,
     Moved,
@@ -276,7 +285,11 @@ def _multiply(walk: _Rewriter, call: Any) -> Any | None:
     tensor = walk.call(compute, left.tensor, right.tensor, name="multiply_int8")
     channels = (static_shape(tensor) or ())[-1]
     scale = np.full(channels, left.steps.scale * right.steps.scale)
-    return walk.keep(Sums(tensor=tensor, scale=scale, bias=np.zeros(channels, np.int32)))
+    product = Sums(tensor=tensor, scale=scale, bias=np.zeros(channels, np.int32))
+    for image, gate in ((left, right), (right, left)):
+        if int8_gates.is_gate(image, gate):
+            return walk.keep(Gated(image=image, gate=gate, product=product))
+    return walk.keep(product)
 
 
 def _divide(_walk: _Rewriter, call: Any) -> Any | None:
@@ -300,6 +313,8 @@ def _clip(walk: _Rewriter, call: Any) -> Any | None:
 
 def _clamp(walk: _Rewriter, call: Any, low: float, high: float) -> Any | None:
     value = walk.value(call.args[0])
+    if isinstance(value, Gated):
+        value = value.product
     if isinstance(value, Sums):
         return walk.keep(clamped(value, low, high))
     if isinstance(value, Stored) and (low, high) == (0.0, float("inf")):

@@ -196,6 +196,31 @@ class Summed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Gated:
+    """The product of an image and a number for each of its channels.
+
+    Attributes:
+        image: [n, height, width, channels].
+        gate: [n, 1, 1, channels].
+        product: the same as sums.
+    """
+
+    image: Stored
+    gate: Stored
+    product: Sums
+
+    def real(self, walk: Walk) -> Any:
+        """Emit the real numbers."""
+        return self.product.real(walk)
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        from crossfarm.backends.cpu.int8_gates import gated
+
+        return gated(walk, self.image, self.gate, steps) or self.product.stored(walk, steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Pooled:
     """The maxima of a value that is not stored yet: rounding keeps the order, so it is stored first."""
 
@@ -285,7 +310,7 @@ class Joined:
         return Stored(tensor=walk.emit(relax.op.concat(tensors, axis=axis)), steps=steps)
 
 
-Value = Stored | Sums | Summed | Pooled | Moved | Real | Joined
+Value = Stored | Sums | Summed | Gated | Pooled | Moved | Real | Joined
 """What is known of a value besides weights."""
 Known = Value | Weights
 
