@@ -160,7 +160,8 @@ def gate(image: Array, gates: Array, *, how: Gating, dtype: str) -> Array:
     info = np.iinfo(dtype)
     factors = np.rint((gates.astype(np.int32) - how.zeros[1]).astype(np.float32) * np.float32(how.factor))
     product = ((image.astype(np.int32) - how.zeros[0]) * 2**7 * factors.astype(np.int32)) >> 16
-    return np.clip((product + how.offset) >> how.fraction, info.min, info.max).astype(dtype)
+    stored: Array = np.clip((product + how.offset) >> how.fraction, info.min, info.max).astype(dtype)
+    return stored
 
 
 def convolve(

@@ -15,6 +15,7 @@ from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
+from crossfarm.backends.cpu.int8_lines import LINE_AXES, Line, line_of, schedule_lines
 from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
 from crossfarm.backends.cpu.int8_windows import FRAME, Window
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
@@ -62,16 +63,19 @@ def convolve(
     Returns:
         A call that gives int32 [n, rows, columns, output channels].
     """
-    _, height, width, _ = static_shape(image) or ()
+    _, height, width, depth = static_shape(image) or ()
     rows = window.output(height, width)[1]
     channels = weights.shape[3] // groups
     wide = padded_channels(unit, channels)
     tile = integer_tile(unit, rows=rows, columns=wide)
+    form = {"groups": groups, "channels": weights.shape[3], "dot": tile.dot, "zero": zero, "rows": tile.rows}
+    line = line_of(window, width=width, depth=depth, dot=tile.dot) if groups == 1 else None
+    if line is not None:
+        kernel_height, kernel_width, *_ = weights.shape
+        weights = weights.reshape(kernel_height, 1, kernel_width * depth, channels)
     packed = pack(weights, groups=groups, wide=wide, block=tile.columns, dot=tile.dot)
     return builder.call_te(
-        functools.partial(
-            compute, window=window, groups=groups, channels=weights.shape[3], dot=tile.dot, zero=zero, rows=tile.rows
-        ),
+        functools.partial(compute, window=window, line=line, **form),
         image,
         relax.const(packed),
         primfunc_name_hint="convolution_int8",
@@ -119,7 +123,16 @@ def pack(weights: Array, *, groups: int, wide: int, block: int, dot: Dot) -> Arr
 
 
 def compute(
-    image: Any, packed: Any, *, window: Window, groups: int, channels: int, dot: Dot, zero: int, rows: int
+    image: Any,
+    packed: Any,
+    *,
+    window: Window,
+    line: Line | None,
+    groups: int,
+    channels: int,
+    dot: Dot,
+    zero: int,
+    rows: int,
 ) -> Any:
     """Return the te.Tensor of the sums.
 
@@ -127,6 +140,7 @@ def compute(
         image: [n, height, width, channels of the input].
         packed: as `pack` returns it.
         window: how the kernel slides.
+        line: of a kernel whose rows are sums over neighbouring numbers.
         groups: of channels.
         channels: of the output.
         dot: the instruction.
@@ -136,7 +150,10 @@ def compute(
     batch, height, width, _ = (int(each) for each in image.shape)
     block_count, kernel_height, kernel_width, steps, block, depth = (int(each) for each in packed.shape)
     down, across = window.output(height, width)
-    framed = _framed(image, window, groups=groups, depth=steps * depth, zero=zero, dtype=dot.left)
+    if line is not None:
+        lines = line.framed(image, window, zero=zero, dtype=dot.left)
+    else:
+        framed = _framed(image, window, groups=groups, depth=steps * depth, zero=zero, dtype=dot.left)
     wide = block_count * block
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
     step, k = te.reduce_axis((0, steps), "step"), te.reduce_axis((0, depth), "k")
@@ -146,7 +163,10 @@ def compute(
         row = y * window.strides[0] + ky * window.dilation[0]
         column = x * window.strides[1] + kx * window.dilation[1]
         weight = packed[tirx.floordiv(c, block), ky, kx, step, tirx.floormod(c, block), k]
-        value = framed[n, row, column, first + step * depth + k]
+        if line is None:
+            value = framed[n, row, column, first + step * depth + k]
+        else:
+            value = lines[n, row, line.first + x * line.stride + step * depth + k]
         return te.sum(value.astype("int32") * weight.astype("int32"), axis=[ky, kx, step, k])
 
     product = te.compute(
@@ -246,6 +266,9 @@ def schedule_frames(schedule: Any, processor: Processor) -> None:
             continue
         loops = schedule.get_loops(block)
         size = total(schedule, loops)
+        if len(loops) == LINE_AXES:
+            schedule_lines(schedule, block)
+            continue
         mark_copy(schedule, loops[2])
         lanes = next((each for each in (64, 32, 16, 8, 4) if extent(schedule, loops[-1]) % each == 0), 1)
         _, lane = schedule.split(loops[-1], [None, min(lanes, 4 * processor.widest)])

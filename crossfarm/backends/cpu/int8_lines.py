@@ -1,0 +1,97 @@
+"""Kernels over images of so few channels that an instruction wants more neighbours than a pixel has.
+
+In memory the channels of the pixels of a row follow each other. So a row of the kernel is one sum over neighbouring
+numbers, width times channels of them, and only their end is filled up with weights of 0: 9 numbers become 12, where 3
+channels of 3 pixels would become 12 as well but each pixel had to be copied to 4 numbers first; 3 pixels of 1 channel
+become 4 instead of 12.
+
+The frame of a line is as wide as whole vectors, so that copying an image into it is copying vectors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tvm import te, tirx
+
+from crossfarm.backends.cpu.hoisting import mark_copy
+from crossfarm.backends.cpu.int8_dot import Dot
+from crossfarm.backends.cpu.int8_windows import FRAME, Window
+from crossfarm.backends.cpu.schedules import vectorise
+
+LINE_AXES = 3
+"""Axes of a frame of lines: images, rows, numbers of a row."""
+_VECTORS = (64, 32, 16, 8, 4)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row of an image in its frame.
+
+    Attributes:
+        vector: numbers that are copied at once.
+        left: numbers of the frame before the image, whole vectors.
+        size: numbers of a row of the image, whole vectors.
+        right: numbers of the frame behind it, whole vectors.
+        first: where the kernel's first place begins.
+        stride: numbers from one place to the next.
+    """
+
+    vector: int
+    left: int
+    size: int
+    right: int
+    first: int
+    stride: int
+
+    def framed(self, image: Any, window: Window, *, zero: int, dtype: str) -> Any:
+        """Return the te.Tensor [n, rows, numbers] of an image [n, height, width, channels] framed by zero points."""
+        batch, height, _, channels = (int(each) for each in image.shape)
+        top, _, bottom, _ = window.padding
+        fill = tirx.const(zero, dtype)
+
+        def element(n: Any, y: Any, i: Any) -> Any:
+            place = i - self.left
+            value = image[n, y - top, tirx.floordiv(place, channels), tirx.floormod(place, channels)].astype(dtype)
+            vector = tirx.floordiv(i, self.vector)
+            inside = [vector >= self.left // self.vector, vector < (self.left + self.size) // self.vector]
+            inside += [y >= top, y < height + top] if top or bottom else []
+            return tirx.if_then_else(tirx.all(*inside), value, fill)
+
+        return te.compute((batch, height + top + bottom, self.left + self.size + self.right), element, name=FRAME)
+
+
+def line_of(window: Window, *, width: int, depth: int, dot: Dot) -> Line | None:
+    """Return the line for an image of so many channels; None when pixels have as many as the instruction wants.
+
+    Args:
+        window: how the kernel slides.
+        width: pixels of a row of the image.
+        depth: channels.
+        dot: the instruction.
+    """
+    size = width * depth
+    vector = next((each for each in _VECTORS if size % each == 0), None)
+    if depth % dot.depth == 0 or window.kernel[1] == 1 or window.dilation[1] != 1 or vector is None:
+        return None
+    _, left, _, right = window.padding
+    filled = -(-window.kernel[1] * depth // dot.depth) * dot.depth - window.kernel[1] * depth
+    before = -(-left * depth // vector) * vector
+    return Line(
+        vector=vector,
+        left=before,
+        size=size,
+        right=-(-(right * depth + filled) // vector) * vector,
+        first=before - left * depth,
+        stride=window.strides[1] * depth,
+    )
+
+
+def schedule_lines(schedule: Any, block: Any) -> None:
+    """Copy an image into its frame vector by vector."""
+    *_, numbers = schedule.get_loops(block)
+    factor = next(each for each in _VECTORS if schedule.get(numbers).extent % each == 0)
+    vectors, lane = schedule.split(numbers, [None, factor])
+    mark_copy(schedule, vectors)
+    vectorise(schedule, lane)
