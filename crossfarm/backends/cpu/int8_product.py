@@ -8,6 +8,7 @@ image is framed with it, and what it adds to every sum is a constant of the chan
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tvm import relax, te, tirx
 from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
 from crossfarm.backends.cpu.int8_lines import LINE_AXES, Line, line_of, schedule_lines
+from crossfarm.backends.cpu.int8_overlapping import LANES, by_channel, channels_of, over_places
 from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
 from crossfarm.backends.cpu.int8_windows import FRAME, Window
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
@@ -29,7 +31,6 @@ from crossfarm.backends.cpu.schedules import (
     extent,
     function_of,
     fuse,
-    inline_spatial,
     schedule_of,
     schedule_spatial,
     take_epilogue,
@@ -47,7 +48,15 @@ PARALLEL_CHUNKS = 16
 
 
 def convolve(
-    image: Any, weights: Array, *, zero: int, window: Window, groups: int, builder: Any, unit: IntegerUnit
+    image: Any,
+    weights: Array,
+    *,
+    zero: int,
+    window: Window,
+    groups: int,
+    builder: Any,
+    unit: IntegerUnit,
+    overlaps: bool = True,
 ) -> Any:
     """Emit the sums of a convolution, without what the zero point adds to them.
 
@@ -59,6 +68,7 @@ def convolve(
         groups: of channels.
         builder: relax.BlockBuilder.
         unit: what for.
+        overlaps: vectors of channels may overlap; what is fused behind the sums then has the shape of the result.
 
     Returns:
         A call that gives int32 [n, rows, columns, output channels].
@@ -66,9 +76,15 @@ def convolve(
     _, height, width, depth = static_shape(image) or ()
     rows = window.output(height, width)[1]
     channels = weights.shape[3] // groups
-    wide = padded_channels(unit, channels)
-    tile = integer_tile(unit, rows=rows, columns=wide)
-    form = {"groups": groups, "channels": weights.shape[3], "dot": tile.dot, "zero": zero, "rows": tile.rows}
+    overlaps = overlaps and groups == 1 and channels > unit.lanes[-1]
+    wide = channels if overlaps else padded_channels(unit, channels)
+    steps = math.prod(window.kernel) * -(-weights.shape[2] // unit.dots[0].depth)
+    tile = integer_tile(unit, rows=rows, columns=wide, steps=steps, overlaps=overlaps)
+    if overlaps:
+        weights = weights[..., channels_of(channels, tile.dot.lanes)]
+        wide = weights.shape[3]
+    form = {"groups": groups, "channels": groups * channels, "dot": tile.dot, "zero": zero, "rows": tile.rows}
+    form["overlaps"] = overlaps
     line = line_of(window, width=width, depth=depth, dot=tile.dot) if groups == 1 else None
     if line is not None:
         kernel_height, kernel_width, *_ = weights.shape
@@ -99,7 +115,9 @@ def multiply(left: Any, weights: Array, *, builder: Any, unit: IntegerUnit) -> A
     image = builder.emit(relax.op.reshape(left, (1, 1, rows, depth)))
     window = Window(kernel=(1, 1))
     sums = builder.emit(
-        convolve(image, weights[None, None], zero=0, window=window, groups=1, builder=builder, unit=unit)
+        convolve(
+            image, weights[None, None], zero=0, window=window, groups=1, builder=builder, unit=unit, overlaps=False
+        )
     )
     return builder.normalize(relax.op.reshape(sums, (rows, weights.shape[1])))
 
@@ -133,6 +151,7 @@ def compute(
     dot: Dot,
     zero: int,
     rows: int,
+    overlaps: bool,
 ) -> Any:
     """Return the te.Tensor of the sums.
 
@@ -146,6 +165,7 @@ def compute(
         dot: the instruction.
         zero: what stands around the image.
         rows: of a register tile.
+        overlaps: the weights stand in the order of places.
     """
     batch, height, width, _ = (int(each) for each in image.shape)
     block_count, kernel_height, kernel_width, steps, block, depth = (int(each) for each in packed.shape)
@@ -169,11 +189,14 @@ def compute(
             value = lines[n, row, line.first + x * line.stride + step * depth + k]
         return te.sum(value.astype("int32") * weight.astype("int32"), axis=[ky, kx, step, k])
 
-    product = te.compute(
-        (batch, down, across, wide), element, name=BLOCK, attrs={"crossfarm.dot": dot.name, "crossfarm.rows": rows}
-    )
+    attributes = {"crossfarm.dot": dot.name, "crossfarm.rows": rows}
+    if wide != channels and overlaps:
+        attributes[LANES] = dot.lanes
+    product = te.compute((batch, down, across, wide), element, name=BLOCK, attrs=attributes)
     if wide == channels:
         return product
+    if overlaps:
+        return by_channel(product, channels, dot.lanes)
 
     def without_padding(n: Any, y: Any, x: Any, c: Any) -> Any:
         group = channels // groups
@@ -214,8 +237,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
-    schedule = schedule_of(function)
-    inline_spatial(schedule, keep={FRAME, BLOCK})
+    schedule = over_places(schedule_of(function), sums=BLOCK, keep={FRAME, BLOCK})
     block = schedule.get_sblock(BLOCK)
     body = schedule.get(block)
     dot, rows = DOTS[str(body.annotations["crossfarm.dot"])], int(body.annotations["crossfarm.rows"])
