@@ -10,6 +10,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from crossfarm.backends.accumulators import pipeline
 from crossfarm.backends.cpu import rules
 from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.int8_dot import integer_unit
@@ -126,6 +127,6 @@ def build_object(module: Any, functions: Iterable[str], target: Any, path: Path)
     """
     chosen = tvm.IRModule({module.get_global_var(name): module[name] for name in functions})
     try:
-        tvm.tirx.build(chosen, target).write_to_file(str(path), "o")
+        tvm.tirx.build(chosen, target, pipeline()).write_to_file(str(path), "o")
     except Exception as error:
         raise UnsupportedError(what=f"code that TVM cannot make ({said_by(error)})") from error

@@ -252,12 +252,14 @@ def schedule(function: Any, processor: Processor) -> Any:
     column_block, vector, lane = schedule.split(columns, [None, vectors, dot.lanes])
     outer = [n, y, x_block]
     order = [column_block, *outer] if weights > STREAMED_WEIGHTS else [*outer, column_block]
-    inner = [row, vector, lane, k] if dot.intrinsic else [k, row, vector, lane]
+    # What there is more of is loaded in the outer loop, and has one register.
+    tile = [vector, row] if vectors > rows else [row, vector]
+    inner = [*tile, lane, k] if dot.intrinsic else [k, *tile, lane]
     schedule.reorder(*order, ky, kx, step, *inner)
     if operations > PARALLEL_OPERATIONS:
         order = _parallelise(schedule, order)
     attach_epilogue(schedule, epilogue, order, dot.lanes)
-    unroll_all(schedule, [vector, row])
+    unroll_all(schedule, tile)
     if not dot.intrinsic:
         vectorise(schedule, lane)
     # Only now: a reduction without its start is no longer known as one.

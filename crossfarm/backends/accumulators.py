@@ -1,0 +1,47 @@
+"""Keeps the sums of register tiles out of memory.
+
+TVM allocates what is larger than 1 KiB on a heap, for every tile anew, and what lies there LLVM must store. A tile of
+16-lane vectors is larger than that. So allocations in the scope `local`, which the schedules use for sums alone, are
+exempt: they become variables of the function, which LLVM puts into registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+PIPELINE = "crossfarm"
+_EXEMPT = "disable_lower_builtin"
+"""TVM's annotation of an allocation that LowerTVMBuiltin leaves as it is (kDisableLowerTVMBuiltin)."""
+
+
+def pipeline() -> str:
+    """Return the name under which `tvm.tirx.build` finds its default pipeline with this step in it."""
+    tvm.tirx.register_tir_pipeline(PIPELINE, _passes)
+    return PIPELINE
+
+
+def _passes() -> tuple[Any, Any, Any]:
+    common, host, device = tvm.tirx.get_tir_pipeline("s_tir")
+
+    def finalise_host() -> Any:
+        return tvm.transform.Sequential([_exempted(), host()])
+
+    return common, finalise_host, device
+
+
+def _exempted() -> Any:
+    @tirx.transform.prim_func_pass(opt_level=0)
+    def keep(function: Any, _module: Any, _context: Any) -> Any:
+        return function.with_body(tvm_ffi.structural_map(function.body, (tirx.AllocBuffer, _exempt)))
+
+    return keep
+
+
+def _exempt(allocation: Any) -> Any:
+    if str(allocation.buffer.scope()) != "local":
+        return allocation
+    return tirx.AllocBuffer(allocation.buffer, {**dict(allocation.annotations), _EXEMPT: tirx.const(True)})
