@@ -34,7 +34,7 @@ def _passes() -> tuple[Any, Any, Any]:
 
 
 def _exempted() -> Any:
-    @tirx.transform.prim_func_pass(opt_level=0)
+    @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
     def keep(function: Any, _module: Any, _context: Any) -> Any:
         return function.with_body(tvm_ffi.structural_map(function.body, (tirx.AllocBuffer, _exempt)))
 

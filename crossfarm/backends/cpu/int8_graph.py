@@ -327,11 +327,12 @@ def _clamp(walk: _Rewriter, call: Any, low: float, high: float) -> Any | None:
 
 def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
-    if value is None:
-        return int8_pooling.of_reals(walk, call)
     if isinstance(value, Weights) or bool(call.attrs.ceil_mode) or str(call.attrs.layout) != "NCHW":
         return None
     window = window_of(call.attrs, integers(call.attrs.pool_size))
+    if value is None:
+        pooled = int8_pooling.of_reals(walk, call)
+        return walk.know(pooled, Pooled(of=_any_value(walk, call.args[0]), window=window, pooled=pooled))
     if isinstance(value, Stored):
         return walk.keep(int8_pooling.maximum(walk, value, window))
     return walk.know(call, Pooled(of=value, window=window, pooled=call))

@@ -16,6 +16,7 @@ from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
+from crossfarm.backends.cpu.int8_initial import with_initial
 from crossfarm.backends.cpu.int8_lines import LINE_AXES, Line, line_of, schedule_lines
 from crossfarm.backends.cpu.int8_overlapping import LANES, by_channel, channels_of, over_places
 from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
@@ -269,7 +270,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule_frames(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return with_hoisted(function_of(schedule))
+    return with_hoisted(with_initial(function_of(schedule), BLOCK))
 
 
 def _parallelise(schedule: Any, order: list[Any]) -> list[Any]:
