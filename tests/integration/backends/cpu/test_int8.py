@@ -2,232 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import onnx
 import pytest
-import tvm
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
-from tvm import relax
 
-from crossfarm.backends import importing, integer, lowering
-from crossfarm.backends.cpu import depthwise, int8_winograd, rules
-from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit, integer_unit
-from crossfarm.backends.cpu.int8_graph import use_integers
-from crossfarm.backends.cpu.int8_left import left_in_float
-from crossfarm.backends.cpu.processor import processor_of
-from crossfarm.backends.integer import Steps
-from crossfarm.spec.targets import CodeGeneration
-
-pytestmark = pytest.mark.integration
-
-Array = np.ndarray[Any, Any]
-FLAGS = Path("/proc/cpuinfo").read_text()
-node = helper.make_node
-laws = settings(
-    max_examples=20,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
+from crossfarm.backends import integer
+from crossfarm.backends.cpu import depthwise, int8_winograd
+from tests.integration.backends.cpu.quantised import (
+    TARGETS,
+    Convolution,
+    Tensor,
+    any_integers,
+    first,
+    laws,
+    node,
+    quantised_as,
+    run,
+    run_and_count,
+    seeds,
+    targets,
+    tensors,
 )
 
-
-def _targets() -> dict[str, tuple[CodeGeneration, IntegerUnit]]:
-    """Return what this machine can run: its own instructions, and the code of targets without any."""
-    found = {}
-    for name, cpu, features, flag in (
-        ("vpdpbusd", "x86-64-v4", ("+avx512vnni",), "avx512_vnni"),
-        ("vpmaddwd of 512 bits", "x86-64-v4", (), "avx512bw"),
-        ("vpmaddwd of 256 bits", "x86-64-v3", (), "avx2"),
-        ("vpmaddwd of 128 bits", "x86-64", (), "sse2"),
-    ):
-        if flag in FLAGS:
-            code = CodeGeneration(triple="x86_64-linux-gnu", cpu=cpu, features=features)
-            found[name] = (code, integer_unit(lowering.tvm_target(code)))
-    plain = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64")
-    found["plain vectors"] = (plain, IntegerUnit(activation="int8", dots=(DOTS["plain4"],), registers=16))
-    found["scalars"] = (plain, IntegerUnit(activation="int8", dots=(DOTS["plain1"],), registers=16))
-    return found
-
-
-TARGETS = _targets()
-targets = st.sampled_from(sorted(TARGETS))
-types = st.sampled_from(["uint8", "int8"])
-seeds = st.integers(0, 2**32 - 1)
-scales = st.floats(2.0**-12, 2.0**-2).map(lambda scale: float(np.float32(scale)))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """A quantised tensor: what stands in DequantizeLinear and QuantizeLinear."""
-
-    dtype: str
-    steps: Steps
-
-    def constants(self, name: str) -> dict[str, Array]:
-        """Return its constants."""
-        return {
-            f"{name}_scale": np.float32(self.steps.scale).reshape(()),
-            f"{name}_zero": np.array(self.steps.zero, self.dtype),
-        }
-
-
-@st.composite
-def tensors(draw: st.DrawFn) -> Tensor:
-    """Draw type, scale and zero point."""
-    dtype = draw(types)
-    info = np.iinfo(dtype)
-    zero = draw(st.one_of(st.sampled_from([int(info.min), int(info.max)]), st.integers(info.min, info.max)))
-    return Tensor(dtype=dtype, steps=Steps(scale=draw(scales), zero=zero))
-
-
-def quantised_as(tensor: Tensor, name: str, result: str) -> list[onnx.NodeProto]:
-    """Return a QuantizeLinear to the steps of `result`."""
-    return [node("QuantizeLinear", [name, f"{result}_scale", f"{result}_zero"], [result])]
-
-
-def run(
-    target: str,
-    nodes: Sequence[onnx.NodeProto],
-    inputs: Mapping[str, Array],
-    constants: Mapping[str, Array],
-    *,
-    output: str = "y",
-) -> tuple[Array, tuple[str, ...]]:
-    """Run a graph in integers and return its output and the names of its functions."""
-    result, names, _ = _run(target, nodes, inputs, constants, output)
-    return result, names
-
-
-def run_and_count(
-    target: str, nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, Array], constants: Mapping[str, Array]
-) -> tuple[Array, dict[str, int]]:
-    """Run a graph in integers and return its output and which operators were left in float32."""
-    result, _, left = _run(target, nodes, inputs, constants, "y")
-    return result, left
-
-
-def _run(
-    target: str,
-    nodes: Sequence[onnx.NodeProto],
-    inputs: Mapping[str, Array],
-    constants: Mapping[str, Array],
-    output: str,
-) -> tuple[Array, tuple[str, ...], dict[str, int]]:
-    code, unit = TARGETS[target]
-    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
-    graph = helper.make_graph(
-        list(nodes),
-        "graph",
-        [helper.make_tensor_value_info(name, kinds[name], array.shape) for name, array in inputs.items()],
-        [onnx.ValueInfoProto(name=output)],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    model = onnx.shape_inference.infer_shapes(model)
-    tvm_target = lowering.tvm_target(code)
-    with tvm_target:
-        module = use_integers(importing.import_onnx(model), unit)
-        left = left_in_float(module)
-        module = rules.schedule_module(module, processor_of(tvm_target))
-        names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
-        assert rules.uncovered(module, names) == ()
-        built = relax.build(
-            module, target=tvm_target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls())
-        )
-    machine = relax.VirtualMachine(built, tvm.cpu())
-    result: Array = machine["main"](*[tvm.runtime.tensor(array) for array in inputs.values()]).numpy()
-    return result, tuple(names), left
-
-
-def any_integers(seed: int, shape: Sequence[int], dtype: str, *, least: int | None = None) -> Array:
-    info = np.iinfo(dtype)
-    low = info.min if least is None else least
-    return np.random.default_rng(seed).integers(low, info.max, shape, dtype=dtype, endpoint=True)
-
-
-def first(image: Array) -> Array:
-    """Return an image [n, h, w, c] as ONNX has it."""
-    return np.ascontiguousarray(image.transpose(0, 3, 1, 2))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sliding:
-    """How a kernel slides over an image."""
-
-    pads: tuple[int, int, int, int]
-    strides: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-
-def convolved(
-    target: str, image: Array, weights: Array, how: Sliding, *, source: Tensor, result: Tensor, relu: bool, seed: int
-) -> tuple[Array, Array, tuple[str, ...]]:
-    """Return a convolution, with bias, of an image [n, h, w, c], what it should be, and the names of its functions."""
-    channels = weights.shape[3]
-    scale = (np.random.default_rng(seed).uniform(0.5, 2.0, channels) * 2.0**-7).astype(np.float32)
-    bias = any_integers(seed + 2, (channels,), "int16").astype(np.int32)
-    sums_scale = np.float64(source.steps.scale) * scale.astype(np.float64)
-    activation = [node("Relu", ["c"], ["a"])] if relu else [node("Identity", ["c"], ["a"])]
-    found, names = run(
-        target,
-        [
-            node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
-            node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["v"], axis=0),
-            node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["d"], axis=0),
-            node(
-                "Conv",
-                ["r", "v", "d"],
-                ["c"],
-                kernel_shape=weights.shape[:2],
-                strides=how.strides,
-                pads=how.pads,
-                dilations=how.dilation,
-                group=how.groups,
-            ),
-            *activation,
-            *quantised_as(result, "a", "y"),
-        ],
-        {"x": first(image)},
-        {
-            **source.constants("x"),
-            **result.constants("y"),
-            "w": np.ascontiguousarray(weights.transpose(3, 2, 0, 1)),
-            "w_scale": scale,
-            "w_zero": np.zeros(scale.shape, np.int8),
-            "b": bias,
-            "b_scale": sums_scale.astype(np.float32),
-            "b_zero": np.zeros(scale.shape, np.int32),
-        },
-    )
-    sums = integer.convolve(
-        image,
-        weights,
-        zero=source.steps.zero,
-        strides=how.strides,
-        padding=how.pads,
-        dilation=how.dilation,
-        groups=how.groups,
-    )
-    low, high = result.steps.bounds(result.dtype, 0.0 if relu else -np.inf)
-    wanted = integer.requantise(
-        sums,
-        bias,
-        integer.multipliers(sums_scale, result.steps.scale),
-        low=low,
-        high=high,
-        zero=result.steps.zero,
-        dtype=result.dtype,
-    )
-    return found, first(wanted), names
+pytestmark = pytest.mark.integration
 
 
 @laws
@@ -241,22 +41,29 @@ def test_a_convolution_is_that_of_the_reference(
         groups, depth, per_group = data.draw(st.integers(2, 70), label="depthwise channels"), 1, 1
     height, width = data.draw(st.integers(1, 15), label="height"), data.draw(st.integers(1, 15), label="width")
     kernel = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
-    how = Sliding(
-        pads=data.draw(st.tuples(*[st.integers(0, 2)] * 4), label="pads"),
-        strides=(data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))),
-        dilation=(data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2))),
-        groups=groups,
-    )
-    assume(height + how.pads[0] + how.pads[2] > how.dilation[0] * (kernel[0] - 1))
-    assume(width + how.pads[1] + how.pads[3] > how.dilation[1] * (kernel[1] - 1))
+    pads = tuple(data.draw(st.integers(0, 2)) for _ in range(4))
+    strides = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3)))
+    dilation = (data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2)))
+    assume(height + pads[0] + pads[2] > dilation[0] * (kernel[0] - 1))
+    assume(width + pads[1] + pads[3] > dilation[1] * (kernel[1] - 1))
     image = any_integers(seed, (data.draw(st.integers(1, 2)), height, width, groups * depth), source.dtype)
     weights = any_integers(seed + 1, (*kernel, depth, groups * per_group), "int8", least=-127)
     frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
+    convolution = Convolution(
+        image=image,
+        weights=weights,
+        source=source,
+        result=result,
+        seed=seed,
+        pads=(pads[0], pads[1], pads[2], pads[3]),
+        strides=strides,
+        dilation=dilation,
+        groups=groups,
+        relu=relu,
+    )
     with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
-        found, wanted, names = convolved(
-            target, image, weights, how, source=source, result=result, relu=relu, seed=seed
-        )
-    assert np.array_equal(found, wanted)
+        found, names = convolution.run(target)
+    assert np.array_equal(found, convolution.wanted())
     assert any("int8" in name for name in names)
 
 
@@ -279,15 +86,14 @@ def test_a_convolution_by_winograd_is_that_of_the_reference(
         weights = np.where(weights > data.draw(st.sampled_from([-129, 0, 128])), -128, 127).astype(np.int8)
     tiles = data.draw(st.sampled_from([1, int8_winograd.TILES_IN_STRIP]), label="tiles in a strip")
     shared = data.draw(st.sampled_from([0, int8_winograd.PARALLEL_OPERATIONS]), label="operations worth a thread")
+    convolution = Convolution(image=image, weights=weights, source=source, result=result, seed=seed, pads=pads)
     with (
         patch.object(int8_winograd, "MARGIN", np.inf),
         patch.object(int8_winograd, "TILES_IN_STRIP", tiles),
         patch.object(int8_winograd, "PARALLEL_OPERATIONS", shared),
     ):
-        found, wanted, names = convolved(
-            target, image, weights, Sliding(pads=pads), source=source, result=result, relu=False, seed=seed
-        )
-    assert np.array_equal(found, wanted)
+        found, names = convolution.run(target)
+    assert np.array_equal(found, convolution.wanted())
     assert any("winograd_int8" in name for name in names)
 
 
