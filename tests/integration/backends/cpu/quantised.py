@@ -102,6 +102,9 @@ class Case:
 
 
 cases = st.builds(Case, target=targets, source=tensors(), result=tensors(), seed=seeds)
+QUADS = [name for name, (_, unit) in TARGETS.items() if unit.dots[0].depth == 4] or sorted(TARGETS)
+"""Targets that add four products at once; all where this machine runs none of them."""
+cases_of_quads = st.builds(Case, target=st.sampled_from(QUADS), source=tensors(), result=tensors(), seed=seeds)
 
 
 def quantised_as(tensor: Tensor, name: str, result: str) -> list[onnx.NodeProto]:

@@ -15,6 +15,7 @@ from tests.integration.backends.cpu.quantised import (
     Tensor,
     any_integers,
     cases,
+    cases_of_quads,
     first,
     laws,
     node,
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.integration
     st.sampled_from([5, 9, 17, 22, 24, 31, 40, 44, 88, 104, 200]),
     st.integers(1, 33),
     st.integers(1, 13),
-    cases,
+    st.one_of(cases_of_quads, cases),
 )
 def test_channels_that_no_wide_vector_divides_are_those_of_the_reference(
     channels: int, depth: int, width: int, case: Case
@@ -57,7 +58,7 @@ def test_channels_that_no_wide_vector_divides_are_those_of_the_reference(
     st.integers(1, 6),
     st.sampled_from([3, 5]),
     st.tuples(st.integers(1, 2), st.booleans()),
-    cases,
+    st.one_of(cases_of_quads, cases),
 )
 def test_depthwise_layers_over_few_rows_are_those_of_the_reference(
     channels: int, height: int, kernel: int, drawn: tuple[int, bool], case: Case
