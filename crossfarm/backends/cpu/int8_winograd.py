@@ -131,7 +131,7 @@ def pays(image: tuple[int, ...], weights: Array, *, window: Window, groups: int,
     lanes = next((2 * lanes for lanes in unit.lanes if lanes > 1 and depth % (2 * lanes) == 0), 1)
     transforms = IMAGE_COST * depth / lanes + RESULT_COST * channels / tile.dot.lanes
     ours = grid.down * grid.across * (_SIZE**2 * depth * channels * _per_product(tile) + transforms)
-    straight = integer_tile(unit, rows=columns, columns=channels)
+    straight = integer_tile(unit, rows=columns, columns=channels, steps=9 * depth // dot.depth)
     return ours < MARGIN * rows * columns * 9 * depth * channels * _per_product(straight)
 
 
@@ -153,7 +153,8 @@ def _plan(rows: int, columns: int, *, depth: int, channels: int, unit: IntegerUn
     fitting = [each for each in divisors(down, down) if each * bytes_of_row <= STRIP_BYTES] or [1]
     strip = next((each for each in fitting if each * across >= TILES_IN_STRIP), fitting[-1])
     grid = Grid(down=down, across=across, strip=strip)
-    return grid, integer_tile(unit, rows=grid.in_strip, columns=channels, even_rows=EVEN_ROWS)
+    steps = depth // unit.dots[-1].depth
+    return grid, integer_tile(unit, rows=grid.in_strip, columns=channels, steps=steps, even_rows=EVEN_ROWS)
 
 
 def transformed(weights: Array) -> Array:
@@ -304,7 +305,8 @@ def _schedule_product(schedule: Any, product: Any, dot: Dot, *, rows: int, vecto
     tiles, columns, step, k = schedule.get_loops(product)[-4:]
     row_block, row = schedule.split(tiles, [None, rows])
     vector, lane = schedule.split(columns, [vectors, dot.lanes])
-    inner = [row, vector, lane, k] if dot.intrinsic else [k, row, vector, lane]
+    tile = [vector, row] if vectors > rows else [row, vector]
+    inner = [*tile, lane, k] if dot.intrinsic else [k, *tile, lane]
     schedule.reorder(row_block, step, *inner)
     schedule.reverse_compute_at(stored, row_block, preserve_unit_loops=True)
     outer = schedule.get_loops(product)[:-5]
@@ -312,7 +314,7 @@ def _schedule_product(schedule: Any, product: Any, dot: Dot, *, rows: int, vecto
     stored_vector, stored_lane = schedule.split(loops[-1], [None, dot.lanes])
     vectorise(schedule, stored_lane)
     unroll_all(schedule, [*loops[:-1], stored_vector])
-    unroll_all(schedule, [vector, row])
+    unroll_all(schedule, tile)
     if not dot.intrinsic:
         vectorise(schedule, lane)
     clear_tile(schedule, product, outer, step)
