@@ -10,8 +10,8 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from crossfarm.backends.accumulators import pipeline
 from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu.accumulators import pipeline
 from crossfarm.backends.cpu.choices import Choose
 from crossfarm.backends.cpu.int8_dot import integer_unit
 from crossfarm.backends.cpu.int8_graph import is_quantised, use_integers

@@ -340,32 +340,16 @@ def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
 
 def _mean_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
-    attributes = call.attrs
     if value is None:
         return int8_pooling.of_reals(walk, call)
-    if not isinstance(value, Stored) or bool(attributes.ceil_mode) or str(attributes.layout) != "NCHW":
-        return None
-    window = window_of(attributes, integers(attributes.pool_size))
-    if any(window.padding):
-        return None
-    return walk.keep(int8_pooling.mean(walk, value, window))
+    made = int8_pooling.mean_pool(walk, value, call) if isinstance(value, Stored) else None
+    return None if made is None else walk.keep(made)
 
 
 def _global_mean(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
-    shape = static_shape(value.tensor) if isinstance(value, Stored) else None
-    if not isinstance(value, Stored) or shape is None or len(shape) != 4:
-        return None
-    if operator_name(call) == "relax.mean":
-        axes = sorted(axis % 4 for axis in integers(call.attrs.axis or ()))
-        if axes != [2, 3]:
-            return None
-    elif integers(call.attrs.output_size or ()) != (1, 1):
-        return None
-    made = int8_pooling.global_mean(walk, value)
-    if operator_name(call) == "relax.mean" and not bool(call.attrs.keepdims):
-        made = dataclasses.replace(made, tensor=walk.emit(relax.op.reshape(made.tensor, (shape[0], shape[3]))))
-    return walk.keep(made)
+    made = int8_pooling.global_mean(walk, value, call) if isinstance(value, Stored) else None
+    return None if made is None else walk.keep(made)
 
 
 def _join(walk: _Rewriter, call: Any) -> Any | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 from tvm import relax, te, tirx
 
 from crossfarm.backends.cpu.int8_values import Stored, Sums, Walk, channels_first, channels_last
-from crossfarm.backends.cpu.int8_windows import Window, framed
-from crossfarm.backends.cpu.relax_values import operator_name, static_shape
+from crossfarm.backends.cpu.int8_windows import Window, framed, window_of
+from crossfarm.backends.cpu.relax_values import integers, operator_name, static_shape
 
 _ATTRIBUTES = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
 
@@ -28,11 +29,29 @@ def mean(walk: Walk, value: Stored, window: Window) -> Sums:
     return _means(tensor, value, math.prod(window.kernel))
 
 
-def global_mean(walk: Walk, value: Stored) -> Sums:
-    """Emit the sums of whole images as [n, 1, 1, channels], with the scale of their means."""
-    _, height, width, _ = static_shape(value.tensor) or ()
-    whole = Window(kernel=(height, width))
-    return mean(walk, value, whole)
+def mean_pool(walk: Walk, value: Stored, call: Any) -> Sums | None:
+    """Emit a relax.nn.avg_pool2d; None where it pads, or rounds its size up."""
+    attributes = call.attrs
+    if bool(attributes.ceil_mode) or str(attributes.layout) != "NCHW":
+        return None
+    window = window_of(attributes, integers(attributes.pool_size))
+    return None if any(window.padding) else mean(walk, value, window)
+
+
+def global_mean(walk: Walk, value: Stored, call: Any) -> Sums | None:
+    """Emit the means of whole images (relax.mean, or relax.nn.adaptive_avg_pool2d to one pixel); None of others."""
+    shape = static_shape(value.tensor) or ()
+    is_mean = operator_name(call) == "relax.mean"
+    if len(shape) != 4:
+        return None
+    if is_mean and sorted(axis % 4 for axis in integers(call.attrs.axis or ())) != [2, 3]:
+        return None
+    if not is_mean and integers(call.attrs.output_size or ()) != (1, 1):
+        return None
+    made = mean(walk, value, Window(kernel=(shape[1], shape[2])))
+    if not is_mean or bool(call.attrs.keepdims):
+        return made
+    return dataclasses.replace(made, tensor=walk.emit(relax.op.reshape(made.tensor, (shape[0], shape[3]))))
 
 
 def _means(tensor: Any, value: Stored, count: int) -> Sums:
