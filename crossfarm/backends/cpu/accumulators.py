@@ -7,6 +7,7 @@ exempt: they become variables of the function, which LLVM puts into registers.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tvm
@@ -14,6 +15,8 @@ import tvm_ffi
 from tvm import tirx
 
 PIPELINE = "crossfarm"
+LARGEST_ON_STACK = 1024
+"""Bytes from which on TVM takes the heap (kMaxStackAlloca)."""
 _EXEMPT = "disable_lower_builtin"
 """TVM's annotation of an allocation that LowerTVMBuiltin leaves as it is (kDisableLowerTVMBuiltin)."""
 
@@ -42,6 +45,12 @@ def _exempted() -> Any:
 
 
 def _exempt(allocation: Any) -> Any:
-    if str(allocation.buffer.scope()) != "local":
+    buffer = allocation.buffer
+    if str(buffer.scope()) != "local" or _bytes(buffer) < LARGEST_ON_STACK:
         return allocation
     return tirx.AllocBuffer(allocation.buffer, {**dict(allocation.annotations), _EXEMPT: tirx.const(True)})
+
+
+def _bytes(buffer: Any) -> int:
+    dtype = tvm.DataType(str(buffer.dtype))
+    return math.prod(int(extent) for extent in buffer.shape) * int(dtype.bits) * int(dtype.lanes) // 8
