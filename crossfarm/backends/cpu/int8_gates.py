@@ -120,7 +120,8 @@ def schedule(function: Any, processor: Processor) -> Any:
     lanes = next((each for each in (64, 32, 16, 8, 4) if extent(schedule, run) % each == 0), 1)
     run, lane = schedule.split(run, [None, min(lanes, 4 * processor.widest)])
     vectorise(schedule, lane)
-    if size > PARALLEL_ELEMENTS:
+    # Bytes, of which four take as long as a float.
+    if size > 4 * PARALLEL_ELEMENTS:
         schedule.parallel(fuse(schedule, [n, y]))
     for other in blocks(schedule):
         if schedule.get(other).name_hint != BLOCK:

@@ -43,8 +43,8 @@ from crossfarm.backends.cpu.schedules import (
 BLOCK = "crossfarm_int8_product"
 STREAMED_WEIGHTS = 400_000
 """Bytes of weights beyond which they do not stay in a second-level cache of 512 KB beside the input."""
-PARALLEL_OPERATIONS = 4 * PARALLEL_FLOPS
-"""Integer operations below which a layer is not worth handing to other threads; they go about four times as fast."""
+RESULT_OPERATIONS = 10
+"""What stands behind a sum takes about as long as that many operations on floats."""
 PARALLEL_CHUNKS = 16
 
 
@@ -246,7 +246,9 @@ def schedule(function: Any, processor: Processor) -> Any:
     vectors = weights_shape[4] // dot.lanes
     epilogue, passes = take_epilogue(schedule, block, columns=3)
     n, y, x, columns, ky, kx, step, k = schedule.get_loops(block)
-    operations = 2 * total(schedule, schedule.get_loops(block))
+    is_large = is_worth_threads(
+        dot, operations=2 * total(schedule, schedule.get_loops(block)), results=total(schedule, [n, y, x, columns])
+    )
     weights = total(schedule, [columns, ky, kx, step, k])
 
     x_block, row = schedule.split(x, [None, rows])
@@ -257,7 +259,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     tile = [vector, row] if vectors > rows else [row, vector]
     inner = [*tile, lane, k] if dot.intrinsic else [k, *tile, lane]
     schedule.reorder(*order, ky, kx, step, *inner)
-    if operations > PARALLEL_OPERATIONS:
+    if is_large:
         order = _parallelise(schedule, order)
     attach_epilogue(schedule, epilogue, order, dot.lanes)
     unroll_all(schedule, tile)
@@ -271,6 +273,11 @@ def schedule(function: Any, processor: Processor) -> Any:
     for each in passes:
         schedule_spatial(schedule, each, processor)
     return with_hoisted(with_initial(function_of(schedule), BLOCK))
+
+
+def is_worth_threads(dot: Dot, *, operations: int, results: int) -> bool:
+    """Say whether a layer is large enough to be handed to other threads: a product of n goes n times as fast as one."""
+    return operations // dot.depth + RESULT_OPERATIONS * results > PARALLEL_FLOPS
 
 
 def _parallelise(schedule: Any, order: list[Any]) -> list[Any]:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.depthwise import pays
 from crossfarm.backends.cpu.hoisting import with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, column_intrinsic
 from crossfarm.backends.cpu.int8_initial import with_initial
@@ -27,7 +26,7 @@ from crossfarm.backends.cpu.int8_overlapping import (
     over_places,
     places_of,
 )
-from crossfarm.backends.cpu.int8_product import schedule_frames
+from crossfarm.backends.cpu.int8_product import is_worth_threads, schedule_frames
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import Array, static_shape
@@ -225,7 +224,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule.unroll(stacked_quad)
     _, stacked_lane = schedule.split(stacked_lanes, [None, dot.lanes])
     vectorise(schedule, stacked_lane)
-    if pays(elements=elements, operations=operations // 4) and extent(schedule, shared) > 1:
+    if is_worth_threads(dot, operations=operations, results=elements) and extent(schedule, shared) > 1:
         schedule.parallel(shared)
     clear_tile(schedule, block, outer, q)
     schedule.tensorize(lane, column_intrinsic(dot))

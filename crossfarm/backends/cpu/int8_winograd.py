@@ -21,10 +21,10 @@ from tvm import relax, te, tirx
 from crossfarm.backends.cpu import int8_product
 from crossfarm.backends.cpu.hoisting import with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
-from crossfarm.backends.cpu.int8_product import PARALLEL_OPERATIONS, schedule_frames
+from crossfarm.backends.cpu.int8_product import schedule_frames
 from crossfarm.backends.cpu.int8_tiles import IntegerTile, integer_tile
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
-from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.relax_values import Array, static_shape
 from crossfarm.backends.cpu.schedules import (
     block_name,
@@ -61,6 +61,8 @@ IMAGE_COST = 56
 """Instructions that transform a vector of channels of a tile: 24 sums and what they load, widen and store."""
 RESULT_COST = 60
 """Instructions that make 4 vectors of results of 16: the latter stored and loaded, 24 sums, 4 shifts."""
+PARALLEL_OPERATIONS = 2 * PARALLEL_FLOPS
+"""Operations below which a layer is not worth handing to other threads: those on 16 bits go twice as fast as floats."""
 LARGEST = 4 * 255
 """What no transformed value of an image exceeds."""
 MARGIN = 0.8
