@@ -84,15 +84,23 @@ def convolve(
     if overlaps:
         weights = weights[..., channels_of(channels, tile.dot.lanes)]
         wide = weights.shape[3]
-    form = {"groups": groups, "channels": groups * channels, "dot": tile.dot, "zero": zero, "rows": tile.rows}
-    form["overlaps"] = overlaps
     line = line_of(window, width=width, depth=depth, dot=tile.dot) if groups == 1 else None
     if line is not None:
-        kernel_height, kernel_width, *_ = weights.shape
-        weights = weights.reshape(kernel_height, 1, kernel_width * depth, channels)
+        kernel_height, kernel_width, _, columns = weights.shape
+        weights = weights.reshape(kernel_height, 1, kernel_width * depth, columns)
     packed = pack(weights, groups=groups, wide=wide, block=tile.columns, dot=tile.dot)
     return builder.call_te(
-        functools.partial(compute, window=window, line=line, **form),
+        functools.partial(
+            compute,
+            window=window,
+            line=line,
+            groups=groups,
+            channels=groups * channels,
+            dot=tile.dot,
+            zero=zero,
+            rows=tile.rows,
+            overlaps=overlaps,
+        ),
         image,
         relax.const(packed),
         primfunc_name_hint="convolution_int8",
