@@ -42,7 +42,7 @@ from crossfarm.backends.cpu.schedules import (
     vectorise,
 )
 from crossfarm.backends.cpu.tiles import divisors
-from crossfarm.backends.cpu.winograd import IMAGE, KERNEL, SUM, row_of
+from crossfarm.backends.cpu.winograd import IMAGE, KERNEL, SUM, Grid, row_of
 
 _PREFIX = "crossfarm_int8_winograd_"
 _ROWS, _TILES, _PRODUCT, _SUMS = _PREFIX + "rows", _PREFIX + "tiles", _PREFIX + "product", _PREFIX + "sums"
@@ -68,23 +68,6 @@ LARGEST = 4 * 255
 MARGIN = 0.8
 """Share of the direct way's instructions below which it pays: the passes over the image have an overhead of their own,
 and weights are 16 / 9 times as large."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Tiles of a result: rows and columns of them, and how many rows form a strip that is computed at once."""
-
-    down: int
-    across: int
-    strip: int
-
-    @property
-    def strips(self) -> int:
-        return self.down // self.strip
-
-    @property
-    def in_strip(self) -> int:
-        return self.strip * self.across
 
 
 def convolve(

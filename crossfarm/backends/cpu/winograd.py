@@ -68,7 +68,7 @@ SUM = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Grid:
+class Grid:
     """Tiles of a layer: rows and columns of them, and how many rows form a strip that is computed at once."""
 
     down: int
@@ -250,9 +250,9 @@ def schedule(function: Any, processor: Processor) -> Any:
     return function_of(schedule)
 
 
-def _grid(layer: Layer, choice: WinogradChoice) -> _Grid:
+def _grid(layer: Layer, choice: WinogradChoice) -> Grid:
     height, width = layer.output
-    return _Grid(down=-(-height // choice.tile), across=-(-width // choice.tile), strip=choice.strip)
+    return Grid(down=-(-height // choice.tile), across=-(-width // choice.tile), strip=choice.strip)
 
 
 def row_of(matrix: Sequence[Sequence[float]], index: Any, values: Sequence[Any], *, dtype: str = "float32") -> Any:

@@ -314,6 +314,25 @@ def quantised_pair(draw: Draw) -> Example:
     )
 
 
+def quantised_gates(draw: Draw) -> Example:
+    """Return a quantised tensor times one quantised number for each channel."""
+    batch, channels, height, width = draw.extent(2), draw.extent(40), draw.extent(6, least=2), draw.extent(9)
+    image, gate, result = draw.steps(), draw.steps(), draw.steps()
+    while (how := integer.gating(image, gate, result, dtype="uint8")) is None:
+        result = draw.steps()
+    x, z, y = map(draw.name, "xzy")
+    r, s, m = map(draw.name, "rsm")
+    pixels = draw.integers("uint8", batch, height, width, channels)
+    gates = draw.integers("uint8", batch, 1, 1, channels)
+    return Example(
+        nodes=[_dequantised(x, r, x), _dequantised(z, s, z), node("Mul", [r, s], [m]), _quantised(m, y)],
+        inputs={x: pixels.transpose(0, 3, 1, 2), z: gates.transpose(0, 3, 1, 2)},
+        constants={**_steps(x, image), **_steps(z, gate), **_steps(y, result)},
+        expected=integer.gate(pixels, gates, how=how, dtype="uint8").transpose(0, 3, 1, 2),
+        words=f"{pixels.shape}, {image}, {gate}, {result}",
+    )
+
+
 def _dequantised(source: str, result: str, steps: str) -> onnx.NodeProto:
     return node("DequantizeLinear", [source, f"{steps}_scale", f"{steps}_zero"], [result])
 
@@ -355,6 +374,7 @@ INTEGERS: tuple[Callable[[Draw], Example], ...] = (
     quantised_small_kernel,
     quantised_dense,
     quantised_pair,
+    quantised_gates,
 )
 
 
