@@ -41,6 +41,7 @@ _PIP_TRANSIENT = re.compile(
     re.IGNORECASE,
 )
 _PIP_ABSENT = re.compile(r"No matching distribution found|Could not find a version", re.IGNORECASE)
+_PIP_OTHER_WHEEL = re.compile(r"DO NOT MATCH THE HASHES.*?from (\S+\.whl).*?Got\s+([0-9a-f]{64})", re.DOTALL)
 
 # Only files are read out of a wheel, so one made for another interpreter or machine serves as well as the native one.
 _FOREIGN_PLATFORM = (
@@ -67,6 +68,10 @@ class _TransientError(Exception):
 
 class _AbsentError(Exception):
     """The package index has no wheel of this name and version for the platform that was asked for."""
+
+
+class _OtherWheelError(Exception):
+    """The package index has wheels of this name and version, but not the pinned one; the text says what it has."""
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -126,7 +131,9 @@ def download_wheel(
 ) -> Fetched:
     """Download the wheel of `package` (`name==version`), without its dependencies, from the index that pip uses.
 
-    Wheels for another interpreter or machine are taken too when the native choice is not the pinned one.
+    An index may have several wheels of a version, and may get more of them at any time: pip is told the digest, so that
+    it takes the pinned one. Wheels for another interpreter or machine are taken too when the native choice is not the
+    pinned one.
 
     Args:
         package: `name==version`.
@@ -146,10 +153,13 @@ def download_wheel(
     for platform in ((), _FOREIGN_PLATFORM):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".pip-") as scratch:
             try:
-                attempt = partial(_pip_once, package, Path(scratch), [*command, "download", *platform])
+                attempt = partial(_pip_once, package, sha256, Path(scratch), [*command, "download", *platform])
                 wheel = _persist(attempt, what=package, sleep=sleep)
             except _AbsentError as error:
                 reasons.append(str(error))
+                continue
+            except _OtherWheelError as error:
+                found.append(str(error))
                 continue
             digest = _digest(wheel)
             if digest == sha256:
@@ -241,20 +251,23 @@ def base_name(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".") or "download"
 
 
-def _pip_once(package: str, folder: Path, command: list[str]) -> Path:
+def _pip_once(package: str, sha256: str, folder: Path, command: list[str]) -> Path:
     """Call `pip download` once and return the wheel.
 
     Raises:
         _AbsentError: the index does not have it.
+        _OtherWheelError: the index has others.
         _TransientError: the network failed.
         FetchError: pip failed for another reason.
     """
     fixed = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--retries", "1"]
     # Only at this level does pip say that an index answered with an error, rather than that it has no such package.
     fixed += ["--ignore-requires-python", "-vv"]
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{package} --hash=sha256:{sha256}\n")
     try:
         done = subprocess.run(
-            [*command, *fixed, "--dest", str(folder), "--", package],
+            [*command, *fixed, "--dest", str(folder), "--requirement", str(requirements)],
             capture_output=True,
             text=True,
             errors="replace",
@@ -278,6 +291,9 @@ def _pip_once(package: str, folder: Path, command: list[str]) -> Path:
     trouble = [line.strip() for line in told.splitlines() if _PIP_TRANSIENT.search(line)]
     if trouble:
         raise _TransientError(trouble[-1])
+    other = _PIP_OTHER_WHEEL.search(told)
+    if other:
+        raise _OtherWheelError(f"{base_name(other[1])} with sha256 {other[2]}")
     reason = _last_error(told)
     if _PIP_ABSENT.search(told):
         raise _AbsentError(reason)

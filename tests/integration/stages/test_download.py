@@ -98,3 +98,28 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused_and_leaves_nothing(
     with pytest.raises(FetchError, match=f"got .*{hashlib.sha256(wheel.read_bytes()).hexdigest()}"):
         download_wheel("thing==1.0", sha256="0" * 64, folder=output)
     assert list(output.iterdir()) == []
+
+
+def test_of_two_wheels_of_a_version_the_pinned_one_is_taken(index: Index, wheel: Path, tmp_path: Path) -> None:
+    """An index may get a second one at any time, and pip by itself takes whichever it likes best."""
+    other = wheel.with_name("thing-1.0-1-cp311-cp311-manylinux2014_x86_64.whl")
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(other, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+        target.writestr("thing.txt", "another one")
+    links = "".join(
+        f'<a href="{each.name}#sha256={hashlib.sha256(each.read_bytes()).hexdigest()}">{each.name}</a>'
+        for each in (wheel, other)
+    )
+    wheel.with_name("index.html").write_text(f"<!DOCTYPE html>{links}")
+    for number, each in enumerate((wheel, other)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        digest = hashlib.sha256(each.read_bytes()).hexdigest()
+        assert download_wheel("thing==1.0", sha256=digest, folder=folder).path.name == each.name
+
+
+def test_a_wheel_that_is_not_the_pinned_one_is_told_with_its_digest(index: Index, wheel: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    with pytest.raises(FetchError, match=f"expected sha256 {'0' * 64}, got {WHEEL} with sha256 {digest}"):
+        download_wheel("thing==1.0", sha256="0" * 64, folder=tmp_path)
