@@ -49,7 +49,7 @@ def compare(real: Path, quantised: Path, *, rounds: int, repeat: int) -> tuple[f
 def main() -> None:
     """Compare all models that have both cells, on every target of GOALS that this machine runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--repeat", type=int, default=20, help="runs in a round")
     parser.add_argument("--store", type=Path, help="of an earlier run; without it the bundles are made first")
     options = parser.parse_args()
