@@ -17,6 +17,7 @@ from tvm import te, tirx
 
 from crossfarm.backends.cpu.int8_storing import Storing
 from crossfarm.backends.cpu.int8_values import Stored, Walk
+from crossfarm.backends.cpu.int8_windows import vector_of_bytes
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.relax_values import static_shape
 from crossfarm.backends.cpu.schedules import (
@@ -117,8 +118,8 @@ def schedule(function: Any, processor: Processor) -> Any:
     size = total(schedule, [n, y, x, c])
     x, pixel = schedule.split(x, [None, pixels])
     run = schedule.fuse(pixel, c)
-    lanes = next((each for each in (64, 32, 16, 8, 4) if extent(schedule, run) % each == 0), 1)
-    run, lane = schedule.split(run, [None, min(lanes, 4 * processor.widest)])
+    lanes = min(vector_of_bytes(extent(schedule, run)), 4 * processor.widest)
+    run, lane = schedule.split(run, [None, lanes])
     vectorise(schedule, lane)
     # Bytes, of which four take as long as a float.
     if size > 4 * PARALLEL_ELEMENTS:

@@ -29,6 +29,7 @@ from crossfarm.backends.cpu import (
     int8_pooling,
     int8_product,
     int8_quads,
+    int8_winograd,
 )
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_values import (
@@ -48,7 +49,6 @@ from crossfarm.backends.cpu.int8_values import (
     clamped,
 )
 from crossfarm.backends.cpu.int8_windows import window_of
-from crossfarm.backends.cpu.int8_winograd import convolve
 from crossfarm.backends.cpu.relax_values import (
     constant_array,
     dtype_of,
@@ -231,7 +231,7 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
         else:
             made = int8_quads.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_, dot=dot)
     else:
-        made = convolve(
+        made = int8_winograd.convolve(
             image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
         )
     return walk.keep(_sums(walk.emit(made), image, weights, offsets))
@@ -327,12 +327,15 @@ def _clamp(walk: _Rewriter, call: Any, low: float, high: float) -> Any | None:
 
 def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
-    if isinstance(value, Weights) or bool(call.attrs.ceil_mode) or str(call.attrs.layout) != "NCHW":
-        return None
+    is_plain = not bool(call.attrs.ceil_mode) and str(call.attrs.layout) == "NCHW"
     window = window_of(call.attrs, integers(call.attrs.pool_size))
     if value is None:
         pooled = int8_pooling.of_reals(walk, call)
+        if not is_plain:
+            return pooled
         return walk.know(pooled, Pooled(of=_any_value(walk, call.args[0]), window=window, pooled=pooled))
+    if isinstance(value, Weights) or not is_plain:
+        return None
     if isinstance(value, Stored):
         return walk.keep(int8_pooling.maximum(walk, value, window))
     return walk.know(call, Pooled(of=value, window=window, pooled=call))

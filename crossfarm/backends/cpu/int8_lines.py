@@ -17,12 +17,13 @@ from tvm import te, tirx
 
 from crossfarm.backends.cpu.hoisting import mark_copy
 from crossfarm.backends.cpu.int8_dot import Dot
-from crossfarm.backends.cpu.int8_windows import FRAME, Window
+from crossfarm.backends.cpu.int8_windows import FRAME, Window, vector_of_bytes
 from crossfarm.backends.cpu.schedules import vectorise
 
 LINE_AXES = 3
 """Axes of a frame of lines: images, rows, numbers of a row."""
-_VECTORS = (64, 32, 16, 8, 4)
+_VECTOR = "crossfarm.vector"
+"""Annotation of a frame of lines: numbers that are all of the image, or all of the frame."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ class Line:
             inside += [y >= top, y < height + top] if top or bottom else []
             return tirx.if_then_else(tirx.all(*inside), value, fill)
 
-        return te.compute((batch, height + top + bottom, self.left + self.size + self.right), element, name=FRAME)
+        shape = (batch, height + top + bottom, self.left + self.size + self.right)
+        return te.compute(shape, element, name=FRAME, attrs={_VECTOR: self.vector})
 
 
 def line_of(window: Window, *, width: int, depth: int, dot: Dot) -> Line | None:
@@ -72,8 +74,8 @@ def line_of(window: Window, *, width: int, depth: int, dot: Dot) -> Line | None:
         dot: the instruction.
     """
     size = width * depth
-    vector = next((each for each in _VECTORS if size % each == 0), None)
-    if depth % dot.depth == 0 or window.kernel[1] == 1 or window.dilation[1] != 1 or vector is None:
+    vector = vector_of_bytes(size)
+    if depth % dot.depth == 0 or window.kernel[1] == 1 or window.dilation[1] != 1 or vector == 1:
         return None
     _, left, _, right = window.padding
     filled = -(-window.kernel[1] * depth // dot.depth) * dot.depth - window.kernel[1] * depth
@@ -91,7 +93,6 @@ def line_of(window: Window, *, width: int, depth: int, dot: Dot) -> Line | None:
 def schedule_lines(schedule: Any, block: Any) -> None:
     """Copy an image into its frame vector by vector."""
     *_, numbers = schedule.get_loops(block)
-    factor = next(each for each in _VECTORS if schedule.get(numbers).extent % each == 0)
-    vectors, lane = schedule.split(numbers, [None, factor])
+    vectors, lane = schedule.split(numbers, [None, int(schedule.get(block).annotations[_VECTOR])])
     mark_copy(schedule, vectors)
     vectorise(schedule, lane)

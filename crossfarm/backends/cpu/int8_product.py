@@ -20,7 +20,7 @@ from crossfarm.backends.cpu.int8_initial import with_initial
 from crossfarm.backends.cpu.int8_lines import LINE_AXES, Line, line_of, schedule_lines
 from crossfarm.backends.cpu.int8_overlapping import LANES, by_channel, channels_of, over_places
 from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
-from crossfarm.backends.cpu.int8_windows import FRAME, Window
+from crossfarm.backends.cpu.int8_windows import FRAME, Window, vector_of_bytes
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.cpu.relax_values import Array, static_shape
 from crossfarm.backends.cpu.schedules import (
@@ -310,8 +310,8 @@ def schedule_frames(schedule: Any, processor: Processor) -> None:
             schedule_lines(schedule, block)
             continue
         mark_copy(schedule, loops[2])
-        lanes = next((each for each in (64, 32, 16, 8, 4) if extent(schedule, loops[-1]) % each == 0), 1)
-        _, lane = schedule.split(loops[-1], [None, min(lanes, 4 * processor.widest)])
+        lanes = min(vector_of_bytes(extent(schedule, loops[-1])), 4 * processor.widest)
+        _, lane = schedule.split(loops[-1], [None, lanes])
         vectorise(schedule, lane)
         if size > PARALLEL_ELEMENTS:
             schedule.parallel(fuse(schedule, schedule.get_loops(block)[:2]))

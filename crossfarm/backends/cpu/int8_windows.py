@@ -13,6 +13,11 @@ FRAME = "crossfarm_int8_frame"
 """Block that copies an image into its frame."""
 
 
+def vector_of_bytes(extent: int) -> int:
+    """Return how many neighbouring bytes, of so many, are copied or computed at once; 1 when no vector divides them."""
+    return next((lanes for lanes in (64, 32, 16, 8, 4) if extent % lanes == 0), 1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Window:
     """How a window slides.
