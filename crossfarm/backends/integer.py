@@ -23,6 +23,10 @@ FACTOR_BITS = 16
 """Bits of the larger factor of a sum of two tensors: 255 * 2**16 twice stays well below 2**31."""
 GATE_BITS = 14
 """Bits of a gate behind the point at most: a zero point with the bits that remain of them fits into 16 bits."""
+HALF_MOST = 2**15 - 1
+"""The largest 16-bit integer."""
+SWISH_TRIES = 4
+"""Sizes of steps, each 1.4 times the one before, that may be too small."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,55 @@ def gating(image: Steps, gate: Steps, result: Steps, *, dtype: str) -> Gating | 
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Swishing:
+    """x * clamp(x + shift, 0, top) * factor, which HardSwish is, in 16-bit integers.
+
+    Numbers x are integers in units of `step` first, and stay at the bounds of 16 bits: what is below -shift gives 0, and
+    what is beyond the largest one gives more than can be stored. The steps are negative, so that both factors of the
+    product can be: compilers then know the instruction that returns its upper half. Of that the lower half is dropped,
+    then `fraction` more bits, both times rounding down: together that errs by nothing.
+
+    Attributes:
+        step: real size of one step of x, a float32 below 0.
+        rise: the shift in steps, without their sign.
+        top: likewise.
+        lift: bits that the clamped number is moved up, so that at least one remains behind the point.
+        fraction: bits behind the point of the upper half of the product.
+        offset: the zero point of the result and a half, both with `fraction` bits.
+    """
+
+    step: float
+    rise: int
+    top: int
+    lift: int
+    fraction: int
+    offset: int
+
+
+def swishing(*, shift: float, top: float, factor: float, result: Steps, dtype: str) -> Swishing | None:
+    """Return the integers of such a product; None where 16 bits do not hold them.
+
+    A power of two must remain of all scales: the step follows from factor * step**2 * 2**(16 - lift) =
+    scale * 2**-fraction. Before it is rounded the result errs by half a step of x, and by half a step of shift and top.
+    """
+    most = (np.iinfo(dtype).max - result.zero) * result.scale
+    if not (0 < shift < top and factor > 0 and most > 0):
+        return None
+    # No x matters below -shift or beyond the one whose product is `most`; a bit more, so that rounding reaches it.
+    reach = max(top, most / (factor * top) * (1 + 2.0**-8))
+    finest = math.floor(math.log2(result.scale / (factor * (reach / HALF_MOST) ** 2)))
+    for exponent in range(finest, finest - SWISH_TRIES, -1):
+        step = float(np.float32(math.sqrt(result.scale / factor * 2.0**-exponent)))
+        rise, tops = round(shift / step), round(top / step)
+        lift = max(0, 17 - exponent)
+        fraction = exponent - 16 + lift
+        offset = (result.zero << fraction) + (1 << (fraction - 1))
+        if tops << lift <= HALF_MOST and abs(offset) + (tops << lift >> 1) <= HALF_MOST:
+            return Swishing(step=-step, rise=rise, top=tops, lift=lift, fraction=fraction, offset=offset)
+    return None
+
+
 def multipliers(sums: Array, result: float) -> Array:
     """Return scale of the sums over scale of the result, rounded to float32 once."""
     return (sums.astype(np.float64) / np.float64(result)).astype(np.float32)
@@ -160,6 +213,16 @@ def gate(image: Array, gates: Array, *, how: Gating, dtype: str) -> Array:
     info = np.iinfo(dtype)
     factors = np.rint((gates.astype(np.int32) - how.zeros[1]).astype(np.float32) * np.float32(how.factor))
     product = ((image.astype(np.int32) - how.zeros[0]) * 2**7 * factors.astype(np.int32)) >> 16
+    stored: Array = np.clip((product + how.offset) >> how.fraction, info.min, info.max).astype(dtype)
+    return stored
+
+
+def swish(values: Array, *, how: Swishing, dtype: str) -> Array:
+    """Return the stored integers of x * clamp(x + shift, 0, top) * factor; x is int16 in units of the step."""
+    info = np.iinfo(dtype)
+    wide = values.astype(np.int32)
+    clamped = (np.clip(wide, how.rise - how.top, how.rise) - how.rise) << how.lift
+    product = (wide * clamped) >> 16
     stored: Array = np.clip((product + how.offset) >> how.fraction, info.min, info.max).astype(dtype)
     return stored
 

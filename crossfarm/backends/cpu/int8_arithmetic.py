@@ -17,6 +17,10 @@ from crossfarm.backends.cpu.int8_storing import Storing
 from crossfarm.backends.integer import Addition, Steps
 
 
+HALVES = "crossfarm_int8_halves"
+"""Name of a block that makes 16-bit integers of sums."""
+
+
 def as_float(value: float) -> Any:
     """Return a float32 constant."""
     return tirx.const(float(value), "float32")
@@ -47,7 +51,9 @@ class Scaling:
         return value.astype("float32") * factor
 
 
-def requantise(sums: Any, *constants: Any, scaling: Scaling, storing: Storing) -> Any:
+def requantise(
+    sums: Any, *constants: Any, scaling: Scaling, storing: Storing, name: str = "crossfarm_requantised"
+) -> Any:
     """Return the te.Tensor of stored integers of 32-bit sums.
 
     Args:
@@ -55,12 +61,13 @@ def requantise(sums: Any, *constants: Any, scaling: Scaling, storing: Storing) -
         constants: likewise.
         scaling: from sums to units of the result's scale.
         storing: from there to the result.
+        name: of the block.
     """
 
     def element(*place: Any) -> Any:
         return storing.of(scaling.of(sums, constants, place))
 
-    return te.compute(sums.shape, element, name="crossfarm_requantised")
+    return te.compute(sums.shape, element, name=name)
 
 
 def real_sums(sums: Any, *constants: Any, scaling: Scaling, low: float, high: float) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from crossfarm.backends.cpu.int8_values import MOST_OF_A_SUM, Known, Stored, Sums
+from crossfarm.backends.cpu.int8_values import Known, Stored, Sums
 from crossfarm.backends.cpu.relax_values import constant_array, operator_name
 
 _MOVES = ("relax.permute_dims", "relax.reshape")
@@ -45,5 +45,5 @@ def _of_known(value: Known | None) -> float | None:
     if isinstance(value, Stored):
         return 255 * value.steps.scale
     if isinstance(value, Sums):
-        return MOST_OF_A_SUM * float(value.scale.max(initial=0.0))
+        return value.largest * float(value.scale.max(initial=0.0))
     return None

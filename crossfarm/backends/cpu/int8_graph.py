@@ -26,6 +26,7 @@ from crossfarm.backends.cpu import (
     int8_bounds,
     int8_depthwise,
     int8_gates,
+    int8_hard_swish,
     int8_pooling,
     int8_product,
     int8_quads,
@@ -42,6 +43,7 @@ from crossfarm.backends.cpu.int8_values import (
     Stored,
     Summed,
     Sums,
+    Swished,
     Value,
     Weights,
     channels_first,
@@ -51,11 +53,13 @@ from crossfarm.backends.cpu.int8_values import (
 from crossfarm.backends.cpu.int8_windows import window_of
 from crossfarm.backends.cpu.relax_values import (
     constant_array,
+    constant_number,
     dtype_of,
     integers,
     operator_name,
     rewrite_functions,
     static_shape,
+    without_factor,
 )
 from crossfarm.backends.integer import Steps
 
@@ -160,19 +164,12 @@ def _any_value(walk: _Rewriter, expression: Any) -> Value:
     value = walk.value(expression)
     if value is not None and not isinstance(value, Weights):
         return value
-    source, factor = _without_factor(walk, expression)
+    source, factor = without_factor(expression, walk.lookup_binding)
+    swished = walk.value(source)
+    if isinstance(swished, Swished):
+        return swished.times(factor, expression)
     most = int8_bounds.largest(expression, walk.value, walk.lookup_binding)
     return Real(expression=expression, source=source, factor=factor, largest=most)
-
-
-def _without_factor(walk: _Rewriter, expression: Any) -> tuple[Any, float]:
-    """Return what a product with a constant multiplies, and the constant; the expression and 1 when it is none."""
-    made = walk.lookup_binding(expression) if isinstance(expression, relax.Var) else expression
-    if made is not None and operator_name(made) == "relax.multiply":
-        constant = constant_array(made.args[1])
-        if constant is not None and constant.size == 1 and constant.ndim <= 1 and constant.dtype == np.float32:
-            return made.args[0], float(constant.reshape(-1)[0])
-    return expression, 1.0
 
 
 def _dequantise(walk: _Rewriter, call: Any) -> Any | None:
@@ -234,12 +231,16 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
         made = int8_winograd.convolve(
             image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
         )
-    return walk.keep(_sums(walk.emit(made), image, weights, offsets))
+    return walk.keep(_sums(walk.emit(made), image, weights, kernel, offsets))
 
 
-def _sums(tensor: Any, left: Stored, weights: Weights, offsets: Any) -> Sums:
+def _sums(tensor: Any, left: Stored, weights: Weights, products: Any, offsets: Any) -> Sums:
+    """Return what is known of sums of products with the numbers of all axes but the last of `products`."""
     scale = np.broadcast_to(left.steps.scale * weights.scale, offsets.shape)
-    return Sums(tensor=tensor, scale=np.ascontiguousarray(scale), bias=offsets.astype(np.int32))
+    most = 255.0 * np.abs(products.astype(np.int64)).reshape(-1, products.shape[-1]).sum(axis=0).max(initial=0)
+    return Sums(
+        tensor=tensor, scale=np.ascontiguousarray(scale), bias=offsets.astype(np.int32), largest_product=float(most)
+    )
 
 
 def _multiply_matrices(walk: _Rewriter, call: Any) -> Any | None:
@@ -251,7 +252,7 @@ def _multiply_matrices(walk: _Rewriter, call: Any) -> Any | None:
         return None
     made = int8_product.multiply(left.tensor, weights.array, builder=walk.builder_, unit=walk.unit)
     offsets = -left.steps.zero * weights.array.astype(np.int64).sum(axis=0)
-    return walk.keep(_sums(walk.emit(made), left, weights, offsets))
+    return walk.keep(_sums(walk.emit(made), left, weights, weights.array, offsets))
 
 
 def _add(walk: _Rewriter, call: Any) -> Any | None:
@@ -280,7 +281,8 @@ def _bias(sums: Sums, weights: Weights) -> Any | None:
 def _multiply(walk: _Rewriter, call: Any) -> Any | None:
     left, right = (walk.value(argument) for argument in call.args)
     if not isinstance(left, Stored) or not isinstance(right, Stored) or not _ranks_agree(left, right):
-        return None
+        swished = int8_hard_swish.recognised(call, known=walk.value, binding=walk.lookup_binding)
+        return None if swished is None else walk.know(call, swished)
     compute = functools.partial(int8_arithmetic.multiply, zeros=(left.steps.zero, right.steps.zero))
     tensor = walk.call(compute, left.tensor, right.tensor, name="multiply_int8")
     channels = (static_shape(tensor) or ())[-1]
@@ -294,10 +296,8 @@ def _multiply(walk: _Rewriter, call: Any) -> Any | None:
 
 def _divide(_walk: _Rewriter, call: Any) -> Any | None:
     """Multiply by the inverse of a constant: the activations of quantised graphs are rounded to 8 bits behind it."""
-    divisor = constant_array(call.args[1])
-    if divisor is None or divisor.size != 1 or divisor.dtype != np.float32 or not divisor.reshape(-1)[0]:
-        return None
-    return relax.op.multiply(call.args[0], relax.const(np.reciprocal(divisor)))
+    divisor = constant_number(call.args[1])
+    return relax.op.multiply(call.args[0], relax.const(np.float32(1 / divisor))) if divisor else None
 
 
 def _relu(walk: _Rewriter, call: Any) -> Any | None:

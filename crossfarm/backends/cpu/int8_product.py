@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from crossfarm.backends.cpu import int8_hard_swish
 from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
 from crossfarm.backends.cpu.int8_initial import with_initial
 from crossfarm.backends.cpu.int8_lines import LINE_AXES, Line, line_of, schedule_lines
 from crossfarm.backends.cpu.int8_overlapping import LANES, by_channel, channels_of, over_places
+from crossfarm.backends.cpu.int8_strips import attached, detached, mark, pixels_of_strip
 from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, vector_of_bytes
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
@@ -246,6 +248,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
+    function, behind = detached(function, processor, last=int8_hard_swish.BLOCK)
     schedule = over_places(schedule_of(function), sums=BLOCK, keep={FRAME, BLOCK})
     block = schedule.get_sblock(BLOCK)
     body = schedule.get(block)
@@ -259,16 +262,20 @@ def schedule(function: Any, processor: Processor) -> Any:
     )
     weights = total(schedule, [columns, ky, kx, step, k])
 
-    x_block, row = schedule.split(x, [None, rows])
+    pixels = pixels_of_strip(behind, across=extent(schedule, x), step=rows)
+    x_strip, x_block, row = schedule.split(x, [None, pixels // rows, rows])
     column_block, vector, lane = schedule.split(columns, [None, vectors, dot.lanes])
-    outer = [n, y, x_block]
-    order = [column_block, *outer] if weights > STREAMED_WEIGHTS else [*outer, column_block]
+    outer = [n, y, x_strip, x_block]
+    is_streamed = weights > STREAMED_WEIGHTS
+    order = [column_block, *outer] if is_streamed else [*outer, column_block]
     # What there is more of is loaded in the outer loop, and has one register.
     tile = [vector, row] if vectors > rows else [row, vector]
     inner = [*tile, lane, k] if dot.intrinsic else [k, *tile, lane]
     schedule.reorder(*order, ky, kx, step, *inner)
     if is_large:
-        order = _parallelise(schedule, order)
+        order = _parallelise(schedule, order, most=len(order) - 2)
+    if not is_streamed and not passes:
+        mark(schedule, order[-3], behind, pixels=pixels)
     attach_epilogue(schedule, epilogue, order, dot.lanes)
     unroll_all(schedule, tile)
     if not dot.intrinsic:
@@ -280,7 +287,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule_frames(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return with_hoisted(with_initial(function_of(schedule), BLOCK))
+    return with_hoisted(attached(with_initial(function_of(schedule), BLOCK), behind))
 
 
 def is_worth_threads(dot: Dot, *, operations: int, results: int) -> bool:
@@ -288,9 +295,10 @@ def is_worth_threads(dot: Dot, *, operations: int, results: int) -> bool:
     return operations // dot.depth + RESULT_OPERATIONS * results > PARALLEL_FLOPS
 
 
-def _parallelise(schedule: Any, order: list[Any]) -> list[Any]:
+def _parallelise(schedule: Any, order: list[Any], *, most: int) -> list[Any]:
+    """Share the outermost of some loops, `most` of them at most, between threads; return what they are then."""
     count = 1
-    while count < len(order) and total(schedule, order[:count]) < PARALLEL_CHUNKS:
+    while count < most and total(schedule, order[:count]) < PARALLEL_CHUNKS:
         count += 1
     if total(schedule, order[:count]) == 1:
         return order

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from crossfarm.backends.cpu import int8_hard_swish
 from crossfarm.backends.cpu.hoisting import with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, column_intrinsic
 from crossfarm.backends.cpu.int8_initial import with_initial
@@ -27,6 +28,7 @@ from crossfarm.backends.cpu.int8_overlapping import (
     places_of,
 )
 from crossfarm.backends.cpu.int8_product import is_worth_threads, schedule_frames
+from crossfarm.backends.cpu.int8_strips import attached, detached, mark
 from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
 from crossfarm.backends.cpu.processor import Processor
 from crossfarm.backends.cpu.relax_values import Array, static_shape
@@ -199,6 +201,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
+    function, behind = detached(function, processor, last=int8_hard_swish.BLOCK)
     schedule = over_places(schedule_of(function), sums=BLOCK, keep={FRAME, STACKED, BLOCK})
     block, stacked = schedule.get_sblock(BLOCK), schedule.get_sblock(STACKED)
     dot = DOTS[str(schedule.get(block).annotations["crossfarm.dot"])]
@@ -217,6 +220,8 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule.reorder(*order, x_block, c_block, q, kx, x_inner, lane)
     shared = schedule.fuse(*order[:2])
     outer = [shared, order[2], x_block, c_block]
+    if order[1] is y and not passes:
+        mark(schedule, shared, behind, pixels=extent(schedule, x_block) * extent(schedule, x_inner))
     attach_epilogue(schedule, epilogue, outer, dot.lanes)
     unroll_all(schedule, [q, kx, x_inner])
     schedule.compute_at(stacked, group if order[2] is group else shared, preserve_unit_loops=True)
@@ -231,4 +236,4 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule_frames(schedule, processor)
     for each in passes:
         schedule_spatial(schedule, each, processor)
-    return with_hoisted(with_initial(function_of(schedule), BLOCK))
+    return with_hoisted(attached(with_initial(function_of(schedule), BLOCK), behind))

@@ -27,7 +27,7 @@ class Storing:
         low: bound of the number, such that low + zero is the dtype's least integer or more.
         high: bound, likewise.
         zero: zero point.
-        dtype: int8 or uint8.
+        dtype: int8, uint8 or int16.
         converts: the processor rounds and packs as told above.
         is_bounded: no number is beyond LARGEST, clamped or not.
     """
@@ -59,6 +59,8 @@ class Storing:
         bounded = real if self.is_bounded else self._clamped(real)
         rounded = tirx.call_llvm_pure_intrin("int32", "llvm.lrint", bounded)
         half = _saturated(rounded, "int32", "int16")
+        if self.dtype == "int16":
+            return half
         if self.zero:
             half = tirx.call_llvm_pure_intrin("int16", "llvm.sadd.sat", half, tirx.const(self.zero, "int16"))
         stored = _saturated(half, "int16", self.dtype)
@@ -69,6 +71,19 @@ class Storing:
         if self.is_bounded and most < information.max:
             stored = tirx.min(stored, tirx.const(most, self.dtype))
         return stored
+
+
+def halves(*, converts: bool, is_bounded: bool) -> Storing:
+    """Return how numbers become 16-bit integers."""
+    information = np.iinfo("int16")
+    return Storing(
+        low=float(information.min),
+        high=float(information.max),
+        zero=0,
+        dtype="int16",
+        converts=converts,
+        is_bounded=is_bounded,
+    )
 
 
 def _saturated(value: Any, wide: str, dtype: str) -> Any:

@@ -15,7 +15,7 @@ from crossfarm.backends.cpu import int8_arithmetic, int8_storing
 from crossfarm.backends.cpu.int8_dot import IntegerUnit
 from crossfarm.backends.cpu.int8_windows import Window
 from crossfarm.backends.cpu.relax_values import Array, dtype_of, static_shape
-from crossfarm.backends.integer import Steps, addition, multipliers
+from crossfarm.backends.integer import Steps, addition, multipliers, swishing
 
 EXACT_IN_FLOAT = 2**24
 """Integers below that are float32 numbers."""
@@ -115,6 +115,7 @@ class Sums:
         tensor: variable, int32; or float32, which holds integers below 2**24.
         scale: real size of one step, for each channel; float64.
         bias: is added to the sums first, for each channel; int32.
+        largest_product: no sum is beyond it before the bias is added.
         low: real bound.
         high: real bound.
     """
@@ -122,6 +123,7 @@ class Sums:
     tensor: Any
     scale: Array
     bias: Array
+    largest_product: float = MOST_OF_A_SUM
     low: float = -math.inf
     high: float = math.inf
 
@@ -129,6 +131,12 @@ class Sums:
     def is_clamped(self) -> bool:
         """Whether a bound holds."""
         return (self.low, self.high) != (-math.inf, math.inf)
+
+    @property
+    def largest(self) -> float:
+        """No sum is beyond it."""
+        bias = float(np.abs(self.bias.astype(np.int64)).max(initial=0))
+        return min(self.largest_product + bias, MOST_OF_A_SUM)
 
     def real(self, walk: Walk) -> Any:
         """Emit the real numbers."""
@@ -141,10 +149,23 @@ class Sums:
         factors = multipliers(self.scale, steps.scale)
         tensor, constants, scaling = self._terms(walk, factors)
         storing = _storing(
-            walk, steps, low=self.low, high=self.high, largest=MOST_OF_A_SUM * float(factors.max(initial=0.0))
+            walk, steps, low=self.low, high=self.high, largest=self.largest * float(factors.max(initial=0.0))
         )
         compute = functools.partial(int8_arithmetic.requantise, scaling=scaling, storing=storing)
         return Stored(tensor=walk.call(compute, tensor, *constants, name="requantise"), steps=steps)
+
+    def halves(self, walk: Walk, step: float) -> Any:
+        """Emit 16-bit integers in units of `step`, at whose bounds stays what is beyond them; not clamped sums only."""
+        factors = multipliers(self.scale, step)
+        tensor, constants, scaling = self._terms(walk, factors)
+        bounded = self.largest * float(np.abs(factors).max(initial=0.0)) < int8_storing.LARGEST
+        compute = functools.partial(
+            int8_arithmetic.requantise,
+            scaling=scaling,
+            storing=int8_storing.halves(converts=walk.unit.converts, is_bounded=bounded),
+            name=int8_arithmetic.HALVES,
+        )
+        return walk.call(compute, tensor, *constants, name="halves")
 
     def _terms(self, walk: Walk, factors: Array) -> tuple[Any, list[Any], int8_arithmetic.Scaling]:
         """Return the sums, the constants of their channels, and what is done with both.
@@ -218,6 +239,44 @@ class Gated:
         from crossfarm.backends.cpu.int8_gates import gated
 
         return gated(walk, self.image, self.gate, steps) or self.product.stored(walk, steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Swished:
+    """Sums x as x * clamp(x + shift, 0, top) * factor, which HardSwish is.
+
+    Attributes:
+        sums: not clamped.
+        shift: real.
+        top: real.
+        factor: real.
+        swished: the float32 expression.
+    """
+
+    sums: Sums
+    shift: float
+    top: float
+    factor: float
+    swished: Any
+
+    def times(self, factor: float, expression: Any) -> Swished:
+        """Return the value times a constant, and `expression`, which computes that in float32."""
+        return dataclasses.replace(self, factor=self.factor * factor, swished=expression)
+
+    def real(self, _walk: Walk) -> Any:
+        """Return the real numbers, in the order of axes of the graph."""
+        return self.swished
+
+    def stored(self, walk: Walk, steps: Steps) -> Stored:
+        """Emit the stored integers."""
+        from crossfarm.backends.cpu.int8_hard_swish import swish
+
+        how = swishing(shift=self.shift, top=self.top, factor=self.factor, result=steps, dtype=walk.unit.activation)
+        if how is None:
+            return Real(expression=self.swished, source=self.swished).stored(walk, steps)
+        halves = self.sums.halves(walk, how.step)
+        compute = functools.partial(swish, how=how, dtype=walk.unit.activation)
+        return Stored(tensor=walk.call(compute, halves, name="hard_swish_int8"), steps=steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -310,7 +369,7 @@ class Joined:
         return Stored(tensor=walk.emit(relax.op.concat(tensors, axis=axis)), steps=steps)
 
 
-Value = Stored | Sums | Summed | Gated | Pooled | Moved | Real | Joined
+Value = Stored | Sums | Summed | Gated | Swished | Pooled | Moved | Real | Joined
 """What is known of a value besides weights."""
 Known = Value | Weights
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,36 @@ def operator_name(expression: Any) -> str:
     if isinstance(expression, relax.Call) and isinstance(expression.op, tvm.ir.Op):
         return str(expression.op.name)
     return ""
+
+
+def constant_number(expression: Any) -> float | None:
+    """Return the number that a constant float32 tensor of one element holds, whose shape changes no other's."""
+    array = constant_array(expression)
+    is_number = array is not None and array.size == 1 and array.ndim <= 1 and array.dtype == np.float32
+    return float(array.reshape(-1)[0]) if array is not None and is_number else None
+
+
+def without_factor(expression: Any, binding: Callable[[Any], Any]) -> tuple[Any, float]:
+    """Return what a product with a constant multiplies, and the constant; the expression and 1 when it is none.
+
+    Args:
+        expression: a variable or what one is bound to.
+        binding: returns what a variable is bound to, or None.
+    """
+    made = bound(expression, binding)
+    if operator_name(made) == "relax.multiply":
+        for one, other in (made.args, reversed(made.args)):
+            factor = constant_number(other)
+            if factor is not None:
+                return one, factor
+    return expression, 1.0
+
+
+def bound(expression: Any, binding: Callable[[Any], Any]) -> Any:
+    """Return what a variable is bound to in the end; anything else as it is."""
+    while isinstance(expression, relax.Var):
+        expression = binding(expression)
+    return expression
 
 
 def integers(values: Any) -> tuple[int, ...]:

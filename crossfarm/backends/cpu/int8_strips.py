@@ -1,0 +1,181 @@
+"""What follows sums without constants of their channels runs over strips of results, in vectors across pixels.
+
+Tiles of sums store 16-bit integers into a strip of neighbouring pixels, which stays in the first-level cache. What is
+behind takes them as one run of numbers: all its vectors are full and as wide as the processor has them, whatever the
+number of channels is, and none of them waits for a narrower one.
+
+TVM's schedules do not move a block behind tiles that overlap (int8_overlapping.py). So the last block is taken away
+before a function is scheduled, and put back behind the loops that have been marked for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tvm_ffi
+from tvm import s_tir, tirx
+
+from crossfarm.backends.cpu.int8_arithmetic import HALVES
+from crossfarm.backends.cpu.int8_windows import vector_of_bytes
+from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.cpu.schedules import block_names, function_of, schedule_of
+
+LONGEST = 4096
+"""Numbers of a strip at most: 8 KB, a quarter of a first-level cache."""
+_MARK = "crossfarm.strip"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Behind:
+    """The last block of a function, which has been taken away.
+
+    Attributes:
+        realize: the block.
+        halves: the buffer that it reads.
+        params: of the function before.
+        lanes: elements of the processor's widest vector of bytes.
+    """
+
+    realize: Any
+    halves: Any
+    params: tuple[Any, ...]
+    lanes: int
+
+
+def detached(function: Any, processor: Processor, *, last: str) -> tuple[Any, Behind | None]:
+    """Return a function without its last block, and the block; the function as it is when that is another one.
+
+    Args:
+        function: PrimFunc that is not scheduled.
+        processor: what for.
+        last: name of the block, which reads 16-bit integers of the block `HALVES`, number by number.
+    """
+    if block_names(function)[-2:] != [HALVES, last]:
+        return function, None
+    root = function.body.block
+    *rest, nest = list(root.body.seq)
+    realize = _realize(nest)
+    halves, result = (region.source for region in (realize.block.reads[0], realize.block.writes[0]))
+    inner_buffers = [each for each in root.alloc_buffers if not each.same_as(halves)]
+    block = s_tir.SBlock([], [], [], "root", tirx.SeqStmt(rest), None, inner_buffers, [], root.annotations)
+    params = tuple(function.params)
+    inner = tirx.PrimFunc(
+        [halves if each.same_as(result) else each for each in params],
+        s_tir.SBlockRealize([], tirx.const(True, "bool"), block),
+        function.ret_type,
+        function.attrs,
+    )
+    return inner, Behind(realize=realize, halves=halves, params=params, lanes=4 * processor.widest)
+
+
+def pixels_of_strip(behind: Behind | None, *, across: int, step: int) -> int:
+    """Return the pixels of a strip: the fewest whose numbers fill vectors, or as many as may be.
+
+    Args:
+        behind: what follows the sums; None when nothing does.
+        across: pixels of a row.
+        step: pixels of a tile, which divide a row.
+    """
+    if behind is None:
+        return step
+    channels = int(behind.halves.shape[3])
+    strips = [step * tiles for tiles in range(1, across // step + 1) if across // step % tiles == 0]
+    fitting = [pixels for pixels in strips if pixels * channels <= LONGEST] or strips[:1]
+    return max(fitting, key=lambda pixels: (min(vector_of_bytes(pixels * channels), behind.lanes), -pixels))
+
+
+def mark(schedule: Any, loop: Any, behind: Behind | None, *, pixels: int) -> None:
+    """Mark a loop each of whose trips completes so many neighbouring pixels of a row, with all their channels."""
+    if behind is not None:
+        schedule.annotate(loop, _MARK, pixels)
+
+
+def attached(function: Any, behind: Behind | None) -> Any:
+    """Return a scheduled function with what was taken away: in the marked loop, or as a pass over all numbers.
+
+    Args:
+        function: from `detached`, scheduled.
+        behind: likewise; None when nothing was taken away.
+    """
+    if behind is None:
+        return function
+    marked: list[Any] = []
+
+    def follow(loop: Any) -> Any:
+        if _MARK not in loop.annotations:
+            return loop
+        marked.append(loop)
+        rest = {key: value for key, value in loop.annotations.items() if key != _MARK}
+        body = tirx.SeqStmt([loop.body, _strip(loop.body, behind, pixels=int(loop.annotations[_MARK]))])
+        return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, rest)
+
+    realize = tvm_ffi.structural_map(function.body, (tirx.For, follow))
+    root = realize.block
+    body = root.body if marked else tirx.SeqStmt([root.body, _pass(behind)])
+    block = s_tir.SBlock([], [], [], "root", body, None, [*root.alloc_buffers, behind.halves], [], root.annotations)
+    whole = tirx.PrimFunc(
+        list(behind.params), s_tir.SBlockRealize([], tirx.const(True, "bool"), block), function.ret_type, function.attrs
+    )
+    if not marked:
+        return whole
+    # Variables of the function, as the sums are: no heap for a strip (accumulators.py).
+    schedule = schedule_of(whole)
+    schedule.set_scope(schedule.get_sblock(HALVES), 0, "local")
+    return function_of(schedule)
+
+
+def _strip(body: Any, behind: Behind, *, pixels: int) -> Any:
+    """Return the loops over the numbers that a marked loop's body stores."""
+    inner: list[Any] = []
+    stored: list[Any] = []
+    tvm_ffi.structural_walk(body, (tirx.For, lambda loop: inner.append(loop.loop_var)))
+    tvm_ffi.structural_walk(
+        body, (s_tir.SBlockRealize, lambda each: stored.append(each) if str(each.block.name_hint) == HALVES else None)
+    )
+
+    def first(expression: Any) -> Any:
+        return tvm_ffi.structural_map(
+            expression,
+            (tirx.Var, lambda var: tirx.const(0, _dtype(var)) if any(var.same_as(loop) for loop in inner) else var),
+        )
+
+    n, y, x = (first(value) for value in stored[0].iter_values[:3])
+    return _run(behind, pixels, n, y, x)
+
+
+def _pass(behind: Behind) -> Any:
+    """Return the loops over all numbers, row by row."""
+    batch, height, width, channels = (int(extent) for extent in behind.halves.shape)
+    dtype = _dtype(behind.realize.block.iter_vars[0].var)
+    row, nought = tirx.Var("row", dtype), tirx.const(0, dtype)
+    body = _run(behind, width, tirx.floordiv(row, height), tirx.floormod(row, height), nought)
+    # Bytes, of which four take as long as a float.
+    is_large = batch * height * width * channels > 4 * PARALLEL_ELEMENTS
+    kind = tirx.ForKind.PARALLEL if is_large else tirx.ForKind.SERIAL
+    return tirx.For(row, nought, tirx.const(batch * height, dtype), kind, body)
+
+
+def _run(behind: Behind, pixels: int, n: Any, y: Any, x: Any) -> Any:
+    """Return loops over the numbers of neighbouring pixels of a row, in vectors; `n`, `y` and `x` are the first's."""
+    channels = int(behind.halves.shape[3])
+    dtype = _dtype(behind.realize.block.iter_vars[0].var)
+    vector, lane = tirx.Var("vector", dtype), tirx.Var("lane", dtype)
+    lanes = min(vector_of_bytes(pixels * channels), behind.lanes)
+    place = vector * tirx.const(lanes, dtype) + lane
+    axes = [n, y, x + tirx.floordiv(place, channels), tirx.floormod(place, channels)]
+    block = s_tir.SBlockRealize(axes, behind.realize.predicate, behind.realize.block)
+    nought = tirx.const(0, dtype)
+    inner = tirx.For(lane, nought, tirx.const(lanes, dtype), tirx.ForKind.VECTORIZED, block)
+    return tirx.For(vector, nought, tirx.const(pixels * channels // lanes, dtype), tirx.ForKind.SERIAL, inner)
+
+
+def _dtype(variable: Any) -> str:
+    return str(variable.ty.dtype)
+
+
+def _realize(nest: Any) -> Any:
+    """Return the block in the middle of nested loops."""
+    while isinstance(nest, tirx.For):
+        nest = nest.body
+    return nest
