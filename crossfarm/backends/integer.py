@@ -128,10 +128,10 @@ def gating(image: Steps, gate: Steps, result: Steps, *, dtype: str) -> Gating | 
 class Swishing:
     """x * clamp(x + shift, 0, top) * factor, which HardSwish is, in 16-bit integers.
 
-    Numbers x are integers in units of `step` first, and stay at the bounds of 16 bits: what is below -shift gives 0, and
-    what is beyond the largest one gives more than can be stored. The steps are negative, so that both factors of the
-    product can be: compilers then know the instruction that returns its upper half. Of that the lower half is dropped,
-    then `fraction` more bits, both times rounding down: together that errs by nothing.
+    Numbers x are integers in units of `step` first, and stay at the bounds of 16 bits: what is below -shift gives 0,
+    and what is beyond the largest one gives more than can be stored. The steps are negative, so that both factors of
+    the product can be: compilers then know the instruction that returns its upper half. That drops the lower half, a
+    shift `fraction` more bits, and both round down: two such steps together err no more than one.
 
     Attributes:
         step: real size of one step of x, a float32 below 0.
@@ -156,7 +156,10 @@ def swishing(*, shift: float, top: float, factor: float, result: Steps, dtype: s
     A power of two must remain of all scales: the step follows from factor * step**2 * 2**(16 - lift) =
     scale * 2**-fraction. Before it is rounded the result errs by half a step of x, and by half a step of shift and top.
     """
-    most = (np.iinfo(dtype).max - result.zero) * result.scale
+    info = np.iinfo(dtype)
+    most = (info.max - result.zero) * result.scale
+    # The offset has room whether integers are stored with a sign or without one: both give the same numbers.
+    room = max(result.zero - int(info.min), 128)
     if not (0 < shift < top and factor > 0 and most > 0):
         return None
     # No x matters below -shift or beyond the one whose product is `most`; a bit more, so that rounding reaches it.
@@ -167,8 +170,9 @@ def swishing(*, shift: float, top: float, factor: float, result: Steps, dtype: s
         rise, tops = round(shift / step), round(top / step)
         lift = max(0, 17 - exponent)
         fraction = exponent - 16 + lift
-        offset = (result.zero << fraction) + (1 << (fraction - 1))
-        if tops << lift <= HALF_MOST and abs(offset) + (tops << lift >> 1) <= HALF_MOST:
+        half = 1 << (fraction - 1)
+        if tops << lift <= HALF_MOST and (room << fraction) + half + (tops << lift >> 1) <= HALF_MOST:
+            offset = (result.zero << fraction) + half
             return Swishing(step=-step, rise=rise, top=tops, lift=lift, fraction=fraction, offset=offset)
     return None
 

@@ -16,7 +16,6 @@ from tvm import te, tirx
 from crossfarm.backends.cpu.int8_storing import Storing
 from crossfarm.backends.integer import Addition, Steps
 
-
 HALVES = "crossfarm_int8_halves"
 """Name of a block that makes 16-bit integers of sums."""
 

@@ -30,9 +30,7 @@ class _Line:
     shift: float = 0.0
 
 
-def recognised(
-    call: Any, *, known: Callable[[Any], Known | None], binding: Callable[[Any], Any]
-) -> Swished | None:
+def recognised(call: Any, *, known: Callable[[Any], Known | None], binding: Callable[[Any], Any]) -> Swished | None:
     """Return what a product of sums and a clamped line of the same sums is; None for any other product.
 
     Args:

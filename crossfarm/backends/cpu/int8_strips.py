@@ -51,7 +51,8 @@ def detached(function: Any, processor: Processor, *, last: str) -> tuple[Any, Be
         processor: what for.
         last: name of the block, which reads 16-bit integers of the block `HALVES`, number by number.
     """
-    if block_names(function)[-2:] != [HALVES, last]:
+    # Without vectors what is inlined saves storing and loading the halves.
+    if processor.widest == 1 or block_names(function)[-2:] != [HALVES, last]:
         return function, None
     root = function.body.block
     *rest, nest = list(root.body.seq)

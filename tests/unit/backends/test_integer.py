@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crossfarm.backends import integer
@@ -42,6 +42,55 @@ def test_a_sum_errs_by_half_a_step_at_most(left: Steps, right: Steps, result: St
         result.scale
     ) + result.zero
     assert abs(min(max(exact, Fraction(0)), Fraction(255)) - int(found[0])) <= Fraction(52, 100)
+
+
+@st.composite
+def swishes(draw: st.DrawFn) -> tuple[float, float, float, Steps]:
+    """Draw shift, top and factor, HardSwish's mostly, and steps of the result that have integers for it."""
+    hard = (3.0, 6.0, 1 / 6)
+    shift, top, factor = draw(
+        st.one_of(st.just(hard), st.tuples(st.floats(0.5, 4), st.floats(4.5, 10), st.floats(0.05, 2)))
+    )
+    result = draw(steps)
+    assume(integer.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8") is not None)
+    return shift, top, factor, result
+
+
+@given(swishes(), st.lists(st.one_of(st.floats(-5, 5), st.floats(-1e3, 1e3)), min_size=1, max_size=50))
+def test_a_hard_swish_errs_by_little_more_than_half_a_step(
+    drawn: tuple[float, float, float, Steps], values: list[float]
+) -> None:
+    shift, top, factor, result = drawn
+    how = integer.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
+    assert how is not None
+    x = np.array(values)
+    halves = np.clip(np.rint(x / how.step), -(2**15), 2**15 - 1).astype(np.int16)
+    real = x * np.clip(x + shift, 0, top) * factor / result.scale + result.zero
+    found = integer.swish(halves, how=how, dtype="uint8")
+    # Half a step of x, of the shift and of the top come to that where the result is largest.
+    assert np.abs(found - np.clip(real, 0, 255)).max() <= 0.5 + 300 * 2 / how.top
+
+
+@given(swishes(), st.integers(-(2**15), 2**15 - 1))
+def test_a_hard_swish_has_the_same_numbers_stored_with_a_sign_and_without(
+    drawn: tuple[float, float, float, Steps], value: int
+) -> None:
+    shift, top, factor, result = drawn
+    signed = Steps(scale=result.scale, zero=result.zero - 128)
+    one = integer.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
+    other = integer.swishing(shift=shift, top=top, factor=factor, result=signed, dtype="int8")
+    assert one is not None and other is not None
+    half = np.array([value], np.int16)
+    assert (
+        int(integer.swish(half, how=one, dtype="uint8")[0])
+        == int(integer.swish(half, how=other, dtype="int8")[0]) + 128
+    )
+
+
+def test_a_hard_swish_of_results_too_small_for_16_bits_has_no_integers() -> None:
+    tiny, none = Steps(scale=2.0**-14, zero=0), Steps(scale=0.1, zero=255)
+    assert integer.swishing(shift=3.0, top=6.0, factor=1 / 6, result=tiny, dtype="uint8") is None
+    assert integer.swishing(shift=3.0, top=6.0, factor=1 / 6, result=none, dtype="uint8") is None
 
 
 def test_halves_go_to_the_even_neighbour_before_the_zero_point_is_added() -> None:

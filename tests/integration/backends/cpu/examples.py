@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,12 +10,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from crossfarm.backends import integer
 from crossfarm.backends.integer import Steps
 
 Array = np.ndarray[Any, Any]
 node = helper.make_node
-WEIGHT_SCALE = np.float32(2.0**-6)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -215,167 +212,7 @@ def reduction(draw: Draw) -> Example:
     )
 
 
-def quantised_convolution(draw: Draw) -> Example:
-    """Return a quantised convolution, perhaps depthwise, with Relu."""
-    how, height, width = window(draw)
-    groups, depth, per_group = draw.one((1, draw.extent(19), draw.extent(30)), (draw.extent(40, least=2), 1, 1))
-    image = draw.integers("uint8", 1, groups * depth, height, width)
-    weights = draw.integers("int8", groups * per_group, depth, *how.kernel, least=-127)
-    return _quantised_convolution(draw, how, image, weights, groups)
-
-
-def quantised_small_kernel(draw: Draw) -> Example:
-    """Return a quantised convolution of 3x3 with stride 1 and many channels, perhaps of extreme numbers."""
-    how = Window(kernel=(3, 3), strides=(1, 1), pads=draw.one((1, 1, 1, 1), (0, 2, 1, 0)), dilations=(1, 1))
-    depth, channels = 8 * draw.extent(4, least=2), 4 * draw.extent(8, least=4)
-    image = draw.integers("uint8", 1, depth, draw.extent(9, least=4), draw.extent(9, least=4))
-    weights = draw.integers("int8", channels, depth, 3, 3)
-    if draw.one(True, False):
-        image = np.where(image > 127, 255, 0).astype(np.uint8)
-        weights = np.where(weights > 0, 127, -128).astype(np.int8)
-    return _quantised_convolution(draw, how, image, weights, groups=1)
-
-
-def _quantised_convolution(draw: Draw, how: Window, image: Array, weights: Array, groups: int) -> Example:
-    source, result = draw.steps(), draw.steps()
-    x, w, y = map(draw.name, "xwy")
-    r, v, c, a = map(draw.name, "rvca")
-    sums = integer.convolve(
-        image.transpose(0, 2, 3, 1),
-        weights.transpose(2, 3, 1, 0),
-        zero=source.zero,
-        strides=how.strides,
-        padding=how.pads,
-        dilation=how.dilations,
-        groups=groups,
-    )
-    return Example(
-        nodes=[
-            _dequantised(x, r, x),
-            _dequantised(w, v, draw.name("weights")),
-            node("Conv", [r, v], [c], group=groups, **how.attributes()),
-            node("Relu", [c], [a]),
-            _quantised(a, y),
-        ],
-        inputs={x: image},
-        constants={w: weights, **_weight_steps(draw), **_steps(x, source), **_steps(y, result)},
-        expected=_requantised(sums, source, result, low=0.0).transpose(0, 3, 1, 2),
-        words=f"{how}, image {image.shape}, weights {weights.shape}, groups {groups}, {source}, {result}",
-    )
-
-
-def quantised_dense(draw: Draw) -> Example:
-    """Return a quantised product with constant weights."""
-    rows, depth, columns = draw.extent(9), draw.extent(70), draw.extent(70)
-    source, result = draw.steps(), draw.steps()
-    left, weights = draw.integers("uint8", rows, depth), draw.integers("int8", columns, depth, least=-127)
-    x, w, y = map(draw.name, "xwy")
-    r, v, c = map(draw.name, "rvc")
-    sums = (left.astype(np.int32) - source.zero) @ weights.T.astype(np.int32)
-    return Example(
-        nodes=[
-            _dequantised(x, r, x),
-            _dequantised(w, v, draw.name("weights")),
-            node("Gemm", [r, v], [c], transB=1),
-            _quantised(c, y),
-        ],
-        inputs={x: left},
-        constants={w: weights, **_weight_steps(draw), **_steps(x, source), **_steps(y, result)},
-        expected=_requantised(sums, source, result, low=-math.inf),
-        words=f"{rows}x{depth}x{columns}, {source}, {result}",
-    )
-
-
-def quantised_pair(draw: Draw) -> Example:
-    """Return a sum of two quantised tensors, or both behind each other."""
-    shape = (draw.extent(3), draw.extent(9), draw.extent(5), draw.extent(40))
-    left, right, result = draw.steps(), draw.steps(), draw.steps()
-    x, z, y = map(draw.name, "xzy")
-    r, s, c = map(draw.name, "rsc")
-    first, second = draw.integers("uint8", *shape), draw.integers("uint8", *shape)
-    if draw.one(True, False):
-        joint, words = node("Add", [r, s], [c]), "sum"
-        low, high = result.bounds("uint8")
-        how = integer.addition(left, right, result)
-        expected = integer.add(first, second, how=how, low=low, high=high, zero=result.zero, dtype="uint8")
-    else:
-        joint, words = node("Concat", [r, s], [c], axis=1), "concatenation"
-        parts = [
-            integer.quantise(integer.dequantise(part, steps=steps), steps=result, dtype="uint8")
-            for part, steps in ((first, left), (second, right))
-        ]
-        expected = np.concatenate(parts, axis=1)
-    return Example(
-        nodes=[_dequantised(x, r, x), _dequantised(z, s, z), joint, _quantised(c, y)],
-        inputs={x: first, z: second},
-        constants={**_steps(x, left), **_steps(z, right), **_steps(y, result)},
-        expected=expected,
-        words=f"{words} of {shape}, {left}, {right}, {result}",
-    )
-
-
-def quantised_gates(draw: Draw) -> Example:
-    """Return a quantised tensor times one quantised number for each channel."""
-    batch, channels, height, width = draw.extent(2), draw.extent(40), draw.extent(6, least=2), draw.extent(9)
-    image, gate, result = draw.steps(), draw.steps(), draw.steps()
-    while (how := integer.gating(image, gate, result, dtype="uint8")) is None:
-        result = draw.steps()
-    x, z, y = map(draw.name, "xzy")
-    r, s, m = map(draw.name, "rsm")
-    pixels = draw.integers("uint8", batch, height, width, channels)
-    gates = draw.integers("uint8", batch, 1, 1, channels)
-    return Example(
-        nodes=[_dequantised(x, r, x), _dequantised(z, s, z), node("Mul", [r, s], [m]), _quantised(m, y)],
-        inputs={x: pixels.transpose(0, 3, 1, 2), z: gates.transpose(0, 3, 1, 2)},
-        constants={**_steps(x, image), **_steps(z, gate), **_steps(y, result)},
-        expected=integer.gate(pixels, gates, how=how, dtype="uint8").transpose(0, 3, 1, 2),
-        words=f"{pixels.shape}, {image}, {gate}, {result}",
-    )
-
-
-def _dequantised(source: str, result: str, steps: str) -> onnx.NodeProto:
-    return node("DequantizeLinear", [source, f"{steps}_scale", f"{steps}_zero"], [result])
-
-
-def _quantised(source: str, result: str) -> onnx.NodeProto:
-    return node("QuantizeLinear", [source, f"{result}_scale", f"{result}_zero"], [result])
-
-
-def _steps(name: str, steps: Steps) -> dict[str, Array]:
-    return {
-        f"{name}_scale": np.asarray(steps.scale, np.float32),
-        f"{name}_zero": np.asarray(steps.zero, np.uint8),
-    }
-
-
-def _weight_steps(draw: Draw) -> dict[str, Array]:
-    name = draw.name("weights")
-    return {f"{name}_scale": np.asarray(WEIGHT_SCALE), f"{name}_zero": np.asarray(0, np.int8)}
-
-
-def _requantised(sums: Array, source: Steps, result: Steps, *, low: float) -> Array:
-    channels = sums.shape[-1]
-    bounds = result.bounds("uint8", low)
-    scale = np.full(channels, np.float64(source.scale) * np.float64(WEIGHT_SCALE))
-    return integer.requantise(
-        sums,
-        np.zeros(channels, np.int32),
-        integer.multipliers(scale, result.scale),
-        low=bounds[0],
-        high=bounds[1],
-        zero=result.zero,
-        dtype="uint8",
-    )
-
-
 FLOATS: tuple[Callable[[Draw], Example], ...] = (convolution, depthwise, dense, product, softmax, reduction)
-INTEGERS: tuple[Callable[[Draw], Example], ...] = (
-    quantised_convolution,
-    quantised_small_kernel,
-    quantised_dense,
-    quantised_pair,
-    quantised_gates,
-)
 
 
 def draw_examples(families: Sequence[Callable[[Draw], Example]], *, count: int, seed: int) -> dict[str, Example]:

@@ -166,6 +166,49 @@ def _run(
     return result, tuple(names), left
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Swish:
+    """x * clamp(x + shift, 0, top) * factor, and how a graph spells it: from `c` to `a`."""
+
+    nodes: Sequence[onnx.NodeProto]
+    shift: float
+    top: float
+    factor: float
+
+
+_ALPHA, _BETA = np.float32(0.2), np.float32(0.5)
+SWISHES = {
+    "HardSwish": Swish(
+        # TVM's importer writes x * (clip(x + 3, 0, 6) / 6).
+        nodes=[helper.make_node("HardSwish", ["c"], ["a"])],
+        shift=3.0,
+        top=6.0,
+        factor=float(np.float32(1 / 6)),
+    ),
+    "divided last": Swish(
+        nodes=[
+            node("Add", ["c", "number_3"], ["c_3"]),
+            node("Clip", ["c_3", "number_0", "number_6"], ["c_6"]),
+            node("Mul", ["c_6", "c"], ["c_7"]),
+            node("Div", ["c_7", "number_6"], ["a"]),
+        ],
+        shift=3.0,
+        top=6.0,
+        factor=float(np.float32(1 / 6)),
+    ),
+    "HardSigmoid": Swish(
+        nodes=[
+            node("HardSigmoid", ["c"], ["c_1"], alpha=float(_ALPHA), beta=float(_BETA)),
+            node("Mul", ["c", "c_1"], ["a"]),
+        ],
+        shift=float(_BETA) / float(_ALPHA),
+        top=1.0 / float(_ALPHA),
+        factor=float(_ALPHA),
+    ),
+}
+"""Spellings of HardSwish, and a relative of it."""
+
+
 def any_integers(seed: int, shape: Sequence[int], dtype: str, *, least: int | None = None) -> Array:
     info = np.iinfo(dtype)
     low = info.min if least is None else least
@@ -187,6 +230,7 @@ class Convolution:
         source: steps of the image.
         result: steps of the result.
         pads: top, left, bottom, right.
+        swish: name in SWISHES of what stands behind it instead of Relu; none without a name.
     """
 
     image: Array
@@ -199,6 +243,7 @@ class Convolution:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     relu: bool = False
+    swish: str = ""
 
     @property
     def scale(self) -> Array:
@@ -234,13 +279,14 @@ class Convolution:
                     dilations=self.dilation,
                     group=self.groups,
                 ),
-                node("Relu" if self.relu else "Identity", ["c"], ["a"]),
+                *self._behind(),
                 *quantised_as(self.result, "a", "y"),
             ],
             {"x": first(self.image)},
             {
                 **self.source.constants("x"),
                 **self.result.constants("y"),
+                **{f"number_{number}": np.float32(number).reshape(()) for number in (0, 3, 6)},
                 "w": np.ascontiguousarray(self.weights.transpose(3, 2, 0, 1)),
                 "w_scale": self.scale,
                 "w_zero": np.zeros(self.scale.shape, np.int8),
@@ -250,9 +296,15 @@ class Convolution:
             },
         )
 
-    def wanted(self) -> Array:
-        """Return what the reference says, as `run` returns it."""
-        sums = integer.convolve(
+    def _behind(self) -> Sequence[onnx.NodeProto]:
+        if self.swish:
+            return SWISHES[self.swish].nodes
+        return [node("Relu" if self.relu else "Identity", ["c"], ["a"])]
+
+    @property
+    def sums(self) -> Array:
+        """Sums without the bias, with channels last."""
+        return integer.convolve(
             self.image,
             self.weights,
             zero=self.source.steps.zero,
@@ -261,15 +313,35 @@ class Convolution:
             dilation=self.dilation,
             groups=self.groups,
         )
-        low, high = self.result.steps.bounds(self.result.dtype, 0.0 if self.relu else -np.inf)
-        return first(
-            integer.requantise(
-                sums,
-                self.bias,
-                integer.multipliers(self.sums_scale, self.result.steps.scale),
-                low=low,
-                high=high,
-                zero=self.result.steps.zero,
-                dtype=self.result.dtype,
-            )
+
+    @property
+    def how(self) -> integer.Swishing | None:
+        """How the reference computes the swish."""
+        swish = SWISHES[self.swish]
+        return integer.swishing(
+            shift=swish.shift, top=swish.top, factor=swish.factor, result=self.result.steps, dtype=self.result.dtype
         )
+
+    def wanted(self) -> Array:
+        """Return what the reference says, as `run` returns it."""
+        steps, dtype = self.result.steps, self.result.dtype
+        if self.swish:
+            how = self.how
+            assert how is not None
+            factors = integer.multipliers(self.sums_scale, how.step)
+            halves = integer.requantise(
+                self.sums, self.bias, factors, low=-(2.0**15), high=2.0**15 - 1, zero=0, dtype="int16"
+            )
+            return first(integer.swish(halves, how=how, dtype=dtype))
+        low, high = steps.bounds(dtype, 0.0 if self.relu else -np.inf)
+        factors = integer.multipliers(self.sums_scale, steps.scale)
+        return first(
+            integer.requantise(self.sums, self.bias, factors, low=low, high=high, zero=steps.zero, dtype=dtype)
+        )
+
+    def exact(self) -> Array:
+        """Return the result of a swish as it were without rounding, in units of its scale, stored or not."""
+        swish = SWISHES[self.swish]
+        x = (self.sums + self.bias.astype(np.float64)) * self.sums_scale
+        real = x * np.clip(x + swish.shift, 0, swish.top) * swish.factor
+        return first(real / self.result.steps.scale + self.result.steps.zero)

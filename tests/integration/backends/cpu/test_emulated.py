@@ -10,7 +10,8 @@ import pytest
 
 from crossfarm.spec.targets import Target
 from tests.integration.backends.conftest import Road, load_target, prefix
-from tests.integration.backends.cpu.examples import FLOATS, INTEGERS, Draw, Example, draw_examples, model_of
+from tests.integration.backends.cpu.examples import FLOATS, Draw, Example, draw_examples, model_of
+from tests.integration.backends.cpu.integer_examples import INTEGERS
 
 pytestmark = pytest.mark.integration
 
