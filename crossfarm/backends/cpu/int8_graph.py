@@ -22,11 +22,11 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from crossfarm.backends.cpu import (
+    int8_activations,
     int8_arithmetic,
     int8_bounds,
     int8_depthwise,
     int8_gates,
-    int8_hard_swish,
     int8_pooling,
     int8_product,
     int8_quads,
@@ -43,7 +43,6 @@ from crossfarm.backends.cpu.int8_values import (
     Stored,
     Summed,
     Sums,
-    Swished,
     Value,
     Weights,
     channels_first,
@@ -164,10 +163,10 @@ def _any_value(walk: _Rewriter, expression: Any) -> Value:
     value = walk.value(expression)
     if value is not None and not isinstance(value, Weights):
         return value
+    line = int8_activations.clamped_line(expression, known=walk.value, binding=walk.lookup_binding)
+    if line is not None:
+        return line
     source, factor = without_factor(expression, walk.lookup_binding)
-    swished = walk.value(source)
-    if isinstance(swished, Swished):
-        return swished.times(factor, expression)
     most = int8_bounds.largest(expression, walk.value, walk.lookup_binding)
     return Real(expression=expression, source=source, factor=factor, largest=most)
 
@@ -258,7 +257,7 @@ def _multiply_matrices(walk: _Rewriter, call: Any) -> Any | None:
 def _add(walk: _Rewriter, call: Any) -> Any | None:
     left, right = (walk.value(argument) for argument in call.args)
     if isinstance(left, Sums) and isinstance(right, Weights):
-        bias = _bias(left, right)
+        bias = left.bias_of(right)
         return None if bias is None else walk.keep(dataclasses.replace(left, bias=left.bias + bias))
     if isinstance(left, Stored) and isinstance(right, Stored) and _ranks_agree(left, right):
         return walk.know(call, Summed(left=left, right=right, sum=call))
@@ -269,19 +268,10 @@ def _ranks_agree(left: Stored, right: Stored) -> bool:
     return len(static_shape(left.tensor) or ()) == len(static_shape(right.tensor) or ()) > 0
 
 
-def _bias(sums: Sums, weights: Weights) -> Any | None:
-    """Return a bias in units of the sums, when it was stored so and nothing has been clamped yet."""
-    flat = weights.array.reshape(-1)
-    scale = np.broadcast_to(weights.scale, flat.shape) if weights.scale.size in (1, flat.size) else None
-    if flat.size != sums.scale.size or scale is None or weights.array.dtype != np.int32 or sums.is_clamped:
-        return None
-    return flat if np.allclose(scale, sums.scale, rtol=1e-6, atol=0.0) else None
-
-
 def _multiply(walk: _Rewriter, call: Any) -> Any | None:
     left, right = (walk.value(argument) for argument in call.args)
     if not isinstance(left, Stored) or not isinstance(right, Stored) or not _ranks_agree(left, right):
-        swished = int8_hard_swish.recognised(call, known=walk.value, binding=walk.lookup_binding)
+        swished = int8_activations.hard_swish(call, known=walk.value, binding=walk.lookup_binding)
         return None if swished is None else walk.know(call, swished)
     compute = functools.partial(int8_arithmetic.multiply, zeros=(left.steps.zero, right.steps.zero))
     tensor = walk.call(compute, left.tensor, right.tensor, name="multiply_int8")
@@ -294,10 +284,14 @@ def _multiply(walk: _Rewriter, call: Any) -> Any | None:
     return walk.keep(product)
 
 
-def _divide(_walk: _Rewriter, call: Any) -> Any | None:
+def _divide(walk: _Rewriter, call: Any) -> Any | None:
     """Multiply by the inverse of a constant: the activations of quantised graphs are rounded to 8 bits behind it."""
     divisor = constant_number(call.args[1])
-    return relax.op.multiply(call.args[0], relax.const(np.float32(1 / divisor))) if divisor else None
+    if not divisor:
+        return None
+    product = walk.builder_.normalize(relax.op.multiply(call.args[0], relax.const(np.float32(1 / divisor))))
+    known = _multiply(walk, product)
+    return product if known is None else known
 
 
 def _relu(walk: _Rewriter, call: Any) -> Any | None:

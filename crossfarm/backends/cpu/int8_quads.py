@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu import int8_hard_swish
+from crossfarm.backends.cpu import int8_activations
 from crossfarm.backends.cpu.hoisting import with_hoisted
 from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, column_intrinsic
 from crossfarm.backends.cpu.int8_initial import with_initial
@@ -201,7 +201,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
-    function, behind = detached(function, processor, last=int8_hard_swish.BLOCK)
+    function, behind = detached(function, processor, last=int8_activations.HARD_SWISH)
     schedule = over_places(schedule_of(function), sums=BLOCK, keep={FRAME, STACKED, BLOCK})
     block, stacked = schedule.get_sblock(BLOCK), schedule.get_sblock(STACKED)
     dot = DOTS[str(schedule.get(block).annotations["crossfarm.dot"])]

@@ -138,6 +138,14 @@ class Sums:
         bias = float(np.abs(self.bias.astype(np.int64)).max(initial=0))
         return min(self.largest_product + bias, MOST_OF_A_SUM)
 
+    def bias_of(self, weights: Weights) -> Array | None:
+        """Return a bias in units of the sums, when it was stored so and nothing has been clamped yet."""
+        flat = weights.array.reshape(-1)
+        scale = np.broadcast_to(weights.scale, flat.shape) if weights.scale.size in (1, flat.size) else None
+        if flat.size != self.scale.size or scale is None or weights.array.dtype != np.int32 or self.is_clamped:
+            return None
+        return flat if np.allclose(scale, self.scale, rtol=1e-6, atol=0.0) else None
+
     def real(self, walk: Walk) -> Any:
         """Emit the real numbers."""
         tensor, constants, scaling = self._terms(walk, self.scale.astype(np.float32))
@@ -269,7 +277,7 @@ class Swished:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        from crossfarm.backends.cpu.int8_hard_swish import swish
+        from crossfarm.backends.cpu.int8_activations import swish
 
         how = swishing(shift=self.shift, top=self.top, factor=self.factor, result=steps, dtype=walk.unit.activation)
         if how is None:
