@@ -176,6 +176,8 @@ class Swish:
     factor: float
 
 
+NUMBERS = {f"number_{value}": np.array(value, np.float32) for value in (-6, 0, 1, 3, 6)}
+"""Constants that nodes behind a convolution may read."""
 _ALPHA, _BETA = np.float32(0.2), np.float32(0.5)
 SWISHES = {
     "HardSwish": Swish(
@@ -231,6 +233,7 @@ class Convolution:
         result: steps of the result.
         pads: top, left, bottom, right.
         swish: name in SWISHES of what stands behind it instead of Relu; none without a name.
+        behind: nodes that stand there in place of both, from `c` to `a`.
     """
 
     image: Array
@@ -244,6 +247,7 @@ class Convolution:
     groups: int = 1
     relu: bool = False
     swish: str = ""
+    behind: Sequence[onnx.NodeProto] = ()
 
     @property
     def scale(self) -> Array:
@@ -286,7 +290,7 @@ class Convolution:
             {
                 **self.source.constants("x"),
                 **self.result.constants("y"),
-                **{f"number_{number}": np.float32(number).reshape(()) for number in (0, 3, 6)},
+                **NUMBERS,
                 "w": np.ascontiguousarray(self.weights.transpose(3, 2, 0, 1)),
                 "w_scale": self.scale,
                 "w_zero": np.zeros(self.scale.shape, np.int8),
@@ -299,7 +303,7 @@ class Convolution:
     def _behind(self) -> Sequence[onnx.NodeProto]:
         if self.swish:
             return SWISHES[self.swish].nodes
-        return [node("Relu" if self.relu else "Identity", ["c"], ["a"])]
+        return self.behind or [node("Relu" if self.relu else "Identity", ["c"], ["a"])]
 
     @property
     def sums(self) -> Array:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.integration.backends.cpu.quantised import SWISHES, Case, Convolution, any_integers, cases, laws
+from crossfarm.backends import integer
+from tests.integration.backends.cpu.quantised import (
+    SWISHES,
+    Case,
+    Convolution,
+    any_integers,
+    cases,
+    first,
+    laws,
+    node,
+)
 
 pytestmark = pytest.mark.integration
 swishes = st.sampled_from(sorted(SWISHES))
+
+
+def same(kernel: int) -> tuple[int, int, int, int]:
+    """Return the padding with which a result is as large as the image."""
+    half = kernel // 2
+    return half, half, half, half
 
 
 @laws
@@ -32,7 +48,7 @@ def test_hard_swish_behind_a_convolution_is_that_of_the_reference(
             source=case.source,
             result=case.result,
             seed=case.seed,
-            pads=(kernel // 2,) * 4,  # type: ignore[arg-type]
+            pads=same(kernel),
             swish=swish,
         ),
         case.target,
@@ -57,12 +73,85 @@ def test_hard_swish_behind_a_depthwise_layer_is_that_of_the_reference(
             source=case.source,
             result=case.result,
             seed=case.seed,
-            pads=(kernel // 2,) * 4,  # type: ignore[arg-type]
+            pads=same(kernel),
             groups=channels,
             swish=swish,
         ),
         case.target,
     )
+
+
+@laws
+@given(
+    st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
+    st.integers(1, 40),
+    st.floats(2.0**-5, 1.0, width=32),
+    st.floats(-1.0, 1.0, width=32),
+    cases,
+)
+def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
+    shape: tuple[int, int, int, int], channels: int, alpha: float, beta: float, case: Case
+) -> None:
+    convolution = Convolution(
+        image=any_integers(case.seed, shape, case.source.dtype),
+        weights=any_integers(case.seed + 1, (1, 1, shape[3], channels), "int8", least=-127),
+        source=case.source,
+        result=case.result,
+        seed=case.seed,
+        behind=[node("HardSigmoid", ["c"], ["a"], alpha=alpha, beta=beta)],
+    )
+    found, _ = convolution.run(case.target)
+    scale, steps = convolution.sums_scale, case.result.steps
+    offset = np.rint(beta / alpha / scale)
+    assume(np.abs(offset).max() < 2**30)
+    low, high = steps.bounds(case.result.dtype, 0.0, 1.0)
+    wanted = integer.requantise(
+        convolution.sums,
+        convolution.bias + offset.astype(np.int32),
+        integer.multipliers(scale * alpha, steps.scale),
+        low=low,
+        high=high,
+        zero=steps.zero,
+        dtype=case.result.dtype,
+    )
+    assert np.array_equal(found, first(wanted))
+
+
+NO_SWISH = {
+    "another lower bound": lambda x: x * np.clip(x + 3, 1, 6) / 6,
+    "a falling line": lambda x: x * np.clip(3 - x, 0, 6) / 6,
+    "a negative factor": lambda x: x * np.clip(x + 3, 0, 6) / -6,
+    "its own square": lambda x: x * x,
+}
+
+
+@laws
+@given(st.sampled_from(sorted(NO_SWISH)), st.integers(1, 24), cases)
+def test_a_product_that_is_no_hard_swish_is_computed_as_it_is_told(name: str, channels: int, case: Case) -> None:
+    low = "number_1" if name == "another lower bound" else "number_0"
+    line = node("Sub", ["number_3", "c"], ["l"]) if "falling" in name else node("Add", ["c", "number_3"], ["l"])
+    divisor = "number_-6" if "negative" in name else "number_6"
+    behind = [
+        line,
+        node("Clip", ["l", low, "number_6"], ["k"]),
+        node("Mul", ["c", "k"], ["m"]),
+        node("Div", ["m", divisor], ["a"]),
+    ]
+    if "square" in name:
+        behind = [node("Mul", ["c", "c"], ["a"])]
+    convolution = Convolution(
+        image=any_integers(case.seed, (1, 2, 8, 5), case.source.dtype),
+        weights=any_integers(case.seed + 1, (1, 1, 5, channels), "int8", least=-127),
+        source=case.source,
+        result=case.result,
+        seed=case.seed,
+        behind=behind,
+    )
+    found, _ = convolution.run(case.target)
+    info, steps = np.iinfo(case.result.dtype), case.result.steps
+    x = (convolution.sums + convolution.bias.astype(np.float64)) * convolution.sums_scale
+    exact = np.clip(NO_SWISH[name](x) / steps.scale + steps.zero, info.min, info.max)
+    assert np.abs(found - first(exact)).max() <= 0.51
 
 
 def _check(convolution: Convolution, target: str) -> None:
