@@ -25,6 +25,8 @@ GATE_BITS = 14
 """Bits of a gate behind the point at most: a zero point with the bits that remain of them fits into 16 bits."""
 HALF_MOST = 2**15 - 1
 """The largest 16-bit integer."""
+SWISH_STEPS = 512
+"""Steps that the bound of a clamped number must have: twice those of a result."""
 SWISH_TRIES = 4
 """Sizes of steps, each 1.4 times the one before, that may be too small."""
 
@@ -154,20 +156,23 @@ def swishing(*, shift: float, top: float, factor: float, result: Steps, dtype: s
     """Return the integers of such a product; None where 16 bits do not hold them.
 
     A power of two must remain of all scales: the step follows from factor * step**2 * 2**(16 - lift) =
-    scale * 2**-fraction. Before it is rounded the result errs by half a step of x, and by half a step of shift and top.
+    scale * 2**-fraction. Before the result is rounded, it errs by half a step of x, of the shift and of the top: by a
+    quarter of its own steps at most, since `top` has SWISH_STEPS of them or more.
     """
     info = np.iinfo(dtype)
     most = (info.max - result.zero) * result.scale
     # The offset has room whether integers are stored with a sign or without one: both give the same numbers.
     room = max(result.zero - int(info.min), 128)
-    if not (0 < shift < top and factor > 0 and most > 0):
+    if not (0 < shift < top < math.inf and 0 < factor < math.inf and most > 0):
         return None
     # No x matters below -shift or beyond the one whose product is `most`; a bit more, so that rounding reaches it.
     reach = max(top, most / (factor * top) * (1 + 2.0**-8))
-    finest = math.floor(math.log2(result.scale / (factor * (reach / HALF_MOST) ** 2)))
+    finest = math.floor(math.log2(result.scale) - math.log2(factor) - 2 * math.log2(reach / HALF_MOST))
     for exponent in range(finest, finest - SWISH_TRIES, -1):
         step = float(np.float32(math.sqrt(result.scale / factor * 2.0**-exponent)))
         rise, tops = round(shift / step), round(top / step)
+        if rise < 1 or tops < SWISH_STEPS:
+            return None
         lift = max(0, 17 - exponent)
         fraction = exponent - 16 + lift
         half = 1 << (fraction - 1)

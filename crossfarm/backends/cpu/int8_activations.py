@@ -11,18 +11,22 @@ sums, it takes half as long again. See `integer.Swishing`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.int8_values import MOST_OF_A_SUM, Known, Sums, Swished
+from crossfarm.backends.cpu.int8_values import MOST_OF_A_SUM, Gated, Known, Sums, Swished
 from crossfarm.backends.cpu.relax_values import bound, constant_number, operator_name, without_factor
 from crossfarm.backends.integer import Swishing
 
 HARD_SWISH = "crossfarm_int8_hard_swish"
 """Name of the block that makes stored integers of 16-bit ones."""
+
+FINE = 2.0**-12
+"""Share of the distance between two bounds by which a clamped line may be shifted: a 16th of a step of 8 bits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,17 +47,20 @@ def hard_swish(call: Any, *, known: Callable[[Any], Known | None], binding: Call
         binding: returns what a variable is bound to.
     """
     for one, other in (call.args, reversed(call.args)):
-        sums, constant = known(one), constant_number(other)
-        if isinstance(sums, Swished) and constant is not None:
-            return sums.times(constant, call)
+        value, constant = known(one), constant_number(other, beside=one)
+        if isinstance(value, Swished) and constant is not None:
+            return value.times(constant, call)
+        sums = value.product if isinstance(value, Gated) else value
         clipped, by = without_factor(other, binding)
         found = _clipped_line(clipped, known, binding)
         if not isinstance(sums, Sums) or sums.is_clamped or found is None:
             continue
         line, low, high = found
-        if known(line.of) is sums and low == 0.0:
+        if known(line.of) is value and low == 0.0:
             factor = by * line.slope
-            return Swished(sums=sums, shift=line.shift, top=high / line.slope, factor=factor, swished=call)
+            return Swished(
+                sums=sums, shift=line.shift, top=high / line.slope, factor=factor, swished=call, product=call
+            )
     return None
 
 
@@ -66,6 +73,9 @@ def clamped_line(
     if found is None or not isinstance(sums, Sums) or sums.is_clamped:
         return None
     line, low, high = found
+    # The shift is rounded to a whole sum.
+    if not 0.5 * sums.scale.max() * line.slope < (high - low) * FINE < math.inf:
+        return None
     bias = sums.bias + np.rint(line.shift / sums.scale)
     if sums.largest + np.abs(bias).max(initial=0) >= MOST_OF_A_SUM:
         return None
@@ -92,7 +102,7 @@ def _line(expression: Any, known: Callable[[Any], Known | None], binding: Callab
     if operator_name(made) not in ("relax.add", "relax.multiply"):
         return None
     for one, other in (made.args, reversed(made.args)):
-        constant = constant_number(other)
+        constant = constant_number(other, beside=one)
         line = _line(one, known, binding) if constant is not None else None
         if line is None or constant is None:
             continue

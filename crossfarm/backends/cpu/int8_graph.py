@@ -43,6 +43,7 @@ from crossfarm.backends.cpu.int8_values import (
     Stored,
     Summed,
     Sums,
+    Swished,
     Value,
     Weights,
     channels_first,
@@ -286,10 +287,10 @@ def _multiply(walk: _Rewriter, call: Any) -> Any | None:
 
 def _divide(walk: _Rewriter, call: Any) -> Any | None:
     """Multiply by the inverse of a constant: the activations of quantised graphs are rounded to 8 bits behind it."""
-    divisor = constant_number(call.args[1])
-    if not divisor:
+    divisor = constant_array(call.args[1])
+    if divisor is None or not constant_number(call.args[1], beside=call.args[0]):
         return None
-    product = walk.builder_.normalize(relax.op.multiply(call.args[0], relax.const(np.float32(1 / divisor))))
+    product = walk.builder_.normalize(relax.op.multiply(call.args[0], relax.const(np.reciprocal(divisor))))
     known = _multiply(walk, product)
     return product if known is None else known
 
@@ -323,7 +324,7 @@ def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
     is_plain = not bool(call.attrs.ceil_mode) and str(call.attrs.layout) == "NCHW"
     window = window_of(call.attrs, integers(call.attrs.pool_size))
-    if value is None:
+    if value is None or isinstance(value, Swished):
         pooled = int8_pooling.of_reals(walk, call)
         if not is_plain:
             return pooled
@@ -337,7 +338,7 @@ def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
 
 def _mean_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
-    if value is None:
+    if value is None or isinstance(value, Swished):
         return int8_pooling.of_reals(walk, call)
     made = int8_pooling.mean_pool(walk, value, call) if isinstance(value, Stored) else None
     return None if made is None else walk.keep(made)

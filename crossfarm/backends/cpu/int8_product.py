@@ -272,10 +272,12 @@ def schedule(function: Any, processor: Processor) -> Any:
     tile = [vector, row] if vectors > rows else [row, vector]
     inner = [*tile, lane, k] if dot.intrinsic else [k, *tile, lane]
     schedule.reorder(*order, ky, kx, step, *inner)
+    makes_strips = behind is not None and behind.fits(pixels) and not is_streamed and not passes
     if is_large:
-        order = _parallelise(schedule, order, most=len(order) - 2)
-    if not is_streamed and not passes:
-        mark(schedule, order[-3], behind, pixels=pixels)
+        makes_strips = makes_strips and total(schedule, order[:3]) >= PARALLEL_CHUNKS
+        order = _parallelise(schedule, order, most=3 if makes_strips else len(order))
+    if makes_strips:
+        mark(schedule, order[-3], pixels=pixels)
     attach_epilogue(schedule, epilogue, order, dot.lanes)
     unroll_all(schedule, tile)
     if not dot.intrinsic:

@@ -220,8 +220,9 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule.reorder(*order, x_block, c_block, q, kx, x_inner, lane)
     shared = schedule.fuse(*order[:2])
     outer = [shared, order[2], x_block, c_block]
-    if order[1] is y and not passes:
-        mark(schedule, shared, behind, pixels=extent(schedule, x_block) * extent(schedule, x_inner))
+    across = extent(schedule, x_block) * extent(schedule, x_inner)
+    if behind is not None and behind.fits(across) and order[1] is y and not passes:
+        mark(schedule, shared, pixels=across)
     attach_epilogue(schedule, epilogue, outer, dot.lanes)
     unroll_all(schedule, [q, kx, x_inner])
     schedule.compute_at(stacked, group if order[2] is group else shared, preserve_unit_loops=True)

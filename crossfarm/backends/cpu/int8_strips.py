@@ -21,8 +21,8 @@ from crossfarm.backends.cpu.int8_windows import vector_of_bytes
 from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
 from crossfarm.backends.cpu.schedules import block_names, function_of, schedule_of
 
-LONGEST = 4096
-"""Numbers of a strip at most: 8 KB, a quarter of a first-level cache."""
+LONGEST = 8192
+"""Numbers of a strip at most: 16 KB, half of a first-level cache, and little for a stack of 128 KB."""
 _MARK = "crossfarm.strip"
 
 
@@ -42,6 +42,19 @@ class Behind:
     params: tuple[Any, ...]
     lanes: int
 
+    @property
+    def channels(self) -> int:
+        """Numbers of a pixel."""
+        return int(self.halves.shape[3])
+
+    def vector(self, pixels: int) -> int:
+        """Return the elements of the widest vectors that the numbers of so many pixels fill."""
+        return min(vector_of_bytes(pixels * self.channels), self.lanes)
+
+    def fits(self, pixels: int) -> bool:
+        """Say whether a strip of so many pixels stays in the cache, and has wider vectors than sums have."""
+        return pixels * self.channels <= LONGEST and self.vector(pixels) > self.lanes // 4
+
 
 def detached(function: Any, processor: Processor, *, last: str) -> tuple[Any, Behind | None]:
     """Return a function without its last block, and the block; the function as it is when that is another one.
@@ -51,23 +64,25 @@ def detached(function: Any, processor: Processor, *, last: str) -> tuple[Any, Be
         processor: what for.
         last: name of the block, which reads 16-bit integers of the block `HALVES`, number by number.
     """
-    # Without vectors what is inlined saves storing and loading the halves.
+    # Without vectors, and without wider ones than sums have, what is inlined saves storing and loading the halves.
     if processor.widest == 1 or block_names(function)[-2:] != [HALVES, last]:
         return function, None
     root = function.body.block
     *rest, nest = list(root.body.seq)
     realize = _realize(nest)
     halves, result = (region.source for region in (realize.block.reads[0], realize.block.writes[0]))
+    behind = Behind(realize=realize, halves=halves, params=tuple(function.params), lanes=4 * processor.widest)
+    if len(halves.shape) != 4 or behind.vector(int(halves.shape[2])) <= processor.widest:
+        return function, None
     inner_buffers = [each for each in root.alloc_buffers if not each.same_as(halves)]
     block = s_tir.SBlock([], [], [], "root", tirx.SeqStmt(rest), None, inner_buffers, [], root.annotations)
-    params = tuple(function.params)
     inner = tirx.PrimFunc(
-        [halves if each.same_as(result) else each for each in params],
+        [halves if each.same_as(result) else each for each in behind.params],
         s_tir.SBlockRealize([], tirx.const(True, "bool"), block),
         function.ret_type,
         function.attrs,
     )
-    return inner, Behind(realize=realize, halves=halves, params=params, lanes=4 * processor.widest)
+    return inner, behind
 
 
 def pixels_of_strip(behind: Behind | None, *, across: int, step: int) -> int:
@@ -80,16 +95,14 @@ def pixels_of_strip(behind: Behind | None, *, across: int, step: int) -> int:
     """
     if behind is None:
         return step
-    channels = int(behind.halves.shape[3])
     strips = [step * tiles for tiles in range(1, across // step + 1) if across // step % tiles == 0]
-    fitting = [pixels for pixels in strips if pixels * channels <= LONGEST] or strips[:1]
-    return max(fitting, key=lambda pixels: (min(vector_of_bytes(pixels * channels), behind.lanes), -pixels))
+    fitting = [pixels for pixels in strips if behind.fits(pixels)] or strips[:1]
+    return max(fitting, key=lambda pixels: (behind.vector(pixels), -pixels))
 
 
-def mark(schedule: Any, loop: Any, behind: Behind | None, *, pixels: int) -> None:
-    """Mark a loop each of whose trips completes so many neighbouring pixels of a row, with all their channels."""
-    if behind is not None:
-        schedule.annotate(loop, _MARK, pixels)
+def mark(schedule: Any, loop: Any, *, pixels: int) -> None:
+    """Mark a loop each of whose trips completes so many neighbouring pixels of a row, which `fits` allows."""
+    schedule.annotate(loop, _MARK, pixels)
 
 
 def attached(function: Any, behind: Behind | None) -> Any:
@@ -159,10 +172,10 @@ def _pass(behind: Behind) -> Any:
 
 def _run(behind: Behind, pixels: int, n: Any, y: Any, x: Any) -> Any:
     """Return loops over the numbers of neighbouring pixels of a row, in vectors; `n`, `y` and `x` are the first's."""
-    channels = int(behind.halves.shape[3])
+    channels = behind.channels
     dtype = _dtype(behind.realize.block.iter_vars[0].var)
     vector, lane = tirx.Var("vector", dtype), tirx.Var("lane", dtype)
-    lanes = min(vector_of_bytes(pixels * channels), behind.lanes)
+    lanes = behind.vector(pixels)
     place = vector * tirx.const(lanes, dtype) + lane
     axes = [n, y, x + tirx.floordiv(place, channels), tirx.floormod(place, channels)]
     block = s_tir.SBlockRealize(axes, behind.realize.predicate, behind.realize.block)

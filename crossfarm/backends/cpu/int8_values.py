@@ -259,6 +259,8 @@ class Swished:
         top: real.
         factor: real.
         swished: the float32 expression.
+        product: the same without the constants that it is multiplied by last.
+        behind: those constants.
     """
 
     sums: Sums
@@ -266,10 +268,12 @@ class Swished:
     top: float
     factor: float
     swished: Any
+    product: Any
+    behind: float = 1.0
 
     def times(self, factor: float, expression: Any) -> Swished:
         """Return the value times a constant, and `expression`, which computes that in float32."""
-        return dataclasses.replace(self, factor=self.factor * factor, swished=expression)
+        return dataclasses.replace(self, factor=self.factor * factor, swished=expression, behind=self.behind * factor)
 
     def real(self, _walk: Walk) -> Any:
         """Return the real numbers, in the order of axes of the graph."""
@@ -281,7 +285,7 @@ class Swished:
 
         how = swishing(shift=self.shift, top=self.top, factor=self.factor, result=steps, dtype=walk.unit.activation)
         if how is None:
-            return Real(expression=self.swished, source=self.swished).stored(walk, steps)
+            return Real(expression=self.swished, source=self.product, factor=self.behind).stored(walk, steps)
         halves = self.sums.halves(walk, how.step)
         compute = functools.partial(swish, how=how, dtype=walk.unit.activation)
         return Stored(tensor=walk.call(compute, halves, name="hard_swish_int8"), steps=steps)

@@ -48,11 +48,17 @@ def operator_name(expression: Any) -> str:
     return ""
 
 
-def constant_number(expression: Any) -> float | None:
-    """Return the number that a constant float32 tensor of one element holds, whose shape changes no other's."""
+def constant_number(expression: Any, *, beside: Any) -> float | None:
+    """Return the number that a constant float32 tensor of one element holds; None when it is none.
+
+    Args:
+        expression: an operand.
+        beside: the other operand, whose shape must not become another one.
+    """
     array = constant_array(expression)
-    is_number = array is not None and array.size == 1 and array.ndim <= 1 and array.dtype == np.float32
-    return float(array.reshape(-1)[0]) if array is not None and is_number else None
+    if array is None or array.size != 1 or array.dtype != np.float32:
+        return None
+    return float(array.reshape(-1)[0]) if array.ndim <= max(1, len(static_shape(beside) or ())) else None
 
 
 def without_factor(expression: Any, binding: Callable[[Any], Any]) -> tuple[Any, float]:
@@ -65,14 +71,14 @@ def without_factor(expression: Any, binding: Callable[[Any], Any]) -> tuple[Any,
     made = bound(expression, binding)
     if operator_name(made) == "relax.multiply":
         for one, other in (made.args, reversed(made.args)):
-            factor = constant_number(other)
+            factor = constant_number(other, beside=one)
             if factor is not None:
                 return one, factor
     return expression, 1.0
 
 
 def bound(expression: Any, binding: Callable[[Any], Any]) -> Any:
-    """Return what a variable is bound to in the end; anything else as it is."""
+    """Return what a variable is bound to in the end, None for a parameter; anything else as it is."""
     while isinstance(expression, relax.Var):
         expression = binding(expression)
     return expression

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from tvm import relax
 
 from crossfarm.backends import importing, integer, lowering
-from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu import accumulators, rules
 from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit, integer_unit
 from crossfarm.backends.cpu.int8_graph import use_integers
 from crossfarm.backends.cpu.int8_left import left_in_float
@@ -159,7 +159,10 @@ def _run(
         names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
         assert rules.uncovered(module, names) == ()
         built = relax.build(
-            module, target=tvm_target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls())
+            module,
+            target=tvm_target,
+            relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()),
+            tir_pipeline=accumulators.pipeline(),
         )
     machine = relax.VirtualMachine(built, tvm.cpu())
     result: Array = machine["main"](*[tvm.runtime.tensor(array) for array in inputs.values()]).numpy()

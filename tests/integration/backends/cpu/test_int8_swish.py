@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crossfarm.backends import integer
+from crossfarm.backends.cpu.int8_activations import FINE
 from tests.integration.backends.cpu.quantised import (
     SWISHES,
+    TARGETS,
     Case,
     Convolution,
+    Tensor,
     any_integers,
     cases,
     first,
@@ -21,6 +24,15 @@ from tests.integration.backends.cpu.quantised import (
 
 pytestmark = pytest.mark.integration
 swishes = st.sampled_from(sorted(SWISHES))
+
+
+STEPS = integer.Steps(scale=2.0**-4, zero=9)
+SOME = Case(
+    target=sorted(TARGETS)[0],
+    source=Tensor(dtype="uint8", steps=STEPS),
+    result=Tensor(dtype="uint8", steps=STEPS),
+    seed=1,
+)
 
 
 def same(kernel: int) -> tuple[int, int, int, int]:
@@ -37,6 +49,10 @@ def same(kernel: int) -> tuple[int, int, int, int]:
     swishes,
     cases,
 )
+@example(shape=(1, 8, 8, 64), channels=2048, kernel=1, swish="HardSwish", case=SOME)
+@example(shape=(1, 23, 23, 24), channels=31, kernel=1, swish="HardSwish", case=SOME)
+@example(shape=(1, 7, 7, 160), channels=960, kernel=1, swish="HardSwish", case=SOME)
+@example(shape=(1, 2, 2, 640), channels=640, kernel=1, swish="HardSwish", case=SOME)
 def test_hard_swish_behind_a_convolution_is_that_of_the_reference(
     shape: tuple[int, int, int, int], channels: int, kernel: int, swish: str, case: Case
 ) -> None:
@@ -62,6 +78,7 @@ def test_hard_swish_behind_a_convolution_is_that_of_the_reference(
     swishes,
     cases,
 )
+@example(shape=(1, 5, 300, 64), kernel=3, swish="HardSwish", case=SOME)
 def test_hard_swish_behind_a_depthwise_layer_is_that_of_the_reference(
     shape: tuple[int, int, int, int], kernel: int, swish: str, case: Case
 ) -> None:
@@ -102,8 +119,13 @@ def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
     )
     found, _ = convolution.run(case.target)
     scale, steps = convolution.sums_scale, case.result.steps
-    offset = np.rint(beta / alpha / scale)
-    assume(np.abs(offset).max() < 2**30)
+    info, offset = np.iinfo(case.result.dtype), np.rint(beta / alpha / scale)
+    line = (convolution.sums + convolution.bias.astype(np.float64)) * scale * alpha + beta
+    exact = np.clip(np.clip(line, 0, 1) / steps.scale + steps.zero, info.min, info.max)
+    is_fine = 0.5 * scale.max() * alpha < FINE and np.abs(offset).max() < 2**30
+    assert np.abs(found - first(exact)).max() <= 0.51 + is_fine * FINE / steps.scale
+    if not is_fine:
+        return
     low, high = steps.bounds(case.result.dtype, 0.0, 1.0)
     wanted = integer.requantise(
         convolution.sums,
@@ -115,6 +137,27 @@ def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
         dtype=case.result.dtype,
     )
     assert np.array_equal(found, first(wanted))
+
+
+@laws
+@given(st.integers(1, 24), cases)
+def test_means_of_a_hard_swish_are_taken_with_channels_last(channels: int, case: Case) -> None:
+    convolution = Convolution(
+        image=any_integers(case.seed, (1, 4, 4, 5), case.source.dtype),
+        weights=any_integers(case.seed + 1, (1, 1, 5, channels), "int8", least=-127),
+        source=case.source,
+        result=case.result,
+        seed=case.seed,
+        behind=[node("HardSwish", ["c"], ["s"]), node("AveragePool", ["s"], ["a"], kernel_shape=(2, 2))],
+    )
+    found, names = convolution.run(case.target)
+    x = (convolution.sums + convolution.bias.astype(np.float64)) * convolution.sums_scale
+    real = x * np.clip(x + 3, 0, 6) / 6
+    mean = (real[:, :3, :3] + real[:, 1:, :3] + real[:, :3, 1:] + real[:, 1:, 1:]) / 4
+    info, steps = np.iinfo(case.result.dtype), case.result.steps
+    exact = np.clip(mean / steps.scale + steps.zero, info.min, info.max)
+    assert np.abs(found - first(exact)).max() <= 0.51
+    assert not any("transpose" in name and "quantise" in name for name in names)
 
 
 NO_SWISH = {
