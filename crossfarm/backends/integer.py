@@ -226,8 +226,14 @@ def gate(image: Array, gates: Array, *, how: Gating, dtype: str) -> Array:
     return stored
 
 
+def halves(sums: Array, bias: Array, multiplier: Array) -> Array:
+    """Return 32-bit sums as 16-bit integers, which stay at their bounds; the last axis holds the channels."""
+    info = np.iinfo("int16")
+    return requantise(sums, bias, multiplier, low=float(info.min), high=float(info.max), zero=0, dtype="int16")
+
+
 def swish(values: Array, *, how: Swishing, dtype: str) -> Array:
-    """Return the stored integers of x * clamp(x + shift, 0, top) * factor; x is int16 in units of the step."""
+    """Return the stored integers of x * clamp(x + shift, 0, top) * factor; x is of `halves`, in units of the step."""
     info = np.iinfo(dtype)
     wide = values.astype(np.int32)
     clamped = (np.clip(wide, how.rise - how.top, how.rise) - how.rise) << how.lift

@@ -274,6 +274,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     schedule.reorder(*order, ky, kx, step, *inner)
     makes_strips = behind is not None and behind.fits(pixels) and not is_streamed and not passes
     if is_large:
+        # One thread makes a strip: where there are too few of them, tiles are shared, and what is behind is a pass.
         makes_strips = makes_strips and total(schedule, order[:3]) >= PARALLEL_CHUNKS
         order = _parallelise(schedule, order, most=3 if makes_strips else len(order))
     if makes_strips:

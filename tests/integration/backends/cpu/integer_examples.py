@@ -53,7 +53,7 @@ def quantised_hard_swish(draw: Draw) -> Example:
     sums = _sums(image, weights, source, how, groups)
     factors = integer.multipliers(_sums_scale(source, channels), steps.step)
     nothing = np.zeros(channels, np.int32)
-    halves = integer.requantise(sums, nothing, factors, low=-(2.0**15), high=2.0**15 - 1, zero=0, dtype="int16")
+    halves = integer.halves(sums, nothing, factors)
     return dataclasses.replace(
         plain,
         nodes=[each if each.op_type != "Relu" else node("HardSwish", each.input, each.output) for each in plain.nodes],

@@ -336,19 +336,19 @@ class Convolution:
             how = self.how
             assert how is not None
             factors = integer.multipliers(self.sums_scale, how.step)
-            halves = integer.requantise(
-                self.sums, self.bias, factors, low=-(2.0**15), high=2.0**15 - 1, zero=0, dtype="int16"
-            )
-            return first(integer.swish(halves, how=how, dtype=dtype))
+            return first(integer.swish(integer.halves(self.sums, self.bias, factors), how=how, dtype=dtype))
         low, high = steps.bounds(dtype, 0.0 if self.relu else -np.inf)
         factors = integer.multipliers(self.sums_scale, steps.scale)
         return first(
             integer.requantise(self.sums, self.bias, factors, low=low, high=high, zero=steps.zero, dtype=dtype)
         )
 
-    def exact(self) -> Array:
-        """Return the result of a swish as it were without rounding, in units of its scale, stored or not."""
-        swish = SWISHES[self.swish]
-        x = (self.sums + self.bias.astype(np.float64)) * self.sums_scale
-        real = x * np.clip(x + swish.shift, 0, swish.top) * swish.factor
-        return first(real / self.result.steps.scale + self.result.steps.zero)
+    @property
+    def real(self) -> Array:
+        """The real numbers of the sums and the bias (float64), with channels last."""
+        return np.asarray((self.sums + self.bias.astype(np.float64)) * self.sums_scale)
+
+    def exact(self, real: Array) -> Array:
+        """Return real numbers as `run` returned them if it stored fractions, which is as exact as can be."""
+        info, steps = np.iinfo(self.result.dtype), self.result.steps
+        return first(np.clip(real / steps.scale + steps.zero, info.min, info.max))

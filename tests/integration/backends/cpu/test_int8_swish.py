@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -39,6 +42,20 @@ def same(kernel: int) -> tuple[int, int, int, int]:
     """Return the padding with which a result is as large as the image."""
     half = kernel // 2
     return half, half, half, half
+
+
+def pointwise(
+    shape: tuple[int, int, int, int], channels: int, case: Case, behind: Sequence[onnx.NodeProto]
+) -> Convolution:
+    """Return a convolution of 1x1 over an image of a shape, with nodes behind it."""
+    return Convolution(
+        image=any_integers(case.seed, shape, case.source.dtype),
+        weights=any_integers(case.seed + 1, (1, 1, shape[3], channels), "int8", least=-127),
+        source=case.source,
+        result=case.result,
+        seed=case.seed,
+        behind=behind,
+    )
 
 
 @laws
@@ -109,21 +126,14 @@ def test_hard_swish_behind_a_depthwise_layer_is_that_of_the_reference(
 def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
     shape: tuple[int, int, int, int], channels: int, alpha: float, beta: float, case: Case
 ) -> None:
-    convolution = Convolution(
-        image=any_integers(case.seed, shape, case.source.dtype),
-        weights=any_integers(case.seed + 1, (1, 1, shape[3], channels), "int8", least=-127),
-        source=case.source,
-        result=case.result,
-        seed=case.seed,
-        behind=[node("HardSigmoid", ["c"], ["a"], alpha=alpha, beta=beta)],
-    )
+    behind = [node("HardSigmoid", ["c"], ["a"], alpha=alpha, beta=beta)]
+    convolution = pointwise(shape, channels, case, behind)
     found, _ = convolution.run(case.target)
     scale, steps = convolution.sums_scale, case.result.steps
-    info, offset = np.iinfo(case.result.dtype), np.rint(beta / alpha / scale)
-    line = (convolution.sums + convolution.bias.astype(np.float64)) * scale * alpha + beta
-    exact = np.clip(np.clip(line, 0, 1) / steps.scale + steps.zero, info.min, info.max)
+    offset = np.rint(beta / alpha / scale)
+    exact = convolution.exact(np.clip(convolution.real * alpha + beta, 0, 1))
     is_fine = 0.5 * scale.max() * alpha < FINE and np.abs(offset).max() < 2**30
-    assert np.abs(found - first(exact)).max() <= 0.51 + is_fine * FINE / steps.scale
+    assert np.abs(found - exact).max() <= 0.51 + is_fine * FINE / steps.scale
     if not is_fine:
         return
     low, high = steps.bounds(case.result.dtype, 0.0, 1.0)
@@ -142,21 +152,13 @@ def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
 @laws
 @given(st.integers(1, 24), cases)
 def test_means_of_a_hard_swish_are_taken_with_channels_last(channels: int, case: Case) -> None:
-    convolution = Convolution(
-        image=any_integers(case.seed, (1, 4, 4, 5), case.source.dtype),
-        weights=any_integers(case.seed + 1, (1, 1, 5, channels), "int8", least=-127),
-        source=case.source,
-        result=case.result,
-        seed=case.seed,
-        behind=[node("HardSwish", ["c"], ["s"]), node("AveragePool", ["s"], ["a"], kernel_shape=(2, 2))],
-    )
+    behind = [node("HardSwish", ["c"], ["s"]), node("AveragePool", ["s"], ["a"], kernel_shape=(2, 2))]
+    convolution = pointwise((1, 4, 4, 5), channels, case, behind)
     found, names = convolution.run(case.target)
-    x = (convolution.sums + convolution.bias.astype(np.float64)) * convolution.sums_scale
+    x = convolution.real
     real = x * np.clip(x + 3, 0, 6) / 6
     mean = (real[:, :3, :3] + real[:, 1:, :3] + real[:, :3, 1:] + real[:, 1:, 1:]) / 4
-    info, steps = np.iinfo(case.result.dtype), case.result.steps
-    exact = np.clip(mean / steps.scale + steps.zero, info.min, info.max)
-    assert np.abs(found - first(exact)).max() <= 0.51
+    assert np.abs(found - convolution.exact(mean)).max() <= 0.51
     assert not any("transpose" in name and "quantise" in name for name in names)
 
 
@@ -182,26 +184,17 @@ def test_a_product_that_is_no_hard_swish_is_computed_as_it_is_told(name: str, ch
     ]
     if "square" in name:
         behind = [node("Mul", ["c", "c"], ["a"])]
-    convolution = Convolution(
-        image=any_integers(case.seed, (1, 2, 8, 5), case.source.dtype),
-        weights=any_integers(case.seed + 1, (1, 1, 5, channels), "int8", least=-127),
-        source=case.source,
-        result=case.result,
-        seed=case.seed,
-        behind=behind,
-    )
+    convolution = pointwise((1, 2, 8, 5), channels, case, behind)
     found, _ = convolution.run(case.target)
-    info, steps = np.iinfo(case.result.dtype), case.result.steps
-    x = (convolution.sums + convolution.bias.astype(np.float64)) * convolution.sums_scale
-    exact = np.clip(NO_SWISH[name](x) / steps.scale + steps.zero, info.min, info.max)
-    assert np.abs(found - first(exact)).max() <= 0.51
+    assert np.abs(found - convolution.exact(NO_SWISH[name](convolution.real))).max() <= 0.51
 
 
 def _check(convolution: Convolution, target: str) -> None:
     found, names = convolution.run(target)
-    info = np.iinfo(convolution.result.dtype)
     # Where the reference has no integers for it, floats compute it.
     if convolution.how is not None:
         assert any("hard_swish_int8" in name for name in names)
         assert np.array_equal(found, convolution.wanted())
-    assert np.abs(found - np.clip(convolution.exact(), info.min, info.max)).max() <= 0.6
+    x, swish = convolution.real, SWISHES[convolution.swish]
+    exact = convolution.exact(x * np.clip(x + swish.shift, 0, swish.top) * swish.factor)
+    assert np.abs(found - exact).max() <= 0.6
