@@ -178,6 +178,8 @@ void crossfarm_bundle_close(crossfarm_bundle *bundle) {
   if (bundle->folder >= 0) (void)close(bundle->folder);
   free(bundle->weights_path);
   free((void *)bundle->inputs);
+  free(bundle->carried_from);
+  free(bundle->sequences);
   free(bundle->files);
   crossfarm_json_free(&bundle->document);
   *bundle = (crossfarm_bundle){.folder = -1};

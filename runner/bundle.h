@@ -20,6 +20,12 @@ typedef struct {
   uint64_t bytes;
 } crossfarm_bundle_file;
 
+/* Cases of which each but the first takes outputs of the one before. */
+typedef struct {
+  uint64_t first;
+  uint64_t cases;
+} crossfarm_bundle_sequence;
+
 typedef struct {
   const char *path; /* of the folder */
   int folder;       /* descriptor of the folder */
@@ -27,6 +33,9 @@ typedef struct {
   uint64_t program_bytes;
   char *weights_path;               /* with the folder in front */
   const crossfarm_bundle_file **inputs; /* one per input of the model */
+  int64_t *carried_from; /* one per input: the output that a sequence feeds back into it, or -1 */
+  crossfarm_bundle_sequence *sequences; /* rising, none within another */
+  size_t sequence_count;
   crossfarm_bundle_file *files;
   size_t file_count;
   crossfarm_json_document document; /* what the texts above point into */

@@ -182,6 +182,61 @@ static crossfarm_status apply_ports(crossfarm_bundle *bundle, const crossfarm_js
   return status == CROSSFARM_GOOD ? apply_inputs(bundle, inputs, tables) : status;
 }
 
+/* ---- sequences ---- */
+
+/* The output of a name that has the type and size of an input; -1 when there is none. */
+static int64_t find_source(const crossfarm_model_tables *tables, uint32_t input, const char *name) {
+  const crossfarm_table_tensor *taken = &tables->tensors[tables->inputs[input].tensor];
+  for (uint32_t i = 0; i < tables->output_count; ++i) {
+    const crossfarm_table_tensor *given = &tables->tensors[tables->outputs[i].tensor];
+    if (strcmp(tables->outputs[i].name, name) == 0 && given->bytes == taken->bytes &&
+        given->type_code == taken->type_code && given->type_bits == taken->type_bits)
+      return (int64_t)i;
+  }
+  return -1;
+}
+
+static crossfarm_status apply_carried(crossfarm_bundle *bundle, const crossfarm_json_value *root,
+                                      const crossfarm_model_tables *tables) {
+  bundle->carried_from = calloc((size_t)tables->input_count + 1, sizeof *bundle->carried_from);
+  if (bundle->carried_from == NULL) return crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: the manifest");
+  uint32_t index = 0;
+  const crossfarm_json_value *rows = crossfarm_json_member(root, "inputs");
+  for (const crossfarm_json_value *row = rows->child; row != NULL; row = row->next, ++index) {
+    const crossfarm_json_value *source = crossfarm_json_member(row, "carry_from");
+    bundle->carried_from[index] = -1;
+    if (source == NULL || source->kind == CROSSFARM_JSON_NULL) continue;
+    char where[48];
+    (void)snprintf(where, sizeof where, "inputs[%u].carry_from", index);
+    bundle->carried_from[index] = is_text(source) ? find_source(tables, index, source->text) : -1;
+    if (bundle->carried_from[index] < 0) return lacks(where, "an output of the input's type and size");
+  }
+  return CROSSFARM_GOOD;
+}
+
+static crossfarm_status apply_sequences(crossfarm_bundle *bundle, const crossfarm_json_value *root) {
+  const crossfarm_json_value *rows = crossfarm_json_member(root, "sequences");
+  if (rows == NULL) return CROSSFARM_GOOD;
+  if (!is_list(rows)) return lacks("'sequences'", "a list");
+  bundle->sequences = calloc((size_t)rows->count + 1, sizeof *bundle->sequences);
+  if (bundle->sequences == NULL) return crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: the manifest");
+  uint64_t end = 0;
+  for (const crossfarm_json_value *row = rows->child; row != NULL; row = row->next) {
+    char where[48];
+    (void)snprintf(where, sizeof where, "sequences[%zu]", bundle->sequence_count);
+    const crossfarm_json_value *first = crossfarm_json_member(row, "first");
+    const crossfarm_json_value *cases = crossfarm_json_member(row, "cases");
+    if (!is_count(first) || !is_count(cases)) return lacks(where, "a first case and a number of cases");
+    const crossfarm_bundle_sequence sequence = {.first = (uint64_t)first->integer, .cases = (uint64_t)cases->integer};
+    if (sequence.cases == 0 || sequence.first < end || sequence.first >= bundle->cases ||
+        sequence.cases > bundle->cases - sequence.first)
+      return lacks(where, "within the cases, behind the sequence before it");
+    end = sequence.first + sequence.cases;
+    bundle->sequences[bundle->sequence_count++] = sequence;
+  }
+  return CROSSFARM_GOOD;
+}
+
 /* ---- weights ---- */
 
 static crossfarm_status apply_weights(crossfarm_bundle *bundle, const crossfarm_json_value *root,
@@ -211,6 +266,8 @@ crossfarm_status crossfarm_manifest_apply(crossfarm_bundle *bundle, const crossf
   crossfarm_status status = check_identity(root, tables);
   if (status == CROSSFARM_GOOD) status = apply_files(bundle, root);
   if (status == CROSSFARM_GOOD) status = apply_ports(bundle, root, tables);
+  if (status == CROSSFARM_GOOD) status = apply_carried(bundle, root, tables);
+  if (status == CROSSFARM_GOOD) status = apply_sequences(bundle, root);
   if (status == CROSSFARM_GOOD) status = apply_weights(bundle, root, tables);
   return status;
 }

@@ -20,6 +20,7 @@ typedef struct {
   size_t bytes;
   int input;
   FILE *output;
+  void *carried; /* of an input that a sequence feeds back: its value for the next case */
 } stream;
 
 typedef struct {
@@ -51,6 +52,11 @@ static crossfarm_status allocate(session *work) {
   for (size_t i = 0; good && i < work->input_count; ++i) {
     work->inputs[i].bytes = crossfarm_model_input(work->model, i)->bytes;
     work->input_memory[i] = work->inputs[i].memory = crossfarm_model_input_memory(work->model, i);
+  }
+  for (size_t i = 0; good && i < work->input_count; ++i) {
+    if (work->bundle->sequence_count == 0 || work->bundle->carried_from[i] < 0) continue;
+    work->inputs[i].carried = malloc(work->inputs[i].bytes + 1);
+    good = work->inputs[i].carried != NULL;
   }
   for (size_t i = 0; good && i < work->output_count; ++i) {
     work->outputs[i].bytes = crossfarm_model_output(work->model, i)->bytes;
@@ -94,6 +100,7 @@ static crossfarm_status close_outputs(session *work, const char *folder) {
 static void close_session(session *work) {
   for (size_t i = 0; work->inputs != NULL && i < work->input_count; ++i) {
     if (work->inputs[i].input >= 0) (void)close(work->inputs[i].input);
+    free(work->inputs[i].carried);
   }
   for (size_t i = 0; work->outputs != NULL && i < work->output_count; ++i) {
     if (work->outputs[i].output != NULL) (void)fclose(work->outputs[i].output);
@@ -126,10 +133,38 @@ static crossfarm_status run_case(const session *work, uint64_t index) {
   return status == CROSSFARM_GOOD ? run(work) : status;
 }
 
+/* Whether a case takes outputs of the one before it. */
+static bool continues(const crossfarm_bundle *bundle, uint64_t index) {
+  for (size_t i = 0; i < bundle->sequence_count; ++i) {
+    const crossfarm_bundle_sequence *sequence = &bundle->sequences[i];
+    if (index > sequence->first && index - sequence->first < sequence->cases) return true;
+  }
+  return false;
+}
+
+static void put_carried(const session *work) {
+  for (size_t i = 0; i < work->input_count; ++i) {
+    const stream *input = &work->inputs[i];
+    if (input->carried != NULL) memcpy(input->memory, input->carried, input->bytes);
+  }
+}
+
+/* Filling an input may overwrite outputs, which share its memory; so what is carried is taken out before. */
+static void take_carried(const session *work) {
+  for (size_t i = 0; i < work->input_count; ++i) {
+    const stream *input = &work->inputs[i];
+    if (input->carried != NULL)
+      memcpy(input->carried, work->outputs[work->bundle->carried_from[i]].memory, input->bytes);
+  }
+}
+
 static crossfarm_status run_cases(const session *work, uint64_t cases, const char *folder) {
   for (uint64_t index = 0; index < cases; ++index) {
-    const crossfarm_status status = run_case(work, index);
+    crossfarm_status status = read_case(work, index);
+    if (status == CROSSFARM_GOOD && continues(work->bundle, index)) put_carried(work);
+    if (status == CROSSFARM_GOOD) status = run(work);
     if (status != CROSSFARM_GOOD) return status;
+    take_carried(work);
     for (size_t i = 0; i < work->output_count && folder != NULL; ++i) {
       const stream *output = &work->outputs[i];
       if (fwrite(output->memory, 1, output->bytes, output->output) != output->bytes) return cannot_write(folder, i);

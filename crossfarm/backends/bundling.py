@@ -12,7 +12,7 @@ from typing import Any
 
 import crossfarm
 from crossfarm.backends.interfaces import write_interfaces
-from crossfarm.backends.manifest import BundleFile, CompileReport, InputFile, Manifest, WeightsFile
+from crossfarm.backends.manifest import BundleFile, CompileReport, InputFile, Manifest, Sequence, WeightsFile
 from crossfarm.backends.protocol import BundleOrder
 from crossfarm.backends.runner_sources import (
     EXPORTS,
@@ -90,6 +90,7 @@ def write_manifest(
         cases=len(document["cases"]),
         inputs=inputs,
         outputs=report.outputs,
+        sequences=sequences_of([bool(case["continues"]) for case in document["cases"]]),
         weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
         files=tuple(_described(output)),
         unscheduled=report.unscheduled,
@@ -147,9 +148,23 @@ def copy_inputs(report: CompileReport, document: Any, reference: Path, output: P
     files = []
     for number, port in enumerate(report.inputs):
         file = f"inputs/{number}.bin"
-        shutil.copyfile(reference / document["inputs"][number]["file"], output / file)
-        files.append(InputFile(name=port.name, dtype=port.dtype, shape=port.shape, file=file))
+        described = document["inputs"][number]
+        shutil.copyfile(reference / described["file"], output / file)
+        files.append(
+            InputFile(name=port.name, dtype=port.dtype, shape=port.shape, file=file, carry_from=described["carry_from"])
+        )
     return tuple(files)
+
+
+def sequences_of(continues: Iterable[bool]) -> tuple[Sequence, ...]:
+    """Return the sequences of cases of which each says whether it continues the one before; the first never does."""
+    starts: list[list[int]] = []
+    for number, goes_on in enumerate(continues):
+        if goes_on and starts:
+            starts[-1][1] += 1
+        else:
+            starts.append([number, 1])
+    return tuple(Sequence(first=first, cases=cases) for first, cases in starts if cases > 1)
 
 
 def _described(folder: Path) -> Iterable[BundleFile]:

@@ -25,6 +25,15 @@ class InputFile(PortType):
     """An input with the file that holds it for every case, stacked."""
 
     file: str
+    carry_from: str | None = None
+    """The output that a case of a sequence takes here from the case before it."""
+
+
+class Sequence(Declared):
+    """Cases of which each but the first takes outputs of the one before."""
+
+    first: int
+    cases: int
 
 
 class WeightsFile(Declared):
@@ -115,6 +124,8 @@ class Manifest(_Document):
     cases: int
     inputs: tuple[InputFile, ...]
     outputs: tuple[PortType, ...]
+    sequences: tuple[Sequence, ...] = ()
+    """Rising, none within another."""
     weights: WeightsFile
     files: tuple[BundleFile, ...]
     """Every file but the manifest itself."""

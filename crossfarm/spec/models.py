@@ -41,6 +41,9 @@ class Input(Declared):
     """Bounds of the seeded random inputs, uniform, in units of the tensor."""
     carry_from: TensorName | None = None
     """Output whose value the next frame of a sequence feeds back here; zero at the start."""
+    carry: Literal["own", "reference"] | None = None
+    """With `carry_from`: whose output of the frame before each run is fed. `own`, the default: its own, so that errors
+    add up as they would in use; `reference`: the reference's, so that each frame is judged alone."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Input:
@@ -55,6 +58,8 @@ class Input(Declared):
             raise ValueError(f"range must rise, got {list(self.range)}; give the lower bound first")
         if self.value is not None:
             self._check_value(self.value)
+        if self.carry is not None and self.carry_from is None:
+            raise ValueError("carry says how carry_from is carried; add carry_from, or leave carry out")
         return self
 
     def _check_value(self, value: float) -> None:

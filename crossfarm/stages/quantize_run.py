@@ -185,6 +185,24 @@ def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def answers_of(runtime: Runtime, reference: Reference, inputs: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+    """Return what a model answers on every case: output name -> tensor; what it carries are its own outputs.
+
+    Args:
+        runtime: the model.
+        reference: of the float32 model.
+        inputs: of the reference, input name -> tensor of shape (cases, ...).
+    """
+    carried = {port.name: port.carry_from for port in reference.inputs if port.carry_from is not None}
+    answers: list[Mapping[str, Array]] = []
+    for number, case in enumerate(reference.cases):
+        tensors = {name: array[number] for name, array in inputs.items()}
+        if case.continues and answers:
+            tensors |= {name: answers[-1][source] for name, source in carried.items()}
+        answers.append(runtime.run(tensors, case=case.name))
+    return answers
+
+
 def _write_answers(job: Job, model_file: Path, *, model: str) -> None:
     """Write what the quantised model answers on every case of the reference."""
     reference = Reference.read(job.inputs["reference"])
@@ -194,10 +212,7 @@ def _write_answers(job: Job, model_file: Path, *, model: str) -> None:
         port.name: read_stacked(job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=count)
         for port in reference.inputs
     }
-    answers = [
-        runtime.run({name: array[number] for name, array in inputs.items()}, case=case.name)
-        for number, case in enumerate(reference.cases)
-    ]
+    answers = answers_of(runtime, reference, inputs)
     (job.output / "outputs").mkdir()
     for port in reference.outputs:
         write_stacked(job.output / port.file, (np.asarray(answer[port.name]) for answer in answers), dtype=port.dtype)

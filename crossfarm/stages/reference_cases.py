@@ -115,7 +115,13 @@ def data_trials(
         }
         label = int(found) if not is_text and isinstance(found, str) and found.isdecimal() else found
         yield Trial(
-            case=Case(name=f"{dataset.name} {name}", kind="data", dataset=dataset.name, label=label),
+            case=Case(
+                name=f"{dataset.name} {name}",
+                kind="data",
+                dataset=dataset.name,
+                label=label,
+                continues=bool(carried and number),
+            ),
             tensors=known,
             carried="no" if not carried else "on" if number else "start",
         )

@@ -23,6 +23,8 @@ class Case(Declared):
     dataset: str | None = None
     label: int | str | None = None
     """What the answer should be, in the data set's own numbering; None where nobody knows."""
+    continues: bool = False
+    """The inputs that are carried are outputs of the case before."""
 
 
 class TensorFile(Declared):
@@ -32,6 +34,9 @@ class TensorFile(Declared):
     dtype: DType
     shape: tuple[int, ...]
     file: str
+    carry_from: str | None = None
+    """Of an input: the output that a case which continues the one before takes here, whoever runs the model. None too
+    where every run is given the reference's own."""
 
 
 class Reference(Declared):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +88,27 @@ def write_reference(job: Job) -> None:
                 f"{scores} scores; correct decode"
             )
     cases = _run_all(runtime, trials, inputs=inputs, folder=job.output)
+    carried = carried_by_runs(inputs)
     if isinstance(model.decode, Classify):
         check_labels(cases, model.decode, scores=math.prod(runtime.outputs[0].shape), model=model.name)
     Reference(
         cases=cases,
-        inputs=tuple(_tensor_file("inputs", k, port) for k, port in enumerate(runtime.inputs)),
+        inputs=tuple(
+            _tensor_file("inputs", k, port, carry_from=carried.get(port.name)) for k, port in enumerate(runtime.inputs)
+        ),
         outputs=tuple(_tensor_file("outputs", k, port) for k, port in enumerate(runtime.outputs)),
         classes=classes,
         characters=characters,
     ).write(job.output)
+
+
+def carried_by_runs(inputs: Iterable[Input]) -> dict[str, str]:
+    """Return input -> output for those inputs into which every run feeds back its own outputs."""
+    return {
+        tensor.name: tensor.carry_from
+        for tensor in inputs
+        if tensor.carry_from is not None and tensor.carry != "reference"
+    }
 
 
 class Port(Declared):
@@ -266,8 +278,10 @@ def _dataset_trials(job: Job, model: _Declaration, name: str, inputs: Sequence[I
     )
 
 
-def _tensor_file(folder: str, number: int, port: Port) -> TensorFile:
-    return TensorFile(name=port.name, dtype=port.dtype, shape=port.shape, file=f"{folder}/{number}.bin")
+def _tensor_file(folder: str, number: int, port: Port, *, carry_from: str | None = None) -> TensorFile:
+    return TensorFile(
+        name=port.name, dtype=port.dtype, shape=port.shape, file=f"{folder}/{number}.bin", carry_from=carry_from
+    )
 
 
 def _class_names(model: _Declaration, job: Job) -> tuple[str, ...] | None:

@@ -38,6 +38,7 @@ def told(kind: Any, value: dict[str, Any]) -> str:
         ({"shape": [2**14, 2**14, 2]}, f"shape has {2**29} elements, more than {MAX_ELEMENTS}"),
         ({"value": 3}, "value bakes in one number, so shape must be"),
         ({"shape": [], "value": 3, "carry_from": "state"}, "value and carry_from exclude each other"),
+        ({"carry": "own"}, "carry says how carry_from is carried; add carry_from, or leave carry out"),
         ({"shape": [], "value": 1.5, "dtype": "int64"}, "value 1.5 is no integer, but dtype is int64"),
     ],
 )

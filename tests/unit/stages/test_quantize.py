@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from crossfarm.spec.quantisation import Quantisation
 from crossfarm.stages import quantize
 from crossfarm.stages.protocol import Subject
 from crossfarm.stages.quantize_graph import chosen_nodes, is_quantised, quantised_operators
-from crossfarm.stages.quantize_run import calibration_inputs, quantise
+from crossfarm.stages.quantize_run import answers_of, calibration_inputs, quantise
+from crossfarm.stages.reference_file import Case, Reference, TensorFile
+from crossfarm.stages.reference_run import Runtime
 from crossfarm.stages.static_onnx import serialise
 
 node = helper.make_node
@@ -138,3 +141,27 @@ def test_the_key_depends_on_how_is_quantised_and_not_on_what_must_hold() -> None
     assert groups(calibration=8) != groups(calibration=9)
     assert groups(scales="power_of_two") != groups()
     assert groups(checks={"tolerance": 0.5}) == groups()
+
+
+@pytest.mark.parametrize(("carry_from", "expected"), [("next", [1, 102, 204, 103]), (None, [1, 102, 102, 103])])
+def test_a_quantised_model_is_fed_its_own_state_unless_it_shall_get_the_reference_s(
+    tmp_path: Path, carry_from: str | None, expected: list[float]
+) -> None:
+    nodes = [node("Add", ["x", "state"], ["next"])]
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "state", "next")]
+    graph = helper.make_graph(nodes, "sum", ports[:2], ports[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    reference = Reference(
+        cases=tuple(Case(name=f"{k}", kind="data", continues=k == 2) for k in range(4)),
+        inputs=(
+            TensorFile(name="x", dtype="float32", shape=(1,), file="inputs/0.bin"),
+            TensorFile(name="state", dtype="float32", shape=(1,), file="inputs/1.bin", carry_from=carry_from),
+        ),
+        outputs=(TensorFile(name="next", dtype="float32", shape=(1,), file="outputs/0.bin"),),
+    )
+    given = {
+        "x": np.array([[1], [2], [102], [3]], np.float32),
+        "state": np.array([[0], [100], [0], [100]], np.float32),
+    }
+    found = answers_of(Runtime(tmp_path / "m.onnx", model="m"), reference, given)
+    assert [float(answer["next"][0]) for answer in found] == expected

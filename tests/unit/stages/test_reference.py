@@ -24,7 +24,7 @@ from crossfarm.stages import reference
 from crossfarm.stages.protocol import Subject
 from crossfarm.stages.reference_cases import random_tensor
 from crossfarm.stages.reference_file import Reference
-from crossfarm.stages.reference_run import parse_class_names
+from crossfarm.stages.reference_run import carried_by_runs, parse_class_names
 from crossfarm.stages.tensors import read_stacked
 
 WHEEL = {"package": "data==1.0", "sha256": "0" * 64}
@@ -206,6 +206,15 @@ def test_every_frame_of_a_sequence_carries_the_state_of_the_one_before(tmp_path:
     assert state.ravel()[1:].tolist() == [0, 6, 28]
     assert answer.ravel()[1:].tolist() == [6, 28, 66]
     assert state.ravel()[0] != 0
+    reference = Reference.read(folder)
+    assert [case.continues for case in reference.cases] == [False, False, True, True]
+    assert [port.carry_from for port in reference.inputs] == [None, "next"]
+
+
+def test_with_carry_reference_every_run_is_given_the_reference_s_states() -> None:
+    declared = Input.model_validate({"name": "state", "shape": [1], "carry_from": "next", "carry": "reference"})
+    other = Input.model_validate({"name": "more", "shape": [1], "carry_from": "next"})
+    assert carried_by_runs([declared, other]) == {"more": "next"}
 
 
 def test_data_feeds_the_input_that_is_declared_first(tmp_path: Path) -> None:
