@@ -29,7 +29,7 @@ class Measure(Declared):
     timeout: Annotated[Integer, Field(ge=1, le=7 * 24 * 3600)] = 1800
     """Seconds after which a run on a board is ended."""
     data_limit: Annotated[Integer, Field(ge=1)] | None = None
-    """At most so many cases of each data set; the first ones."""
+    """At most so many cases of each data set, spread over its labels; what carries states is one whole and not cut."""
 
 
 class Pipeline(Declared):

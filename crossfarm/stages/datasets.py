@@ -71,12 +71,16 @@ def samples(dataset: Images | Csv | RenderedText, folder: Path | None) -> Iterat
 def image_files(dataset: Images, location: Path) -> Iterator[Sample]:
     """Yield the images of a wheel, of another zip archive or of a folder whose path matches `glob`, sorted by path.
 
+    With a limit, file i * files // limit is taken for each i < limit.
+
     Raises:
         ConfigError: nothing matches, a file is no image, or a path gives no label.
     """
     where = f"dataset {dataset.name}"
     files = dict(_folder_files(location) if location.is_dir() else _zip_files(location, where))
-    names = sorted(name for name in files if fnmatch.fnmatchcase(name, dataset.glob))[: dataset.limit]
+    matching = sorted(name for name in files if fnmatch.fnmatchcase(name, dataset.glob))
+    count = len(matching) if dataset.limit is None else min(dataset.limit, len(matching))
+    names = [matching[taken * len(matching) // count] for taken in range(count)]
     if not names:
         raise ConfigError(f"{where}: no file of {location.name} matches glob {dataset.glob!r}; correct the glob")
     stems = collections.Counter(PurePosixPath(name).stem for name in names)

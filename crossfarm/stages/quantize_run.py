@@ -145,8 +145,7 @@ def calibration_inputs(job: Job, declaration: _Declaration, count: int) -> list[
         )
     share = -(-count // len(declaration.data))
     trials = itertools.chain.from_iterable(
-        itertools.islice(_trials(job, declaration, name, declaration.preprocess, share), share)
-        for name in declaration.data
+        itertools.islice(_trials(job, declaration, name, declaration.preprocess), share) for name in declaration.data
     )
     found = list(itertools.islice(trials, count))
     if any(trial.carried != "no" for trial in found):
@@ -157,7 +156,7 @@ def calibration_inputs(job: Job, declaration: _Declaration, count: int) -> list[
     return [trial.tensors for trial in found]
 
 
-def _trials(job: Job, declaration: _Declaration, name: str, preprocess: Preprocess, limit: int) -> Iterator[Trial]:
+def _trials(job: Job, declaration: _Declaration, name: str, preprocess: Preprocess) -> Iterator[Trial]:
     adapter: TypeAdapter[Any] = TypeAdapter(Dataset)
     return data_trials(
         adapter.validate_python(job.parameters[f"dataset {name}"]),
@@ -166,7 +165,7 @@ def _trials(job: Job, declaration: _Declaration, name: str, preprocess: Preproce
         inputs=[item for item in declaration.inputs if item.value is None],
         preprocess=preprocess,
         seed=declaration.seed,
-        limit=limit,
+        limit=None,
         is_text=isinstance(declaration.decode, CtcText),
     )
 

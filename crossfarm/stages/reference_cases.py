@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +19,8 @@ from crossfarm.stages.fetched import fetched_bytes
 from crossfarm.stages.preprocessing import image_tensor, to_input
 from crossfarm.stages.reference_file import Case
 from crossfarm.stages.tensors import Array
+
+_Found = TypeVar("_Found")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ def data_trials(
         inputs: those that the prepared model has; at least one.
         preprocess: from raw data to the first input.
         seed: of the random inputs.
-        limit: at most so many cases.
+        limit: at most so many cases, spread over the labels; a sequence that carries is one whole and is not cut.
         is_text: labels are texts; otherwise those of digits alone are numbers (`07` is 7).
 
     Raises:
@@ -105,8 +106,9 @@ def data_trials(
     is_sequence = isinstance(dataset, Audio)
     carried = {tensor.name for tensor in others if is_sequence and tensor.carry_from is not None}
     where = f"model {model}, data {dataset.name}"
-    values_of = itertools.islice(_values(dataset, folder, preprocess, where), limit)
-    for number, (name, values, found) in enumerate(values_of):
+    values_of = _values(dataset, folder, preprocess, where)
+    chosen = values_of if limit is None or carried else spread(list(values_of), limit, label=lambda value: value[2])
+    for number, (name, values, found) in enumerate(chosen):
         known = {first.name: to_input(values, shape=first.shape, dtype=first.dtype, where=where)}
         known |= {
             tensor.name: random_tensor(tensor, seed=seed, case=number)
@@ -125,6 +127,23 @@ def data_trials(
             tensors=known,
             carried="no" if not carried else "on" if number else "start",
         )
+
+
+def spread(found: Sequence[_Found], limit: int, *, label: Callable[[_Found], int | str | None]) -> list[_Found]:
+    """Return at most `limit` of what was found, in its order: as many of each label as of any other, as far as there
+    are, and those at even distances. The first so many would often all be of one label."""
+    groups: dict[int | str | None, list[int]] = {}
+    for number, one in enumerate(found):
+        groups.setdefault(label(one), []).append(number)
+    if limit < len(groups):
+        names = list(groups)
+        groups = {names[k * len(names) // limit]: groups[names[k * len(names) // limit]] for k in range(limit)}
+    shares = dict.fromkeys(groups, 0)
+    for _ in range(min(limit, sum(map(len, groups.values())))):
+        least = min((name for name in groups if shares[name] < len(groups[name])), key=lambda name: shares[name])
+        shares[least] += 1
+    kept = {numbers[k * len(numbers) // shares[name]] for name, numbers in groups.items() for k in range(shares[name])}
+    return [found[number] for number in sorted(kept)]
 
 
 def _values(

@@ -69,9 +69,9 @@ def test_files_of_one_name_in_two_folders_keep_their_path(tmp_path: Path) -> Non
     assert found == ["a/p.png", "b/p.png", "q"]
 
 
-def test_a_limit_takes_the_first_images(tmp_path: Path) -> None:
+def test_a_limit_takes_images_at_even_distances(tmp_path: Path) -> None:
     archive = _archive(tmp_path / "data.zip", {f"{number}.png": _png(number) for number in range(9)})
-    assert [sample.name for sample in image_files(_images(glob="*.png", limit=2), archive)] == ["0", "1"]
+    assert [sample.name for sample in image_files(_images(glob="*.png", limit=3), archive)] == ["0", "3", "6"]
 
 
 def test_rotations_turn_counter_clockwise_and_label_by_place(tmp_path: Path) -> None:

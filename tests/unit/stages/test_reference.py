@@ -22,7 +22,7 @@ from crossfarm.spec.models import Input, ModelsFile
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.stages import reference
 from crossfarm.stages.protocol import Subject
-from crossfarm.stages.reference_cases import random_tensor
+from crossfarm.stages.reference_cases import random_tensor, spread
 from crossfarm.stages.reference_file import Reference
 from crossfarm.stages.reference_run import carried_by_runs, parse_class_names
 from crossfarm.stages.tensors import read_stacked
@@ -173,11 +173,29 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert all((folders[0] / path).read_bytes() == (folders[1] / path).read_bytes() for path in files[0])
 
 
-def test_a_limit_of_the_pipeline_takes_the_first_cases_of_each_data_set(tmp_path: Path) -> None:
+def test_a_limit_of_the_pipeline_takes_so_many_cases_of_each_data_set(tmp_path: Path) -> None:
     model = {"inputs": IMAGE_INPUTS, "preprocess": {"crop": [4, 4]}, "data": ["pictures"]}
     fetched = {"dataset pictures": ("d.whl", _coloured_wheel())}
     folder = _run(tmp_path, _mean_of_channels(), model, datasets=(PICTURES,), fetched=fetched, data_limit=2)
     assert [case.label for case in Reference.read(folder).cases] == [None, None, 0, 1]
+
+
+def test_a_limit_takes_as_many_of_each_label_and_not_the_first_ones() -> None:
+    labels = [0] * 90 + [1] * 10
+    assert [labels[place] for place in spread(range(100), 4, label=labels.__getitem__)] == [0, 0, 1, 1]
+    assert spread(range(100), 4, label=labels.__getitem__) == [0, 45, 90, 95]
+
+
+def test_a_limit_below_the_number_of_labels_takes_labels_at_even_distances() -> None:
+    assert spread(range(8), 4, label=lambda number: f"text {number}") == [0, 2, 4, 6]
+
+
+@given(st.lists(st.integers(0, 4)), st.integers(1, 12))
+def test_a_spread_is_as_large_as_it_may_be_in_order_and_without_repetition(labels: list[int], limit: int) -> None:
+    taken = spread(range(len(labels)), limit, label=labels.__getitem__)
+    assert taken == sorted(set(taken))
+    assert len(taken) == min(limit, len(labels)) or limit < len(set(labels))
+    assert len({labels[place] for place in taken}) == min(limit, len(set(labels)))
 
 
 def test_every_frame_of_a_sequence_carries_the_state_of_the_one_before(tmp_path: Path) -> None:
@@ -200,6 +218,7 @@ def test_every_frame_of_a_sequence_carries_the_state_of_the_one_before(tmp_path:
         model,
         datasets=(talk,),
         fetched={"dataset talk": ("t.whl", _wheel({"t.wav": stream.getvalue()}))},
+        data_limit=1,  # which does not cut a sequence
     )
     state = read_stacked(folder / "inputs/1.bin", dtype="float32", shape=(1, 1), cases=4)
     answer = read_stacked(folder / "outputs/0.bin", dtype="float32", shape=(1, 1), cases=4)
