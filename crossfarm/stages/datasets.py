@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 from crossfarm.errors import ConfigError, FetchError
 from crossfarm.spec.models import Csv, Images, RenderedText
 from crossfarm.stages.archives import list_files, read_member
-from crossfarm.stages.fetched import fetched_bytes, fetched_file
+from crossfarm.stages.fetch_file import fetched_file
+from crossfarm.stages.fetched import fetched_bytes
 
 _TURNS = {
     90: Image.Transpose.ROTATE_90,

@@ -16,6 +16,7 @@ SOURCES = (
     "crossfarm/stages/archives.py",
     "crossfarm/stages/dataset_audio.py",
     "crossfarm/stages/datasets.py",
+    "crossfarm/stages/fetch_file.py",
     "crossfarm/stages/fetched.py",
     "crossfarm/stages/preprocessing.py",
     "crossfarm/stages/reference.py",
