@@ -18,6 +18,7 @@ SOURCES = (
     "crossfarm/stages/datasets.py",
     "crossfarm/stages/fetch_file.py",
     "crossfarm/stages/fetched.py",
+    "crossfarm/stages/onnx_session.py",
     "crossfarm/stages/preprocessing.py",
     "crossfarm/stages/reference.py",
     "crossfarm/stages/reference_cases.py",
