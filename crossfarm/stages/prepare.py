@@ -29,6 +29,7 @@ SOURCES = (
     "crossfarm/stages/fetch_file.py",
     "crossfarm/stages/fetched.py",
     "crossfarm/stages/onnx_external.py",
+    "crossfarm/stages/onnx_growth.py",
     "crossfarm/stages/onnx_session.py",
     "crossfarm/stages/prepare.py",
     "crossfarm/stages/static_onnx.py",

@@ -19,6 +19,7 @@ SOURCES = (
     "crossfarm/stages/fetch_file.py",
     "crossfarm/stages/fetched.py",
     "crossfarm/stages/onnx_external.py",
+    "crossfarm/stages/onnx_growth.py",
     "crossfarm/stages/onnx_session.py",
     "crossfarm/stages/preprocessing.py",
     "crossfarm/stages/quantize.py",

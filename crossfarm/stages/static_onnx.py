@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError, nearest
 from crossfarm.stages.onnx_external import ReadExternal, inline_external_data, no_external_data
+from crossfarm.stages.onnx_growth import check_growth, check_tensors
 from crossfarm.stages.onnx_session import open_session
 
 if TYPE_CHECKING:
@@ -52,16 +53,19 @@ def make_static(
         read_external: returns the content of a file beside the model, for tensors that are stored outside it.
 
     Raises:
-        ModelError: not ONNX, external data that may not be read, declared inputs that do not fit, an operator that
-            ONNX Runtime does not know, or a shape that stays dynamic (the tensor and its node are named).
+        ModelError: not ONNX, external data that may not be read, declared inputs that do not fit, functions, constants
+            or tensors that grow beyond the limits of `onnx_growth`, an operator that ONNX Runtime does not know, or a
+            shape that stays dynamic (the tensor and its node are named).
     """
     model = parse(content)
     inline_external_data(model, read_external)
     _fix_inputs(model, inputs)
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
+    check_growth(model)
     model = _infer_shapes(_fold(model))
     _refuse_dynamic_shapes(model)
+    check_tensors(model)
     _strip(model)
     return model
 
@@ -248,6 +252,11 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             open_session(serialise(model), options)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
+                raise ModelError(
+                    "ONNX Runtime needs more memory to compute the model's constants than a job may take; export the "
+                    "model with smaller constants, or give jobs more with --memory"
+                ) from error
             raise ModelError(f"ONNX Runtime refuses the model: {_runtime_text(error)}") from error
         return onnx.load(folded, load_external_data=False)
 

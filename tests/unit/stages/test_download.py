@@ -299,7 +299,7 @@ def test_the_wheel_that_pip_was_offered_is_found_in_what_it_says() -> None:
     digest = "ab" * 32
     said = f"""
 ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.
-    thing==1.0 from https://index.example/thing-1.0-py3-none-any.whl#sha256={digest} (from -r requirements.txt (line 1)):
+    thing==1.0 from https://index.example/thing-1.0-py3-none-any.whl#sha256={digest} (from -r r.txt):
         Expected sha256 {"0" * 64}
              Got        {digest}
 """
