@@ -159,6 +159,11 @@ def works(kind: Literal["bubblewrap", "unshare"]) -> bool:
             return False
 
 
+def has_bubblewrap() -> bool:
+    """Say whether bubblewrap is installed, whether or not it works."""
+    return _found("bwrap") is not None
+
+
 def offer(folder: Path, names: Sequence[str]) -> None:
     """Make the empty files that a program may write; the folder itself must be closed to other users."""
     for name in names:
@@ -287,10 +292,14 @@ def _tool(name: str) -> str:
     Raises:
         FileNotFoundError: it is not installed.
     """
-    found = shutil.which(name, path=f"{ENVIRONMENT['PATH']}:{os.environ.get('PATH', '')}")
+    found = _found(name)
     if found is None:
         raise FileNotFoundError(f"{name} is not installed")
     return found
+
+
+def _found(name: str) -> str | None:
+    return shutil.which(name, path=f"{ENVIRONMENT['PATH']}:{os.environ.get('PATH', '')}")
 
 
 def _is_root() -> bool:
