@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import re
@@ -190,3 +191,27 @@ def test_a_model_shapes_no_measurement() -> None:
         for seed in (0, 1)
     ]
     assert measure.needs(subjects[0]) == measure.needs(subjects[1])
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1", "9223372036854775808", "1" + "0" * 5000, "1e999", "NaN"])
+def test_a_number_that_no_clock_gives_is_refused(tmp_path: Path, number: str) -> None:
+    names = ("threads", "cases", "warmup", "load_ns", "verify_ns", "arena_bytes", "weights_bytes", "program_bytes")
+    good = dict.fromkeys((*names, "peak_rss_bytes", "workspace_peak_bytes"), 1)
+    texts = {"model": "m", "target": "t", "identity": "0" * 64}
+    document = {"format": 1, **texts, **good, "outputs": [], "latency_ns": [5]}
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document))
+    assert read_file(RunnerResult, path).latency_ns == (5,)
+    path.write_text(json.dumps(document).replace("[5]", f"[{number}]"))
+    with pytest.raises(BundleError, match=r"result\.json is damaged at"):
+        read_file(RunnerResult, path)
+
+
+def test_what_a_hostile_program_leaves_is_refused_or_left_behind(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("abc")
+    find = 'while [ "$1" != --outputs ]; do shift; done; '
+    job = _job(tmp_path, f"{find} ln -sf {secret} $2/0.bin; ln -s {secret} $2/1.bin; mkdir -p $2/a/b/c; exit 0")
+    with contextlib.suppress(BundleError):  # where nothing shuts it in, it could make the link, which is refused
+        measure.run(job)
+    assert not [path for path in job.output.rglob("*") if path.is_symlink() or path.name in ("0.bin", "1.bin", "a")]
