@@ -305,6 +305,19 @@ def test_an_emulator_outside_of_the_system_is_seen_with_its_library(prison: Pris
     assert (ran.code, ran.tail) == (0, "the library\nrun\n")
 
 
+THREADS = """
+#include <pthread.h>
+#include <stdio.h>
+static void *work(void *number) { return number; }
+int main(void) {
+  pthread_t threads[8];
+  int good = 0;
+  for (int i = 0; i < 8; ++i) good += pthread_create(&threads[i], NULL, work, NULL) == 0;
+  for (int i = 0; i < good; ++i) pthread_join(threads[i], NULL);
+  return printf("%d threads\\n", good) < 0;
+}
+"""
+
 HOG = """
 #include <stdlib.h>
 int main(void) {
@@ -328,3 +341,25 @@ def _compiled(prison: Prison, source: str) -> Path:
 def test_memory_ends_before_the_machines_does(prison: Prison) -> None:
     program = _compiled(prison, HOG)
     assert run_bundle(program.parent, [], output=prison.folder, timeout=60, kind=prison.kind).code == 5
+
+
+def test_a_real_emulator_runs_a_dynamic_program_with_threads(prison: Prison) -> None:
+    emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    libraries = Path("/usr/aarch64-linux-gnu")
+    if emulator is None or not libraries.is_dir():
+        pytest.skip("qemu for aarch64 and its C library are not installed; ./inv setup installs them")
+    prison.run("exit 0")
+    program, source = prison.folder / "bundle" / "program", prison.folder / "program.c"
+    source.write_text(THREADS)
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.17", "-pthread"]
+    subprocess.run([*compiler, "-o", str(program), str(source)], check=True)
+    output = prison.folder / "output"
+    ran = run_bundle(
+        program.parent,
+        [],
+        output=output,
+        timeout=60,
+        prefix=(emulator, "-L", str(libraries)),
+        kind=prison.kind,
+    )
+    assert (ran.code, ran.tail) == (0, "8 threads\n")
