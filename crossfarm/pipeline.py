@@ -237,7 +237,6 @@ class _Run:
                 return EXIT_INTERRUPTED
             return listener.exit_code()
 
-
     def _runs_programs_here(self) -> bool:
         """Say whether a job runs programs of models on this host and on no board."""
         return any(
