@@ -22,7 +22,8 @@ from crossfarm.images import engine
 from crossfarm.images.bootstrap import PACKAGE as BOOTSTRAP_PACKAGE
 from crossfarm.images.building import Say
 from crossfarm.images.supply import Terms, supply_base
-from crossfarm.installation import HOME, Requirement, install_packages
+from crossfarm.installation import HOME, install_packages
+from crossfarm.requirement import Requirement
 
 ENGINE_PACKAGE = "docker.io"
 ENGINE_LOG = Path("/var/log/crossfarm-dockerd.log")

@@ -5,7 +5,6 @@ Nothing heavy is imported: a setup that finds everything in place costs a few lo
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 import importlib.metadata
 import os
@@ -18,9 +17,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from crossfarm.boards import local
+from crossfarm.boards import local, sandbox
 from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError, ToolError
+from crossfarm.requirement import Requirement
 from crossfarm.spec.models import Model
 from crossfarm.spec.project import Project
 from crossfarm.spec.targets import CommandCompiler, Target
@@ -33,29 +33,6 @@ _TRIES = 3
 _SECONDS_BETWEEN_TRIES = 5.0
 _APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
 _LINES_OF_A_FAILURE = 10
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Requirement:
-    """Something that crossfarm needs of this machine.
-
-    Attributes:
-        name: what it is.
-        found: what was found, in a few words; None when it is missing.
-        how_to_install: what to do when it is missing.
-        cost: what does not work without it.
-        packages: Debian packages that bring it.
-        python: requirements file, relative to the project's folder, that brings it.
-        is_wanted: the chosen models, targets or tests need it; `setup` leaves out what only `doctor` tells of.
-    """
-
-    name: str
-    found: str | None
-    how_to_install: str
-    cost: str
-    packages: tuple[str, ...] = ()
-    python: Path | None = None
-    is_wanted: bool = True
 
 
 def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> list[Requirement]:
@@ -71,6 +48,7 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         _locked_packages(home),
         *(_targets(project) if project else ()),
         *(_torch(project, home) if project else ()),
+        _sandbox(tests=tests),
         _compiler_of_tests(is_wanted=tests),
         _cmake_of_tests(is_wanted=tests),
         _sshd_of_tests(is_wanted=tests),
@@ -229,6 +207,23 @@ def _compiler_of_target(target: Target, compiler: CommandCompiler, *, is_wanted:
         how_to_install=f"install {command}, or name another compiler in toolchains/{target.name}.yaml",
         cost=f"{target.name} cannot be compiled",
         is_wanted=is_wanted,
+    )
+
+
+def _sandbox(*, tests: bool) -> Requirement:
+    """Return what shuts programs in; `setup` can install bubblewrap, and no more, where the system forbids namespaces.
+
+    The tests try each way, so they want bubblewrap even where unshare does.
+    """
+    kind, is_installed = sandbox.available(), sandbox.has_bubblewrap()
+    found = None if kind == "none" or (tests and not is_installed) else kind
+    return Requirement(
+        name="sandbox",
+        found=found,
+        how_to_install=f"{sandbox.ADVICE}; docs/engines.md says what it takes",
+        cost="programs of models run on this host with your rights, your home and your network",
+        packages=() if is_installed else ("bubblewrap",),
+        is_wanted=found is not None or not is_installed,
     )
 
 

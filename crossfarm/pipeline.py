@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from crossfarm.boards import sandbox
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.choosing import EngineChoice, choose_engine, local_instead, start_engine, supply
@@ -193,6 +194,8 @@ class _Run:
             if self.choice.said:
                 console.line(self.choice.said)
             listener.skipped(self.plan)
+            if self._runs_programs_here() and (line := sandbox.warning()):
+                console.line(line)
             console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
             place = Workplace(
                 store=self.store,
@@ -233,6 +236,13 @@ class _Run:
                 console.line("interrupted: what was done is kept; the same command goes on from here")
                 return EXIT_INTERRUPTED
             return listener.exit_code()
+
+    def _runs_programs_here(self) -> bool:
+        """Say whether a job runs programs of models on this host and on no board."""
+        return any(
+            job.stage == "measure" and not job.boards and self.decisions[name].choice == "run"
+            for name, job in self.plan.jobs.items()
+        )
 
 
 def report_again(out: Path) -> int:

@@ -51,6 +51,7 @@ class Provenance:
         image_digest: `sha256:...` of the container image the code was compiled in; None when compiled on the host.
         emulator: name and version of the emulator, for instance `qemu-arm-static 7.2.11`.
         throttled: how the board slowed down meanwhile, in a few words; None when it was not seen to.
+        sandbox: what the program was shut in by on this host: `bubblewrap`, `unshare` or `none`; None on a board.
     """
 
     board: str
@@ -63,6 +64,7 @@ class Provenance:
     git_commit: str | None = None
     emulator: str | None = None
     throttled: str | None = None
+    sandbox: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -83,12 +83,14 @@ class Ended:
         tail: the last 4 KiB of what it said.
         state: how the board was then.
         throttled: how the board slowed down while the program ran, in a few words; None when it was not seen to.
+        sandbox: what the program was shut in by on this host, `none` where nothing was; None on a board.
     """
 
     code: int
     tail: str
     state: State
     throttled: str | None = None
+    sandbox: str | None = None
 
 
 class Transport(Protocol):

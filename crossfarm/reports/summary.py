@@ -23,7 +23,10 @@ MOST_ANSWERS = 40
 _SHARES = {"failures": 0.4, "cells": 0.75, "notes": 0.8, "skipped": 0.85, "provenance": 0.9, "answers": 1.0}
 """How full the page may be, as a share of LIMIT, when each section ends: none takes the room of the next."""
 _SPECIAL = re.compile(r"([\\`*\[\]~])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_PROVENANCE = ("target", "board", "timing", "CPU", "governor", "emulator", "image", "TVM", "commit", "temperature")
+_PROVENANCE = (
+    *("target", "board", "timing", "CPU", "governor", "emulator", "sandbox"),
+    *("image", "TVM", "commit", "temperature"),
+)
 _LEGEND = (
     "*max diff*: the largest difference from the reference, as a share of the output's scale. *right*: the share of "
     "labelled cases that are answered rightly. *p50*: the median latency; one that was emulated or simulated says "
@@ -181,8 +184,8 @@ def _add_provenance(page: _Page, cells: Sequence[CellOutcome]) -> None:
 def _provenance_row(target: str, found: Provenance) -> tuple[str, ...]:
     image = found.image_digest.removeprefix("sha256:")[:12] if found.image_digest else None
     commit = found.git_commit[:12] if found.git_commit else None
-    names = (found.board, found.timing, found.cpu_model, found.governor, found.emulator, image, found.tvm_version)
-    return tuple(value or "" for value in (target, *names, commit))
+    where = (found.board, found.timing, found.cpu_model, found.governor, found.emulator, found.sandbox)
+    return tuple(value or "" for value in (target, *where, image, found.tvm_version, commit))
 
 
 def _span(temperatures: Sequence[float]) -> str:

@@ -259,6 +259,7 @@ def _measured(job: Job, reference: Reference) -> Measured:
         temperature=board.temperature,
         emulator=board.emulator,
         throttled=board.throttled,
+        sandbox=board.sandbox,
         git_commit=board.git_commit,
         tvm_version=bundle.provenance.get("apache-tvm"),
         image_digest=None if job.image == HOST else f"sha256:{job.image}",

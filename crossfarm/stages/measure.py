@@ -24,6 +24,7 @@ VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/boards/bundle_files.py",
+    "crossfarm/boards/bundle_run.py",
     "crossfarm/boards/connection.py",
     "crossfarm/boards/endings.py",
     "crossfarm/boards/facts.py",
@@ -31,10 +32,13 @@ SOURCES = (
     "crossfarm/boards/local.py",
     "crossfarm/boards/processors.py",
     "crossfarm/boards/preflight.py",
+    "crossfarm/boards/programs.py",
     "crossfarm/boards/protocol.py",
     "crossfarm/boards/remote.sh",
+    "crossfarm/boards/sandbox.py",
     "crossfarm/boards/ssh.py",
     "crossfarm/boards/virtual.py",
+    "crossfarm/boards/written.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
 )
@@ -96,6 +100,7 @@ def run(job: Job) -> None:
         emulator=transport.emulator,
         git_commit=os.environ.get("CROSSFARM_GIT_COMMIT"),
         throttled=ended.throttled,
+        sandbox=ended.sandbox,
         **dataclasses.asdict(ended.state),
     )
     (job.output / MEASURE).write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -129,7 +134,7 @@ def _profile(transport: Transport, placed: Placed, settings: Measure, output: Pa
         ended = transport.run(placed, [*options, "--no-verify"], output=folder, timeout=settings.timeout, profile=True)
         _report(ended, cell)
         try:
-            shutil.copyfile(folder / PROFILE, output / PROFILE)
+            shutil.copyfile(folder / PROFILE, output / PROFILE, follow_symlinks=False)
         except FileNotFoundError:
             raise BundleError(f"{cell}: the program wrote no {PROFILE}; make the bundle again") from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from crossfarm.backends.manifest import CompileReport
-from crossfarm.boards import local
+from crossfarm.boards import local, sandbox
 from crossfarm.errors import ConfigError
 from crossfarm.spec.targets import Target
 from crossfarm.store import Artifact, Store
@@ -51,6 +51,8 @@ def show_profile(
     way = local.way(machines=target.machine, emulator=target.emulator, code=target.code)
     place = Store(store.absolute())
     report = CompileReport.read(place.file_path(artifacts["compile"], "compile.json"))
+    if line := sandbox.warning():
+        stream.write(f"{line}\n")
     with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
         place.restore(artifacts["bundle"], Path(folder))
         run = run_profiled(Path(folder), threads=threads, repeat=repeat, prefix=way.prefix)

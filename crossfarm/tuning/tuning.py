@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from crossfarm.boards import sandbox
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.errors import ConfigError, CrossfarmError
@@ -82,6 +83,9 @@ def tune_cells(cells: Sequence[Cell], session: Session) -> int:
     """
     if session.threads < 1:
         raise ConfigError(f"--threads {session.threads}: give 1 or more")
+    here = [cell for cell in cells if not session.inventory.candidates(cell.target)]
+    if here and (line := sandbox.warning()):
+        session.stream.write(f"{line}\n")
     failures = 0
     session.log.parent.mkdir(parents=True, exist_ok=True)
     with session.log.open("wb") as said:

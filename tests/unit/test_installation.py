@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm import installation
+from crossfarm.boards import sandbox
 from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
 from crossfarm.installation import run_doctor, run_setup
@@ -103,6 +105,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     monkeypatch.setenv("PATH", str(made.bin))
     monkeypatch.setattr(installation, "_SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(sandbox, "available", lambda: "bubblewrap")
+    monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: True)
     return made
 
 
@@ -121,7 +125,7 @@ def test_setup_installs_what_is_missing_and_the_second_time_does_nothing(machine
         "apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends pdp11-emulator libc6-pdp11-cross",
     ]
     code, lines = machine.setup("onnx_model")
-    assert (code, lines) == (EXIT_GOOD, ["setup: everything is there (3 things looked at)"])
+    assert (code, lines) == (EXIT_GOOD, ["setup: everything is there (4 things looked at)"])
     assert len(machine.called()) == 2
 
 
@@ -248,7 +252,7 @@ def test_a_lost_lock_is_told(machine: Machine) -> None:
 def test_a_target_without_emulator_is_no_reason_to_fail(machine: Machine) -> None:
     path = machine.folder / "toolchains" / "pdp11.yaml"
     path.write_text(path.read_text().partition("emulator:")[0])
-    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (2 things looked at)"])
+    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (3 things looked at)"])
     assert "missing  a way to run pdp11           pdp11 is compiled, not run" in machine.doctor("onnx_model")[1]
 
 
@@ -272,3 +276,32 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_bubblewrap_is_installed_where_nothing_shuts_programs_in(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.apt_get()
+    assert machine.setup("onnx_model")[0] == EXIT_GOOD
+    has = {"bubblewrap": False}
+    monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: has["bubblewrap"])
+    monkeypatch.setattr(sandbox, "available", lambda: "bubblewrap" if has["bubblewrap"] else "none")
+    machine.script("apt-get")
+    code, lines = machine.setup("onnx_model")
+    assert "install -y --no-install-recommends bubblewrap" in machine.called()[-1]
+    assert code == EXIT_INFRASTRUCTURE
+    assert "sandbox is still missing" in lines[-1] and "with your rights" in lines[-1]
+    has["bubblewrap"] = True
+    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (4 things looked at)"])
+
+
+def test_a_system_that_forbids_namespaces_is_told_and_fails_no_setup(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.apt_get()
+    assert machine.setup("onnx_model")[0] == EXIT_GOOD
+    monkeypatch.setattr(sandbox, "available", lambda: "none")
+    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (3 things looked at)"])
+    code, text = machine.doctor("onnx_model")
+    assert code == EXIT_GOOD
+    assert re.search(r"^missing  sandbox +programs of models run on this host with your rights", text, re.MULTILINE)
