@@ -3,11 +3,11 @@
 TVM's own maximum is `left > right ? left : right`: a NaN on the left becomes the right one. ONNX wants NaN where either
 is NaN. Which form of it is cheap is a matter of the processor:
 
-- Against a constant, one order of the operands keeps NaN: `constant > value ? constant : value`. That is one instruction
-  of x86 (MAXPS returns its second operand when either is NaN), and a comparison with a select elsewhere.
-- NEON has an instruction that returns NaN when either operand is NaN (FMAX), which `llvm.maximum` becomes. RISC-V's FMAX
-  drops NaN; there the same intrinsic adds a test and a branch that is predicted well, where a select would be a branch on
-  the data.
+- Against a constant, one order of the operands keeps NaN: `constant > value ? constant : value`. That is one
+  instruction of x86 (MAXPS returns its second operand when either is NaN), and a comparison with a select elsewhere.
+- NEON has an instruction that returns NaN when either operand is NaN (FMAX), which `llvm.maximum` becomes. RISC-V's
+  FMAX drops NaN; there the same intrinsic adds a test and a branch that is predicted well, where a select would be a
+  branch on the data.
 - Everywhere else a maximum of two values takes the order that keeps a NaN of the accumulated one, and tests the other.
 
 What wants a NaN to become a bound says so by a tirx.Select, which this leaves alone.
@@ -21,6 +21,7 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
+from tvm.ir import TensorLoad
 
 _INTRINSICS = ((tirx.Max, "llvm.maximum"), (tirx.Min, "llvm.minimum"))
 
@@ -49,9 +50,9 @@ def _from_infinity(body: Any) -> Any:
     accumulated: list[Any] = []
 
     def note(store: Any) -> None:
-        if isinstance(store.value, tirx.Max | tirx.Min) and _is_float(store.value):
-            sources = (store.value.a, store.value.b)
-            if any(isinstance(source, tirx.BufferLoad) and source.buffer.same_as(store.buffer) for source in sources):
+        if isinstance(store.value, (tirx.Max, tirx.Min)) and _is_float(store.value):
+            operands = (store.value.a, store.value.b)
+            if any(isinstance(each, TensorLoad) and each.source.same_as(store.buffer) for each in operands):
                 accumulated.append(store.buffer)
 
     def begin(store: Any) -> Any:
