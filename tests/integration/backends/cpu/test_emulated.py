@@ -56,7 +56,10 @@ def test_code_for_arm_agrees_with_numpy(
 def test_nan_and_infinities_go_through_code_for_arm(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     target = load_target(name)
     prefix(target)
-    nodes, inputs, constants, outputs = [], {}, {}, []
+    nodes: list[onnx.NodeProto] = []
+    outputs: list[str] = []
+    inputs: dict[str, Array] = {}
+    constants: dict[str, Array] = {}
     for operator in _OF_NAN:
         graph, own = ELEMENTWISE[operator]
         for length in (5, 37):

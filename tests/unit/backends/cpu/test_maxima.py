@@ -52,8 +52,8 @@ def test_nan_on_either_side_is_kept(name: str) -> None:
     form, reference = FORMS[name]
     built = tvm.tirx.build(_function(form), tvm.target.Target(_HOST), pipeline())
     for shift in range(LENGTH):
-        x = np.roll(np.resize(np.float32([np.nan, np.inf, -np.inf, 1, -1, 9]), LENGTH), shift)
-        z = np.resize(np.float32([0, 2, np.nan, -np.inf, np.inf, np.nan, np.nan]), LENGTH)
+        x = np.roll(np.resize(np.array([np.nan, np.inf, -np.inf, 1, -1, 9], np.float32), LENGTH), shift)
+        z = np.resize(np.array([0, 2, np.nan, -np.inf, np.inf, np.nan, np.nan], np.float32), LENGTH)
         result = tvm.runtime.tensor(np.zeros(LENGTH, np.float32))
         built["main"](tvm.runtime.tensor(x), tvm.runtime.tensor(z), result)
         np.testing.assert_array_equal(result.numpy(), reference(x, z))
