@@ -26,6 +26,7 @@ SOURCES = (
     "crossfarm/backends/supported.py",
     "crossfarm/backends/tables.py",
     "crossfarm/backends/tvm.py",
+    "crossfarm/scratch.py",
     "crossfarm/stages/compile.py",
 )
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")

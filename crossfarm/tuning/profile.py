@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from crossfarm.backends.manifest import CompileReport, FunctionCost
 from crossfarm.boards import local
 from crossfarm.errors import BundleError
+from crossfarm.scratch import scratch_folder
 from crossfarm.stages.measure_file import ProfileFile, RunnerResult, read_file
 
 TIME_LIMIT = 1800
@@ -112,7 +112,7 @@ def run_profiled(
         BoardError: the program does not start, is killed, or takes too long.
         BundleError: it refuses the bundle, or fails.
     """
-    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
+    with scratch_folder("profile") as folder:
         result, profile = Path(folder) / "result.json", Path(folder) / "profile.json"
         options = runner_options(threads=threads, repeat=repeat, warmup=warmup, cases=cases)
         if processors:
