@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.cleaning import clean_store
+from crossfarm.cleaning import Ground, Wishes, clean
 from crossfarm.collecting import verify
 from crossfarm.errors import StoreError
 from crossfarm.keys import KeyDocument
@@ -23,7 +23,8 @@ def _put(store: Store, name: str) -> Artifact:
 
 
 def _clean(store: Path, out: Path, *, verify: bool = False, everything: bool = False, days: float | None = None) -> int:
-    return clean_store(store, days=days, mebibytes=None, verify=verify, everything=everything, out=out)
+    wishes = Wishes(days=days, verify=verify, everything=everything)
+    return clean(wishes, Ground(store=store, out=out, home=out.parent))
 
 
 def test_everything_is_the_store_and_the_reports_and_nothing_beside_them(tmp_path: Path) -> None:
