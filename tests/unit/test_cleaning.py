@@ -82,3 +82,47 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
     assert _clean(tmp_path / "store", tmp_path / "out") == 0
     assert not any(path.exists() for path in leftovers)
     assert store.read(kept.key) == kept
+
+
+def test_a_dry_run_says_how_much_and_removes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path / "store")
+    kept = _put(store, "kept")
+    zig = store.root / "zig" / "library"
+    zig.parent.mkdir()
+    zig.write_bytes(bytes(3 * 2**20))
+    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    assert clean(Wishes(days=0, dry_run=True), ground) == 0
+    said = capsys.readouterr().out
+    assert "would free 3.0 MiB: the compiler's cache" in said
+    assert "would free 0.0 MiB: artifacts" in said
+    assert zig.exists()
+    assert store.read(kept.key) == kept
+    assert clean(Wishes(days=0), ground) == 0
+    assert not zig.exists()
+    assert store.read(kept.key) is None
+
+
+def test_the_compilers_cache_goes_before_any_artifact_and_never_under_a_run(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    kept = _put(store, "kept")
+    zig = store.root / "zig" / "library"
+    zig.parent.mkdir()
+    zig.write_bytes(bytes(3 * 2**20))
+    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    with live_run(store, "run", []):
+        clean(Wishes(mebibytes=1), ground)
+        assert zig.exists()
+    clean(Wishes(mebibytes=1), ground)
+    assert not zig.exists()
+    assert store.read(kept.key) == kept
+
+
+def test_doctor_tells_what_is_large_and_what_removes_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    assert not [line for line in holdings(ground) if "cache" in line]
+    zig = store.root / "zig" / "library"
+    zig.parent.mkdir()
+    zig.write_bytes(bytes(3 * 2**20))
+    (line,) = [line for line in holdings(ground) if "cache" in line]
+    assert line.startswith(f"the compiler's cache: 3.0 MiB in {zig.parent}: ./inv clean")
