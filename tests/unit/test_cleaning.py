@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.cleaning import Ground, Wishes, clean
+from crossfarm.cleaning import Ground, Wishes, clean, holdings
 from crossfarm.collecting import verify
 from crossfarm.errors import StoreError
 from crossfarm.keys import KeyDocument

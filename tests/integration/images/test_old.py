@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 def _make(client: object, tag: str, label: str) -> None:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
-        content = f"FROM scratch\nCOPY Dockerfile /{uuid.uuid4().hex}\n{label}\nCMD [\"none\"]\n".encode()
+        content = f'FROM scratch\nCOPY Dockerfile /{uuid.uuid4().hex}\n{label}\nCMD ["none"]\n'.encode()
         member = tarfile.TarInfo("Dockerfile")
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
