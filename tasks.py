@@ -13,7 +13,8 @@ from invoke import Context, Exit, task
 
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
 from crossfarm.faces.boards import inspect_boards  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.common import HELP, finish, number, options
+from crossfarm.faces.cleaning import clean  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.faces.common import HELP, finish, options
 from crossfarm.faces.containers import reproduce, shell  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds tasks by name)
@@ -48,13 +49,18 @@ def _set_up(given: Mapping[str, Any], *, yes: bool, tests: bool) -> int:
 
 
 def _examine(given: Mapping[str, Any]) -> int:
+    from crossfarm.cleaning import Ground, holdings
     from crossfarm.console import Console
     from crossfarm.hosting import host_requirements
     from crossfarm.installation import run_doctor
     from crossfarm.pipeline import load
 
-    project = load(options(given))
-    return run_doctor(project, console=Console(sys.stdout), tests=True, more=host_requirements())
+    wanted = options(given)
+    project, console = load(wanted), Console(sys.stdout)
+    code = run_doctor(project, console=console, tests=True, more=host_requirements())
+    for line in holdings(Ground(store=wanted.store, out=wanted.out, home=ROOT, project=project)):
+        console.line(line)
+    return code
 
 
 def _show_plan(given: Mapping[str, Any]) -> int:
@@ -231,44 +237,6 @@ def doctor(context: Context, models: str = "", pipeline: str = "default") -> Non
     """
     given = {"models": models, "pipeline": pipeline}
     finish(lambda: _examine(given))
-
-
-@task(
-    help={
-        "store": HELP["store"],
-        "older_than": "artifacts that were not used for so many days go",
-        "larger_than": "the least recently used artifacts go until the store holds at most so many MiB",
-        "verify": "read every object and drop what is damaged",
-        "everything": "remove the store, the compiler's cache and the reports",
-    }
-)
-def clean(
-    context: Context,
-    store: str = "",
-    older_than: str = "",
-    larger_than: str = "",
-    verify: bool = False,
-    everything: bool = False,
-) -> None:
-    """Remove what no artifact names; with options also old artifacts, or everything.
-
-    Examples:
-        ./inv clean --older-than 30
-        ./inv clean --larger-than 2000 --verify
-    """
-    from crossfarm.cleaning import clean_store
-
-    folder = Path(store) if store else ROOT / ".crossfarm" / "store"
-    finish(
-        lambda: clean_store(
-            folder,
-            days=number("older_than", older_than) if older_than else None,
-            mebibytes=number("larger_than", larger_than) if larger_than else None,
-            verify=verify,
-            everything=everything,
-            out=ROOT / "out",
-        )
-    )
 
 
 @task(help={"arguments": "handed to pytest as they are, in place of the whole suite"})

@@ -140,3 +140,37 @@ def _remove_unnamed(root: Path, named: Set[str]) -> int:
                 path.unlink()
                 freed += size
     return freed
+
+
+def count_garbage(store: Store, limits: Limits) -> tuple[int, int]:
+    """Return the bytes that `collect_garbage` would free now, and those that would stay; nothing is changed.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    try:
+        with store.locked(fcntl.LOCK_EX):
+            manifests = store.manifests()
+            kept = _choose(store, manifests, _used_by_live_runs(store), limits)
+            artifacts = [store.read(path.name) for path in manifests if path.name in kept]
+            named = {file.object for artifact in artifacts if artifact for file in artifact.files}
+            going = staying = 0
+            for path in (store.root / "objects").glob("??/*"):
+                with contextlib.suppress(FileNotFoundError):
+                    size = path.stat().st_size
+                    going, staying = (going, staying + size) if path.name in named else (going + size, staying)
+            return going, staying
+    except OSError as error:
+        raise_store_error(error, f"cannot look through the store {store.root}")
+
+
+def _used_by_live_runs(store: Store) -> set[str]:
+    """Return the keys that live runs use; what dead runs left stays."""
+    protected: set[str] = set()
+    for path in (store.root / "runs").iterdir():
+        with contextlib.suppress(FileNotFoundError), path.open("r+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                protected.update(stream.read().split())
+    return protected

@@ -6,33 +6,25 @@ Nothing heavy is imported: a setup that finds everything in place costs a few lo
 from __future__ import annotations
 
 import fnmatch
-import importlib.metadata
 import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.boards import local, sandbox
 from crossfarm.console import Console
-from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError, ToolError
+from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError
+from crossfarm.installing import TORCH, TORCH_BUILD, install_packages, install_torch, pins, torch_commands, version_of
 from crossfarm.requirement import Requirement
 from crossfarm.spec.models import Model
 from crossfarm.spec.project import Project
 from crossfarm.spec.targets import CommandCompiler, Target
 
 HOME = Path(__file__).resolve().parent.parent
-TORCH = Path("requirements", "torch.txt")
 LOCK = Path("requirements.lock")
-
-_TRIES = 3
-_SECONDS_BETWEEN_TRIES = 5.0
-_APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
-_LINES_OF_A_FAILURE = 10
 
 
 def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> list[Requirement]:
@@ -124,8 +116,8 @@ def run_setup(
         install_packages(
             packages, missing, yes=yes, is_root=os.geteuid() == 0 if is_root is None else is_root, console=console
         )
-    for path in dict.fromkeys(row.python for row in missing if row.python):
-        _install_python(home / path, console=console)
+    if any(row.python for row in missing):
+        install_torch(home, console=console)
     left = [row for row in requirements(project, tests=tests, home=home) if row.is_wanted and row.found is None]
     for row in left:
         console.line(f"setup: {row.name} is still missing: {row.how_to_install}; without it: {row.cost}")
@@ -146,7 +138,7 @@ def _python() -> Requirement:
 
 def _locked_packages(home: Path) -> Requirement:
     wrong = list(_unmet(home / LOCK))
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("apache-tvm", "onnxruntime", "ziglang"))
+    versions = ", ".join(f"{name} {version_of(name)}" for name in ("apache-tvm", "onnxruntime", "ziglang"))
     return Requirement(
         name="Python packages of the lock",
         found=None if wrong else versions,
@@ -158,13 +150,13 @@ def _locked_packages(home: Path) -> Requirement:
 def _torch(project: Project, home: Path) -> Iterator[Requirement]:
     models = [model.name for model in _selected_models(project) if model.format == "torch"]
     if models:
-        wrong = list(_unmet(home / TORCH))
+        wrong = [*_unmet(home / TORCH), *_unmet(home / TORCH_BUILD)]
         yield Requirement(
             name="PyTorch",
-            found=None if wrong else f"torch {_version('torch')}",
-            how_to_install=f"{shlex.join(_pip(home / TORCH))}",
+            found=None if wrong else f"torch {version_of('torch')}",
+            how_to_install=" && ".join(map(shlex.join, torch_commands(home))),
             cost=f"{', '.join(models)}: cannot be converted from PyTorch",
-            python=TORCH,
+            python=(TORCH, TORCH_BUILD),
         )
 
 
@@ -313,102 +305,10 @@ def _unmet(path: Path) -> Iterator[str]:
 
     A local part of the installed version (`2.13.0+cpu`) says which build it is, and any is good.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ToolError(f"{path}: cannot be read: {error.strerror}; get the file back from the repository") from error
-    for line in lines:
-        name, separator, rest = line.partition("==")
-        if not separator or line[0] in "# \t-":
-            continue
-        version = rest.split()[0]
-        if _version(name).partition("+")[0] != version:
+    for name, version in pins(path):
+        if version_of(name).partition("+")[0] != version:
             yield f"{name}=={version}"
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def install_packages(
-    packages: Sequence[str], missing: Iterable[Requirement], *, yes: bool, is_root: bool, console: Console
-) -> None:
-    names = ", ".join(row.name for row in missing if row.packages)
-    costs = "; ".join(row.cost for row in missing if row.packages)
-    if shutil.which("apt-get") is None:
-        raise ToolError(
-            f"setup: missing here: {names} ({costs}). There is no apt-get on this machine; install what your system "
-            f"calls {' '.join(packages)}, then type the same command again"
-        )
-    become: tuple[str, ...] = ()
-    if not is_root:
-        if not yes or shutil.which("sudo") is None:
-            raise ToolError(
-                f"setup: missing here: {names} ({costs}). Installing it takes root; type\n\n"
-                f"    sudo apt-get update && sudo apt-get install -y {shlex.join(packages)}\n\n"
-                "then the same command again, or add --yes to let setup use sudo itself"
-            )
-        become = ("sudo", "env", "DEBIAN_FRONTEND=noninteractive")
-    console.line(f"setup: installing {' '.join(packages)} with {'sudo ' if become else ''}apt-get")
-    _try_thrice(
-        [[*become, *_APT, "update"], [*become, *_APT, "install", "-y", "--no-install-recommends", *packages]],
-        environment={"DEBIAN_FRONTEND": "noninteractive"},
-        advice="see that the machine reaches its package mirror, then type the same command again",
-        console=console,
-    )
-
-
-def _install_python(path: Path, *, console: Console) -> None:
-    console.line(f"setup: installing Python packages of {path.name} (some minutes the first time)")
-    _try_thrice(
-        [_pip(path)],
-        environment={},
-        advice="see that the machine reaches its package index, then type the same command again",
-        console=console,
-    )
-
-
-def _pip(path: Path) -> list[str]:
-    return [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(path)]
-
-
-def _try_thrice(
-    commands: Sequence[Sequence[str]], *, environment: Mapping[str, str], advice: str, console: Console
-) -> None:
-    """Run all commands one after another; when one fails, all again, because what fails most is the network."""
-    for number in range(1, _TRIES + 1):
-        failure = next((found for command in commands if (found := _failure(command, environment))), None)
-        if failure is None:
-            return
-        if number < _TRIES:
-            console.line(f"setup: {failure.splitlines()[0]}; trying again")
-            time.sleep(_SECONDS_BETWEEN_TRIES)
-    raise ToolError(f"setup: {failure}\n\n{advice}")
-
-
-def _failure(command: Sequence[str], environment: Mapping[str, str]) -> str | None:
-    """Run a command; return None when it succeeds, else what it was, its exit code and the end of what it said."""
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **environment},
-            stdin=None if "sudo" in command else subprocess.DEVNULL,  # sudo may ask for a password
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        return f"{command[0]} could not be started: {error.strerror}"
-    if done.returncode == 0:
-        return None
-    tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LINES_OF_A_FAILURE:])
-    return f"{shlex.join(command)} ended with exit code {done.returncode}\n{tail}"

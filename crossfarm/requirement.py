@@ -16,7 +16,7 @@ class Requirement:
         how_to_install: what to do when it is missing.
         cost: what does not work without it.
         packages: Debian packages that bring it.
-        python: requirements file, relative to the project's folder, that brings it.
+        python: requirements files, relative to the project's folder, that bring it.
         is_wanted: the chosen models, targets or tests need it; `setup` leaves out what only `doctor` tells of.
     """
 
@@ -25,5 +25,5 @@ class Requirement:
     how_to_install: str
     cost: str
     packages: tuple[str, ...] = ()
-    python: Path | None = None
+    python: tuple[Path, ...] = ()
     is_wanted: bool = True

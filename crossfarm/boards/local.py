@@ -165,7 +165,7 @@ def emulator_version(path: str) -> str:
     """Return name and version of an emulator, `qemu-arm-static 7.2.22`; the name alone when it does not say."""
     name = Path(path).name
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=120, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return name
     words = said.partition("\n")[0].split()

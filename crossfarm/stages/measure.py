@@ -6,7 +6,6 @@ import dataclasses
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from crossfarm.boards.protocol import Ended, Placed, Purpose, Transport, open_board, this_host
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.job import Job
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.boards import Board
 from crossfarm.spec.pipelines import Measure
 from crossfarm.spec.targets import CodeGeneration, Emulator
@@ -39,6 +39,7 @@ SOURCES = (
     "crossfarm/boards/ssh.py",
     "crossfarm/boards/virtual.py",
     "crossfarm/boards/written.py",
+    "crossfarm/scratch.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
 )
@@ -129,7 +130,7 @@ def _profile(transport: Transport, placed: Placed, settings: Measure, output: Pa
     """Time every call in a few runs of their own, so that the runs that count stay as they are."""
     repeat = min(_PROFILED, settings.emulated_repeat if transport.timing == "emulated" else settings.repeat)
     options = ["--threads", str(settings.threads), "--warmup", "1", "--repeat", str(repeat), "--cases", "1"]
-    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as name:
+    with scratch_folder("profile") as name:
         folder = Path(name)
         ended = transport.run(placed, [*options, "--no-verify"], output=folder, timeout=settings.timeout, profile=True)
         _report(ended, cell)

@@ -13,6 +13,7 @@ from crossfarm.stages.protocol import Needs, Scope, Subject
 VERSION = 1
 SCOPE: Scope = "model"
 SOURCES = (
+    "crossfarm/scratch.py",
     "crossfarm/stages/archives.py",
     "crossfarm/stages/dataset_audio.py",
     "crossfarm/stages/datasets.py",

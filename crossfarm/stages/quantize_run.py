@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter
 
 from crossfarm.errors import ConfigError, ModelError
 from crossfarm.job import Job
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.models import CtcText, Dataset, Decode, Input, Preprocess
 from crossfarm.spec.quantisation import Quantisation
@@ -101,7 +101,7 @@ def quantise(
         chosen = chosen_nodes(current.graph)
         if not chosen:
             raise ModelError(f"model {name}: it has no product over constant weights, so nothing can be quantised")
-        with tempfile.TemporaryDirectory(prefix="crossfarm-quantize-") as folder, in_empty_folder():
+        with scratch_folder("quantize") as folder, in_empty_folder():
             made = Path(folder) / "quantised.onnx"
             quantize_static(
                 current,

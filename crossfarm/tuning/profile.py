@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import statistics
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from crossfarm.backends.manifest import CompileReport, FunctionCost
 from crossfarm.boards.bundle_run import run_bundle
 from crossfarm.boards.written import OUTPUTS
 from crossfarm.errors import BundleError
+from crossfarm.scratch import scratch_folder
 from crossfarm.stages.measure_file import PROFILE, RESULT, ProfileFile, RunnerResult, read_file
 
 TIME_LIMIT = 1800
@@ -117,7 +117,7 @@ def run_profiled(
     options = runner_options(threads=threads, repeat=repeat, warmup=warmup, cases=cases)
     if processors:
         options += ["--affinity", ",".join(map(str, processors))]
-    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as name:
+    with scratch_folder("profile") as name:
         folder = Path(name)
         (folder / OUTPUTS).mkdir()
         ended = run_bundle(bundle, options, output=folder, timeout=TIME_LIMIT, prefix=prefix, profile=True)

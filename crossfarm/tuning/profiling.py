@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -10,6 +9,7 @@ from typing import IO
 from crossfarm.backends.manifest import CompileReport
 from crossfarm.boards import local, sandbox
 from crossfarm.errors import ConfigError
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.targets import Target
 from crossfarm.store import Artifact, Store
 from crossfarm.tuning.peak import measured_peak
@@ -53,7 +53,7 @@ def show_profile(
     report = CompileReport.read(place.file_path(artifacts["compile"], "compile.json"))
     if line := sandbox.warning():
         stream.write(f"{line}\n")
-    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
+    with scratch_folder("profile") as folder:
         place.restore(artifacts["bundle"], Path(folder))
         run = run_profiled(Path(folder), threads=threads, repeat=repeat, prefix=way.prefix)
     peak = measured_peak(target) if way.timing == "silicon" else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from crossfarm.boards import sandbox
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.errors import ConfigError, CrossfarmError
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.project import Project
 from crossfarm.store import Artifact, Store
@@ -122,7 +122,7 @@ def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
         session.stream.flush()
 
     with (
-        tempfile.TemporaryDirectory(prefix="crossfarm-tune-") as folder,
+        scratch_folder("tune") as folder,
         place_for(
             target,
             boards=boards,

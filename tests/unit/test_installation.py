@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm import installation
+from crossfarm import installation, installing
 from crossfarm.boards import sandbox
 from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
@@ -55,6 +55,7 @@ class Machine:
         (folder / "toolchains" / "pdp11.yaml").write_text(TOOLCHAIN % self.library)
         (folder / "requirements.lock").write_text(HERE)
         (folder / "requirements" / "torch.txt").write_text(f"# made by hand\n{HERE}    # via torch\n")
+        (folder / "requirements" / "torch-build.txt").write_text(HERE)
 
     def project(self, *models: str) -> Project:
         pipeline = self.folder / "some.yaml"
@@ -104,7 +105,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     monkeypatch.setenv("PATH", str(made.bin))
-    monkeypatch.setattr(installation, "_SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(installing, "_SECONDS_BETWEEN_TRIES", 0.0)
     monkeypatch.setattr(sandbox, "available", lambda: "bubblewrap")
     monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: True)
     return made
@@ -197,7 +198,13 @@ def test_pytorch_is_installed_only_when_a_selected_model_needs_it(
     assert machine.setup("onnx_model")[0] == EXIT_GOOD
     code, lines = machine.setup("torch_model")
     path = machine.folder / "requirements" / "torch.txt"
-    assert machine.called()[2:] == [f"python -m pip install -q --disable-pip-version-check -r {path}"]
+    build = path.with_name("torch-build.txt")
+    pip = "python -m pip install -q --disable-pip-version-check"
+    assert machine.called()[2:] == [
+        f"{pip} --require-hashes --no-deps -r {path}",
+        f"{pip} --require-hashes --no-deps -r {build}",
+        f"{pip} {HERE.strip()}",
+    ]
     assert lines[0] == "setup: installing Python packages of torch.txt (some minutes the first time)"
     # The program that stood in for pip brought nothing.
     assert code == EXIT_INFRASTRUCTURE
