@@ -156,7 +156,7 @@ def _add_notes(page: _Page, cells: Sequence[CellOutcome]) -> None:
 
 
 def _add_skipped(page: _Page, cells: Sequence[CellOutcome]) -> None:
-    left = [cell for cell in cells if cell.state in ("skipped", "not run")]
+    left = [cell for cell in cells if cell.state in ("made", "skipped", "not run")]
     if left:
         blocks = [f"- {code(cell.id)} {cell.state}: {plain(cell.cause)}\n" for cell in left]
         page.section("## What was not done\n\n", blocks, "cell", share=_SHARES["skipped"])
