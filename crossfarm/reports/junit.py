@@ -177,6 +177,8 @@ def _check_case(check: CheckRecord, classname: str, name: str) -> _Case:
         properties |= {"value": repr(check.value), "unit": check.unit or ""}
     if check.limit is not None:
         properties["limit"] = repr(check.limit)
+    if check.note:
+        properties["note"] = check.note
     return _Case(
         classname=classname,
         name=name,

@@ -67,6 +67,11 @@ class CellOutcome:
         return tuple(check for check in self.checks if check.name.startswith("code."))
 
     @property
+    def remarks(self) -> tuple[CheckRecord, ...]:
+        """Return the rows that explain the differences: scales that differ much, layers in which int8 loses most."""
+        return tuple(check for check in self.checks if check.name.startswith(("accuracy.scales.", "accuracy.layers")))
+
+    @property
     def command(self) -> str | None:
         """Return what reproduces it: the command of the first row that failed, or of any."""
         rows = (*self.failing, *self.jobs, *self.checks)

@@ -10,7 +10,7 @@ from crossfarm.reports.text import one_line
 from crossfarm.results import JobRecord
 
 _VERDICT = COLUMNS.index("verdict")
-_NUMBERS = frozenset(COLUMNS.index(name) for name in ("max diff", "p50", "program", "weights", "memory"))
+_NUMBERS = frozenset(COLUMNS.index(name) for name in ("max diff", "quantising", "p50", "program", "weights", "memory"))
 _COLOURS = {"passed": "32", "FAILED": "31;1", "ERROR": "31;1", "made": "33", "skipped": "33", "not run": "33"}
 
 
