@@ -24,6 +24,8 @@ from crossfarm.faces.virtual_boards import board_down, board_up  # noqa: F401 (i
 ROOT = Path(__file__).resolve().parent
 BOARDS = ("boards", "board", "tag", "priority")
 """Options about boards; a verb that uses none does not take them."""
+NO_PART_OF_COMPILE = ("stages", "measure_again", "require_checks")
+"""Options about what `compile` never does."""
 
 
 def _run_pipeline(given: Mapping[str, Any]) -> int:
@@ -80,6 +82,7 @@ def pipeline(
     stages: str = "",
     jobs: str = "",
     fail_fast: bool = False,
+    require_checks: bool = False,
     out: str = "",
     store: str = "",
     boards: str = "",
@@ -147,7 +150,7 @@ def plan(
     finish(lambda: _show_plan(given))
 
 
-@task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again", *BOARDS)})
+@task(help={name: text for name, text in HELP.items() if name not in (*NO_PART_OF_COMPILE, *BOARDS)})
 def compile(
     context: Context,
     models: str = "",
@@ -182,6 +185,7 @@ def measure(
     targets: str = "",
     jobs: str = "",
     fail_fast: bool = False,
+    require_checks: bool = False,
     out: str = "",
     store: str = "",
     boards: str = "",

@@ -235,6 +235,7 @@ class _Run:
             except KeyboardInterrupt:
                 console.line("interrupted: what was done is kept; the same command goes on from here")
                 return EXIT_INTERRUPTED
+            listener.tell_unchecked()
             return listener.exit_code()
 
     def _runs_programs_here(self) -> bool:

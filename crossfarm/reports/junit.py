@@ -135,6 +135,9 @@ def _cell_cases(cell: CellOutcome) -> Iterator[_Case]:
             text=text,
             properties=_numbers(cell),
         )
+    if cell.state == "made" and (cell.jobs or cell.checks):
+        # Without it, a server that shows green cases only would call a cell good that was never compared.
+        yield _Case(classname=classname, name=f"checks{suffix}", skipped=cell.cause, text=cell.cause)
     for check in cell.checks:
         yield _check_case(check, classname, check.name + suffix)
 
@@ -174,6 +177,8 @@ def _check_case(check: CheckRecord, classname: str, name: str) -> _Case:
         properties |= {"value": repr(check.value), "unit": check.unit or ""}
     if check.limit is not None:
         properties["limit"] = repr(check.limit)
+    if check.note:
+        properties["note"] = check.note
     return _Case(
         classname=classname,
         name=name,
