@@ -10,6 +10,7 @@ from crossfarm.collecting import Limits, collect_garbage, remove_store
 from crossfarm.collecting import verify as verify_store
 from crossfarm.errors import EXIT_GOOD
 from crossfarm.store import Store
+from crossfarm.text import write
 
 
 def clean_store(
@@ -29,21 +30,21 @@ def clean_store(
         StoreError: the store cannot be written, or a run is going on in it and everything is to go.
     """
     if not (folder / "objects").is_dir():
-        sys.stdout.write(f"clean: there is no store at {folder}\n")
+        write(sys.stdout, f"clean: there is no store at {folder}\n")
         return EXIT_GOOD
     store = Store(folder)
     if everything:
         remove_store(store)
         shutil.rmtree(out, ignore_errors=True)
-        sys.stdout.write(f"clean: removed {folder} and {out}\n")
+        write(sys.stdout, f"clean: removed {folder} and {out}\n")
         return EXIT_GOOD
     dropped = verify_store(store) if verify else []
     for what in dropped:
-        sys.stdout.write(f"clean: dropped {what}; the next run makes it again\n")
+        write(sys.stdout, f"clean: dropped {what}; the next run makes it again\n")
     limits = Limits(
         age_seconds=None if days is None else days * 86400,
         size_bytes=None if mebibytes is None else int(mebibytes * 2**20),
     )
     freed = collect_garbage(store, limits)
-    sys.stdout.write(f"clean: freed {freed / 2**20:.1f} MiB in {folder}\n")
+    write(sys.stdout, f"clean: freed {freed / 2**20:.1f} MiB in {folder}\n")
     return EXIT_GOOD

@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from crossfarm.errors import StoreError
+from crossfarm.text import escaped_json
 
 JobState = Literal["run", "hit", "failed", "skipped", "cancelled"]
 Fault = Literal["product", "infrastructure"]
@@ -208,8 +209,8 @@ def _adapter() -> TypeAdapter[Record]:
 
 
 def to_json(record: Record) -> str:
-    """Return `record` as one line of JSON without the newline."""
-    return _adapter().dump_json(record).decode()
+    """Return `record` as one line of JSON without the newline, which a terminal shows as it is."""
+    return escaped_json(_adapter().dump_json(record).decode())
 
 
 def from_json(line: str | bytes) -> Record:

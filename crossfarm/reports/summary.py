@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 
 from crossfarm.reports.cells import COLUMNS, row
 from crossfarm.reports.overview import CellOutcome, Overview
-from crossfarm.reports.text import clean, count, one_line, quantity
+from crossfarm.reports.text import count, quantity
 from crossfarm.results import CheckRecord, JobRecord, Provenance
+from crossfarm.text import clean, one_line
 
 LIMIT = 1024 * 1024 - 4096
 """Bytes of the whole page: GitHub takes 1 MiB for a step's summary."""
