@@ -284,7 +284,9 @@ run() {
   rm -f "$place/log"
   fence
   unlock
-  tar -cf - -C "$place" .
+  set -- ./code ./tail ./before ./after
+  for left in ./outputs ./result.json ./profile.json; do [ ! -e "$place/$left" ] || set -- "$@" "$left"; done
+  tar -cf - -C "$place" "$@"
 }
 
 governors=

@@ -23,6 +23,7 @@ from crossfarm.stages.protocol import Needs, Scope, Subject
 VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
+    "crossfarm/boards/allowance.py",
     "crossfarm/boards/bundle_files.py",
     "crossfarm/boards/connection.py",
     "crossfarm/boards/endings.py",
@@ -33,10 +34,12 @@ SOURCES = (
     "crossfarm/boards/preflight.py",
     "crossfarm/boards/protocol.py",
     "crossfarm/boards/remote.sh",
+    "crossfarm/boards/run_archive.py",
     "crossfarm/boards/ssh.py",
     "crossfarm/boards/virtual.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
+    "crossfarm/text.py",
 )
 TOOLS: tuple[str, ...] = ()
 

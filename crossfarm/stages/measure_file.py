@@ -14,7 +14,7 @@ MEASURE = "measure.json"
 PROFILE = "profile.json"
 MANIFEST = "manifest.json"
 
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class _Written(BaseModel):
@@ -27,7 +27,7 @@ class OutputFile(_Written):
     """One output in result.json; `file` is relative to the folder outputs/."""
 
     name: str
-    file: str
+    file: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.bin$")]
 
 
 class RunnerResult(_Written):
@@ -55,7 +55,7 @@ class ProfiledCall(_Written):
     """One call of a compiled function: its nanoseconds in each profiled run."""
 
     name: str
-    ns: tuple[int, ...]
+    ns: tuple[Size, ...]
 
 
 class ProfileFile(_Written):

@@ -136,6 +136,10 @@ int main(int count, char **arguments) {
 """
 
 
+MANIFEST = '{"cases": 2, "outputs": [{"dtype": "uint8", "shape": [3]}]}'
+"""Of the small program: its one output has 6 bytes."""
+
+
 @pytest.fixture(scope="session")
 def small_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that does what its options say: hangs, crashes, ends with a code, writes its outputs."""
@@ -153,5 +157,5 @@ def bundle(small_program: Path, tmp_path: Path) -> Path:
     shutil.copy(small_program, folder / "program")
     (folder / "inputs" / "0.bin").write_bytes(b"input")
     (folder / "weights.bin").write_bytes(os.urandom(2_000_000))
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text(MANIFEST)
     return folder
