@@ -1,7 +1,7 @@
 """A board that means harm: the forced command of a sshd, which answers in place of remote.sh.
 
 The last part of the board's folder names what it does. Verbs that this says nothing about are answered as a good board
-would. Needs the standard library alone, and ends by itself after 20 s.
+would. Needs the standard library alone, and ends by itself after 60 s.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def says(data: bytes) -> Act:
 
 
 def sleep() -> None:
-    time.sleep(60)
+    time.sleep(90)
 
 
 def then(*acts: Act) -> Act:
@@ -142,7 +142,7 @@ def close_output() -> None:
 def leave_a_child() -> None:
     say(FACTS)
     if os.fork() == 0:
-        signal.alarm(20)
+        signal.alarm(60)
         sleep()
     os._exit(0)
 
@@ -223,7 +223,7 @@ ACTS: Mapping[str, tuple[str, Act]] = {
     "other-machine": ("preflight", says(FACTS.replace(b"x86_64", b"z80"))),
     "dies": ("preflight", die),
     "cuts": ("preflight", cut_connection),
-    "fails-with-escapes": ("preflight", ends(1, ESCAPES + b"bad" + ESCAPES)),
+    "fails-with-escapes": ("preflight", ends(1, ESCAPES + b"bad\x1b[0m")),
     "fails-at-length": ("preflight", ends(92, b"x" * 900_000)),
     "claims-another-holder": ("preflight", ends(91, b"token 9\n")),
     "claims-no-room": ("preflight", ends(96, b"\n\n\n")),
@@ -292,7 +292,7 @@ def _read_input() -> Iterator[bytes]:
 
 def main() -> None:
     """Answer one request."""
-    signal.alarm(20)
+    signal.alarm(60)
     words = shlex.split(os.environ["SSH_ORIGINAL_COMMAND"])
     name, verb = words[4].rpartition("/")[2], words[6]
     hostile, act = ACTS.get(name, ("", sleep))

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 PATIENCE = Patience(connect=10.0, pulse=0.3, silence=10.0, answer=10.0)
 """With boards that end by themselves; only a machine under load needs so much."""
-HURRY = Patience(connect=10.0, pulse=0.3, silence=10.0, answer=1.0)
+HURRY = Patience(connect=10.0, pulse=0.3, silence=10.0, answer=2.0)
 """With boards that would never end; four times `answer` for a run."""
 RUN_SECONDS = 0.5
 OVERDUE = "did not finish in time"
