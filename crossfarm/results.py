@@ -52,6 +52,7 @@ class Provenance:
         image_digest: `sha256:...` of the container image the code was compiled in; None when compiled on the host.
         emulator: name and version of the emulator, for instance `qemu-arm-static 7.2.11`.
         throttled: how the board slowed down meanwhile, in a few words; None when it was not seen to.
+        virtualisation: hypervisor or emulator that the board runs under, such as `kvm`; None on bare metal.
     """
 
     board: str
@@ -64,6 +65,7 @@ class Provenance:
     git_commit: str | None = None
     emulator: str | None = None
     throttled: str | None = None
+    virtualisation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

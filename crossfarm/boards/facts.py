@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 from crossfarm.boards.protocol import State
+from crossfarm.boards.virtualisation import Signs, Virtual, recognise
 from crossfarm.errors import BoardError
 from crossfarm.text import one_line
 
@@ -99,6 +100,7 @@ class Facts:
         processors: how many CPUs are on.
         free_kib: free room where bundles are kept, in KiB.
         strays: how many programs of earlier holders were ended just now.
+        virtual: what virtual machine or emulator it is, if any.
         heat: what changes while a program runs.
     """
 
@@ -115,6 +117,7 @@ class Facts:
     processors: int | None
     free_kib: int
     strays: int
+    virtual: Virtual
     heat: Heat
 
     @classmethod
@@ -132,6 +135,7 @@ class Facts:
                 "shell and the tools of coreutils or busybox, and a login that prints nothing"
             )
         cpuinfo = dict(_cpuinfo(said.get("cpuinfo", ())))
+        features = _features(machine, cpuinfo, _first(said, "auxv"), _first(said, "features"))
         libc = re.fullmatch(r"glibc ([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})", _first(said, "libc") or "")
         return cls(
             machine=machine,
@@ -140,13 +144,14 @@ class Facts:
             cpu_model=one_line(cpuinfo.get("model name", ""), _LONGEST_NAME) or None,
             processor=_name(said, "processor"),
             emulator=_name(said, "emulator"),
-            features=_features(machine, cpuinfo, _first(said, "auxv"), _first(said, "features")),
+            features=features,
             glibc=tuple(int(part) for part in libc[1].split(".")) if libc else None,
             loaders=tuple(said.get("loader", ())),
             load=_float(_first(said, "load")),
             processors=_count(_first(said, "processors")),
             free_kib=free,
             strays=max(0, _integer(_first(said, "strays")) or 0),
+            virtual=recognise(_signs(said, machine=machine, cpuinfo=cpuinfo, features=features)),
             heat=Heat.parse(text),
         )
 
@@ -165,6 +170,7 @@ class Facts:
             governor=now.governor,
             temperature=now.temperature,
             processors=self.processors,
+            virtualisation=self.virtual.name,
         )
 
 
@@ -215,6 +221,26 @@ def _first(said: Mapping[str, Sequence[str]], key: str) -> str | None:
 
 def _name(said: Mapping[str, Sequence[str]], key: str) -> str | None:
     return one_line(_first(said, key) or "", _LONGEST_NAME) or None
+
+
+def _signs(
+    said: Mapping[str, Sequence[str]], *, machine: str, cpuinfo: Mapping[str, str], features: frozenset[str] | None
+) -> Signs:
+    def sign(name: str) -> str:
+        return " ".join(said.get(f"sign_{name}", ()))[:_LONGEST_NAME]
+
+    return Signs(
+        machine=machine,
+        model=_name(said, "model") or "",
+        cpu_model=cpuinfo.get("model name", "")[:_LONGEST_NAME],
+        implementer=cpuinfo.get("CPU implementer", ""),
+        features=features or frozenset(),
+        detected=sign("detected"),
+        processor=sign("processor"),
+        firmware=sign("firmware"),
+        hypervisor=sign("hypervisor"),
+        clocks=sign("clocks"),
+    )
 
 
 def _integer(text: str | None) -> int | None:

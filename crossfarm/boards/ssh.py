@@ -47,12 +47,14 @@ class SshBoard:
         self._rows: dict[str, bytes] = {}
         self._expected: dict[str, Expected] = {}
         self._script = _SCRIPT.read_text(encoding="utf-8")
-        self.timing: Timing = timing
+        self.timing: Timing = "emulated" if board.timing == "emulated" else timing
 
     @property
     def emulator(self) -> str | None:
-        """Return what emulates the board's processor, as a virtual board says."""
-        return self._facts.emulator if self._facts is not None else None
+        """Return what emulates the board's processor, as a virtual board says or its signs show."""
+        if self._facts is None:
+            return None
+        return self._facts.emulator or (self._facts.virtual.name if self._facts.virtual.is_emulated else None)
 
     @property
     def commands(self) -> int:
@@ -70,9 +72,9 @@ class SshBoard:
 
     def preflight(self) -> State:
         """End what earlier holders left, and judge the board; see Transport. One round trip."""
-        self._facts = Facts.parse(self._ask("preflight").text())
-        check_health(self._board, self._facts)
-        return self._facts.state()
+        facts = self._learn(Facts.parse(self._ask("preflight").text()))
+        check_health(self._board, facts)
+        return facts.state()
 
     def probe(self) -> State:
         """Look at the board, and change nothing there."""
@@ -80,8 +82,14 @@ class SshBoard:
 
     def look(self) -> Facts:
         """Return all that the board says of itself; changes nothing there."""
-        self._facts = Facts.parse(self._ask("probe").text())
-        return self._facts
+        return self._learn(Facts.parse(self._ask("probe").text()))
+
+    def _learn(self, facts: Facts) -> Facts:
+        """Keep what a board says; what its entry declares of its clock goes before what it shows."""
+        self._facts = facts
+        if facts.virtual.is_emulated and self._board.timing is None:
+            self.timing = "emulated"
+        return facts
 
     def deploy(self, bundle: Path) -> Placed:
         """Send what the board lacks of a bundle; see Transport. One round trip when it lacks nothing, else two."""

@@ -182,7 +182,8 @@ def _add_provenance(page: _Page, cells: Sequence[CellOutcome]) -> None:
 def _provenance_row(target: str, found: Provenance) -> tuple[str, ...]:
     image = found.image_digest.removeprefix("sha256:")[:12] if found.image_digest else None
     commit = found.git_commit[:12] if found.git_commit else None
-    names = (found.board, found.timing, found.cpu_model, found.governor, found.emulator, image, found.tvm_version)
+    cpu = " under ".join(filter(None, (found.cpu_model, found.virtualisation)))
+    names = (found.board, found.timing, cpu, found.governor, found.emulator, image, found.tvm_version)
     return tuple(value or "" for value in (target, *names, commit))
 
 

@@ -258,6 +258,7 @@ def _measured(job: Job, reference: Reference) -> Measured:
         governor=board.governor,
         temperature=board.temperature,
         emulator=board.emulator,
+        virtualisation=board.virtualisation,
         throttled=board.throttled,
         git_commit=board.git_commit,
         tvm_version=bundle.provenance.get("apache-tvm"),

@@ -37,6 +37,7 @@ SOURCES = (
     "crossfarm/boards/run_archive.py",
     "crossfarm/boards/ssh.py",
     "crossfarm/boards/virtual.py",
+    "crossfarm/boards/virtualisation.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
     "crossfarm/text.py",

@@ -81,6 +81,8 @@ class BoardFile(_Written):
     """Degrees Celsius at the end of the run."""
     throttled: str | None = None
     """How the board slowed down meanwhile, in a few words."""
+    virtualisation: str | None = None
+    """Hypervisor or emulator that the board runs under."""
     git_commit: str | None = None
     """Of the project, at the time of the run."""
 
