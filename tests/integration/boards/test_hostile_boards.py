@@ -56,7 +56,7 @@ TOLD = {
     "other-machine": "it is the wrong machine",
     "dies": "a command was killed there",
     "cuts": "the connection broke",
-    "fails-with-escapes": "board here: bad",
+    "fails-with-escapes": "board here: .*bad; look at",
     "fails-at-length": "board here: x{400,}…",
     "claims-another-holder": "this lease has ended",
     "claims-no-room": "has no room: exit code 96",
