@@ -125,7 +125,7 @@ class SshBoard:
         """Run a bundle's program and fetch what it wrote; see Transport. One round trip."""
         started = time.monotonic()
         words = [bundle.place, f"{timeout:.3f}", self._board.governor, "profile" if profile else "plain", *options]
-        expected = self._expected[bundle.place]
+        expected = self._expected[bundle.place] if profile else self._expected[bundle.place].plain()
         answer = self._ask("run", *words, timeout=timeout + 4 * self._patience.answer, most=expected.bytes)
         report = self._unpack(answer, expected, output)
         code, tail, facts = report.code, report.tail, report.before
