@@ -161,7 +161,7 @@ def outcomes(
 ) -> Iterator[tuple[Path, dict[str, concurrent.futures.Future[Outcome]]]]:
     """All hostile boards, several at once: most of them only let us wait."""
     root = tmp_path_factory.mktemp("outcomes")
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
         yield (
             root,
             {
