@@ -25,6 +25,7 @@ from crossfarm.leftovers import (
 )
 from crossfarm.spec.project import Project
 from crossfarm.store import Store
+from crossfarm.text import write
 
 _DAY = 86400.0
 _MEBIBYTE = 2**20
@@ -183,4 +184,4 @@ def _amount(size: float) -> str:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(f"clean: {line}\n")
+    write(sys.stdout, f"clean: {line}\n")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError
+from crossfarm.text import one_line
 
 MEMORY = "CROSSFARM_JOB_MEMORY"
 """The environment variable with the most bytes of memory that a job may take which takes a stranger's model apart."""
@@ -191,12 +192,6 @@ def read_outcome(path: Path) -> Outcome | None:
         return Outcome(**json.loads(path.with_name("outcome.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def one_line(text: str, limit: int = 500) -> str:
-    """Return `text` on one line, blanks folded, cut with an ellipsis after `limit` characters."""
-    folded = " ".join(text.split())
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
 
 
 def main(arguments: list[str]) -> int:

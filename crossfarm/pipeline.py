@@ -35,6 +35,7 @@ from crossfarm.spec.project import Project
 from crossfarm.stages import STAGES
 from crossfarm.store import Artifact, Store
 from crossfarm.surroundings import HOME, git_commit, look_around
+from crossfarm.text import write
 from crossfarm.work import Workplace
 
 RESULTS = "results.jsonl"
@@ -260,14 +261,18 @@ def report_again(out: Path) -> int:
 
 def _show_reports(records: Sequence[Record], out: Path) -> None:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    _say(terminal.render(write_reports(records, out), colour=colour))
+    _say(terminal.render(write_reports(records, out), colour=colour), is_clean=True)
 
 
-def _say(text: str) -> None:
-    """Write to the standard output what it can take; a reader that has gone (`| head`) does not stop a run."""
-    encoding = sys.stdout.encoding or "utf-8"
+def _say(text: str, *, is_clean: bool = False) -> None:
+    """Write to the standard output, cleaned; a reader that has gone (`| head`) does not stop a run.
+
+    Args:
+        text: whole lines.
+        is_clean: it is a report, which was cleaned before it got its colours.
+    """
     try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        write(sys.stdout, text, is_clean=is_clean)
         sys.stdout.flush()
     except OSError:
         # What is still buffered would be written, and fail again, when the interpreter ends.

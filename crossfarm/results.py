@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from crossfarm.errors import StoreError
+from crossfarm.text import escaped_json
 
 JobState = Literal["run", "hit", "failed", "skipped", "cancelled"]
 Fault = Literal["product", "infrastructure"]
@@ -52,6 +53,7 @@ class Provenance:
         emulator: name and version of the emulator, for instance `qemu-arm-static 7.2.11`.
         throttled: how the board slowed down meanwhile, in a few words; None when it was not seen to.
         sandbox: what the program was shut in by on this host: `bubblewrap`, `unshare` or `none`; None on a board.
+        virtualisation: hypervisor or emulator that the board runs under, such as `kvm`; None on bare metal.
     """
 
     board: str
@@ -65,6 +67,7 @@ class Provenance:
     emulator: str | None = None
     throttled: str | None = None
     sandbox: str | None = None
+    virtualisation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -212,8 +215,8 @@ def _adapter() -> TypeAdapter[Record]:
 
 
 def to_json(record: Record) -> str:
-    """Return `record` as one line of JSON without the newline."""
-    return _adapter().dump_json(record).decode()
+    """Return `record` as one line of JSON without the newline, which a terminal shows as it is."""
+    return escaped_json(_adapter().dump_json(record).decode())
 
 
 def from_json(line: str | bytes) -> Record:

@@ -14,9 +14,10 @@ from typing import Literal
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import CrossfarmError, DamagedError, JobError, LeaseError
-from crossfarm.job import Grant, Job, failed, one_line
+from crossfarm.job import Grant, Job, failed
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.store import Artifact, Store
+from crossfarm.text import one_line
 
 State = Literal["run", "hit", "failed", "cancelled"]
 

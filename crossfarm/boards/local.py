@@ -18,6 +18,7 @@ from pathlib import Path
 from crossfarm.boards import processors
 from crossfarm.boards.bundle_run import run_bundle
 from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
+from crossfarm.boards.virtualisation import Signs, recognise
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.spec.boards import Board
 from crossfarm.spec.targets import CodeGeneration, Emulator
@@ -86,7 +87,10 @@ def open_board(board: Board, purpose: Purpose, *, token: int) -> LocalBoard:
     Raises:
         BoardError: the target's code runs neither natively nor emulated here.
     """
-    return LocalBoard(purpose)
+    opened = LocalBoard(purpose)
+    if board.timing == "emulated":
+        opened.timing = "emulated"
+    return opened
 
 
 def probe() -> State:
@@ -98,6 +102,7 @@ def probe() -> State:
         governor=_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         temperature=_temperature(),
         processors=len(os.sched_getaffinity(0)),
+        virtualisation=_virtualisation(),
     )
 
 
@@ -202,6 +207,23 @@ def _cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+@functools.cache
+def _virtualisation() -> str | None:
+    """Return the hypervisor that this host runs under; its time counts all the same."""
+    firmware = [_line(Path("/sys/class/dmi/id", name)) or "" for name in ("sys_vendor", "product_name")]
+    devices = Path("/sys/devices/system")
+    signs = Signs(
+        machine=platform.machine(),
+        cpu_model=_cpu_model() or "",
+        features=processors.cpu_flags(_cpuinfo()),
+        processor=_line(devices / "cpu" / "modalias") or "",
+        firmware=" ".join(firmware).strip(),
+        hypervisor=_line(Path("/sys/hypervisor/type")) or "",
+        clocks=_line(devices / "clocksource" / "clocksource0" / "available_clocksource") or "",
+    )
+    return recognise(signs).name
 
 
 def _temperature() -> float | None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from crossfarm.engines.isolation import empty
-from crossfarm.job import Job, Outcome, one_line
+from crossfarm.job import Job, Outcome
+from crossfarm.text import one_line
 
 INPUTS = Path("/job/in")
 """Where a container sees the job's inputs; read-only, and so the store's objects behind them."""

@@ -22,7 +22,8 @@ from crossfarm.engines.limits import GIB, Limits
 from crossfarm.engines.local import ONE_THREAD, LocalEngine
 from crossfarm.engines.reaper import reap, this_process
 from crossfarm.errors import CrossfarmError, EngineError
-from crossfarm.job import HOST, Job, Outcome, failed, one_line
+from crossfarm.job import HOST, Job, Outcome, failed
+from crossfarm.text import one_line
 
 
 class ContainerEngine:

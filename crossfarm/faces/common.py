@@ -45,8 +45,10 @@ def finish(action: Callable[[], int]) -> None:
     try:
         code = action()
     except CrossfarmError as error:
+        from crossfarm.text import write
+
         sys.stdout.flush()
-        sys.stderr.write(f"{error}\n")
+        write(sys.stderr, f"{error}\n")
         code = error.exit_code
     except BrokenPipeError:
         # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.

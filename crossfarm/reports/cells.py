@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from crossfarm.reports.overview import CellOutcome
-from crossfarm.reports.text import one_line, quantity
+from crossfarm.reports.text import quantity
 from crossfarm.results import CheckRecord
+from crossfarm.text import one_line
 
 COLUMNS = ("model", "target", "verdict", "max diff", "quantising", "right", "p50", "program", "weights", "memory")
 _LATENCY = "latency.p50"

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 
 from crossfarm.reports.cells import COLUMNS, row
 from crossfarm.reports.overview import CellOutcome, Overview
-from crossfarm.reports.text import clean, count, one_line, quantity
+from crossfarm.reports.text import count, quantity
 from crossfarm.results import CheckRecord, JobRecord, Provenance
+from crossfarm.text import clean, one_line
 
 LIMIT = 1024 * 1024 - 4096
 """Bytes of the whole page: GitHub takes 1 MiB for a step's summary."""
@@ -209,7 +210,8 @@ def _add_provenance(page: _Page, cells: Sequence[CellOutcome]) -> None:
 def _provenance_row(target: str, found: Provenance) -> tuple[str, ...]:
     image = found.image_digest.removeprefix("sha256:")[:12] if found.image_digest else None
     commit = found.git_commit[:12] if found.git_commit else None
-    where = (found.board, found.timing, found.cpu_model, found.governor, found.emulator, found.sandbox)
+    cpu = " under ".join(filter(None, (found.cpu_model, found.virtualisation)))
+    where = (found.board, found.timing, cpu, found.governor, found.emulator, found.sandbox)
     return tuple(value or "" for value in (target, *where, image, found.tvm_version, commit))
 
 

@@ -26,6 +26,7 @@ SOURCES = (
     "crossfarm/stages/reference_file.py",
     "crossfarm/stages/statistics.py",
     "crossfarm/stages/tensors.py",
+    "crossfarm/text.py",
 )
 TOOLS = ("numpy",)
 

@@ -251,6 +251,7 @@ def _measured(job: Job, reference: Reference) -> Measured:
         governor=board.governor,
         temperature=board.temperature,
         emulator=board.emulator,
+        virtualisation=board.virtualisation,
         throttled=board.throttled,
         sandbox=board.sandbox,
         git_commit=board.git_commit,

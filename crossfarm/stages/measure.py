@@ -23,6 +23,7 @@ from crossfarm.stages.protocol import Needs, Scope, Subject
 VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
+    "crossfarm/boards/allowance.py",
     "crossfarm/boards/bundle_files.py",
     "crossfarm/boards/bundle_run.py",
     "crossfarm/boards/connection.py",
@@ -35,13 +36,16 @@ SOURCES = (
     "crossfarm/boards/programs.py",
     "crossfarm/boards/protocol.py",
     "crossfarm/boards/remote.sh",
+    "crossfarm/boards/run_archive.py",
     "crossfarm/boards/sandbox.py",
     "crossfarm/boards/ssh.py",
     "crossfarm/boards/virtual.py",
+    "crossfarm/boards/virtualisation.py",
     "crossfarm/boards/written.py",
     "crossfarm/scratch.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
+    "crossfarm/text.py",
 )
 TOOLS: tuple[str, ...] = ()
 

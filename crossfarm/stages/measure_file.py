@@ -27,7 +27,7 @@ class OutputFile(_Written):
     """One output in result.json; `file` is relative to the folder outputs/."""
 
     name: str
-    file: str
+    file: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.bin$")]
 
 
 class RunnerResult(_Written):
@@ -83,6 +83,8 @@ class BoardFile(_Written):
     """How the board slowed down meanwhile, in a few words."""
     sandbox: str | None = None
     """What the program was shut in by on this host: `bubblewrap`, `unshare` or `none`; None on a board."""
+    virtualisation: str | None = None
+    """Hypervisor or emulator that the board runs under."""
     git_commit: str | None = None
     """Of the project, at the time of the run."""
 

@@ -11,6 +11,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.onnx_session import open_session
 from crossfarm.stages.quantize_file import LayerError
 from crossfarm.stages.tensors import Array
 
@@ -82,7 +83,7 @@ def _results(
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = open_session(copy.SerializeToString(), options)
         for tensors in inputs:
             yield dict(zip(names, session.run(list(names), dict(tensors)), strict=True))
     except Exception as error:

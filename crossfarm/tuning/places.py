@@ -172,7 +172,9 @@ def boards_for(target: Target, *, inventory: Inventory, emulated: bool) -> tuple
     if missing is not None:
         raise ConfigError(f"{target.name}: {missing}")
     declared = inventory.candidates(target.name)
-    boards = tuple(board for board in declared if emulated or board.transport != "virtual")
+    boards = tuple(
+        board for board in declared if emulated or (board.transport != "virtual" and board.timing != "emulated")
+    )
     if not declared:
         _refuse_emulator(target.name, is_emulated=_way(target).timing != "silicon", emulated=emulated)
     else:

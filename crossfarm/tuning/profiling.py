@@ -12,6 +12,7 @@ from crossfarm.errors import ConfigError
 from crossfarm.scratch import scratch_folder
 from crossfarm.spec.targets import Target
 from crossfarm.store import Artifact, Store
+from crossfarm.text import write
 from crossfarm.tuning.peak import measured_peak
 from crossfarm.tuning.profile import run_profiled, summarised
 from crossfarm.tuning.profile_table import plot, table
@@ -58,7 +59,7 @@ def show_profile(
         run = run_profiled(Path(folder), threads=threads, repeat=repeat, prefix=way.prefix)
     peak = measured_peak(target) if way.timing == "silicon" else None
     profile = summarised(run, report, threads=threads, timing=way.timing, peak=peak)
-    stream.write(table(cell, profile))
+    write(stream, table(cell, profile))
     if picture is not None:
         plot(cell, profile, picture)
-        stream.write(f"drawn in {picture}\n")
+        write(stream, f"drawn in {picture}\n")

@@ -17,6 +17,7 @@ from crossfarm.scratch import scratch_folder
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.project import Project
 from crossfarm.store import Artifact, Store
+from crossfarm.text import write
 from crossfarm.tuning import records
 from crossfarm.tuning.places import boards_for, place_for
 from crossfarm.tuning.tune import Budget, Task, tune
@@ -91,16 +92,16 @@ def tune_cells(cells: Sequence[Cell], session: Session) -> int:
     with session.log.open("wb") as said:
         for cell in cells:
             if cell.variant not in VARIANTS:
-                session.stream.write(f"{cell.id}: only {', '.join(VARIANTS)} is searched\n")
+                write(session.stream, f"{cell.id}: only {', '.join(VARIANTS)} is searched\n")
                 continue
             try:
                 if not session.again and _is_complete(cell, session):
-                    session.stream.write(f"{cell.id}: was searched to the end; --again searches anew\n")
+                    write(session.stream, f"{cell.id}: was searched to the end; --again searches anew\n")
                     continue
                 _tune_one(cell, session, said)
             except CrossfarmError as error:
                 failures += 1
-                session.stream.write(f"{cell.id}: {error}\n")
+                write(session.stream, f"{cell.id}: {error}\n")
             session.stream.flush()
     return failures
 
@@ -118,7 +119,7 @@ def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
     artifacts, store = session.artifacts(cell), Store(session.store.absolute())
 
     def progress(line: str) -> None:
-        session.stream.write(f"{cell.id}: {line}\n")
+        write(session.stream, f"{cell.id}: {line}\n")
         session.stream.flush()
 
     with (
@@ -144,4 +145,4 @@ def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
             threads=session.threads,
             place=place,
         )
-        session.stream.write(table(tune(task, budget=session.budget, log=said, progress=progress)))
+        write(session.stream, table(tune(task, budget=session.budget, log=said, progress=progress)))

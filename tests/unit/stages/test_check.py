@@ -348,7 +348,7 @@ def test_a_long_list_of_answers_shows_the_wrong_ones(tmp_path: Path) -> None:
         ({"outputs": []}, "output scores was not measured"),
         ({"latency_ns": []}, "the runner kept no latency"),
         ({"arena_bytes": -1}, "result.json is damaged at arena_bytes"),
-        ({"outputs": [{"name": "scores", "file": "../../reference/outputs/1.bin"}]}, r"outputs/1.bin is missing"),
+        ({"outputs": [{"name": "scores", "file": "../../reference/outputs/1.bin"}]}, r"damaged at outputs.0.file"),
     ],
 )
 def test_a_measurement_of_something_else_is_refused(tmp_path: Path, result: dict[str, Any], message: str) -> None:
