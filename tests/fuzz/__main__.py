@@ -31,9 +31,8 @@ def main(arguments: Sequence[str]) -> int:
         numbers = range(count) if given.only is None else range(given.only, given.only + 1)
         totals = harness.run(kind, seed=given.seed, numbers=numbers, kept=KEPT)
         for result in totals.failures:
-            print(
-                f"{name} {result.number}: {result.text.strip()}\n    kept in {KEPT}/{name}-{given.seed}-{result.number}"
-            )
+            last = result.text.strip().rpartition("\n")[2][:300]
+            print(f"{name} {result.number}: {last}; kept in {KEPT}/{name}-{given.seed}-{result.number}")
         print(totals.line(), flush=True)
         failed = failed or bool(totals.failures)
     return 1 if failed else 0

@@ -41,12 +41,14 @@ class Kind:
         make: writes one input into a folder; all that is random comes from the generator.
         feed: hands the input in a folder to the code under test; returns whether it was accepted. It raises
             CrossfarmError when the input is refused, `HarmError` or anything else when something is wrong.
+        memory: address space in bytes; None where a sanitizer maps terabytes of it.
     """
 
     name: str
     count: int
     make: Callable[[random.Random, Path], None]
     feed: Callable[[Path], bool]
+    memory: int | None = MEMORY_BYTES
 
 
 class HarmError(Exception):
@@ -173,7 +175,8 @@ def _be_the_child(kind: Kind, root: Path, write: int) -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = str(case)
         sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS + 1, PROCESSOR_SECONDS + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        if kind.memory is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (kind.memory, kind.memory))
         written = _watch_writes(case)
         answer = _answer(kind, case)
         if written:

@@ -6,7 +6,13 @@ import importlib
 
 from tests.fuzz.harness import Kind
 
-_MODULES = {"yaml": "yaml_files", "archives": "archive_files"}
+_MODULES = {
+    "yaml": "yaml_files",
+    "onnx": "onnx_files",
+    "tflite": "tflite_files",
+    "archives": "archive_files",
+    "bundles": "bundle_files",
+}
 NAMES = tuple(_MODULES)
 
 

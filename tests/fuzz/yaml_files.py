@@ -13,7 +13,7 @@ from tests.fuzz.spoiling import spoil
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = """\
 defaults:
-  check: {rtol: 1e-4}
+  checks: [{kind: similarity, tolerance: 1e-4}]
 datasets:
   - {kind: rendered_text, name: lines, texts: ["12", "34"]}
 models:
@@ -34,9 +34,13 @@ models:
 BOARDS = """\
 boards:
   - name: pi
+    address: 192.168.7.21
+    port: 22
+    user: farm
+    key: id
+    host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOIqT0Qe6WZ1nYd1xJ2pTQ7T0cF0y1rWZ3n4x5C6v7B8
     targets: [armv7]
     tags: [slow]
-    connection: {kind: ssh, host: pi.example.org, user: farm}
 """
 TOOLCHAINS = sorted((ROOT / "toolchains").glob("*.yaml"))
 PIPELINES = sorted((ROOT / "pipelines").glob("*.yaml"))
@@ -122,7 +126,9 @@ def make(rng: random.Random, folder: Path) -> None:
         lambda: rng.randbytes(rng.choice((0, 1, 100, 10_000))),
     )
     chance = rng.random()
-    if chance < 0.6:
+    if chance < 0.03:
+        content = rng.choice(seeds).encode()
+    elif chance < 0.6:
         content = _text(rng, rng.choice(seeds)).encode("utf-8", "surrogatepass")
     elif chance < 0.85:
         content = spoil(rng, rng.choice(seeds).encode())
