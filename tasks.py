@@ -281,6 +281,34 @@ def bench(context: Context, name: str, arguments: str = "") -> None:
     _run(f"benchmarks.{name}", *shlex.split(arguments))
 
 
+@task(help={"arguments": "modules, and options: --sample, --seed, --like; see tests/mutants"})
+def mutants(context: Context, arguments: str = "") -> None:
+    """Change modules in many small ways and see whether their unit tests notice; exit code 1 when short of the goal.
+
+    Examples:
+        ./inv mutants
+        ./inv mutants --arguments 'keys plan --sample 50 --seed 1'
+    """
+    _run("tests.mutants", *shlex.split(arguments))
+
+
+@task(
+    help={
+        "kind": "of input; all by default",
+        "count": "so many inputs of each kind, in place of the usual number",
+        "seed": "the same seed makes the same inputs",
+    }
+)
+def fuzz(context: Context, kind: str = "", count: str = "", seed: str = "0") -> None:
+    """Feed hostile input of many kinds and see that each is refused in one line, in time, and writes nothing elsewhere.
+
+    Examples:
+        ./inv fuzz
+        ./inv fuzz --kind yaml --count 100 --seed 7
+    """
+    _run("tests.fuzz", *([kind] if kind else ()), *(["--count", count] if count else ()), "--seed", seed)
+
+
 def _run(module: str, *arguments: str) -> None:
     """Run a Python module of this environment in the project's folder; its failure ends the program with its code."""
     code = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode

@@ -17,7 +17,17 @@ from pathlib import Path
 from crossfarm.boards import local, sandbox
 from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError
-from crossfarm.installing import TORCH, TORCH_BUILD, install_packages, install_torch, pins, torch_commands, version_of
+from crossfarm.installing import (
+    TORCH,
+    TORCH_BUILD,
+    hashed_command,
+    install_hashed,
+    install_packages,
+    install_torch,
+    pins,
+    torch_commands,
+    version_of,
+)
 from crossfarm.requirement import Requirement
 from crossfarm.spec.models import Model
 from crossfarm.spec.project import Project
@@ -25,6 +35,7 @@ from crossfarm.spec.targets import CommandCompiler, Target
 
 HOME = Path(__file__).resolve().parent.parent
 LOCK = Path("requirements.lock")
+TESTS = Path("requirements", "test.txt")
 
 
 def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> list[Requirement]:
@@ -41,12 +52,13 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         *(_targets(project) if project else ()),
         *(_torch(project, home) if project else ()),
         _sandbox(tests=tests),
+        _packages_of_tests(home, is_wanted=tests),
         _compiler_of_tests(is_wanted=tests),
         _cmake_of_tests(is_wanted=tests),
-        _sshd_of_tests(is_wanted=tests),
+        _program("sshd", "boards over ssh are not tested", ("openssh-server", "openssh-client"), is_wanted=tests),
         _postgresql_of_tests(is_wanted=tests),
-        _mmdebstrap(is_wanted=tests),
-        _git(),
+        _program("mmdebstrap", "there are no virtual boards", ("mmdebstrap",), is_wanted=tests),
+        _program("git", "results do not name the commit they belong to", ("git",), is_wanted=False),
     ]
 
 
@@ -116,7 +128,10 @@ def run_setup(
         install_packages(
             packages, missing, yes=yes, is_root=os.geteuid() == 0 if is_root is None else is_root, console=console
         )
-    if any(row.python for row in missing):
+    files = {file for row in missing for file in row.python}
+    if TESTS in files:
+        install_hashed(home / TESTS, console=console)
+    if TORCH in files:
         install_torch(home, console=console)
     left = [row for row in requirements(project, tests=tests, home=home) if row.is_wanted and row.found is None]
     for row in left:
@@ -219,6 +234,18 @@ def _sandbox(*, tests: bool) -> Requirement:
     )
 
 
+def _packages_of_tests(home: Path, *, is_wanted: bool) -> Requirement:
+    wrong = list(_unmet(home / TESTS))
+    return Requirement(
+        name="Python packages of tests",
+        found=None if wrong else ", ".join(f"{name} {version_of(name)}" for name in ("ai-edge-litert", "mutmut")),
+        how_to_install=shlex.join(hashed_command(home / TESTS)),
+        cost="what is converted from TFLite is not compared with LiteRT",
+        python=(TESTS,),
+        is_wanted=is_wanted,
+    )
+
+
 def _compiler_of_tests(*, is_wanted: bool) -> Requirement:
     headers = Path("/usr/include/stdio.h")
     gcc = shutil.which("gcc")
@@ -246,24 +273,14 @@ def _cmake_of_tests(*, is_wanted: bool) -> Requirement:
     )
 
 
-def _sshd_of_tests(*, is_wanted: bool) -> Requirement:
+def _program(name: str, cost: str, packages: tuple[str, ...], *, is_wanted: bool) -> Requirement:
+    """Return a program that the first of some Debian packages brings; servers stand in /usr/sbin."""
     return Requirement(
-        name="sshd",
-        found=shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"),
-        how_to_install="apt-get install openssh-server",
-        cost="boards over ssh are not tested",
-        packages=("openssh-server", "openssh-client"),
-        is_wanted=is_wanted,
-    )
-
-
-def _mmdebstrap(*, is_wanted: bool) -> Requirement:
-    return Requirement(
-        name="mmdebstrap",
-        found=shutil.which("mmdebstrap"),
-        how_to_install="apt-get install mmdebstrap",
-        cost="there are no virtual boards",
-        packages=("mmdebstrap",),
+        name=name,
+        found=shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"),
+        how_to_install=f"apt-get install {packages[0]}",
+        cost=cost,
+        packages=packages,
         is_wanted=is_wanted,
     )
 
@@ -278,17 +295,6 @@ def _postgresql_of_tests(*, is_wanted: bool) -> Requirement:
         cost="leases that farms on several hosts share are not tested",
         packages=("postgresql",),
         is_wanted=is_wanted,
-    )
-
-
-def _git() -> Requirement:
-    return Requirement(
-        name="git",
-        found=shutil.which("git"),
-        how_to_install="apt-get install git",
-        cost="results do not name the commit they belong to",
-        packages=("git",),
-        is_wanted=False,
     )
 
 

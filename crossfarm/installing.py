@@ -108,9 +108,25 @@ def install_torch(home: Path, *, console: Console) -> None:
         console.line(f"setup: not checked by hash: {', '.join(found)}, because {why}")
 
 
+def install_hashed(path: Path, *, console: Console) -> None:
+    """Install the distributions of a requirements file, each with a hash.
+
+    Raises:
+        ToolError: pip fails, or a distribution is not the one whose hash is known.
+    """
+    console.line(f"setup: installing Python packages of {path.name}")
+    advice = "see that the machine reaches its package index, then type the same command again"
+    _try_thrice([hashed_command(path)], environment={}, advice=advice, console=console)
+
+
+def hashed_command(path: Path) -> list[str]:
+    """Return the command that installs the distributions of a requirements file with their hashes."""
+    return _pip(*_CHECKED, "-r", str(path))
+
+
 def torch_commands(home: Path) -> tuple[list[str], ...]:
     """Return the commands that install PyTorch with the hashes that are known; `home` is the project's folder."""
-    return tuple(_pip(*_CHECKED, "-r", str(home / path)) for path in (TORCH, TORCH_BUILD))
+    return tuple(hashed_command(home / path) for path in (TORCH, TORCH_BUILD))
 
 
 def _installed() -> set[str]:

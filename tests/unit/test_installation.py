@@ -15,7 +15,7 @@ from crossfarm import installation, installing
 from crossfarm.boards import sandbox
 from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
-from crossfarm.installation import run_doctor, run_setup
+from crossfarm.installation import requirements, run_doctor, run_setup
 from crossfarm.spec.loading import load_project
 from crossfarm.spec.project import Project
 
@@ -56,6 +56,7 @@ class Machine:
         (folder / "requirements.lock").write_text(HERE)
         (folder / "requirements" / "torch.txt").write_text(f"# made by hand\n{HERE}    # via torch\n")
         (folder / "requirements" / "torch-build.txt").write_text(HERE)
+        (folder / "requirements" / "test.txt").write_text(HERE)
 
     def project(self, *models: str) -> Project:
         pipeline = self.folder / "some.yaml"
@@ -209,6 +210,31 @@ def test_pytorch_is_installed_only_when_a_selected_model_needs_it(
     # The program that stood in for pip brought nothing.
     assert code == EXIT_INFRASTRUCTURE
     assert "torch_model: cannot be converted from PyTorch" in lines[-1]
+
+
+def test_packages_of_the_tests_are_installed_only_when_tests_are_wanted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.apt_get()
+    machine.setup("onnx_model")
+    path = machine.folder / "requirements" / "test.txt"
+    path.write_text("ai-edge-litert==0.0.1 \\\n    --hash=sha256:00\n")
+    monkeypatch.setattr(sys, "executable", str(machine.script("python")))
+    assert machine.setup("onnx_model")[0] == EXIT_GOOD
+    row = next(
+        row
+        for row in requirements(machine.project("onnx_model"), tests=True, home=machine.folder)
+        if row.name == "Python packages of tests"
+    )
+    assert (row.found, row.is_wanted, row.python) == (None, True, (Path("requirements", "test.txt"),))
+    assert row.how_to_install.endswith(f"-m pip install -q --disable-pip-version-check -r {path}")
+
+
+def test_every_package_that_only_tests_need_is_pinned_by_hash() -> None:
+    lines = (installation.HOME / "requirements" / "test.txt").read_text().splitlines()
+    pins = [number for number, line in enumerate(lines) if "==" in line and not line.startswith("#")]
+    assert len(pins) > 2
+    assert all(lines[number + 1].lstrip().startswith("--hash=sha256:") for number in pins)
 
 
 def test_the_build_of_a_package_does_not_matter_but_its_version_does(
