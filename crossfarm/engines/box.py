@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crossfarm.engines.isolation import empty
+from crossfarm.engines.messages import Request
 from crossfarm.job import Job, Outcome, one_line
 
 INPUTS = Path("/job/in")
@@ -60,10 +61,9 @@ class Box:
         self._log = (self.writable / "log").open("x+b")
         self._shown = 0
 
-    def request(self, job_file: Path, stage: str) -> bytes:
-        """Return the line that tells the worker to run the job."""
-        words = {"job": str(WRITABLE / job_file.name), "log": str(WRITABLE / "log"), "stage": stage}
-        return (json.dumps(words) + "\n").encode()
+    def request(self, job_file: Path, stage: str) -> Request:
+        """Return what tells the worker to run the job."""
+        return Request(job=str(WRITABLE / job_file.name), log=str(WRITABLE / "log"), stage=stage)
 
     def show_log(self, log: Path) -> None:
         """Append to a file what the job has written to its log since this was asked last."""
@@ -80,7 +80,7 @@ class Box:
         """Move what the job wrote back to its own folder; returns what it said of itself, None when nothing whole.
 
         Args:
-            job_file: as it was put in; no process of the job may be alive any more.
+            job_file: as it was put in; no process of the job may be alive any more. Only the worker's reply says so.
             log: where the log goes.
         """
         self.show_log(log)

@@ -14,7 +14,9 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
+from crossfarm.engines.messages import MOST_BYTES, Reply, Request, new_secret
 from crossfarm.engines.worker import descendants, session_members
+from crossfarm.errors import EngineError
 from crossfarm.job import Outcome, read_outcome
 
 GRACE_SECONDS = 2.0
@@ -114,20 +116,19 @@ class _Worker:
         )
 
     def run(self, job_file: Path, log: Path, stage: str) -> int | None:
-        """Return the wait status of the job's process, None when the worker itself died."""
-        request = json.dumps({"job": str(job_file), "log": str(log), "stage": stage}) + "\n"
+        """Return the wait status of the job's process, None when the worker itself died or spoke nonsense."""
+        secret = new_secret()
+        request = Request(job=str(job_file), log=str(log), stage=stage)
         if self._process.stdin is None or self._process.stdout is None:
             return None
         try:
-            self._process.stdin.write(request.encode())
+            self._process.stdin.write(request.encoded(secret))
             self._process.stdin.flush()
-            reply = self._process.stdout.readline()
-        except (OSError, ValueError):
-            reply = b""
-        if not reply:
+            return Reply.decoded(self._process.stdout.readline(MOST_BYTES), secret).status
+        except (OSError, ValueError, EngineError):
+            self._process.kill()
             self._end_what_is_left()
             return None
-        return int(json.loads(reply)["status"])
 
     def signal_jobs(self, number: signal.Signals) -> None:
         """Send a signal to whatever runs below the worker."""
