@@ -15,12 +15,12 @@ import re
 import resource
 import shutil
 import signal
-import stat
 import struct
 import time
 from pathlib import Path
 
 from crossfarm.errors import EngineError
+from crossfarm.trees import empty_folder
 
 PR_SET_DUMPABLE = 4
 SCRATCH = (Path("/tmp"), Path("/dev/shm"), Path("/dev/mqueue"))  # noqa: S108 - the container's own, gone with it
@@ -120,31 +120,8 @@ def end_everything() -> bool:
 
 def empty_scratch() -> bool:
     """Remove what a job left outside its output; returns whether nothing is left."""
-    for folder in SCRATCH:
-        empty(folder)
-    return not any(any(folder.iterdir()) for folder in SCRATCH if folder.is_dir())
-
-
-def empty(folder: Path) -> None:
-    """Remove all that a folder holds, also below folders that were closed; links are removed, never followed."""
-    with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder)):
-            if entry.is_dir(follow_symlinks=False):
-                _open_up(Path(entry.path))
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)  # noqa: PTH108 - an entry of scandir
-
-
-def _open_up(top: Path) -> None:
-    """Give the owner back all rights to the folders of a tree."""
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        with contextlib.suppress(OSError):
-            folder.chmod(stat.S_IRWXU)
-            waiting += [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    emptied = [empty_folder(folder) for folder in SCRATCH]  # each, even after one that could not be
+    return all(emptied)
 
 
 def memory_kills() -> int:
