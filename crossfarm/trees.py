@@ -91,13 +91,14 @@ class Found:
         return OutputError(f"a job wrote {self.path!r}, which is no plain file; artifacts hold files only")
 
 
-def walk(folder: Path, limits: TreeLimits, *, is_live: bool = False) -> Iterator[Found]:
+def walk(folder: Path, limits: TreeLimits, *, is_live: bool = False, uncounted: int = 0) -> Iterator[Found]:
     """Yield all that is below a folder and no folder itself, in the order of the names within each folder.
 
     Args:
         folder: itself no link.
         limits: what it may hold.
         is_live: somebody still works there; what vanishes meanwhile is passed over.
+        uncounted: so many folders in one another stand above an output, and do not add to its depth.
 
     Raises:
         OutputError: there is more than the limits allow.
@@ -115,7 +116,7 @@ def walk(folder: Path, limits: TreeLimits, *, is_live: bool = False) -> Iterator
             name = level.names.pop()
             try:
                 status = os.stat(name, dir_fd=level.descriptor, follow_symlinks=False)
-                count.add(status, depth=len(level.parts) + 1)
+                count.add(status, depth=len(level.parts) + 1 - uncounted)
                 if stat.S_ISDIR(status.st_mode):
                     stack.append(_Level(_enter(level.descriptor, name), (*level.parts, name), limits.entries))
                     continue
@@ -129,10 +130,10 @@ def walk(folder: Path, limits: TreeLimits, *, is_live: bool = False) -> Iterator
             os.close(level.descriptor)
 
 
-def excess(folder: Path, limits: TreeLimits) -> str | None:
+def excess(folder: Path, limits: TreeLimits, *, uncounted: int = 0) -> str | None:
     """Return in what a folder, in which somebody may still work, is more than it may be; None when it is not."""
     try:
-        for _ in walk(folder, limits, is_live=True):
+        for _ in walk(folder, limits, is_live=True, uncounted=uncounted):
             pass
     except OutputError as error:
         return str(error)

@@ -76,7 +76,7 @@ class Box:
 
     def excess(self, limits: TreeLimits) -> str | None:
         """Return in what the job has written more than it may; None when it has not. It may go on writing meanwhile."""
-        return excess(self.writable, dataclasses.replace(limits, depth=limits.depth + 1))
+        return excess(self.writable, limits, uncounted=1)
 
     def take_out(self, job_file: Path, log: Path) -> Outcome | None:
         """Move what the job wrote back to its own folder; returns what it said of itself, None when nothing whole.

@@ -18,6 +18,7 @@ from crossfarm.engines.frames import Frames
 from crossfarm.engines.isolation import EXIT_UNKILLABLE
 from crossfarm.engines.limits import Limits
 from crossfarm.engines.messages import MOST_BYTES, Reply, new_secret
+from crossfarm.engines.watching import LOOK_SECONDS, Watch
 from crossfarm.errors import EngineError
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ MOUNTED = ("crossfarm", "runner")
 """What of the clone it sees: neither the store, nor the history, nor anything of the user's."""
 SHUTDOWN_SECONDS = 3.0
 """How long a dying container may take until it is told to the farm why."""
-_SECONDS_BETWEEN_LOOKS = 0.3
-"""How often a running job's log is copied to where the user looks for it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +117,7 @@ class Contained:
         Raises:
             TimeoutError: the job takes longer than it may; the container still runs.
             EngineError: something came that is no reply to this request.
+            OutputError: the job has written more than it may; the container still runs.
         """
         deadline = time.monotonic() + self._launch.limits.seconds
         secret = new_secret()
@@ -184,16 +184,19 @@ class Contained:
 
     def _line(self, deadline: float, log: Path) -> bytes | None:
         """Return the next line of the worker's standard output; None when there is none to come."""
+        watch = Watch(lambda: self.box.excess(self._launch.limits.output))
         while b"\n" not in self._pending and len(self._pending) <= MOST_BYTES:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self._socket.settimeout(min(left, _SECONDS_BETWEEN_LOOKS))
+            self._socket.settimeout(min(left, LOOK_SECONDS))
             try:
                 chunk = self._socket.recv(65536)
             except TimeoutError:
                 self.box.show_log(log)
                 continue
+            finally:
+                watch.look()
             if not chunk:
                 return None
             for kind, content in self._frames.take(chunk):

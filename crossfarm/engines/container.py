@@ -22,7 +22,7 @@ from crossfarm.engines.limits import GIB, Limits
 from crossfarm.engines.local import ONE_THREAD, LocalEngine
 from crossfarm.engines.messages import Reply
 from crossfarm.engines.reaper import reap, this_process
-from crossfarm.errors import CrossfarmError, EngineError
+from crossfarm.errors import CrossfarmError, EngineError, OutputError
 from crossfarm.job import HOST, Job, Outcome, failed, one_line
 
 
@@ -116,7 +116,7 @@ class ContainerEngine:
             reply = container.run(job_file, stage, log)
         except TimeoutError:
             why = f"it took longer than {self._limits.seconds:g} s and was ended; ./inv reproduce shows it at work"
-        except EngineError as error:
+        except (EngineError, OutputError) as error:
             why = str(error)
         if reply is None:
             why = why or ("interrupted" if self._cancelled.is_set() else container.why_it_died())

@@ -132,14 +132,14 @@ def begin(tmp_path: Path, home: Path, request: pytest.FixtureRequest) -> Iterato
 
     def make(**different: Any) -> Trial:
         limits = Limits(memory=GIB // 2, cpus=1.0, processes=64)
-        chosen: dict[str, Any] = {"limits": limits, "home": home, **different}
+        chosen: dict[str, Any] = {"limits": limits, "home": home, "work": tmp_path, **different}
         if "daemon" not in chosen:
             chosen["daemon"] = request.getfixturevalue("daemon")
         if "images" not in chosen:
             chosen["images"] = {DIGEST: request.getfixturevalue("base_image")}
-        engine = ContainerEngine(slots=1, run="test", work=tmp_path, **chosen)
+        engine = ContainerEngine(slots=1, run="test", **chosen)
         engines.append(engine)
-        return Trial(engine=engine, folder=tmp_path)
+        return Trial(engine=engine, folder=chosen["work"])
 
     yield make
     for engine in engines:
