@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import shutil
 import time
 from collections.abc import Set
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from crossfarm.errors import StoreError
 from crossfarm.runs import count_live_runs, sweep
 from crossfarm.store import Store, raise_store_error
+from crossfarm.trees import remove_tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,8 @@ def remove_store(store: Store) -> None:
         with store.locked(fcntl.LOCK_EX):
             if count_live_runs(store):
                 raise StoreError(f"a run is going on in {store.root}; wait for its end, or stop it with Ctrl-C")
-            shutil.rmtree(store.root)
+            if not remove_tree(store.root):
+                raise StoreError(f"something in {store.root} cannot be removed; see whose it is (ls -la)")
     except OSError as error:
         raise_store_error(error, f"cannot remove the store {store.root}")
 

@@ -227,7 +227,7 @@ def test_packages_of_the_tests_are_installed_only_when_tests_are_wanted(
         if row.name == "Python packages of tests"
     )
     assert (row.found, row.is_wanted, row.python) == (None, True, (Path("requirements", "test.txt"),))
-    assert row.how_to_install.endswith(f"-m pip install -q --disable-pip-version-check -r {path}")
+    assert row.how_to_install.endswith(f"--require-hashes --no-deps -r {path}")
 
 
 def test_every_package_that_only_tests_need_is_pinned_by_hash() -> None:
