@@ -68,8 +68,8 @@ def _told_as_damage(what: str) -> Iterator[None]:
 def _convert(emitter: Emitter, operator: Operator, graph: Graph) -> None:
     """Convert one operator; a file whose tensors do not fit an operator is refused with its name."""
     shapes = ", ".join(str(list(graph.tensors[index].shape)) for index in operator.inputs if index != -1)
-    what = f"the TFLite operator {operator.name} (number {operator.index}) does not fit its tensors of shapes {shapes[:200]}"
-    with _told_as_damage(what):
+    name = f"the TFLite operator {operator.name} (number {operator.index})"
+    with _told_as_damage(f"{name} does not fit its tensors of shapes {shapes[:200]}"):
         CONVERTERS[operator.name](emitter, operator)
 
 
