@@ -53,7 +53,7 @@ class Recorder:
         self._results, self._console, self._options = results, console, options
         self._project, self._store, self._decisions = project, store, decisions
         self._file = _utf8(str(project.models_path))
-        self._words = options.command
+        self._words = _utf8(shlex.join(options.command))
         self._remade: set[str] = set()
         self._failed = False
         self._broken = False
@@ -191,7 +191,7 @@ class Recorder:
         return dataclasses.replace(record, file=self._file, line=self._project.lines[job.model], command=command)
 
     def _command(self, only: str | None) -> str:
-        return _utf8(shlex.join([*self._words, "--only", only] if only else self._words))
+        return f"{self._words} --only {_utf8(shlex.quote(only))}" if only else self._words
 
 
 def run_record(run: str, plan: Plan, decisions: Mapping[str, Decision], commit: str | None) -> RunRecord:

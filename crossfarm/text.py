@@ -26,7 +26,13 @@ _TO_ESCAPE = re.compile(f"{_HIDDEN.pattern[:-2]}\u2028\u2029]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _LINE_ENDS = re.compile(r"\r\n?|[\x85\u2028\u2029]")
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_WITHOUT_BREAKS = str.maketrans("", "", "\n\t")
 _REPLACEMENT = "\ufffd"
+
+
+def _is_plain(text: str) -> bool:
+    """Say whether a text is ASCII that can be printed; Python calls some letters of no width printable too."""
+    return text.isascii() and text.isprintable()
 
 
 def clean(text: str) -> str:
@@ -34,15 +40,15 @@ def clean(text: str) -> str:
 
     Escape sequences go as a whole. Other line ends become newlines; what is no character becomes U+FFFD.
     """
-    # Nearly every text is printable, and asking that is ten times cheaper than looking for what is not.
-    if text.isprintable():
+    # Nearly every text is plain, and asking that is ten times cheaper than looking for what is not.
+    if _is_plain(text.translate(_WITHOUT_BREAKS) if "\n" in text else text):
         return text
     return _without_hidden(_LINE_ENDS.sub("\n", _ESCAPES.sub("", text)))
 
 
 def one_line(text: str, limit: int = 500) -> str:
     """Return `text` clean and on one line: blanks folded, cut with an ellipsis after `limit` characters."""
-    if not text.isprintable():
+    if not _is_plain(text):
         text = _without_hidden(_BLANKS.sub(" ", _ESCAPES.sub("", text)))
     folded = " ".join(text.split())
     return folded if len(folded) <= limit else folded[: limit - 1].rstrip() + "…"
@@ -68,7 +74,7 @@ def escaped_json(text: str) -> str:
 
     JSON itself escapes C0 alone; what else is hidden can stand in its strings only.
     """
-    return text if text.isprintable() else _TO_ESCAPE.sub(_escaped, text)
+    return text if _is_plain(text) else _TO_ESCAPE.sub(_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:

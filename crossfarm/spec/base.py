@@ -69,7 +69,7 @@ Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 class Declared(BaseModel):
     """A declared thing: unknown keys are refused, and nothing changes it once it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 def refuse_repeated(what: str, values: Iterable[object]) -> None:

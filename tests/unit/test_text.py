@@ -82,6 +82,13 @@ def test_every_character_alone_is_harmless_afterwards() -> None:
     assert not any(map(_harms, left))
 
 
+def test_a_character_goes_or_stays_whatever_stands_beside_it() -> None:
+    every = [chr(point) for point in (*range(0x300), *range(0x1100, 0x3200), *range(0xFE00, 0x10000))]
+    alone = "".join(map(clean, every))
+    assert alone == "".join(clean(f"{character}\0") for character in every)
+    assert "\u3164" not in alone and "\u115f" not in alone
+
+
 @given(_text, st.integers(2, 20))
 @example("".join(HOSTILE), 20)
 def test_one_line_is_one_clean_line_of_at_most_the_limit(text: str, limit: int) -> None:
