@@ -8,7 +8,6 @@ container's and back, the request through the container engine, the look for wha
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import time
@@ -27,6 +26,7 @@ from crossfarm.engines.protocol import Engine
 from crossfarm.images.identity import BASE
 from crossfarm.images.supply import Terms, supply_images
 from crossfarm.job import HOST, Job
+from crossfarm.stages.fetch_file import content_folder, write_description
 
 GOAL = 150.0
 """Milliseconds."""
@@ -46,9 +46,9 @@ def milliseconds(engine: Engine, folder: Path, image: str) -> float:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "output").mkdir(parents=True)
     source = folder / "inputs" / "0"
-    source.mkdir(parents=True)
-    onnx.save(model(), source / "model.onnx")
-    (source / "source.json").write_text(json.dumps({"file": "model.onnx", "bytes": 0, "sha256": "0" * 64}))
+    content_folder(source).mkdir(parents=True)
+    onnx.save(model(), content_folder(source) / "model.onnx")
+    write_description(source, name="model.onnx", size=0, sha256="0" * 64)
     inputs = [{"name": "x", "shape": [1, 8]}]
     Job(
         id="prepare:model",

@@ -18,7 +18,7 @@ from crossfarm.engines.local import LocalEngine
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import ConfigError, CrossfarmError, EngineError, nearest
 from crossfarm.images.identity import BASE, ImageIdentity, identities
-from crossfarm.job import HOST, one_line
+from crossfarm.job import HOST, MEMORY, one_line
 from crossfarm.options import ENGINES, Options
 from crossfarm.spec.project import Project
 from crossfarm.surroundings import HOME
@@ -147,7 +147,8 @@ def start_engine(
     """
     limits = limits_for(slots=options.slots, memory_gib=options.memory)
     if choice.daemon is None:
-        return LocalEngine(slots=places, environment=dict(environment))
+        memory = limits_for(slots=1, memory_gib=options.memory).memory
+        return LocalEngine(slots=places, environment={**environment, MEMORY: str(memory)})
     from crossfarm.engines.container import ContainerEngine
 
     return ContainerEngine(

@@ -7,6 +7,7 @@ alone; the log of the job or of the run holds the traceback.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 EXIT_GOOD = 0
@@ -14,6 +15,10 @@ EXIT_CHECK_FAILED = 1
 EXIT_BAD_CONFIG = 2
 EXIT_INFRASTRUCTURE = 3
 EXIT_INTERRUPTED = 130
+
+_LONGEST_NAME = 200
+_MOST_NAMES = 5000
+"""Of those that `nearest` looks at."""
 
 
 class CrossfarmError(Exception):
@@ -78,5 +83,7 @@ class JobError(CrossfarmError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; perhaps you meant 'x'` for the known name that is nearest to `name`, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    # The names may come from a stranger's file, and comparing two takes time with the product of their lengths.
+    compared = itertools.islice((other for other in known if len(other) <= _LONGEST_NAME), _MOST_NAMES)
+    matches = difflib.get_close_matches(name, compared, n=1, cutoff=0.6) if len(name) <= _LONGEST_NAME else []
     return f"; perhaps you meant {matches[0]!r}" if matches else ""

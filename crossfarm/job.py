@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import resource
 import sys
 import time
 import traceback
@@ -19,6 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError
+
+MEMORY = "CROSSFARM_JOB_MEMORY"
+"""The environment variable with the most bytes of memory that a job may take which takes a stranger's model apart."""
+_LIMITED = frozenset({"prepare", "reference", "quantize"})
+"""Stages that do. A compiler may take more, and what runs on a board is limited there."""
 
 HOST = "host"
 """Stands for an image's digest where a job runs on this host."""
@@ -127,6 +133,7 @@ def run_job_file(path: Path) -> Outcome:
     started = time.monotonic()
     try:
         job = Job.read(path)
+        _limit_memory(job.stage)
         STAGES[job.stage].run(job)
     except CrossfarmError as error:
         traceback.print_exc()
@@ -137,7 +144,7 @@ def run_job_file(path: Path) -> Outcome:
             good=False,
             seconds=time.monotonic() - started,
             fault="infrastructure",
-            cause="out of memory; give the machine more or run fewer jobs at once with --jobs 1",
+            cause="out of memory; give jobs more with --memory, or run fewer at once with --jobs 1",
         )
     except Exception as error:
         traceback.print_exc()
@@ -155,6 +162,15 @@ def run_job_file(path: Path) -> Outcome:
         temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
         temporary.rename(path.with_name("outcome.json"))
     return outcome
+
+
+def _limit_memory(stage: str) -> None:
+    """Limit what this process may write to, where its engine says so: address space that libraries reserve is free."""
+    most = os.environ.get(MEMORY, "")
+    if stage in _LIMITED and most.isdecimal():
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = int(most) if hard == resource.RLIM_INFINITY else min(int(most), hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
 def failed(error: CrossfarmError, seconds: float) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -24,6 +24,22 @@ class UnsupportedError(ModelError):
     def __init__(self, *, what: str) -> None:
         super().__init__(f"it needs {what}")
         self.what = what
+
+
+class WrongPortError(ModelError):
+    """Compiled code takes or gives something else than the model.
+
+    Attributes:
+        what: both, as a noun phrase.
+        kind: `input` or `output`.
+        name: of the input or output; empty when there are too few or too many.
+    """
+
+    def __init__(self, *, what: str, kind: str, name: str) -> None:
+        super().__init__(f"TVM computes the {kind} {what}")
+        self.what = what
+        self.kind = kind
+        self.name = name
 
 
 def check_graph(model: ModelProto, *, known: Collection[str]) -> None:
@@ -101,6 +117,74 @@ def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelPr
         f"the model needs {error.what}, and a board has the C library alone; no node of it does so by itself: see the "
         "log of the job, or list the target under skip with this reason"
     )
+
+
+Signature = tuple[str, str, tuple[int, ...]]
+"""Name, NumPy's name of the dtype, and shape of an input or output."""
+
+
+def declared_ports(model: ModelProto) -> tuple[list[Signature | None], list[Signature | None]]:
+    """Return what a model says its inputs and outputs are; None for one whose type or shape it leaves open."""
+    initialisers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [port for port in model.graph.input if port.name not in initialisers]
+    return [_signature(port) for port in inputs], [_signature(port) for port in model.graph.output]
+
+
+def _signature(port: ValueInfoProto) -> Signature | None:
+    shape = static_shape(port)
+    if shape is None or not port.type.tensor_type.elem_type:
+        return None
+    return port.name, str(helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type).name), shape
+
+
+def check_ports(model: ModelProto, *, inputs: Sequence[Signature], outputs: Sequence[Signature]) -> None:
+    """Refuse compiled code whose inputs or outputs are not those of the model.
+
+    Args:
+        model: that was compiled.
+        inputs: of the code, in order.
+        outputs: of the code, in order.
+
+    Raises:
+        WrongPortError: name, dtype or shape of one differs.
+    """
+    for kind, declared, made in zip(("input", "output"), declared_ports(model), (inputs, outputs), strict=True):
+        if len(declared) != len(made):
+            raise WrongPortError(what=f"{len(made)} {kind}s in place of {len(declared)}", kind=kind, name="")
+        for wanted, found in zip(declared, made, strict=True):
+            if wanted is not None and wanted != found:
+                raise WrongPortError(what=f"{_port(found)} in place of {_port(wanted)}", kind=kind, name=wanted[0])
+
+
+def _port(signature: Signature) -> str:
+    name, dtype, shape = signature
+    return f"{name!r} as {dtype} {list(shape)}"
+
+
+def blame_for_port(model: ModelProto, error: WrongPortError, attempt: Callable[[ModelProto], object]) -> ModelError:
+    """Find the first node that TVM alone computes with another dtype or shape than ONNX says.
+
+    Args:
+        model: that was compiled.
+        error: how its inputs or outputs differ.
+        attempt: compiles a model of one node and checks it in the same way.
+
+    Returns:
+        The error to raise: it names the output and, where one is found, the node.
+    """
+    advice = "this is a limitation of the compiler, not a fault of the model: replace the operator before the model is "
+    advice += "exported, or list the target under skip with this reason"
+    for number, alone in _nodes_alone(model):
+        try:
+            attempt(alone)
+        except WrongPortError as found:
+            node = describe_node(model.graph.node[number], number)
+            inside = "" if found.what == error.what else f", because {node} gives {found.what}"
+            through = f" of {node}" if not inside else ""
+            return ModelError(f"TVM computes the {error.kind} {error.what}{through}{inside}; {advice}")
+        except ModelError:
+            continue
+    return ModelError(f"TVM computes the {error.kind} {error.what}; no node does so by itself; {advice}")
 
 
 def said_by(error: Exception) -> str:

@@ -117,10 +117,12 @@ def translate(
         return _attempt(model, target, tuned or {})
     except supported.UnsupportedError as error:
         raise supported.blame(model, error, lambda alone: _attempt(alone, target, {})) from error
+    except supported.WrongPortError as error:
+        raise supported.blame_for_port(model, error, lambda alone: _attempt(alone, target, {})) from error
 
 
 def _attempt(model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[Any, Program]:
-    from crossfarm.backends import importing, lowering
+    from crossfarm.backends import importing, lowering, supported
     from crossfarm.backends.cpu.recorded import recorded
     from crossfarm.backends.reading import read_program
 
@@ -132,7 +134,14 @@ def _attempt(model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, An
         outputs=[port.name for port in model.graph.output],
     )
     lowering.check_functions(module, program.functions)
+    supported.check_ports(
+        model, inputs=_signatures(program, program.inputs), outputs=_signatures(program, program.outputs)
+    )
     return module, program
+
+
+def _signatures(program: Program, ports: tuple[Port, ...]) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(port.name, port.dtype, tuple(port.shape)) for port in _port_types(program, ports)]
 
 
 def _identity(cell: Cell, program: Program, layout: Layout, object_file: Path) -> str:

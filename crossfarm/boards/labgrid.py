@@ -82,7 +82,7 @@ def _try_to_take(wanted: Labgrid, own: Identity, *, is_last: bool) -> bool:
         raise _no_place(wanted)
     shown = _call(wanted, own, "show")
     name = re.search(r"^Place '(.+)':$", shown.stdout, re.MULTILINE)
-    holder = re.search(r"^\s+acquired: (\S+)$", shown.stdout, re.MULTILINE)
+    holder = re.search(r"^[ \t]+acquired: (\S+)$", shown.stdout, re.MULTILINE)
     if shown.returncode == 0 and name is not None and name[1] != wanted.place:
         raise _no_place(wanted)
     is_free = shown.returncode == 0 and holder is not None and holder[1] == "None"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from crossfarm.spec.base import Declared, Line, Name
+from crossfarm.spec.processor_names import check_architecture, check_cpu, check_feature
 
 Argument = Annotated[Line, Field(max_length=256)]
 Arguments = Annotated[tuple[Argument, ...], Field(min_length=1)]
@@ -57,6 +58,15 @@ class CommandCompiler(Declared):
     """More arguments for every compilation and link."""
 
 
+def _known_cpu(cpu: str, info: ValidationInfo) -> str:
+    """Refuse a name that LLVM does not know; without a triple that could be read there is nothing to look it up in."""
+    return check_cpu(cpu, triple=info.data["triple"]) if "triple" in info.data else cpu
+
+
+def _known_feature(feature: str, info: ValidationInfo) -> str:
+    return check_feature(feature, triple=info.data["triple"]) if "triple" in info.data else feature
+
+
 class CodeGeneration(Declared):
     """What TVM's LLVM is told."""
 
@@ -67,12 +77,15 @@ class CodeGeneration(Declared):
             max_length=64,
             description="an LLVM triple such as `armv7l-linux-gnueabihf`",
         ),
+        AfterValidator(check_architecture),
     ]
-    cpu: Identifier
+    cpu: Annotated[Identifier, AfterValidator(_known_cpu)]
     """LLVM's name of the processor: `cortex-a53`, `x86-64-v3`."""
     features: tuple[
         Annotated[
-            str, Field(pattern=r"^[+-][a-z0-9.-]+$", max_length=64, description="`+` or `-` and an LLVM feature")
+            str,
+            Field(pattern=r"^[+-][a-z0-9.-]+$", max_length=64, description="`+` or `-` and an LLVM feature"),
+            AfterValidator(_known_feature),
         ],
         ...,
     ] = ()

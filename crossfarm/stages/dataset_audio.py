@@ -44,8 +44,9 @@ def samples(name: str, content: bytes, *, rate: int) -> NDArray[np.float32]:
         with wave.open(io.BytesIO(content)) as file:
             found = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate())
             data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise ConfigError(f"dataset {name}: not a WAV file: {error}; correct its source") from error
+    except (wave.Error, EOFError, RuntimeError) as error:  # RuntimeError: a length that leads out of the file
+        said = str(error) or "it is damaged"
+        raise ConfigError(f"dataset {name}: not a WAV file: {said}; correct its source") from error
     if found != (1, 16, rate):
         raise ConfigError(
             f"dataset {name}: the file has {found[0]} channels of {found[1]} bits at {found[2]} Hz, but 1 channel of "

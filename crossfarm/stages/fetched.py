@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from crossfarm.errors import StoreError
 from crossfarm.spec.sources import FileSource, Package, PackageSource, UrlSource
 from crossfarm.stages.archives import read_member
+from crossfarm.stages.fetch_file import fetched_file
 
 
 def fetch_source(source: FileSource | UrlSource | Package) -> FileSource | UrlSource | Package:
@@ -15,19 +14,6 @@ def fetch_source(source: FileSource | UrlSource | Package) -> FileSource | UrlSo
     if isinstance(source, PackageSource):
         return Package(package=source.package, sha256=source.sha256)
     return source
-
-
-def fetched_file(folder: Path) -> Path:
-    """Return the one file that an artifact of `fetch` holds.
-
-    Raises:
-        StoreError: the artifact is not one of `fetch`.
-    """
-    try:
-        name = json.loads((folder / "source.json").read_text(encoding="utf-8"))["file"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"source.json of a fetched file is damaged: {error}; run the stage `fetch` again") from error
-    return folder / Path(name).name
 
 
 def fetched_bytes(source: FileSource | UrlSource | PackageSource, folder: Path) -> bytes:

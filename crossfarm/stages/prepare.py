@@ -13,7 +13,8 @@ from crossfarm.job import Job
 from crossfarm.keys import tool_versions
 from crossfarm.spec.models import Input
 from crossfarm.spec.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
-from crossfarm.stages.fetched import fetch_source, fetched_bytes, fetched_file
+from crossfarm.stages.fetch_file import content_folder, fetched_file
+from crossfarm.stages.fetched import fetch_source, fetched_bytes
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
 if TYPE_CHECKING:
@@ -25,8 +26,11 @@ SCOPE: Scope = "model"
 SOURCES = (
     "crossfarm/keys.py",
     "crossfarm/stages/archives.py",
+    "crossfarm/stages/fetch_file.py",
     "crossfarm/stages/fetched.py",
     "crossfarm/stages/onnx_external.py",
+    "crossfarm/stages/onnx_growth.py",
+    "crossfarm/stages/onnx_session.py",
     "crossfarm/stages/prepare.py",
     "crossfarm/stages/static_onnx.py",
     "crossfarm/stages/tflite_emitter.py",
@@ -129,7 +133,7 @@ def _beside(source: FileSource | UrlSource | PackageSource, artifact: Path) -> R
     from crossfarm.stages.onnx_external import read_from_folder
 
     if not isinstance(source, PackageSource):
-        return read_from_folder(artifact)
+        return read_from_folder(content_folder(artifact))
     before, separator, inner = source.path.rpartition("!")
     folder = PurePosixPath(inner).parent
 

@@ -24,6 +24,7 @@ from crossfarm.job import Job
 from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.models import CtcText, Dataset, Decode, Input, Preprocess
 from crossfarm.spec.quantisation import Quantisation
+from crossfarm.stages.onnx_session import in_empty_folder
 from crossfarm.stages.quantize_file import Quantised
 from crossfarm.stages.quantize_graph import PRODUCTS, chosen_nodes, is_quantised, quantised_operators
 from crossfarm.stages.quantize_scales import to_powers_of_two
@@ -100,7 +101,7 @@ def quantise(
         chosen = chosen_nodes(current.graph)
         if not chosen:
             raise ModelError(f"model {name}: it has no product over constant weights, so nothing can be quantised")
-        with tempfile.TemporaryDirectory(prefix="crossfarm-quantize-") as folder:
+        with tempfile.TemporaryDirectory(prefix="crossfarm-quantize-") as folder, in_empty_folder():
             made = Path(folder) / "quantised.onnx"
             quantize_static(
                 current,
@@ -118,7 +119,7 @@ def quantise(
                     "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
                 },
             )
-            quantised = onnx.load(made)
+            quantised = onnx.load(made, load_external_data=False)
     except ModelError:
         raise
     except Exception as error:

@@ -24,6 +24,7 @@ from crossfarm.job import Job
 from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.models import Classify, CtcText, Dataset, Decode, DType, Input, Preprocess
 from crossfarm.stages.fetched import fetched_bytes
+from crossfarm.stages.onnx_session import open_session
 from crossfarm.stages.reference_cases import Trial, data_trials, random_trials
 from crossfarm.stages.reference_file import Case, Reference, TensorFile
 from crossfarm.stages.tensors import Array, little_endian
@@ -142,7 +143,7 @@ class Runtime:
         options.use_deterministic_compute = True
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = open_session(path.read_bytes(), options)
         except _ORT_ERRORS as error:
             raise ModelError(
                 f"model {model}: ONNX Runtime cannot load it: {_first_line(error)}; "

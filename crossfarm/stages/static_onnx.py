@@ -7,7 +7,6 @@ behind must become constants. ONNX Runtime's basic optimisations do that, with s
 from __future__ import annotations
 
 import dataclasses
-import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -15,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError, nearest
 from crossfarm.stages.onnx_external import ReadExternal, inline_external_data, no_external_data
+from crossfarm.stages.onnx_growth import check_growth, check_tensors
+from crossfarm.stages.onnx_session import open_session
 
 if TYPE_CHECKING:
     import onnx
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_SAID_LIMIT = 4000
+"""So many characters of a message of ONNX Runtime are looked at; a name in it may have a million."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,16 +53,19 @@ def make_static(
         read_external: returns the content of a file beside the model, for tensors that are stored outside it.
 
     Raises:
-        ModelError: not ONNX, external data that may not be read, declared inputs that do not fit, an operator that
-            ONNX Runtime does not know, or a shape that stays dynamic (the tensor and its node are named).
+        ModelError: not ONNX, external data that may not be read, declared inputs that do not fit, functions, constants
+            or tensors that grow beyond the limits of `onnx_growth`, an operator that ONNX Runtime does not know, or a
+            shape that stays dynamic (the tensor and its node are named).
     """
     model = parse(content)
     inline_external_data(model, read_external)
     _fix_inputs(model, inputs)
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
+    check_growth(model)
     model = _infer_shapes(_fold(model))
     _refuse_dynamic_shapes(model)
+    check_tensors(model)
     _strip(model)
     return model
 
@@ -244,17 +250,37 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
         folded = Path(scratch) / "folded.onnx"
         options.optimized_model_filepath = str(folded)
         try:
-            onnxruntime.InferenceSession(serialise(model), options, providers=["CPUExecutionProvider"])
+            open_session(serialise(model), options)
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
+                raise ModelError(
+                    "ONNX Runtime needs more memory to compute the model's constants than a job may take; export the "
+                    "model with smaller constants, or give jobs more with --memory"
+                ) from error
             raise ModelError(f"ONNX Runtime refuses the model: {_runtime_text(error)}") from error
-        return onnx.load(folded)
+        return onnx.load(folded, load_external_data=False)
 
 
 def _runtime_text(error: Exception) -> str:
-    """Return what ONNX Runtime says on one line, without its own source files and functions."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
-    text = re.sub(r"\S*/onnxruntime/\S+:\d+ (?:.*?\) )?", "", text)
-    return " ".join(text.split())
+    """Return what ONNX Runtime says on one line, without its own source files and functions.
+
+    Word by word: the names in it are the model's, and a regular expression over a megabyte of them took hours.
+    """
+    words = str(error)[:_SAID_LIMIT].split()
+    if words[:1] == ["[ONNXRuntimeError]"]:
+        words = words[6:]  # ": 1 : FAIL :"
+    kept: list[str] = []
+    place = 0
+    while place < len(words):
+        path, _, line = words[place].rpartition(":")
+        if "/onnxruntime/" not in path or not line.isdecimal():
+            kept.append(words[place])
+            place += 1
+            continue
+        # Behind the place in its source stands the function, whose list of parameters ends in a bracket.
+        ends = (end for end in range(place + 1, min(place + 40, len(words))) if words[end].endswith(")"))
+        place = next(ends, place) + 1
+    return " ".join(kept)
 
 
 def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -98,7 +98,7 @@ def lay_out_code(source: FactorySource, artifacts: Mapping[str, Path], code: Pat
         code: an existing folder, which is first on that process's module path.
     """
     from crossfarm.stages.archives import extract_tree
-    from crossfarm.stages.fetched import fetched_file
+    from crossfarm.stages.fetch_file import fetched_file
 
     for index in range(len(source.packages)):
         extract_tree(fetched_file(artifacts[f"package{index}"]), code)

@@ -32,7 +32,7 @@ models:
 TOOLCHAIN = """
 name: pdp11
 machine: [pdp11]
-code: {triple: pdp11-linux-gnu, cpu: generic}
+code: {triple: s390x-linux-gnu, cpu: generic}
 compiler: {kind: zig, target: pdp11-linux-gnu.2.17}
 emulator: {command: [emulate-pdp11, -L, "%s"], package: pdp11-emulator, library_package: libc6-pdp11-cross}
 """

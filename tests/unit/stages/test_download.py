@@ -6,13 +6,14 @@ import hashlib
 import http.server
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from crossfarm.errors import FetchError, ToolError
-from crossfarm.stages.download import base_name, download_url, download_wheel
+from crossfarm.stages.download import base_name, download_url, download_wheel, other_wheel
 
 BODY = b"weights" * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -292,3 +293,31 @@ def _pip(tmp_path: Path, script: str) -> list[str]:
     head = "import sys\nfrom pathlib import Path\nfolder = sys.argv[sys.argv.index('--dest') + 1]\n"
     program.write_text(head + script)
     return [sys.executable, str(program)]
+
+
+def test_the_wheel_that_pip_was_offered_is_found_in_what_it_says() -> None:
+    digest = "ab" * 32
+    said = f"""
+ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.
+    thing==1.0 from https://index.example/thing-1.0-py3-none-any.whl#sha256={digest} (from -r r.txt):
+        Expected sha256 {"0" * 64}
+             Got        {digest}
+"""
+    assert other_wheel(said) == ("https://index.example/thing-1.0-py3-none-any.whl", digest)
+    assert other_wheel(said.replace("Got", "Not")) is None
+    assert other_wheel("ERROR: No matching distribution found") is None
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        "DO NOT MATCH THE HASHES " * 40_000,
+        "DO NOT MATCH THE HASHES" + " from x.whl" * 90_000,
+        "DO NOT MATCH THE HASHES from a.whl" + " Got " * 200_000,
+        "DO NOT MATCH THE HASHES from " + ".whl" * 250_000 + " Got" + " " * 1_000_000,
+    ],
+)
+def test_a_megabyte_of_what_an_index_made_pip_say_is_read_in_no_time(flood: str) -> None:
+    started = time.process_time()
+    assert other_wheel(flood) is None
+    assert time.process_time() - started < 1

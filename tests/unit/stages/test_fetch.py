@@ -13,6 +13,9 @@ from crossfarm.job import Job
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.spec.sources import FileSource, Package, UrlSource
 from crossfarm.stages import fetch
+from crossfarm.stages.download import Fetched
+from crossfarm.stages.fetch_file import content_folder, fetched_file
+from crossfarm.stages.fetched import fetched_bytes
 from crossfarm.stages.protocol import Subject
 
 PIPELINE = Pipeline(name="any", targets=("x86_64",))
@@ -39,7 +42,7 @@ def test_a_file_is_copied_with_its_digest(root: Path, tmp_path: Path) -> None:
     (root / "models").mkdir()
     (root / "models/net.onnx").write_bytes(b"graph")
     output = _fetch(FileSource(file="models/net.onnx"), root, tmp_path)
-    assert (output / "net.onnx").read_bytes() == b"graph"
+    assert (output / "files/net.onnx").read_bytes() == b"graph"
     told = json.loads((output / "source.json").read_text())
     assert told == {"file": "net.onnx", "bytes": 5, "sha256": hashlib.sha256(b"graph").hexdigest()}
 
@@ -63,7 +66,7 @@ def test_weights_beside_a_model_come_with_it_and_count_in_its_digest(root: Path,
     (root / "net.onnx.data").write_bytes(b"weightz")
     assert len({alone, both, fetch.content_digest(root / "net.onnx")}) == 3
     output = _fetch(FileSource(file="net.onnx", sha256=alone), root, tmp_path)
-    assert (output / "net.onnx.data").read_bytes() == b"weightz"
+    assert (output / "files/net.onnx.data").read_bytes() == b"weightz"
 
 
 def test_a_folder_is_copied_and_its_digest_follows_names_and_contents(root: Path, tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_a_folder_is_copied_and_its_digest_follows_names_and_contents(root: Path
     (root / "images/deep/b.png").write_bytes(b"b")
     before = fetch.content_digest(root / "images")
     output = _fetch(FileSource(file="images"), root, tmp_path)
-    assert fetch.content_digest(output / "images") == before
+    assert fetch.content_digest(output / "files/images") == before
     (root / "images/a.png").rename(root / "images/c.png")
     assert fetch.content_digest(root / "images") != before
 
@@ -129,3 +132,36 @@ def test_a_source_is_named_as_its_user_knows_it() -> None:
     )
     groups = [list(fetch.needs(Subject(pipeline=PIPELINE, source=source)).parameters) for source in sources]
     assert groups == [["source a.onnx"], ["source https://example.org/a.onnx"], ["source thing==1.0"]]
+
+
+@pytest.mark.parametrize("name", ["source.json", "files", "outcome.json"])
+def test_a_file_that_is_called_like_one_of_ours_stays_what_it_is(name: str, root: Path, tmp_path: Path) -> None:
+    (root / name).write_bytes(b"theirs")
+    (root / f"{name}.data").write_bytes(b"weights")
+    artifact = _fetch(FileSource(file=name), root, tmp_path)
+    assert fetched_bytes(FileSource(file=name), artifact) == b"theirs"
+    assert (content_folder(artifact) / f"{name}.data").read_bytes() == b"weights"
+
+
+def test_a_folder_that_is_called_like_one_of_ours_stays_what_it_is(root: Path, tmp_path: Path) -> None:
+    (root / "source.json").mkdir()
+    (root / "source.json/source.json").write_bytes(b"theirs")
+    artifact = _fetch(FileSource(file="source.json"), root, tmp_path)
+    assert (fetched_file(artifact) / "source.json").read_bytes() == b"theirs"
+
+
+def test_a_download_that_is_called_like_one_of_ours_stays_what_it_is(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(url: str, *, sha256: str, folder: Path) -> Fetched:
+        path = folder / url.rpartition("/")[2]
+        path.write_bytes(b"theirs")
+        return Fetched(path=path, size=6, sha256=sha256)
+
+    monkeypatch.setattr("crossfarm.stages.download.download_url", download)
+    source = UrlSource(url="https://example.com/source.json", sha256="0" * 64)
+    parameters = fetch.needs(Subject(pipeline=PIPELINE, source=source)).parameters
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    fetch.run(Job(id="fetch:x", stage="fetch", key="0", parameters=parameters, inputs={}, output=artifact, root=root))
+    assert fetched_bytes(source, artifact) == b"theirs"

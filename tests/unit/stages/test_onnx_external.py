@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,7 +59,8 @@ def test_data_of_a_constant_inside_a_branch_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["../secret", "/etc/passwd", "a/../../secret", "..\\secret", "C:/secret", "", "a/../../../etc/passwd"]
+    "location",
+    ["../secret", "/etc/passwd", "a/../../secret", "..\\secret", "C:/secret", "", "a/../../../etc/passwd", "a\0b"],
 )
 def test_a_location_outside_the_folder_is_refused_before_anything_is_read(location: str) -> None:
     def read(path: object) -> bytes:
@@ -88,3 +91,104 @@ def test_a_place_outside_the_file_is_refused(tmp_path: Path, place: dict[str, in
     (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
     with pytest.raises(ModelError, match="truncated or belongs to another model"):
         inline_external_data(_model("w.bin", **place), read_from_folder(tmp_path))
+
+
+def _shortest_to_tensor(kind: Any) -> tuple[str, ...] | None:
+    """Return the fields that lead from a kind of message to a tensor; None when none do."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), kind)]
+    seen = set()
+    while waiting:
+        path, kind = waiting.pop(0)
+        if kind.full_name == onnx.TensorProto.DESCRIPTOR.full_name:
+            return path
+        if kind.full_name not in seen:
+            seen.add(kind.full_name)
+            waiting += [((*path, field.name), field.message_type) for field in kind.fields if field.message_type]
+    return None
+
+
+def _paths_to_tensors() -> list[tuple[str, ...]]:
+    """Return fields that lead from a model to a tensor: one path through each field through which any leads."""
+    found: list[tuple[str, ...]] = []
+    seen = set()
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), onnx.ModelProto.DESCRIPTOR)]
+    while waiting:
+        path, kind = waiting.pop(0)
+        if kind.full_name in seen or kind.full_name == onnx.TensorProto.DESCRIPTOR.full_name:
+            continue
+        seen.add(kind.full_name)
+        for field in kind.fields:
+            rest = _shortest_to_tensor(field.message_type) if field.message_type else None
+            if rest is not None:
+                found.append((*path, field.name, *rest))
+                waiting.append(((*path, field.name), field.message_type))
+    return found
+
+
+PATHS = _paths_to_tensors()
+
+
+def _model_with_tensor_at(path: Sequence[str], location: str) -> tuple[onnx.ModelProto, onnx.TensorProto]:
+    model = onnx.ModelProto()
+    message: Any = model
+    for name in path:
+        value = getattr(message, name)
+        message = value.add() if hasattr(value, "add") else value
+    message.name = "w"
+    message.data_location = TensorProto.EXTERNAL
+    message.external_data.add(key="location", value=location)
+    return model, message
+
+
+def test_the_format_has_tensors_in_more_places_than_graphs() -> None:
+    shown = {".".join(path) for path in PATHS}
+    assert {"graph.initializer", "graph.sparse_initializer.values", "functions.node.attribute.t"} <= shown
+    assert any("sparse_tensor.values" in path for path in shown)
+    assert any(path.startswith("training_info") for path in shown)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=".".join)
+def test_a_tensor_is_found_wherever_the_format_has_one(path: Sequence[str], tmp_path: Path) -> None:
+    model, _ = _model_with_tensor_at(path, "../secret")
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        inline_external_data(model, read_from_folder(tmp_path))
+    (tmp_path / "w.bin").write_bytes(b"data")
+    model, tensor = _model_with_tensor_at(path, "w.bin")
+    inline_external_data(model, read_from_folder(tmp_path))
+    assert (tensor.raw_data, len(tensor.external_data), tensor.data_location) == (b"data", 0, TensorProto.DEFAULT)
+
+
+@pytest.mark.parametrize("holder", ["functions.node.attribute", "training_info.algorithm.node.attribute"])
+@pytest.mark.parametrize("inner", ["sparse_tensor.values", "sparse_tensors.indices", "g.node.attribute.tensors", "t"])
+def test_tensors_of_functions_and_training_are_found_in_every_kind_of_attribute(holder: str, inner: str) -> None:
+    model, _ = _model_with_tensor_at(f"{holder}.{inner}".split("."), "/etc/passwd")
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        inline_external_data(model, no_external_data)
+
+
+def test_a_deep_nest_of_graphs_is_walked() -> None:
+    model, _ = _model_with_tensor_at(["graph", *["node", "attribute", "g"] * 300, "initializer"], "/etc/passwd")
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        inline_external_data(model, no_external_data)
+
+
+def test_one_file_that_many_tensors_take_whole_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossfarm.stages.onnx_external.MODEL_LIMIT", 1000)
+    (tmp_path / "w.bin").write_bytes(bytes(300))
+    model = onnx.ModelProto()
+    for _ in range(4):
+        model.graph.initializer.append(_model_with_tensor_at(["graph", "initializer"], "w.bin")[1])
+    with pytest.raises(ModelError, match="more than 1000 bytes"):
+        inline_external_data(model, read_from_folder(tmp_path))
+
+
+@pytest.mark.parametrize("location", ["n" * 300, "a/" * 3000 + "b", "\u0085x"])
+def test_a_location_that_no_disk_has_is_a_file_that_is_not_there(location: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="which is not there"):
+        inline_external_data(_model(location), read_from_folder(tmp_path))
+
+
+def test_a_link_that_goes_round_in_a_circle_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").symlink_to(tmp_path / "w.bin")
+    with pytest.raises(ModelError, match="which is not there"):
+        inline_external_data(_model("w.bin"), read_from_folder(tmp_path))

@@ -18,6 +18,7 @@ from crossfarm.spec.models import Model
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.spec.sources import FileSource, Package
 from crossfarm.stages import prepare
+from crossfarm.stages.fetch_file import content_folder, write_description
 from crossfarm.stages.protocol import Needs, Subject
 
 PIPELINE = Pipeline(name="any", targets=("x86_64",))
@@ -58,7 +59,8 @@ def _onnx(*, external: str | None = None) -> bytes:
 
 def _artifact(folder: Path, name: str) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "source.json").write_text(json.dumps({"file": name, "bytes": 0, "sha256": ""}))
+    content_folder(folder).mkdir(exist_ok=True)
+    write_description(folder, name=name, size=0, sha256="")
     return folder
 
 
@@ -125,7 +127,7 @@ def test_a_factory_without_packages_is_a_module_beside_the_declaration() -> None
 
 def test_a_file_becomes_a_static_model_with_its_signature(tmp_path: Path) -> None:
     source = _artifact(tmp_path / "source", "net.onnx")
-    (source / "net.onnx").write_bytes(_onnx())
+    (content_folder(source) / "net.onnx").write_bytes(_onnx())
     output = _prepare(_model(), source, tmp_path / "output")
     assert json.loads((output / "signature.json").read_text()) == {
         "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 4]}],
@@ -139,7 +141,7 @@ def test_a_file_becomes_a_static_model_with_its_signature(tmp_path: Path) -> Non
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     source = _artifact(tmp_path / "source", "net.onnx")
-    (source / "net.onnx").write_bytes(_onnx())
+    (content_folder(source) / "net.onnx").write_bytes(_onnx())
     first, second = (_prepare(_model(), source, tmp_path / name) for name in ("first", "second"))
     for name in ("model.onnx", "signature.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
@@ -147,8 +149,8 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
 
 def test_weights_beside_a_file_come_into_the_model(tmp_path: Path) -> None:
     source = _artifact(tmp_path / "source", "net.onnx")
-    (source / "net.onnx").write_bytes(_onnx(external="net.onnx.data"))
-    (source / "net.onnx.data").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    (content_folder(source) / "net.onnx").write_bytes(_onnx(external="net.onnx.data"))
+    (content_folder(source) / "net.onnx.data").write_bytes(np.arange(4, dtype=np.float32).tobytes())
     output = _prepare(_model(), source, tmp_path / "output")
     (weights,) = onnx.load(output / "model.onnx").graph.initializer
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(weights), np.arange(4, dtype=np.float32))
@@ -156,7 +158,7 @@ def test_weights_beside_a_file_come_into_the_model(tmp_path: Path) -> None:
 
 def test_weights_beside_a_model_in_a_wheel_come_into_the_model(tmp_path: Path) -> None:
     source = _artifact(tmp_path / "source", "thing.whl")
-    with zipfile.ZipFile(source / "thing.whl", "w") as wheel:
+    with zipfile.ZipFile(content_folder(source) / "thing.whl", "w") as wheel:
         wheel.writestr("thing/models/net.onnx", _onnx(external="net.bin"))
         wheel.writestr("thing/models/net.bin", np.arange(4, dtype=np.float32).tobytes())
     output = _prepare(_model(source={**WHEEL, "path": "thing/models/net.onnx"}), source, tmp_path / "output")
@@ -166,7 +168,7 @@ def test_weights_beside_a_model_in_a_wheel_come_into_the_model(tmp_path: Path) -
 @pytest.mark.parametrize("location", ["../net.bin", "/etc/hostname", "missing.bin"])
 def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
     source = _artifact(tmp_path / "source", "net.onnx")
-    (source / "net.onnx").write_bytes(_onnx(external=location))
+    (content_folder(source) / "net.onnx").write_bytes(_onnx(external=location))
     (tmp_path / "net.bin").write_bytes(bytes(16))
     with pytest.raises(ModelError, match="tensor 'w' is stored in"):
         _prepare(_model(), source, tmp_path / "output")
@@ -175,7 +177,7 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -
 
 def test_a_file_that_is_not_in_its_wheel_is_told(tmp_path: Path) -> None:
     source = _artifact(tmp_path / "source", "thing.whl")
-    with zipfile.ZipFile(source / "thing.whl", "w") as wheel:
+    with zipfile.ZipFile(content_folder(source) / "thing.whl", "w") as wheel:
         wheel.writestr("thing/net.onnx", b"")
     with pytest.raises(ConfigError, match=r"perhaps you meant 'thing/net\.onnx'"):
         _prepare(_model(source={**WHEEL, "path": "thing/nett.onnx"}), source, tmp_path / "output")
@@ -184,6 +186,6 @@ def test_a_file_that_is_not_in_its_wheel_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["onnx", "tflite"])
 def test_a_file_of_another_format_is_refused(tmp_path: Path, form: str) -> None:
     source = _artifact(tmp_path / "source", "net.onnx")
-    (source / "net.onnx").write_bytes(b"PK\x03\x04 something else entirely")
+    (content_folder(source) / "net.onnx").write_bytes(b"PK\x03\x04 something else entirely")
     with pytest.raises(ModelError, match="the file is not "):
         _prepare(_model(format=form), source, tmp_path / "output")

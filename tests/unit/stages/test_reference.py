@@ -21,6 +21,7 @@ from crossfarm.job import Job
 from crossfarm.spec.models import Input, ModelsFile
 from crossfarm.spec.pipelines import Pipeline
 from crossfarm.stages import reference
+from crossfarm.stages.fetch_file import content_folder, write_description
 from crossfarm.stages.protocol import Subject
 from crossfarm.stages.reference_cases import random_tensor, spread
 from crossfarm.stages.reference_file import Reference
@@ -70,9 +71,9 @@ def _counter() -> bytes:
 
 
 def _fetched(folder: Path, name: str, content: bytes) -> Path:
-    folder.mkdir(parents=True)
-    (folder / name).write_bytes(content)
-    (folder / "source.json").write_text(json.dumps({"file": name, "bytes": len(content), "sha256": "0" * 64}))
+    content_folder(folder).mkdir(parents=True)
+    (content_folder(folder) / name).write_bytes(content)
+    write_description(folder, name=name, size=len(content), sha256="0" * 64)
     return folder
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from crossfarm.errors import ModelError
+from crossfarm.stages import static_onnx
 from crossfarm.stages.static_onnx import StaticInput, make_static, serialise, signature
 
 X = StaticInput(name="x", shape=(1, 3, 8, 8), dtype="float32")
@@ -227,3 +230,61 @@ def test_a_declaration_that_contradicts_the_model_is_refused(declared: StaticInp
 def test_an_input_that_is_not_declared_is_refused() -> None:
     with pytest.raises(ModelError, match="input 'x' is not declared; add it to `inputs`"):
         make_static(serialise(_flatten_by_shape()), [])
+
+
+def _sparse_model(location: str) -> bytes:
+    """Return a model whose constant is sparse, with its values in another file."""
+    values = onnx.TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value=location)
+    indices = onnx.numpy_helper.from_array(np.arange(4, dtype=np.int64), "i")
+    sparse = onnx.SparseTensorProto(values=values, indices=indices, dims=[1, 4])
+    constant = helper.make_node("Constant", [], ["w"])
+    constant.attribute.append(helper.make_attribute("sparse_value", sparse))
+    return serialise(
+        _model([constant, helper.make_node("Add", ["x", "w"], ["y"])], inputs=[("x", TensorProto.FLOAT, [1, 4])])
+    )
+
+
+def test_data_of_a_sparse_constant_is_not_read_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w.bin").write_bytes(np.full(4, 7, np.float32).tobytes())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"'w\.bin', which is not there"):
+        make_static(_sparse_model("w.bin"), [StaticInput(name="x", shape=(1, 4), dtype="float32")])
+
+
+def test_onnx_runtime_itself_finds_nothing_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w.bin").write_bytes(np.full(4, 7, np.float32).tobytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(static_onnx, "inline_external_data", lambda model, read: None)
+    with pytest.raises(ModelError, match="ONNX Runtime refuses the model"):
+        make_static(_sparse_model("w.bin"), [StaticInput(name="x", shape=(1, 4), dtype="float32")])
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a/onnxruntime/" * 70_000,
+        "a/onnxruntime/b:1 " * 60_000,
+        "/onnxruntime/" + "x:1" * 330_000,
+        "[ONNXRuntimeError] : " + "1" * 1_000_000,
+        "(" * 1_000_000,
+        " ".join(["/onnxruntime/x:1", "f(" * 5] * 70_000),
+    ],
+)
+def test_a_message_of_a_megabyte_is_read_in_no_time(said: str) -> None:
+    started = time.process_time()
+    static_onnx._runtime_text(RuntimeError(said))
+    assert time.process_time() - started < 1
+
+
+def test_places_in_onnx_runtime_are_left_out_of_its_message() -> None:
+    said = (
+        "[ONNXRuntimeError] : 1 : FAIL : Node (n) Op (Gemm) /build/onnxruntime/core/graph/graph.cc:42 "
+        "void onnxruntime::Graph::Check(const Node&, int) status failed: shapes differ (3 and 4)"
+    )
+    assert static_onnx._runtime_text(RuntimeError(said)) == "Node (n) Op (Gemm) status failed: shapes differ (3 and 4)"

@@ -12,6 +12,7 @@ import pytest
 
 from crossfarm.errors import ToolError
 from crossfarm.spec.sources import FactorySource
+from crossfarm.stages.fetch_file import content_folder, write_description
 from crossfarm.stages.torch_export import export_factory, lay_out_code, load_factory
 
 
@@ -89,13 +90,14 @@ def test_without_pytorch_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPat
 
 def test_packages_are_laid_out_unpacked_and_a_module_of_ones_own_at_its_place(tmp_path: Path) -> None:
     for role in ("package0", "package1", "code"):
-        (tmp_path / role).mkdir()
+        content = content_folder(tmp_path / role)
+        content.mkdir(parents=True)
         file = "net.py" if role == "code" else f"{role}.whl"
-        (tmp_path / role / "source.json").write_text(f'{{"file": "{file}", "bytes": 1, "sha256": ""}}')
+        write_description(tmp_path / role, name=file, size=1, sha256="")
         if role == "code":
-            (tmp_path / role / file).write_text("x = 1")
+            (content / file).write_text("x = 1")
         else:
-            with zipfile.ZipFile(tmp_path / role / file, "w") as wheel:
+            with zipfile.ZipFile(content / file, "w") as wheel:
                 wheel.writestr(f"{role}_module/__init__.py", "")
     artifacts = {role: tmp_path / role for role in ("package0", "package1", "code")}
     laid = tmp_path / "laid"
