@@ -70,6 +70,11 @@ def make(options: Options) -> Made:
     }
     words = [word for name, value in chosen.items() if value for word in (name, value)]
     seconds_of([*INV, "pipeline", *words])
+    return planned(options)
+
+
+def planned(options: Options) -> Made:
+    """Return what a run of some options made, or would make, by the plan of this moment."""
     store = Store(options.store)
     plan, _ = plan_and_decide(options, load(options), store)
     return Made(plan=plan, store=store)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: what each says of itself, timing a command, and the last line that says whether it is good."""
+"""What the benchmarks share: what each says of itself, timing a command, and the last line with the verdict."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ SCRATCH = ROOT / ".crossfarm" / "bench"
 INV = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT)]
 SPREAD = "spread: "
 """Begins the line from which `./inv bench all` takes how far the rounds lay apart."""
+JUDGED_GOAL, NOT_JUDGED = "goal", "small form, not judged"
+"""What stands in the brackets of the last line: the goal behind the first word, or the second."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,12 +30,16 @@ class Benchmark:
         what: is measured.
         how: in a few words.
         goal: of the full form.
+        minutes: what the full form takes on two cores, everything that it needs being in the store.
+        forms: further arguments with which `./inv bench all` runs it too.
     """
 
     name: str
     what: str
     how: str
     goal: str
+    minutes: float
+    forms: tuple[str, ...] = ()
 
     def parser(self, text: str | None = None) -> argparse.ArgumentParser:
         """Return a parser with the option that every benchmark takes: `--small`."""
@@ -49,7 +55,7 @@ class Benchmark:
 
     def finish(self, value: float, unit: str, *, good: bool, small: bool = False) -> NoReturn:
         """Print the last line and end: exit code 0 when the goal is met or was not judged, else 1."""
-        judged = "small form, not judged" if small else f"goal {self.goal}"
+        judged = NOT_JUDGED if small else f"{JUDGED_GOAL} {self.goal}"
         print(f"{self.name} {value:.3f} {unit} ({judged})")
         sys.exit(0 if good or small else 1)
 

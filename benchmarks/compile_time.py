@@ -29,6 +29,7 @@ BENCHMARK = Benchmark(
     "of TVM included",
     how="3 rounds in turns, the median of the processor time; geometric mean of the ratios",
     goal=f"at most {GOAL:.1f} x, the worst model too",
+    minutes=4,
 )
 
 

@@ -2,9 +2,9 @@
 
 Beside both stands ONNX Runtime with the same quantised model and its default optimisations, hence its own integer
 kernels. All take turns, round by round, with the same input and the same processor; the time of a side is the median
-over all runs. A model that is quantised already has no float32 cell and is left out. The last line is the smallest ratio
-of float32 to int8 on a target with VNNI, of the models that take at least 0.2 ms in float32. Shorter ones, and those on
-other targets, must not be slower in int8.
+over all runs. A model that is quantised already has no float32 cell and is left out. The last line is the smallest
+ratio of float32 to int8 on a target with VNNI, of the models that take at least 0.2 ms in float32. Shorter ones, and
+those on other targets, must not be slower in int8.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ BENCHMARK = Benchmark(
     how="15 rounds of 20 runs in turns, the median; the smallest ratio",
     goal=f"at least {GOALS['x86_64_v4']:.2f} x with VNNI (`x86_64_v4`), at least {GOALS['x86_64']:.2f} x without "
     "(`x86_64`)",
+    minutes=2,
 )
 
 

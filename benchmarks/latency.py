@@ -2,9 +2,9 @@
 
 Both sides get the same input (case 0 of the reference), the same processors and the same number of threads, of which
 neither pins any to one of them, and take turns, round by round, so that what else the machine does hits both. ONNX
-Runtime's inputs and outputs are bound once, as ours lie in the model's own memory. The time of a round is the median of
-its runs, that of a model the median over all runs. The last line is the geometric mean of the ratios of the float models
-that take at least 0.2 ms in ONNX Runtime. `held_out` compares models that no rule was chosen on.
+Runtime's inputs and outputs are bound once, as ours lie in the model's own memory. The time of a round is the median
+of its runs, that of a model the median over all runs. The last line is the geometric mean of the ratios of the float
+models that take at least 0.2 ms in ONNX Runtime. `held_out` compares models that no rule was chosen on.
 
 The last column is the program's peak memory beyond 1.1 times weights and arena plus 2 MB, in MB. A cell of any variant
 that is beyond fails the benchmark.
@@ -18,6 +18,7 @@ import os
 import statistics
 import subprocess
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ WARMUP = 5
 BENCHMARK = Benchmark(
     name="latency",
     what="compiled models against ONNX Runtime at the same number of threads, see [performance.md](performance.md)",
-    how=f"5 rounds of 20 runs in turns, the median; geometric mean of the float models that take {SHORTEST_MS} ms or more",
+    how="5 rounds of 20 runs in turns, the median; geometric mean of the float models that take "
+    f"{SHORTEST_MS} ms or more",
     goal=f"tuned at most {TUNED_GOALS[1][0]:.2f} x with 1 thread and none over {TUNED_GOALS[1][1]:.2f} x; "
     f"{TUNED_GOALS[2][0]:.2f} x and {TUNED_GOALS[2][1]:.2f} x with `--threads 2`; with `--rules` {GOALS[1][0]:.2f} x, "
     f"{GOALS[1][1]:.2f} x, {GOALS[2][0]:.2f} x and {GOALS[2][1]:.2f} x; no run over 1.1 x (weights + arena) + 2 MB",
+    minutes=1.5,
+    forms=("--threads 2", "--rules"),
 )
 
 
@@ -61,7 +65,7 @@ class Times:
 
     def medians(self) -> tuple[float, float]:
         """Return the median over all runs of both sides, ours first."""
-        return statistics.median(sum(self.ours, [])), statistics.median(sum(self.theirs, []))
+        return statistics.median(chain(*self.ours)), statistics.median(chain(*self.theirs))
 
     def ratios(self) -> list[float]:
         """Return the ratio of the medians of each round."""

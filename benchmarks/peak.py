@@ -13,17 +13,11 @@ import time
 from typing import Any
 
 import numpy as np
-import tvm
 import yaml
-from tvm import te, tirx
 
 from benchmarks._measuring import ROOT, SPREAD, Benchmark, between
-from crossfarm.backends.cpu import convolution, register_tiling
 from crossfarm.backends.cpu.choices import Layer, ProductChoice
-from crossfarm.backends.cpu.processor import processor_of
-from crossfarm.backends.lowering import tvm_target
 from crossfarm.spec.targets import Target
-from crossfarm.tuning.peak import measured_peak
 
 GOAL = 0.85
 
@@ -33,6 +27,7 @@ BENCHMARK = Benchmark(
     "multiply-adds in the same run",
     how="the best time of each; the smallest share of the peak",
     goal=f"at least {GOAL:.2f}",
+    minutes=0.5,
 )
 _SHAPES = (
     (3, 1, 56, 64, 64),
@@ -72,6 +67,12 @@ def layer_of(shape: tuple[int, int, int, int, int]) -> Layer:
 
 def compiled(layer: Layer, choice: ProductChoice, target: Any) -> Any:
     """Return a callable of image, packed weights and result: the convolution with a ReLU behind it."""
+    import tvm
+    from tvm import te, tirx
+
+    from crossfarm.backends.cpu import convolution
+    from crossfarm.backends.cpu.processor import processor_of
+
     block = choice.columns
     image = te.placeholder(layer.image, "float32", name="image")
     shape = (layer.channels // block, *layer.kernel, layer.depth, block)
@@ -86,6 +87,8 @@ def compiled(layer: Layer, choice: ProductChoice, target: Any) -> Any:
 
 def best_seconds(layer: Layer, choice: ProductChoice, target: Any, *, seconds: float) -> float:
     """Return the shortest time of one call among those that fit into some seconds."""
+    import tvm
+
     random = np.random.default_rng(0)
     run = compiled(layer, choice, target)
     shape = (layer.channels // choice.columns, *layer.kernel, layer.depth, choice.columns)
@@ -102,6 +105,11 @@ def best_seconds(layer: Layer, choice: ProductChoice, target: Any, *, seconds: f
 
 def main() -> None:
     """Measure the peak, then every convolution of the table."""
+    from crossfarm.backends.cpu import register_tiling
+    from crossfarm.backends.cpu.processor import processor_of
+    from crossfarm.backends.lowering import tvm_target
+    from crossfarm.tuning.peak import measured_peak
+
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--target", default="x86_64")
     parser.add_argument("--seconds", type=float, default=0.7, help="for each convolution")
