@@ -2,13 +2,14 @@
 
 Beside both stands ONNX Runtime with the same quantised model and its default optimisations, hence its own integer
 kernels. All take turns, round by round, with the same input and the same processor; the time of a side is the median
-over all runs. A model that is quantised already has no float32 cell and is left out. The last line is the smallest
-ratio of float32 to int8 on a target with VNNI, of the models that take at least 0.2 ms in float32. Shorter ones, and
-those on other targets, must not be slower in int8.
+over all runs. What weights and arena take is printed too. A model that is quantised already has no float32 cell and is
+left out. The last line is the smallest ratio of float32 to int8 on a target with VNNI, of the models that take at least
+0.2 ms in float32. Shorter ones, and those on other targets, must not be slower in int8.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 from pathlib import Path
@@ -33,6 +34,12 @@ BENCHMARK = Benchmark(
     "(`x86_64`)",
     minutes=2,
 )
+
+
+def memory(bundle: Path) -> int:
+    """Return the bytes of weights and arena of a bundle."""
+    arena = json.loads((bundle / "manifest.json").read_text())["weights"]["arena_bytes"]
+    return int((bundle / "weights.bin").stat().st_size + arena)
 
 
 def compare(
@@ -64,12 +71,14 @@ def on_target(made: Made, target: str, *, rounds: int, repeat: int, small: bool)
         ratio, is_short = middle[0] / middle[1], middle[0] < SHORTEST_MS
         good = good and ratio >= (1.0 if is_short else GOALS[target])
         ratios = [one / other for one, other in zip(real, quantised, strict=True)]
+        sizes = [memory(made.folder(name)) for name in (float_job, job)]
         if small or not is_short:
             counted.append(ratios)
         note = f"  under {SHORTEST_MS} ms, goal 1.00" if is_short else ""
         print(
             f"{target:10} {model:24} float32 {middle[0]:9.3f} ms int8 {middle[1]:9.3f} ms {ratio:6.2f} x "
-            f"({between(ratios)}), ONNX Runtime's int8 {middle[2]:9.3f} ms{note}",
+            f"({between(ratios)}), ONNX Runtime's int8 {middle[2]:9.3f} ms; "
+            f"weights and arena {sizes[0] / 1e6:.2f} and {sizes[1] / 1e6:.2f} MB{note}",
             flush=True,
         )
     return counted, good
