@@ -77,7 +77,7 @@ def farm(jobs: int, before: Path, chosen: Selection) -> float:
 def compiles(made: Made, results: Path) -> list[dict[str, Any]]:
     """Return what the script is given: each compile of a run of the farm as planned, in the order of that run."""
     ran = [record for record in last_run(read_records(results)) if isinstance(record, JobRecord)]
-    order = {record.job: record.started for record in ran if record.state == "passed"}
+    order = {record.job: record.started for record in ran if record.state == "run"}
     found = []
     for job in made.plan.jobs.values():
         if job.stage != "compile" or job.cell is None:
