@@ -13,7 +13,8 @@ from invoke import Context, Exit, task
 
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
 from crossfarm.faces.boards import inspect_boards  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.common import HELP, finish, number, options
+from crossfarm.faces.cleaning import clean  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.faces.common import HELP, finish, options
 from crossfarm.faces.containers import reproduce, shell  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds tasks by name)
@@ -23,6 +24,8 @@ from crossfarm.faces.virtual_boards import board_down, board_up  # noqa: F401 (i
 ROOT = Path(__file__).resolve().parent
 BOARDS = ("boards", "board", "tag", "priority")
 """Options about boards; a verb that uses none does not take them."""
+NO_PART_OF_COMPILE = ("stages", "measure_again", "require_checks")
+"""Options about what `compile` never does."""
 
 
 def _run_pipeline(given: Mapping[str, Any]) -> int:
@@ -48,13 +51,18 @@ def _set_up(given: Mapping[str, Any], *, yes: bool, tests: bool) -> int:
 
 
 def _examine(given: Mapping[str, Any]) -> int:
+    from crossfarm.cleaning import Ground, holdings
     from crossfarm.console import Console
     from crossfarm.hosting import host_requirements
     from crossfarm.installation import run_doctor
     from crossfarm.pipeline import load
 
-    project = load(options(given))
-    return run_doctor(project, console=Console(sys.stdout), tests=True, more=host_requirements())
+    wanted = options(given)
+    project, console = load(wanted), Console(sys.stdout)
+    code = run_doctor(project, console=console, tests=True, more=host_requirements())
+    for line in holdings(Ground(store=wanted.store, out=wanted.out, home=ROOT, project=project)):
+        console.line(line)
+    return code
 
 
 def _show_plan(given: Mapping[str, Any]) -> int:
@@ -74,6 +82,7 @@ def pipeline(
     stages: str = "",
     jobs: str = "",
     fail_fast: bool = False,
+    require_checks: bool = False,
     out: str = "",
     store: str = "",
     boards: str = "",
@@ -141,7 +150,7 @@ def plan(
     finish(lambda: _show_plan(given))
 
 
-@task(help={name: text for name, text in HELP.items() if name not in ("stages", "measure_again", *BOARDS)})
+@task(help={name: text for name, text in HELP.items() if name not in (*NO_PART_OF_COMPILE, *BOARDS)})
 def compile(
     context: Context,
     models: str = "",
@@ -176,6 +185,7 @@ def measure(
     targets: str = "",
     jobs: str = "",
     fail_fast: bool = False,
+    require_checks: bool = False,
     out: str = "",
     store: str = "",
     boards: str = "",
@@ -233,44 +243,6 @@ def doctor(context: Context, models: str = "", pipeline: str = "default") -> Non
     finish(lambda: _examine(given))
 
 
-@task(
-    help={
-        "store": HELP["store"],
-        "older_than": "artifacts that were not used for so many days go",
-        "larger_than": "the least recently used artifacts go until the store holds at most so many MiB",
-        "verify": "read every object and drop what is damaged",
-        "everything": "remove the store, the compiler's cache and the reports",
-    }
-)
-def clean(
-    context: Context,
-    store: str = "",
-    older_than: str = "",
-    larger_than: str = "",
-    verify: bool = False,
-    everything: bool = False,
-) -> None:
-    """Remove what no artifact names; with options also old artifacts, or everything.
-
-    Examples:
-        ./inv clean --older-than 30
-        ./inv clean --larger-than 2000 --verify
-    """
-    from crossfarm.cleaning import clean_store
-
-    folder = Path(store) if store else ROOT / ".crossfarm" / "store"
-    finish(
-        lambda: clean_store(
-            folder,
-            days=number("older_than", older_than) if older_than else None,
-            mebibytes=number("larger_than", larger_than) if larger_than else None,
-            verify=verify,
-            everything=everything,
-            out=ROOT / "out",
-        )
-    )
-
-
 @task(help={"arguments": "handed to pytest as they are, in place of the whole suite"})
 def test(context: Context, arguments: str = "") -> None:
     """Check style and types, then run the unit tests and those integration tests that this machine can do.
@@ -310,6 +282,34 @@ def bench(context: Context, name: str, arguments: str = "") -> None:
         sys.stderr.write(f"there is no benchmark {name!r}{nearest(name, names)}; benchmarks: {', '.join(names)}, all\n")
         raise Exit(code=EXIT_BAD_CONFIG)
     _run("benchmarks._all" if name == "all" else f"benchmarks.{name}", *shlex.split(arguments))
+
+
+@task(help={"arguments": "modules, and options: --sample, --seed, --like; see tests/mutants"})
+def mutants(context: Context, arguments: str = "") -> None:
+    """Change modules in many small ways and see whether their unit tests notice; exit code 1 when short of the goal.
+
+    Examples:
+        ./inv mutants
+        ./inv mutants --arguments 'keys plan --sample 50 --seed 1'
+    """
+    _run("tests.mutants", *shlex.split(arguments))
+
+
+@task(
+    help={
+        "kind": "of input; all by default",
+        "count": "so many inputs of each kind, in place of the usual number",
+        "seed": "the same seed makes the same inputs",
+    }
+)
+def fuzz(context: Context, kind: str = "", count: str = "", seed: str = "0") -> None:
+    """Feed hostile input of many kinds and see that each is refused in one line, in time, and writes nothing elsewhere.
+
+    Examples:
+        ./inv fuzz
+        ./inv fuzz --kind yaml --count 100 --seed 7
+    """
+    _run("tests.fuzz", *([kind] if kind else ()), *(["--count", count] if count else ()), "--seed", seed)
 
 
 def _run(module: str, *arguments: str) -> None:

@@ -18,10 +18,11 @@ from crossfarm.engines.local import LocalEngine
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import ConfigError, CrossfarmError, EngineError, nearest
 from crossfarm.images.identity import BASE, ImageIdentity, identities
-from crossfarm.job import HOST, MEMORY, one_line
+from crossfarm.job import HOST, MEMORY
 from crossfarm.options import ENGINES, Options
 from crossfarm.spec.project import Project
 from crossfarm.surroundings import HOME
+from crossfarm.text import one_line
 
 _NOTE = "no-images.json"
 """In the store: images that could not be made, and why, so that not every run tries it again."""

@@ -1,49 +1,187 @@
-"""Cleaning: what `clean` does to the store, and says."""
+"""Cleaning: what `clean` removes of all that grows, and says; and what `doctor` says of it."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shutil
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from crossfarm.collecting import Limits, collect_garbage, remove_store
+from crossfarm.collecting import Limits, collect_garbage, count_garbage, remove_store
 from crossfarm.collecting import verify as verify_store
-from crossfarm.errors import EXIT_GOOD
+from crossfarm.errors import EXIT_GOOD, CrossfarmError
+from crossfarm.images.old import OldImage, described, named_references, old_images, remove_old_images
+from crossfarm.leftovers import (
+    abandoned,
+    compiler_cache,
+    held,
+    remove_compiler_cache,
+    remove_folders,
+    remove_logs,
+    vanished_logs,
+)
+from crossfarm.spec.project import Project
 from crossfarm.store import Store
+from crossfarm.text import write
+
+_DAY = 86400.0
+_MEBIBYTE = 2**20
+_WORTH_TELLING = 2**20
+"""Bytes; `doctor` is silent about less."""
 
 
-def clean_store(
-    folder: Path, *, days: float | None, mebibytes: float | None, verify: bool, everything: bool, out: Path
-) -> int:
-    """Free space, and say how much; returns the exit code.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What shall go.
 
-    Args:
-        folder: the store.
-        days: artifacts that were not used for so long go.
-        mebibytes: the least recently used artifacts go until the store is at most so large.
-        verify: drop artifacts with damaged objects first.
-        everything: remove the whole store with the compiler's cache in it, and `out`.
+    Attributes:
+        days: artifacts, compiler cache and images that were not used, or made, for so long.
+        mebibytes: the least recently used artifacts, until the store is at most so large; the compiler's cache first.
+        verify: artifacts with damaged objects.
+        everything: the whole store with the compiler's cache in it, and the reports.
+        images: container images that nothing names any more.
+        dry_run: nothing; only say what would.
+    """
+
+    days: float | None = None
+    mebibytes: float | None = None
+    verify: bool = False
+    everything: bool = False
+    images: bool = False
+    dry_run: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ground:
+    """Where is cleaned.
+
+    Attributes:
+        store: folder of the store.
         out: folder of the reports.
+        home: the project's folder, whose files name images.
+        project: what is declared, by which logs are judged; None where the declarations cannot be read.
+    """
+
+    store: Path
+    out: Path
+    home: Path
+    project: Project | None = None
+
+
+def clean(wishes: Wishes, ground: Ground) -> int:
+    """Free space, and say what went and how much that was; returns the exit code.
 
     Raises:
         StoreError: the store cannot be written, or a run is going on in it and everything is to go.
+        EngineError: images are to go, and no container engine answers.
+        ConfigError: images are to go, and a Dockerfile or images.lock cannot be used.
     """
-    if not (folder / "objects").is_dir():
-        sys.stdout.write(f"clean: there is no store at {folder}\n")
-        return EXIT_GOOD
-    store = Store(folder)
-    if everything:
-        remove_store(store)
-        shutil.rmtree(out, ignore_errors=True)
-        sys.stdout.write(f"clean: removed {folder} and {out}\n")
-        return EXIT_GOOD
-    dropped = verify_store(store) if verify else []
-    for what in dropped:
-        sys.stdout.write(f"clean: dropped {what}; the next run makes it again\n")
-    limits = Limits(
-        age_seconds=None if days is None else days * 86400,
-        size_bytes=None if mebibytes is None else int(mebibytes * 2**20),
-    )
-    freed = collect_garbage(store, limits)
-    sys.stdout.write(f"clean: freed {freed / 2**20:.1f} MiB in {folder}\n")
+    _clean_store(wishes, ground)
+    folders = abandoned()
+    _tell(wishes, remove_folders(folders, dry_run=wishes.dry_run), f"{len(folders)} abandoned temporary folders")
+    if ground.project is not None and not wishes.everything:
+        logs = vanished_logs(ground.out, ground.project)
+        freed = remove_logs(logs, ground.out, dry_run=wishes.dry_run)
+        _tell(wishes, freed, f"{len(logs)} logs of jobs that nothing declares in {ground.out / 'logs'}")
+    if wishes.images:
+        _clean_images(wishes, ground)
     return EXIT_GOOD
+
+
+def _clean_store(wishes: Wishes, ground: Ground) -> None:
+    folder = ground.store
+    if not (folder / "objects").is_dir():
+        _say(f"there is no store at {folder}")
+        return
+    store = Store(folder)
+    if wishes.everything:
+        size = held(folder).size + held(ground.out).size
+        if not wishes.dry_run:
+            remove_store(store)
+            shutil.rmtree(ground.out, ignore_errors=True)
+        _tell(wishes, size, f"{folder} and {ground.out}", always=True)
+        return
+    for what in verify_store(store) if wishes.verify and not wishes.dry_run else ():
+        _say(f"dropped {what}; the next run makes it again")
+    limits = Limits(
+        age_seconds=None if wishes.days is None else wishes.days * _DAY,
+        size_bytes=None if wishes.mebibytes is None else int(wishes.mebibytes * _MEBIBYTE),
+    )
+    _, staying = count_garbage(store, Limits(age_seconds=limits.age_seconds))
+    cache = remove_compiler_cache(
+        store,
+        age_seconds=limits.age_seconds,
+        size_bytes=limits.size_bytes,
+        others=staying,
+        dry_run=wishes.dry_run,
+    )
+    _tell(wishes, cache, f"the compiler's cache {compiler_cache(folder)}; the next link fills it again")
+    freed = count_garbage(store, limits)[0] if wishes.dry_run else collect_garbage(store, limits)
+    _tell(wishes, freed, f"artifacts in {folder}", always=True)
+
+
+def _clean_images(wishes: Wishes, ground: Ground) -> None:
+    images = _old_images(ground.home, days=wishes.days or 0.0)
+    if not images:
+        _say("there are no old images")
+        return
+    if wishes.dry_run:
+        for line in described(images):
+            _say(f"would remove {line}")
+        return
+    gone, freed = remove_old_images(images, say=_say)
+    for name in gone:
+        _say(f"removed the image {name}")
+    _tell(wishes, freed, f"{len(gone)} images", always=True)
+
+
+def _old_images(home: Path, *, days: float) -> list[OldImage]:
+    from crossfarm.virtual.kinds import KINDS
+    from crossfarm.virtual.userland import image_name
+
+    named = named_references(home, boards=[image_name(kind) for kind in KINDS.values()])
+    return old_images(named, age_seconds=days * _DAY)
+
+
+def holdings(ground: Ground) -> Iterator[str]:
+    """Yield a line for each thing that has grown by more than a mebibyte, and what removes it; takes milliseconds."""
+    now = time.time()
+    for name, path, command in (
+        ("artifacts", ground.store / "objects", "./inv clean --older-than 30, or --larger-than 2000"),
+        ("the compiler's cache", compiler_cache(ground.store), "./inv clean --older-than 30"),
+    ):
+        found = held(path)
+        if found.size >= _WORTH_TELLING:
+            age = f", {(now - found.used) / _DAY:.0f} days since the last change" if now - found.used > _DAY else ""
+            yield f"{name}: {_amount(found.size)} in {path}{age}: {command}"
+    folders = abandoned()
+    if (size := sum(folder.size for folder in folders)) >= _WORTH_TELLING:
+        yield f"{len(folders)} abandoned temporary folders: {_amount(size)} in {folders[0].path.parent}: ./inv clean"
+    if ground.project is not None:
+        logs = vanished_logs(ground.out, ground.project)
+        if (size := sum(log.size for log in logs)) >= _WORTH_TELLING:
+            yield f"{len(logs)} logs of jobs that nothing declares: {_amount(size)}: ./inv clean"
+    with contextlib.suppress(CrossfarmError):  # without an engine there are no images
+        images = _old_images(ground.home, days=0.0)
+        if images:
+            size = sum(image.size for image in images)
+            yield (
+                f"{len(images)} images that nothing names: {_amount(size)}, counting twice what two share: "
+                "./inv clean --images"
+            )
+
+
+def _tell(wishes: Wishes, size: int, what: str, *, always: bool = False) -> None:
+    if size or always:
+        _say(f"{'would free' if wishes.dry_run else 'freed'} {_amount(size)}: {what}")
+
+
+def _amount(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / _MEBIBYTE:.1f} MiB"
+
+
+def _say(line: str) -> None:
+    write(sys.stdout, f"clean: {line}\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import shutil
 import time
 from collections.abc import Set
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from crossfarm.errors import StoreError
 from crossfarm.runs import count_live_runs, sweep
 from crossfarm.store import Store, raise_store_error
+from crossfarm.trees import remove_tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,8 @@ def remove_store(store: Store) -> None:
         with store.locked(fcntl.LOCK_EX):
             if count_live_runs(store):
                 raise StoreError(f"a run is going on in {store.root}; wait for its end, or stop it with Ctrl-C")
-            shutil.rmtree(store.root)
+            if not remove_tree(store.root):
+                raise StoreError(f"something in {store.root} cannot be removed; see whose it is (ls -la)")
     except OSError as error:
         raise_store_error(error, f"cannot remove the store {store.root}")
 
@@ -140,3 +141,37 @@ def _remove_unnamed(root: Path, named: Set[str]) -> int:
                 path.unlink()
                 freed += size
     return freed
+
+
+def count_garbage(store: Store, limits: Limits) -> tuple[int, int]:
+    """Return the bytes that `collect_garbage` would free now, and those that would stay; nothing is changed.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    try:
+        with store.locked(fcntl.LOCK_EX):
+            manifests = store.manifests()
+            kept = _choose(store, manifests, _used_by_live_runs(store), limits)
+            artifacts = [store.read(path.name) for path in manifests if path.name in kept]
+            named = {file.object for artifact in artifacts if artifact for file in artifact.files}
+            going = staying = 0
+            for path in (store.root / "objects").glob("??/*"):
+                with contextlib.suppress(FileNotFoundError):
+                    size = path.stat().st_size
+                    going, staying = (going, staying + size) if path.name in named else (going + size, staying)
+            return going, staying
+    except OSError as error:
+        raise_store_error(error, f"cannot look through the store {store.root}")
+
+
+def _used_by_live_runs(store: Store) -> set[str]:
+    """Return the keys that live runs use; what dead runs left stays."""
+    protected: set[str] = set()
+    for path in (store.root / "runs").iterdir():
+        with contextlib.suppress(FileNotFoundError), path.open("r+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                protected.update(stream.read().split())
+    return protected

@@ -3,24 +3,24 @@
 On a terminal the running jobs stand in a block at the bottom that is redrawn, and what has ended scrolls away above it.
 In a log file or in CI each ended job is one line. Jobs that the store had are counted, not listed. All methods may be
 called from any thread, though not from a signal handler: what goes out together is one write under one lock, so that
-lines never mix.
+lines never mix. All that it is given is cleaned; control sequences are its own.
 """
 
 from __future__ import annotations
 
 import collections
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from crossfarm.text import clean, one_line, write
+
 if TYPE_CHECKING:
     from crossfarm.results import JobState
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _COLOURS: dict[JobState, str] = {"run": "32", "failed": "31;1", "skipped": "33", "cancelled": "33", "hit": "2"}
 _ENDED: dict[JobState, str] = {
     "run": "run",
@@ -32,6 +32,8 @@ _ENDED: dict[JobState, str] = {
 _LISTED: frozenset[JobState] = frozenset({"run", "failed"})
 _SECONDS_BETWEEN_DRAWINGS = 0.5
 _MOST_JOBS_SHOWN = 8
+_LONGEST_CAUSE = 4000
+"""Characters; that of a job which several boards failed holds what each of them said."""
 
 
 def duration(seconds: float) -> str:
@@ -87,7 +89,7 @@ class Console:
     def line(self, text: str) -> None:
         """Show `text`, one or more whole lines, above the running jobs."""
         with self._lock:
-            self._write(text.rstrip("\n") + "\n")
+            self._write(clean(text).rstrip("\n") + "\n")
 
     def total(self, n: int) -> None:
         """Say how many jobs the run has."""
@@ -147,7 +149,7 @@ class Console:
     def _ended_line(self, job_id: str, state: JobState, seconds: float, cause: str | None) -> str:
         ended = f"\x1b[{_COLOURS[state]}m{_ENDED[state]}\x1b[0m" if self.colour else _ENDED[state]
         took = f" {duration(seconds)}" if state in _LISTED else ""
-        why = f": {_CONTROL.sub(' ', cause).strip()}" if cause else ""
+        why = f": {one_line(cause, _LONGEST_CAUSE)}" if cause else ""
         return f"{self._counter()} {_spoken(job_id)} {ended}{took}{why}\n"
 
     def _redraw_until_closed(self) -> None:
@@ -181,9 +183,8 @@ class Console:
         self._drawn = len(block)
         if not output:
             return
-        encoding = self._stream.encoding or "utf-8"
         try:
-            self._stream.write(output.encode(encoding, "replace").decode(encoding))
+            write(self._stream, output, is_clean=True)
             self._stream.flush()
         except (OSError, ValueError):
             self._broken = True
@@ -203,7 +204,7 @@ def _size(stream: TextIO) -> os.terminal_size:
 
 
 def _spoken(job_id: str) -> str:
-    return job_id.replace(":", " ", 1)
+    return one_line(job_id).replace(":", " ", 1)
 
 
 def _jobs(count: int) -> str:

@@ -61,6 +61,10 @@ class StoreError(CrossfarmError):
     """The store cannot be read or written: disk full, no permission, a corrupt object."""
 
 
+class OutputError(StoreError):
+    """The output of a job cannot be stored: it is too large, too deep, or holds what is no plain file."""
+
+
 class DamagedError(StoreError):
     """An artifact is not what was stored. Whoever can make it again does; else it is dropped and the user is told."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crossfarm.errors import ConfigError, StoreError
 from crossfarm.store import Artifact, Store
+from crossfarm.trees import remove_tree
 
 
 def copy_artifact(store: Store, artifact: Artifact, folder: Path) -> None:
@@ -27,7 +28,7 @@ def copy_artifact(store: Store, artifact: Artifact, folder: Path) -> None:
         folder.mkdir(parents=True)
         copy_files(store, artifact, folder)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error
 
 

@@ -22,7 +22,9 @@ from crossfarm.images import engine
 from crossfarm.images.bootstrap import PACKAGE as BOOTSTRAP_PACKAGE
 from crossfarm.images.building import Say
 from crossfarm.images.supply import Terms, supply_base
-from crossfarm.installation import HOME, Requirement, install_packages
+from crossfarm.installation import HOME
+from crossfarm.installing import install_packages
+from crossfarm.requirement import Requirement
 
 ENGINE_PACKAGE = "docker.io"
 ENGINE_LOG = Path("/var/log/crossfarm-dockerd.log")
@@ -31,7 +33,8 @@ BINFMT_LINES = Path("/usr/lib/binfmt.d")
 
 _FOREIGN = {"qemu-arm": ("armv6l", "armv7l", "armv8l", "aarch64"), "qemu-aarch64": ("aarch64",)}
 """What is registered, and the machines that need no emulator for it."""
-_SECONDS_TO_START = 30.0
+_SECONDS_TO_START = 180.0
+"""By the clock: seconds on an idle machine, a minute and more beside others. A daemon that ends is told at once."""
 _SECONDS_BETWEEN_QUESTIONS = 0.2
 _LAST_LINES = 10
 
@@ -109,7 +112,7 @@ def start_engine(log: Path, *, say: Say, running: Callable[[], bool] = engine.an
         running: says whether it answers.
 
     Raises:
-        ToolError: it ended, or did not answer within 30 s; the message holds the last lines of its log.
+        ToolError: it ended, or did not answer within 3 minutes; the message holds the last lines of its log.
     """
     process: int | None = None
     if Path("/run/systemd/system").exists():

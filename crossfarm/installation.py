@@ -5,57 +5,37 @@ Nothing heavy is imported: a setup that finds everything in place costs a few lo
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
-import importlib.metadata
 import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from crossfarm.boards import local
+from crossfarm.boards import local, sandbox
 from crossfarm.console import Console
-from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError, ToolError
+from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError
+from crossfarm.installing import (
+    TORCH,
+    TORCH_BUILD,
+    hashed_command,
+    install_hashed,
+    install_packages,
+    install_torch,
+    pins,
+    torch_commands,
+    version_of,
+)
+from crossfarm.requirement import Requirement
 from crossfarm.spec.models import Model
 from crossfarm.spec.project import Project
 from crossfarm.spec.targets import CommandCompiler, Target
 
 HOME = Path(__file__).resolve().parent.parent
-TORCH = Path("requirements", "torch.txt")
 LOCK = Path("requirements.lock")
-
-_TRIES = 3
-_SECONDS_BETWEEN_TRIES = 5.0
-_APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
-_LINES_OF_A_FAILURE = 10
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Requirement:
-    """Something that crossfarm needs of this machine.
-
-    Attributes:
-        name: what it is.
-        found: what was found, in a few words; None when it is missing.
-        how_to_install: what to do when it is missing.
-        cost: what does not work without it.
-        packages: Debian packages that bring it.
-        python: requirements file, relative to the project's folder, that brings it.
-        is_wanted: the chosen models, targets or tests need it; `setup` leaves out what only `doctor` tells of.
-    """
-
-    name: str
-    found: str | None
-    how_to_install: str
-    cost: str
-    packages: tuple[str, ...] = ()
-    python: Path | None = None
-    is_wanted: bool = True
+TESTS = Path("requirements", "test.txt")
 
 
 def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> list[Requirement]:
@@ -71,12 +51,14 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         _locked_packages(home),
         *(_targets(project) if project else ()),
         *(_torch(project, home) if project else ()),
+        _sandbox(tests=tests),
+        _packages_of_tests(home, is_wanted=tests),
         _compiler_of_tests(is_wanted=tests),
         _cmake_of_tests(is_wanted=tests),
-        _sshd_of_tests(is_wanted=tests),
+        _program("sshd", "boards over ssh are not tested", ("openssh-server", "openssh-client"), is_wanted=tests),
         _postgresql_of_tests(is_wanted=tests),
-        _mmdebstrap(is_wanted=tests),
-        _git(),
+        _program("mmdebstrap", "there are no virtual boards", ("mmdebstrap",), is_wanted=tests),
+        _program("git", "results do not name the commit they belong to", ("git",), is_wanted=False),
     ]
 
 
@@ -146,8 +128,11 @@ def run_setup(
         install_packages(
             packages, missing, yes=yes, is_root=os.geteuid() == 0 if is_root is None else is_root, console=console
         )
-    for path in dict.fromkeys(row.python for row in missing if row.python):
-        _install_python(home / path, console=console)
+    files = {file for row in missing for file in row.python}
+    if TESTS in files:
+        install_hashed(home / TESTS, console=console)
+    if TORCH in files:
+        install_torch(home, console=console)
     left = [row for row in requirements(project, tests=tests, home=home) if row.is_wanted and row.found is None]
     for row in left:
         console.line(f"setup: {row.name} is still missing: {row.how_to_install}; without it: {row.cost}")
@@ -168,7 +153,7 @@ def _python() -> Requirement:
 
 def _locked_packages(home: Path) -> Requirement:
     wrong = list(_unmet(home / LOCK))
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("apache-tvm", "onnxruntime", "ziglang"))
+    versions = ", ".join(f"{name} {version_of(name)}" for name in ("apache-tvm", "onnxruntime", "ziglang"))
     return Requirement(
         name="Python packages of the lock",
         found=None if wrong else versions,
@@ -180,13 +165,13 @@ def _locked_packages(home: Path) -> Requirement:
 def _torch(project: Project, home: Path) -> Iterator[Requirement]:
     models = [model.name for model in _selected_models(project) if model.format == "torch"]
     if models:
-        wrong = list(_unmet(home / TORCH))
+        wrong = [*_unmet(home / TORCH), *_unmet(home / TORCH_BUILD)]
         yield Requirement(
             name="PyTorch",
-            found=None if wrong else f"torch {_version('torch')}",
-            how_to_install=f"{shlex.join(_pip(home / TORCH))}",
+            found=None if wrong else f"torch {version_of('torch')}",
+            how_to_install=" && ".join(map(shlex.join, torch_commands(home))),
             cost=f"{', '.join(models)}: cannot be converted from PyTorch",
-            python=TORCH,
+            python=(TORCH, TORCH_BUILD),
         )
 
 
@@ -232,6 +217,35 @@ def _compiler_of_target(target: Target, compiler: CommandCompiler, *, is_wanted:
     )
 
 
+def _sandbox(*, tests: bool) -> Requirement:
+    """Return what shuts programs in; `setup` can install bubblewrap, and no more, where the system forbids namespaces.
+
+    The tests try each way, so they want bubblewrap even where unshare does.
+    """
+    kind, is_installed = sandbox.available(), sandbox.has_bubblewrap()
+    found = None if kind == "none" or (tests and not is_installed) else kind
+    return Requirement(
+        name="sandbox",
+        found=found,
+        how_to_install=f"{sandbox.ADVICE}; docs/engines.md says what it takes",
+        cost="programs of models run on this host with your rights, your home and your network",
+        packages=() if is_installed else ("bubblewrap",),
+        is_wanted=found is not None or not is_installed,
+    )
+
+
+def _packages_of_tests(home: Path, *, is_wanted: bool) -> Requirement:
+    wrong = list(_unmet(home / TESTS))
+    return Requirement(
+        name="Python packages of tests",
+        found=None if wrong else ", ".join(f"{name} {version_of(name)}" for name in ("ai-edge-litert", "mutmut")),
+        how_to_install=shlex.join(hashed_command(home / TESTS)),
+        cost="what is converted from TFLite is not compared with LiteRT",
+        python=(TESTS,),
+        is_wanted=is_wanted,
+    )
+
+
 def _compiler_of_tests(*, is_wanted: bool) -> Requirement:
     headers = Path("/usr/include/stdio.h")
     gcc = shutil.which("gcc")
@@ -259,24 +273,14 @@ def _cmake_of_tests(*, is_wanted: bool) -> Requirement:
     )
 
 
-def _sshd_of_tests(*, is_wanted: bool) -> Requirement:
+def _program(name: str, cost: str, packages: tuple[str, ...], *, is_wanted: bool) -> Requirement:
+    """Return a program that the first of some Debian packages brings; servers stand in /usr/sbin."""
     return Requirement(
-        name="sshd",
-        found=shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"),
-        how_to_install="apt-get install openssh-server",
-        cost="boards over ssh are not tested",
-        packages=("openssh-server", "openssh-client"),
-        is_wanted=is_wanted,
-    )
-
-
-def _mmdebstrap(*, is_wanted: bool) -> Requirement:
-    return Requirement(
-        name="mmdebstrap",
-        found=shutil.which("mmdebstrap"),
-        how_to_install="apt-get install mmdebstrap",
-        cost="there are no virtual boards",
-        packages=("mmdebstrap",),
+        name=name,
+        found=shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"),
+        how_to_install=f"apt-get install {packages[0]}",
+        cost=cost,
+        packages=packages,
         is_wanted=is_wanted,
     )
 
@@ -294,17 +298,6 @@ def _postgresql_of_tests(*, is_wanted: bool) -> Requirement:
     )
 
 
-def _git() -> Requirement:
-    return Requirement(
-        name="git",
-        found=shutil.which("git"),
-        how_to_install="apt-get install git",
-        cost="results do not name the commit they belong to",
-        packages=("git",),
-        is_wanted=False,
-    )
-
-
 def _selected_models(project: Project) -> list[Model]:
     return [
         model
@@ -318,102 +311,10 @@ def _unmet(path: Path) -> Iterator[str]:
 
     A local part of the installed version (`2.13.0+cpu`) says which build it is, and any is good.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ToolError(f"{path}: cannot be read: {error.strerror}; get the file back from the repository") from error
-    for line in lines:
-        name, separator, rest = line.partition("==")
-        if not separator or line[0] in "# \t-":
-            continue
-        version = rest.split()[0]
-        if _version(name).partition("+")[0] != version:
+    for name, version in pins(path):
+        if version_of(name).partition("+")[0] != version:
             yield f"{name}=={version}"
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def install_packages(
-    packages: Sequence[str], missing: Iterable[Requirement], *, yes: bool, is_root: bool, console: Console
-) -> None:
-    names = ", ".join(row.name for row in missing if row.packages)
-    costs = "; ".join(row.cost for row in missing if row.packages)
-    if shutil.which("apt-get") is None:
-        raise ToolError(
-            f"setup: missing here: {names} ({costs}). There is no apt-get on this machine; install what your system "
-            f"calls {' '.join(packages)}, then type the same command again"
-        )
-    become: tuple[str, ...] = ()
-    if not is_root:
-        if not yes or shutil.which("sudo") is None:
-            raise ToolError(
-                f"setup: missing here: {names} ({costs}). Installing it takes root; type\n\n"
-                f"    sudo apt-get update && sudo apt-get install -y {shlex.join(packages)}\n\n"
-                "then the same command again, or add --yes to let setup use sudo itself"
-            )
-        become = ("sudo", "env", "DEBIAN_FRONTEND=noninteractive")
-    console.line(f"setup: installing {' '.join(packages)} with {'sudo ' if become else ''}apt-get")
-    _try_thrice(
-        [[*become, *_APT, "update"], [*become, *_APT, "install", "-y", "--no-install-recommends", *packages]],
-        environment={"DEBIAN_FRONTEND": "noninteractive"},
-        advice="see that the machine reaches its package mirror, then type the same command again",
-        console=console,
-    )
-
-
-def _install_python(path: Path, *, console: Console) -> None:
-    console.line(f"setup: installing Python packages of {path.name} (some minutes the first time)")
-    _try_thrice(
-        [_pip(path)],
-        environment={},
-        advice="see that the machine reaches its package index, then type the same command again",
-        console=console,
-    )
-
-
-def _pip(path: Path) -> list[str]:
-    return [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", str(path)]
-
-
-def _try_thrice(
-    commands: Sequence[Sequence[str]], *, environment: Mapping[str, str], advice: str, console: Console
-) -> None:
-    """Run all commands one after another; when one fails, all again, because what fails most is the network."""
-    for number in range(1, _TRIES + 1):
-        failure = next((found for command in commands if (found := _failure(command, environment))), None)
-        if failure is None:
-            return
-        if number < _TRIES:
-            console.line(f"setup: {failure.splitlines()[0]}; trying again")
-            time.sleep(_SECONDS_BETWEEN_TRIES)
-    raise ToolError(f"setup: {failure}\n\n{advice}")
-
-
-def _failure(command: Sequence[str], environment: Mapping[str, str]) -> str | None:
-    """Run a command; return None when it succeeds, else what it was, its exit code and the end of what it said."""
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **environment},
-            stdin=None if "sudo" in command else subprocess.DEVNULL,  # sudo may ask for a password
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        return f"{command[0]} could not be started: {error.strerror}"
-    if done.returncode == 0:
-        return None
-    tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LINES_OF_A_FAILURE:])
-    return f"{shlex.join(command)} ended with exit code {done.returncode}\n{tail}"

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import resource
+import stat
 import sys
 import time
 import traceback
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError
+from crossfarm.text import one_line
 
 MEMORY = "CROSSFARM_JOB_MEMORY"
 """The environment variable with the most bytes of memory that a job may take which takes a stranger's model apart."""
@@ -28,6 +31,7 @@ _LIMITED = frozenset({"prepare", "reference", "quantize"})
 
 HOST = "host"
 """Stands for an image's digest where a job runs on this host."""
+_OUTCOME_BYTES = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,17 +190,29 @@ def failed(error: CrossfarmError, seconds: float) -> Outcome:
 
 
 def read_outcome(path: Path) -> Outcome | None:
-    """Return the outcome that a job left beside its job file, or None when it left none that is whole."""
+    """Return the outcome that a job left beside its job file, or None when it left none that is whole.
+
+    Nothing of it is believed but its form: it is read without following a link, once, and not for ever.
+    """
     try:
-        return Outcome(**json.loads(path.with_name("outcome.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        descriptor = os.open(path.with_name("outcome.json"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
         return None
-
-
-def one_line(text: str, limit: int = 500) -> str:
-    """Return `text` on one line, blanks folded, cut with an ellipsis after `limit` characters."""
-    folded = " ".join(text.split())
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        try:
+            raw: Any = json.loads(stream.read(_OUTCOME_BYTES))
+            seconds = float(raw["seconds"])
+            return Outcome(
+                good=raw["good"] is True,
+                seconds=seconds if math.isfinite(seconds) and seconds >= 0 else 0.0,
+                cause=one_line(str(raw["cause"])),
+                fault=raw["fault"] if raw["fault"] in ("product", "infrastructure") else None,
+                is_board_fault=raw.get("is_board_fault") is True,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, OSError):
+            return None
 
 
 def main(arguments: list[str]) -> int:

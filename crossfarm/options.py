@@ -23,6 +23,7 @@ class Options:
         selection: which cells and stages.
         jobs: how many jobs run at once.
         fail_fast: start nothing more after the first failure.
+        require_checks: a cell without a check that was held against it is a fault of the infrastructure.
         out: folder of the reports.
         store: folder of the store.
         measure_again: measure even what was measured before.
@@ -41,6 +42,7 @@ class Options:
     selection: Selection = dataclasses.field(default_factory=Selection)
     jobs: int = 0
     fail_fast: bool = False
+    require_checks: bool = False
     out: Path = HOME / "out"
     store: Path = HOME / ".crossfarm" / "store"
     measure_again: bool = False

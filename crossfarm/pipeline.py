@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from crossfarm.boards import sandbox
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.choosing import EngineChoice, choose_engine, local_instead, start_engine, supply
@@ -34,6 +35,7 @@ from crossfarm.spec.project import Project
 from crossfarm.stages import STAGES
 from crossfarm.store import Artifact, Store
 from crossfarm.surroundings import HOME, git_commit, look_around
+from crossfarm.text import write
 from crossfarm.work import Workplace
 
 RESULTS = "results.jsonl"
@@ -193,6 +195,8 @@ class _Run:
             if self.choice.said:
                 console.line(self.choice.said)
             listener.skipped(self.plan)
+            if self._runs_programs_here() and (line := sandbox.warning()):
+                console.line(line)
             console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
             place = Workplace(
                 store=self.store,
@@ -232,7 +236,15 @@ class _Run:
             except KeyboardInterrupt:
                 console.line("interrupted: what was done is kept; the same command goes on from here")
                 return EXIT_INTERRUPTED
+            listener.tell_unchecked()
             return listener.exit_code()
+
+    def _runs_programs_here(self) -> bool:
+        """Say whether a job runs programs of models on this host and on no board."""
+        return any(
+            job.stage == "measure" and not job.boards and self.decisions[name].choice == "run"
+            for name, job in self.plan.jobs.items()
+        )
 
 
 def report_again(out: Path) -> int:
@@ -249,14 +261,18 @@ def report_again(out: Path) -> int:
 
 def _show_reports(records: Sequence[Record], out: Path) -> None:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    _say(terminal.render(write_reports(records, out), colour=colour))
+    _say(terminal.render(write_reports(records, out), colour=colour), is_clean=True)
 
 
-def _say(text: str) -> None:
-    """Write to the standard output what it can take; a reader that has gone (`| head`) does not stop a run."""
-    encoding = sys.stdout.encoding or "utf-8"
+def _say(text: str, *, is_clean: bool = False) -> None:
+    """Write to the standard output, cleaned; a reader that has gone (`| head`) does not stop a run.
+
+    Args:
+        text: whole lines.
+        is_clean: it is a report, which was cleaned before it got its colours.
+    """
     try:
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        write(sys.stdout, text, is_clean=is_clean)
         sys.stdout.flush()
     except OSError:
         # What is still buffered would be written, and fail again, when the interpreter ends.

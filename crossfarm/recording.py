@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 import shlex
 import sys
@@ -56,16 +57,37 @@ class Recorder:
         self._remade: set[str] = set()
         self._failed = False
         self._broken = False
+        self._cells: tuple[str, ...] = ()
+        self._checked: set[str] = set()
         self._started: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def exit_code(self) -> int:
-        """Return 1 when the product is wrong somewhere, 3 when only the infrastructure failed, 0 when all is well."""
+        """Return 1 when the product is wrong somewhere, 3 when only the infrastructure failed, 0 when all is well.
+
+        With `--require-checks`, 3 also when a check was owed and not made.
+        """
         if self._failed:
             return EXIT_CHECK_FAILED
+        if self._options.require_checks and not self._all_checked():
+            return EXIT_INFRASTRUCTURE
         return EXIT_INFRASTRUCTURE if self._broken else EXIT_GOOD
 
+    def _all_checked(self) -> bool:
+        """Say whether a check was held against each cell that no model's `skip` leaves out, and against any at all."""
+        return bool(self._checked) and self._checked.issuperset(self._cells)
+
+    def tell_unchecked(self) -> None:
+        """Show, where checks are required, which cells have none."""
+        if not self._options.require_checks or self._all_checked():
+            return
+        left = [cell for cell in self._cells if cell not in self._checked]
+        which = f"{len(left)} of {len(self._cells)} cells: {', '.join(left)}" if left else "no cell was left to check"
+        self._console.line(f"--require-checks: not checked: {which}")
+
     def skipped(self, plan: Plan) -> None:
-        """Record what is left out on purpose."""
+        """Record what is left out on purpose; what is not is owed a check."""
+        self._cells = tuple(cell.id for cell in plan.cells)
         for skipped in plan.skipped:
             cell = skipped.cell
             stage = skipped.stage or "compile"
@@ -90,6 +112,20 @@ class Recorder:
         """Show that a job runs."""
         self._started[job.id] = datetime.now().astimezone().isoformat(timespec="seconds")
         self._console.started(job.id)
+        self._tell_of_c_library(job)
+
+    def _tell_of_c_library(self, job: PlannedJob) -> None:
+        """Say once for each target that a job on this host builds its C library first; images hold it already."""
+        if job.stage != "bundle" or job.cell is None or job.document.image != HOST:
+            return
+        from crossfarm.backends.c_library import CACHE, missing
+
+        target = self._project.targets[job.cell.target]
+        cache = Path(os.environ.get(CACHE) or self._store.root / "zig")
+        for name in missing(target.compiler, static=target.linkage == "static", cache=cache):
+            if name not in self._told:
+                self._told.add(name)
+                self._console.line(f"{job.id} first builds the C library of {name}, once for all jobs")
 
     def finished(self, job: PlannedJob, result: Finished) -> bool:
         """Record how a job ended, and what its checks found; returns whether the run shall stop."""
@@ -142,9 +178,12 @@ class Recorder:
             raise StoreError(f"the records of {job.id} cannot be read: {error.strerror}; run again") from error
         records = [self._placed(from_json(line), job, command) for line in lines]
         self._results.write(*records)
-        wrong = [record for record in records if isinstance(record, CheckRecord) and record.status == "failed"]
-        self._failed = self._failed or bool(wrong)
-        return bool(wrong)
+        checks = [record for record in records if isinstance(record, CheckRecord)]
+        statuses = {record.status for record in checks}
+        self._failed = self._failed or "failed" in statuses
+        self._broken = self._broken or "error" in statuses
+        self._checked.update(record.cell for record in checks if record.status in ("passed", "failed"))
+        return bool(statuses & {"failed", "error"})
 
     def _placed(self, record: Record, job: PlannedJob, command: str) -> Record:
         if not isinstance(record, CheckRecord) or job.model is None:

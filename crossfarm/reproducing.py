@@ -16,6 +16,7 @@ from crossfarm.exporting import copy_files
 from crossfarm.job import HOST
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.store import Artifact, Store
+from crossfarm.text import write
 from crossfarm.work import Work, Workplace
 
 _SECONDS_BETWEEN_LOOKS = 0.1
@@ -68,16 +69,16 @@ def reproduce(task: Reproduction, *, work: Path, stream: TextIO) -> int:
             made[job.id] = _copied(before, job, task.store, beside, work)
             continue
         where = "on this host" if job.document.image == HOST else f"in {task.references[job.document.image]}"
-        stream.write(f"{job.id}: runs {where}\n")
+        write(stream, f"{job.id}: runs {where}\n")
         with _shown(place.log(job.id), stream):
             result = runner.execute(job, {role: made[name] for role, name in job.inputs.items()})
         if result.artifact is None:
-            stream.write(f"{job.id}: failed after {result.seconds:.1f} s: {result.cause}\n")
+            write(stream, f"{job.id}: failed after {result.seconds:.1f} s: {result.cause}\n")
             return EXIT_CHECK_FAILED if result.fault == "product" else EXIT_INFRASTRUCTURE
         made[job.id] = result.artifact
         lines = list(differences(before, result.artifact)) if before is not None else []
         said = "; ".join(lines) if lines else "the same as in the store" if before else "the store has none to compare"
-        stream.write(f"{job.id}: {result.seconds:.1f} s, {len(result.artifact.files)} files: {said}\n")
+        write(stream, f"{job.id}: {result.seconds:.1f} s, {len(result.artifact.files)} files: {said}\n")
         worst = EXIT_CHECK_FAILED if lines else worst
     return worst
 
@@ -114,7 +115,7 @@ def _shown(log: Path, stream: TextIO) -> Iterator[None]:
                 file.seek(place)
                 content = file.read()
                 place += len(content)
-                stream.write(content.decode("utf-8", "replace"))
+                write(stream, content.decode("utf-8", "replace"))
                 stream.flush()
             if is_last:
                 return

@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from crossfarm.errors import StoreError
+from crossfarm.text import escaped_json
 
 JobState = Literal["run", "hit", "failed", "skipped", "cancelled"]
 Fault = Literal["product", "infrastructure"]
@@ -51,6 +52,8 @@ class Provenance:
         image_digest: `sha256:...` of the container image the code was compiled in; None when compiled on the host.
         emulator: name and version of the emulator, for instance `qemu-arm-static 7.2.11`.
         throttled: how the board slowed down meanwhile, in a few words; None when it was not seen to.
+        sandbox: what the program was shut in by on this host: `bubblewrap`, `unshare` or `none`; None on a board.
+        virtualisation: hypervisor or emulator that the board runs under, such as `kvm`; None on bare metal.
     """
 
     board: str
@@ -63,6 +66,8 @@ class Provenance:
     git_commit: str | None = None
     emulator: str | None = None
     throttled: str | None = None
+    sandbox: str | None = None
+    virtualisation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -168,6 +173,7 @@ class CheckRecord:
         status: `informative` shows a number that gates nothing.
         value: what was found, in `unit`; `limit` is what it was held against.
         message: one line with the key numbers.
+        note: a few words without which `value` would mislead; they stand beside it wherever it is shown.
         details: further lines, for instance the top-5 classes of every image.
         operators: names of the compiled functions, or of the operators, that the row is about.
         file: the file that declares the check, and its line; whoever knows the plan fills them in, and `command`.
@@ -182,6 +188,7 @@ class CheckRecord:
     limit: Number | None = None
     unit: str | None = None
     message: str
+    note: str | None = None
     details: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     file: str | None = None
@@ -208,8 +215,8 @@ def _adapter() -> TypeAdapter[Record]:
 
 
 def to_json(record: Record) -> str:
-    """Return `record` as one line of JSON without the newline."""
-    return _adapter().dump_json(record).decode()
+    """Return `record` as one line of JSON without the newline, which a terminal shows as it is."""
+    return escaped_json(_adapter().dump_json(record).decode())
 
 
 def from_json(line: str | bytes) -> Record:

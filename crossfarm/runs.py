@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crossfarm.store import Store, raise_store_error
+from crossfarm.trees import remove_tree
 
 
 @contextlib.contextmanager
@@ -37,13 +37,13 @@ def live_run(store: Store, run: str, keys: Iterable[str]) -> Iterator[Path]:
             fcntl.flock(stream, fcntl.LOCK_EX)
             stream.write("\n".join(keys))
             stream.flush()
-            work.mkdir(parents=True)
+            work.mkdir(mode=0o700, parents=True)
     except OSError as error:
         raise_store_error(error, f"cannot begin a run in the store {store.root}")
     try:
         yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(work)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         stream.close()
@@ -64,7 +64,7 @@ def sweep(store: Store) -> set[str]:
                 path.unlink(missing_ok=True)
     for work in (store.root / "work").iterdir():
         if work.name not in alive:
-            shutil.rmtree(work, ignore_errors=True)
+            remove_tree(work)
     return protected
 
 

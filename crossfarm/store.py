@@ -5,7 +5,8 @@
     groups/ab/abcd...       parameter groups by digest, so that a later plan can say what changed
     last/JOB                key of the newest artifact of a job id
     runs/ID                 keys that a live run uses; the run holds a lock on the file as long as it lives
-    work/RUN/               folders of running jobs
+    work/RUN/               folders of running jobs; nobody else's to look into
+    work/.adding-...        a file on its way to the objects
     locks/                  one lock per key, held while its artifact is made
     zig/                    the C compiler's own cache
     lock                    shared by whoever adds, exclusive for gc (crossfarm.collecting)
@@ -33,10 +34,11 @@ from typing import IO, Any, NoReturn
 
 from crossfarm.errors import DamagedError, StoreError
 from crossfarm.keys import KeyDocument, canonical_json, digest_file
+from crossfarm.objects import OBJECT_MTIME_NS, add_object
+from crossfarm.trees import Found, TreeLimits, walk
 
 FORMAT = 1
-OBJECT_MTIME_NS = 1_000_000_000 * 10**9
-"""mtime of every object (2001-09-09): any later write changes it."""
+TREE_LIMITS = TreeLimits()
 LOCK_POLL_SECONDS = 0.05
 """How often a job that waits for another run looks whether it shall go on waiting."""
 
@@ -89,6 +91,7 @@ class Store:
         try:
             for name in ("objects", "artifacts", "groups", "last", "runs", "work", "locks"):
                 (root / name).mkdir(parents=True, exist_ok=True)
+            _close_to_others(root / "work")
         except OSError as error:
             raise_store_error(error, f"cannot use the store {root}")
 
@@ -206,24 +209,36 @@ class Store:
         return found
 
     def put(
-        self, *, key: str, job: str, folder: Path, document: KeyDocument, groups: Mapping[str, Any], seconds: float
+        self,
+        *,
+        key: str,
+        job: str,
+        folder: Path,
+        document: KeyDocument,
+        groups: Mapping[str, Any],
+        seconds: float,
+        limits: TreeLimits = TREE_LIMITS,
     ) -> Artifact:
         """Move the files of `folder` into the store as the artifact of `key`.
 
         Args:
             key: the job's key.
             job: the job's id.
-            folder: what the job wrote, on the store's own file system; its files are moved away.
+            folder: what the job wrote; its files are moved away.
             document: the key document.
             groups: the parameter groups that the document names by digest.
             seconds: wall time that the job took.
+            limits: what the folder may hold.
 
         Raises:
-            StoreError: the disk is full, the folder holds a link or a device.
+            OutputError: the folder holds a link or a device, or more than it may.
+            StoreError: the disk is full, or a file changes meanwhile.
         """
         try:
             with self.locked(fcntl.LOCK_SH):
-                files = tuple(self._put_file(folder, path) for path in _plain_files(folder))
+                for found in walk(folder, limits):  # all of it, before anything is copied
+                    found.require_file()
+                files = tuple(self._put_file(found) for found in walk(folder, limits))
                 for name, digest in document.parameters.items():
                     path = self.root / "groups" / digest[:2] / digest
                     if not path.exists():
@@ -327,18 +342,9 @@ class Store:
             fcntl.flock(stream, mode)
             yield
 
-    def _put_file(self, folder: Path, path: Path) -> StoredFile:
-        status = path.stat()
-        executable = bool(status.st_mode & stat.S_IXUSR)
-        name = digest_file(path) + ("x" if executable else "")
-        target = self.object_path(name)
-        if not _is_untouched(target, status.st_size):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o555 if executable else 0o444)
-            os.utime(path, ns=(OBJECT_MTIME_NS, OBJECT_MTIME_NS))
-            _sync(path)
-            path.rename(target)
-        return StoredFile(path=path.relative_to(folder).as_posix(), object=name, size=status.st_size)
+    def _put_file(self, found: Found) -> StoredFile:
+        name, size = add_object(found, self.root / "work" / f".adding-{uuid.uuid4().hex}", self.object_path)
+        return StoredFile(path=found.path, object=name, size=size)
 
     def _write(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -353,25 +359,11 @@ class Store:
             temporary.unlink(missing_ok=True)
 
 
-def _plain_files(folder: Path) -> list[Path]:
-    """Return the files below a folder, sorted; links and devices are refused, because a store cannot vouch for them."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        mode = path.lstat().st_mode
-        if stat.S_ISREG(mode):
-            found.append(path)
-        elif not stat.S_ISDIR(mode):
-            name = path.relative_to(folder)
-            raise StoreError(f"a job wrote {name}, which is no plain file; artifacts hold files only")
-    return found
-
-
-def _is_untouched(path: Path, size: int) -> bool:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return False
-    return status.st_size == size and status.st_mtime_ns == OBJECT_MTIME_NS
+def _close_to_others(folder: Path) -> None:
+    """Keep other users out of what jobs write: a program that changes its user when it starts would do it for them."""
+    status = folder.stat()
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
+        folder.chmod(stat.S_IRWXU)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -381,14 +373,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
         shutil.copy2(source, target)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _try_lock(stream: IO[str]) -> bool:

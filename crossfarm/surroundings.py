@@ -16,6 +16,7 @@ from crossfarm.images.identity import BASE, ImageIdentity
 from crossfarm.job import HOST as HOST_IMAGE
 from crossfarm.keys import digest_sources, tool_versions
 from crossfarm.plan import BoardAccess, Surroundings
+from crossfarm.spec.boards import Board
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.project import Project
 from crossfarm.spec.sources import FileSource
@@ -78,9 +79,9 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
     host = this_host(target) if any(board.transport == "local" for board in candidates) else None
     # A measurement is known by all boards that might have taken it; its artifact says which one did.
     facts = {
-        board.name: {"transport": board.transport, "host_key": board.host_key}
+        board.name: {"transport": board.transport, "host_key": board.host_key, **_timing(board)}
         if board.transport != "local" or host is None
-        else dict(host.parameters)
+        else {**host.parameters, **_timing(board)}
         for board in candidates
     }
     return BoardAccess(
@@ -89,6 +90,10 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
         missing=host.missing if host is not None else None,
         boards=tuple(board.name for board in candidates),
     )
+
+
+def _timing(board: Board) -> Mapping[str, str]:
+    return {"timing": board.timing} if board.timing is not None else {}
 
 
 def _digest(images: Mapping[str, ImageIdentity], name: str) -> str:
@@ -109,7 +114,7 @@ def git_commit(folder: Path) -> str | None:
     """Return the commit of the git work tree around `folder`, `-dirty` appended when files differ; else None."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -14,9 +13,11 @@ from typing import Literal
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import CrossfarmError, DamagedError, JobError, LeaseError
-from crossfarm.job import Grant, Job, failed, one_line
+from crossfarm.job import Grant, Job, failed
 from crossfarm.plan import Plan, PlannedJob
 from crossfarm.store import Artifact, Store
+from crossfarm.text import one_line
+from crossfarm.trees import remove_tree
 
 State = Literal["run", "hit", "failed", "cancelled"]
 
@@ -189,7 +190,7 @@ class Work:
                 )
                 return Finished(state="run", seconds=seconds, artifact=artifact, remade=remade)
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
     def _lay_out(
         self, folder: Path, job: PlannedJob, inputs: Mapping[str, Artifact], granted: Granted | None

@@ -1,4 +1,5 @@
-/* JSON files of the program. A regular file is written beside its place and renamed, so that nobody reads half of it. */
+/* JSON files of the program. A regular file is written beside its place and renamed, so that nobody reads half of it;
+ * straight into its place where nothing can be made beside it. */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 #include "document.h"
@@ -50,21 +51,26 @@ crossfarm_status crossfarm_document_write(const char *place, crossfarm_document_
   }
   /* A device or pipe is written as it is: renaming would put a file in its place. */
   struct stat about;
-  const bool is_special = stat(place, &about) == 0 && !S_ISREG(about.st_mode);
+  bool is_written_in_place = stat(place, &about) == 0 && !S_ISREG(about.st_mode);
   const size_t size = strlen(place) + sizeof ".part";
   char *path = malloc(size);
   if (path == NULL) return crossfarm_fail(CROSSFARM_MACHINE_FAILED, "out of memory: a path");
-  (void)snprintf(path, size, "%s%s", place, is_special ? "" : ".part");
+  (void)snprintf(path, size, "%s%s", place, is_written_in_place ? "" : ".part");
   int fault = 0;
   FILE *file = fopen(path, "we");
+  if (file == NULL && !is_written_in_place) {
+    /* A sandbox may offer this one file, in a folder that takes no other. */
+    is_written_in_place = true;
+    file = fopen(place, "we");
+  }
   if (file == NULL) {
     fault = errno;
   } else {
     put(file, content);
     if (!is_complete(file)) fault = errno;
     if (fclose(file) != 0 && fault == 0) fault = errno;
-    if (fault == 0 && !is_special && rename(path, place) != 0) fault = errno;
-    if (fault != 0 && !is_special) (void)unlink(path);
+    if (fault == 0 && !is_written_in_place && rename(path, place) != 0) fault = errno;
+    if (fault != 0 && !is_written_in_place) (void)unlink(path);
   }
   free(path);
   return fault == 0 ? CROSSFARM_GOOD : cannot_write(place, fault);

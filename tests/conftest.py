@@ -7,6 +7,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.skips import counter
+
 settings.register_profile("crossfarm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("crossfarm")
 
@@ -21,6 +23,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--integration", action="store_true", help="also run the tests that need real tools and take seconds"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(counter(config), "skips")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from crossfarm.backends.runner_sources import (
 )
 from crossfarm.backends.toolchain import Toolchain, tool_version
 from crossfarm.errors import BundleError
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.cells import Cell
 
 PROGRAM = "program"
@@ -40,7 +40,7 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
     report = CompileReport.read(order.compiled / "compile.json")
     document: Any = json.loads((order.reference / "reference.json").read_text(encoding="utf-8"))
     inputs = copy_inputs(report, document, order.reference, output)
-    with tempfile.TemporaryDirectory(prefix="crossfarm-link-") as folder:
+    with scratch_folder("link") as folder:
         work = Path(folder)
         _stage(work, compiled=order.compiled, runner=order.runner)
         names = _build(Toolchain(compiler=compiler, static=order.static, folder=work), model=cell.model)

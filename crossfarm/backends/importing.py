@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import tvm
@@ -55,9 +55,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         number = self._converted
         self._converted += 1
         try:
-            clipped = _clipped(inputs) if op_name == "Clip" else None
-            if clipped is not None:
-                return self.bb.normalize(clipped)
+            ours = _OURS[op_name](inputs, attrs) if op_name in _OURS else None
+            if ours is not None:
+                return self.bb.normalize(ours)
             return super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:
             node = describe_node(self._nodes_in_order[number], number)
@@ -67,11 +67,11 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             ) from error
 
 
-def _clipped(inputs: Any) -> Any:
+def _clipped(inputs: Any, _attrs: Any) -> Any:
     """Return a Clip between two known bounds as the one operator that it is; None for any other Clip.
 
-    TVM's importer writes five operators, which pass NaN on as ONNX wants. A model whose values are NaN is refused
-    before (the stage `reference` does), and the five take several times as long to compile and to run.
+    TVM's importer writes five operators, which take several times as long to compile and to run. Both keep NaN
+    (cpu/maxima.py).
     """
     if len(inputs) != 3 or str(inputs[0].ty.dtype) != "float32":
         return None
@@ -79,6 +79,28 @@ def _clipped(inputs: Any) -> Any:
     if bounds[0] is None or bounds[1] is None or not bounds[0] <= bounds[1]:
         return None
     return relax.op.clip(inputs[0], *bounds)
+
+
+def _sign(inputs: Any, _attrs: Any) -> Any:
+    """Return a Sign, of which TVM's alone makes 0 of NaN; None for integers."""
+    if not str(inputs[0].ty.dtype).startswith("float"):
+        return None
+    return relax.op.where(relax.op.isnan(inputs[0]), inputs[0], relax.op.sign(inputs[0]))
+
+
+def _above_threshold(inputs: Any, attrs: Any) -> Any:
+    """Return a ThresholdedRelu as a choice; TVM's importer multiplies by 0, which makes NaN of -infinity."""
+    dtype = str(inputs[0].ty.dtype)
+    alpha = relax.const(attrs.get("alpha", 1.0), dtype)
+    return relax.op.where(relax.op.greater(inputs[0], alpha), inputs[0], relax.const(0.0, dtype))
+
+
+_OURS: dict[str, Callable[[Any, Any], Any]] = {
+    "Clip": _clipped,
+    "Sign": _sign,
+    "ThresholdedRelu": _above_threshold,
+}
+"""Operators that are imported by these functions of inputs and attributes, where they return something."""
 
 
 def _scalar(expression: Any) -> float | None:

@@ -188,8 +188,8 @@ def multipliers(sums: Array, result: float) -> Array:
 
 
 def stored(real: Array, *, low: float, high: float, zero: int, dtype: str) -> Array:
-    """Return the stored integers of float32 numbers in units of the scale."""
-    clamped = np.maximum(np.minimum(real, np.float32(high)), np.float32(low))
+    """Return the stored integers of float32 numbers in units of the scale; NaN becomes the lower bound."""
+    clamped = np.minimum(np.fmax(real, np.float32(low)), np.float32(high))
     return (np.rint(clamped).astype(np.int32) + zero).astype(dtype)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from crossfarm.backends.bundling import PROGRAM, WEIGHTS, copy_inputs, write_man
 from crossfarm.backends.manifest import CompileReport
 from crossfarm.backends.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES
 from crossfarm.backends.toolchain import Toolchain
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import CommandCompiler, ZigCompiler
 
@@ -67,7 +67,7 @@ def link_program(
     document: Any = json.loads((reference / "reference.json").read_text(encoding="utf-8"))
     output.mkdir()
     inputs = copy_inputs(report, document, reference, output)
-    with tempfile.TemporaryDirectory(prefix="crossfarm-link-") as folder:
+    with scratch_folder("link") as folder:
         work = Path(folder)
         objects = [f"{Path(name).stem}.o" for name in (*PROGRAM_SOURCES, *LIBRARY_SOURCES)]
         for name in (*objects, *(name for name in RUNNER_SOURCES if name.endswith(".h"))):

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from crossfarm.backends import c_library
+from crossfarm.backends.tool_runs import run_tool
 from crossfarm.errors import ConfigError, ToolError
 from crossfarm.spec.targets import CommandCompiler, ZigCompiler
 
@@ -31,8 +34,10 @@ _COMPILE_FLAGS = (
 )
 _LINK_FLAGS = ("-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
 _LIBRARIES = ("-lm", "-pthread")
-_TIME_LIMIT = 600
-"""Seconds; the first use of zig for a target builds its C library, which takes up to a minute."""
+_PROCESSOR_SECONDS = 1800
+"""What one call may compute; a link takes seconds."""
+_C_LIBRARY_PROCESSOR_SECONDS = 7200
+"""What zig may compute for a target's C library, all threads together; musl takes two minutes."""
 _LOG_LINES = 10
 
 
@@ -91,8 +96,8 @@ class Toolchain:
         Raises:
             ToolError: the linker is missing or fails.
         """
-        static = ["-static"] if self.static else []
-        self._run([*self._driver(), *_LINK_FLAGS, *static, *objects, *_LIBRARIES, "-o", output])
+        self._need_c_library()
+        self._run(self._program_link(objects, output))
 
     def link_library(self, objects: Sequence[str], output: str, *, exports: str) -> None:
         """Link a shared library.
@@ -105,33 +110,46 @@ class Toolchain:
         Raises:
             ToolError: the linker is missing or fails.
         """
+        self._need_c_library()
         shared = ["-shared", f"-Wl,-soname,{output}", f"-Wl,--version-script={exports}"]
         self._run([*self._driver(), *_LINK_FLAGS, *shared, *objects, *_LIBRARIES, "-o", output])
+
+    def _program_link(self, objects: Sequence[str], output: str) -> list[str]:
+        static = ["-static"] if self.static else []
+        return [*self._driver(), *_LINK_FLAGS, *static, *objects, *_LIBRARIES, "-o", output]
+
+    def _need_c_library(self) -> None:
+        """Have zig build the target's C library, once for all jobs, and say so in the job's log."""
+        if not isinstance(self.compiler, ZigCompiler):
+            return
+        with c_library.building(self.compiler, static=self.static, log=sys.stderr) as is_wanted:
+            if not is_wanted:
+                return
+            started = time.monotonic()
+            _tell(f"building the C library of {self.compiler.target}, once (minutes on a busy machine)")
+            with tempfile.TemporaryDirectory(prefix="c-library-", dir=self.folder) as name:
+                inside = dataclasses.replace(self, folder=Path(name))
+                (inside.folder / "program.c").write_text(c_library.PROGRAM)
+                inside.compile("program.c", "program.o")
+                limit = _C_LIBRARY_PROCESSOR_SECONDS
+                inside._run(inside._program_link(["program.o"], "program"), processor_seconds=limit)
+                if not self.static:
+                    shared = [*self._driver(), *_LINK_FLAGS, "-shared", "program.o", *_LIBRARIES, "-o", "library.so"]
+                    inside._run(shared, processor_seconds=limit)
+            _tell(f"built the C library of {self.compiler.target} in {time.monotonic() - started:.1f} s")
 
     def _driver(self) -> list[str]:
         if isinstance(self.compiler, ZigCompiler):
             return [*_zig("cc"), "-target", self.compiler.target, *self.compiler.flags]
         return [*self.compiler.command, *self.compiler.flags]
 
-    def _run(self, command: Sequence[str]) -> None:
+    def _run(self, command: Sequence[str], *, processor_seconds: int = _PROCESSOR_SECONDS) -> None:
         if shutil.which(command[0]) is None:
             raise ToolError(
                 f"{command[0]} is not installed, but the toolchain's compiler needs it; install it, or declare "
                 "another compiler in the toolchain file"
             )
-        try:
-            done = subprocess.run(
-                command,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=_TIME_LIMIT,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ToolError(f"{' '.join(command)} did not end within {_TIME_LIMIT} s; run it again") from error
+        done = run_tool(command, folder=self.folder, processor_seconds=processor_seconds)
         if done.returncode != 0:
             said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_LOG_LINES:])
             raise ToolError(
@@ -147,14 +165,18 @@ def tool_version(compiler: ZigCompiler | CommandCompiler) -> str:
         ToolError: the compiler is missing or fails.
     """
     command = _zig("version") if isinstance(compiler, ZigCompiler) else [*compiler.command, "--version"]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=_TIME_LIMIT
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ToolError(f"{' '.join(command)} cannot be run: {error}; install it") from error
+    if shutil.which(command[0]) is None:
+        raise ToolError(f"{command[0]} is not installed; install it")
+    done = run_tool(command, folder=Path.cwd(), processor_seconds=_PROCESSOR_SECONDS)
+    if done.returncode != 0:
+        raise ToolError(f"{' '.join(command)} ended with {done.returncode}; see that it is installed as it should be")
     first = done.stdout.partition("\n")[0].strip()
     return f"zig cc {first}" if isinstance(compiler, ZigCompiler) else first
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _zig(command: str) -> list[str]:

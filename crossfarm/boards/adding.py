@@ -10,8 +10,10 @@ import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from crossfarm.boards.allowance import Allowance, BoundedSocket
 from crossfarm.errors import BoardError, ConfigError
 from crossfarm.spec.loading import load_boards
+from crossfarm.text import one_line
 
 KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
 """Host keys that are asked for, the best first."""
@@ -67,7 +69,7 @@ def ask_host_key(address: str, port: int) -> str:
     where = f"{address} port {port}"
     try:
         with socket.create_connection((address, port), timeout=ANSWER_SECONDS) as connection:
-            transport = paramiko.Transport(connection)
+            transport = paramiko.Transport(BoundedSocket(connection, Allowance()))
             try:
                 transport.get_security_options().key_types = KEY_TYPES
                 transport.start_client(timeout=ANSWER_SECONDS)
@@ -76,8 +78,8 @@ def ask_host_key(address: str, port: int) -> str:
                 transport.close()
     except (OSError, paramiko.SSHException, EOFError) as error:
         raise BoardError(
-            f"{where} did not show a host key: {error or type(error).__name__}; see that the board is on, in the "
-            "network, and runs sshd"
+            f"{where} did not show a host key: {one_line(str(error)) or type(error).__name__}; see that it is on, "
+            "in the network, and runs sshd"
         ) from error
     return f"{key.get_name()} {key.get_base64()}"
 

@@ -14,6 +14,7 @@ from crossfarm.boards.health import quarantined, released
 from crossfarm.boards.inventory import Inventory
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BusyError, ConfigError, LeaseError, nearest
 from crossfarm.spec.targets import Target
+from crossfarm.text import write
 
 PROBE_WAIT_SECONDS = 5.0
 
@@ -85,11 +86,11 @@ def show_boards(inventory: Inventory, targets: Mapping[str, Target], wishes: Wis
                 )
                 is_good = is_good and health.state == "good"
             except BusyError as error:
-                sys.stderr.write(f"{board.name} was not probed: {error}\n")
+                write(sys.stderr, f"{board.name} was not probed: {error}\n")
             except LeaseError:
                 sys.stderr.write(f"{board.name} is in use and was not probed\n")
         status = leases.status()
-    sys.stdout.write((as_json if wishes.json else as_text)(inventory, status))
+    write(sys.stdout, (as_json if wishes.json else as_text)(inventory, status))
     return EXIT_GOOD if is_good else EXIT_INFRASTRUCTURE
 
 
@@ -114,10 +115,11 @@ def add_board(path: Path, addition: Addition, targets: Mapping[str, Target]) -> 
     host_key = ask_host_key(address, port)
     kind = host_key.split()[0].removeprefix("ssh-").partition("-")[0]
     entry = write_entry(path, board, host_key, targets=targets)
-    sys.stdout.write(
+    write(
+        sys.stdout,
         f"{address} shows the host key {fingerprint(host_key)} ({host_key.split()[0]})\n"
         f"compare it with what the board itself says: ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub\n"
         f"written to {path}:\n\n{entry}\n"
-        f"./inv boards --probe --board {board.name} looks whether it can be used\n"
+        f"./inv boards --probe --board {board.name} looks whether it can be used\n",
     )
     return EXIT_GOOD

@@ -1,4 +1,7 @@
-"""One ssh connection to one board: pinned host key, commands with time-outs, and a pulse that notices a dead board."""
+"""One ssh connection to one board: pinned host key, commands with time-outs, and a pulse that notices a dead board.
+
+Nothing that a board sends is waited for, or kept, without end: every command has a deadline and a number of bytes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import select
 import shlex
 import socket
 import tempfile
@@ -16,8 +20,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from crossfarm.boards.allowance import Allowance, BoundedSocket
 from crossfarm.errors import BoardError
 from crossfarm.spec.boards import Board
+from crossfarm.text import clean, one_line
 
 if TYPE_CHECKING:
     import fabric
@@ -30,7 +36,11 @@ _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "a
 """In order of their speed here; GCM needs no second pass for authentication."""
 _PACKET_BYTES = 32_000
 _SLICE = 0.5
-_MOST_OUTPUT = 2 << 30
+MOST_TEXT_BYTES = 1 << 20
+"""Of an answer in words."""
+_MOST_SAID_BYTES = 1 << 20
+"""Of a command's standard error; the end of it is kept."""
+_KEPT_SAID_BYTES = 1 << 14
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,11 +51,13 @@ class Patience:
         connect: for the connection, and again for the login.
         pulse: between two questions whether it still lives.
         silence: without any sign of life, after which it is given up.
+        answer: for what a board does in no time.
     """
 
     connect: float = 10.0
     pulse: float = 4.0
     silence: float = 15.0
+    answer: float = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +67,7 @@ class Answer:
     Attributes:
         code: its exit code.
         output: all that it wrote to its standard output, at its start.
-        said: what it wrote to its standard error.
+        said: the end of what it wrote to its standard error, cleaned.
     """
 
     code: int
@@ -63,9 +75,9 @@ class Answer:
     said: str
 
     def text(self) -> str:
-        """Return the standard output as text, and close it."""
+        """Return the standard output as clean text, and close it."""
         with self.output as stream:
-            return stream.read().decode("utf-8", errors="replace")
+            return clean(stream.read().decode("utf-8", errors="replace"))
 
 
 class Connection:
@@ -77,6 +89,9 @@ class Connection:
         self._fabric: fabric.Connection | None = None
         self._closing = threading.Event()
         self._last_sign = 0.0
+        self._allowance = Allowance()
+        self._transport_made: paramiko.Transport | None = None
+        self._is_overdue = False
         self.commands = 0
         """How many commands were sent."""
 
@@ -108,7 +123,7 @@ class Connection:
         )
         self._fabric.client.set_missing_host_key_policy(_pinned(board))
         try:
-            with _told(board):
+            with _told(board), self._given_up_after(3 * patience.connect):
                 self._fabric.open()
         except (BoardError, paramiko.SSHException):
             self._fabric.close()
@@ -124,20 +139,25 @@ class Connection:
             with contextlib.suppress(Exception):  # a broken connection is as closed as it gets
                 self._fabric.close()
 
-    def execute(self, arguments: Sequence[str], *, timeout: float, feed: Feed | None = None) -> Answer:
+    def execute(
+        self, arguments: Sequence[str], *, timeout: float, most: int = MOST_TEXT_BYTES, feed: Feed | None = None
+    ) -> Answer:
         """Run a command on the board.
 
         Args:
             arguments: the program and its arguments; each is quoted for the shell.
             timeout: seconds, after which it is given up. It is not ended by that: `arguments` shall see to that.
+            most: bytes of its standard output; a board that sends more is given up.
             feed: what goes to its standard input.
 
         Raises:
-            BoardError: the board died, the network is cut, or the time is over.
+            BoardError: the board died, the network is cut, the time is over, or it sends too much.
         """
         deadline = time.monotonic() + timeout
         self.commands += 1
-        with self._broken_told():
+        self._allowance.renew(most + _MOST_SAID_BYTES)
+        # The ssh library waits for some answers without a deadline, such as the one to the request itself.
+        with self._broken_told(), self._given_up_after(timeout + 2 * _SLICE):
             transport = self._live_transport()
             channel = transport.open_session(timeout=self._patience.silence)
             try:
@@ -147,19 +167,18 @@ class Connection:
                     feed(lambda data: self._send(channel, data, deadline))
                 if not channel.closed:
                     channel.shutdown_write()
-                return self._answer(channel, deadline)
+                return self._answer(channel, deadline, most)
             finally:
                 channel.close()
 
-    def _answer(self, channel: paramiko.Channel, deadline: float) -> Answer:
-        output = self._receive(channel, deadline)
+    def _answer(self, channel: paramiko.Channel, deadline: float, most: int) -> Answer:
+        output = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 - the caller reads and closes it
         try:
-            said = b"".join(iter(lambda: channel.recv_stderr(1 << 16), b"")).decode("utf-8", errors="replace").strip()
-            while not channel.status_event.wait(_SLICE):
-                self._check(deadline)
+            said = self._receive(channel, deadline, output, most)
             if channel.exit_status < 0:
                 self._live_transport()
                 raise BoardError(f"board {self._board.name}: a command was killed there ({said}); look at its memory")
+            output.seek(0)
         except BaseException:
             output.close()
             raise
@@ -168,10 +187,10 @@ class Connection:
     def _send(self, channel: paramiko.Channel, data: bytes, deadline: float) -> None:
         rest = memoryview(data)
         while rest:
+            self._check(deadline)
             try:
                 sent = channel.send(rest[:_PACKET_BYTES])
             except TimeoutError:
-                self._check(deadline)
                 continue
             except OSError:
                 # The command has ended without reading all; its exit code says why. Or the connection has.
@@ -180,29 +199,32 @@ class Connection:
             self._last_sign = time.monotonic()
             rest = rest[sent:]
 
-    def _receive(self, channel: paramiko.Channel, deadline: float) -> IO[bytes]:
-        output = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 - the caller reads and closes it
-        try:
-            while data := self._next(channel, deadline):
-                output.write(data)
-                if output.tell() > _MOST_OUTPUT:
-                    raise BoardError(f"board {self._board.name} sends more than {_MOST_OUTPUT >> 30} GiB; look at it")
-            output.seek(0)
-        except BaseException:
-            output.close()
-            raise
-        return output
-
-    def _next(self, channel: paramiko.Channel, deadline: float) -> bytes:
-        """Return the next bytes of a command's standard output; none at its end."""
+    def _receive(self, channel: paramiko.Channel, deadline: float, output: IO[bytes], most: int) -> str:
+        """Write a command's standard output into `output` until it has ended; returns what it said beside that."""
+        ready = select.poll()
+        ready.register(channel, select.POLLIN)
+        said, written, complained = b"", 0, 0
         while True:
-            try:
-                data = bytes(channel.recv(1 << 18))
-            except TimeoutError:
+            # What is asked for before the buffers are looked at cannot come in between.
+            is_whole = channel.eof_received or channel.closed
+            is_over = is_whole and channel.status_event.is_set()
+            if not is_over:
                 self._check(deadline)
-                continue
-            self._last_sign = time.monotonic()
-            return data
+            data = channel.recv(1 << 18) if channel.recv_ready() else b""
+            words = channel.recv_stderr(1 << 16) if channel.recv_stderr_ready() else b""
+            if data or words:
+                self._last_sign = time.monotonic()
+                written, complained = written + len(data), complained + len(words)
+                if written > most or complained > _MOST_SAID_BYTES:
+                    raise self._talkative()
+                output.write(data)
+                said = (said + words)[-_KEPT_SAID_BYTES:]
+            elif is_over:
+                return clean(said.decode("utf-8", errors="replace")).strip()
+            elif is_whole:
+                channel.status_event.wait(_SLICE)
+            else:
+                ready.poll(_SLICE * 1000)
 
     def _check(self, deadline: float) -> None:
         now = time.monotonic()
@@ -214,7 +236,7 @@ class Connection:
             )
         self._live_transport()
         if now > deadline:
-            raise BoardError(f"board {self._board.name} answers, but did not finish in time; look at its load and disk")
+            raise self._overdue()
 
     def _live_transport(self) -> paramiko.Transport:
         transport = self._fabric.transport if self._fabric is not None else None
@@ -222,7 +244,37 @@ class Connection:
             raise self._lost()
         return transport
 
+    def _overdue(self) -> BoardError:
+        return BoardError(f"board {self._board.name} answers, but did not finish in time; look at its load and disk")
+
+    def _talkative(self) -> BoardError:
+        return BoardError(
+            f"board {self._board.name} sends more than it was asked for, so it was not listened to any longer; look at "
+            "what answers there"
+        )
+
+    @contextlib.contextmanager
+    def _given_up_after(self, seconds: float) -> Iterator[None]:
+        """Break the connection when what is done meanwhile takes longer."""
+
+        def give_up() -> None:
+            self._is_overdue = True
+            if self._transport_made is not None:
+                self._transport_made.close()
+
+        guard = threading.Timer(seconds, give_up)
+        guard.daemon = True
+        guard.start()
+        try:
+            yield
+        finally:
+            guard.cancel()
+
     def _lost(self) -> BoardError:
+        if self._allowance.is_overdrawn:
+            return self._talkative()
+        if self._is_overdue:
+            return self._overdue()
         return BoardError(
             f"board {self._board.name}: the connection broke: it died, was restarted, or the network is cut; see that "
             "it is on and reachable"
@@ -249,11 +301,12 @@ class Connection:
                 if transport.is_active():
                     self._last_sign = time.monotonic()
 
-    def _transport(self, *arguments: Any, **options: Any) -> paramiko.Transport:
+    def _transport(self, sock: socket.socket, **options: Any) -> paramiko.Transport:
         """Make paramiko's transport, with fast ciphers and the pinned key's type first."""
         import paramiko
 
-        transport = paramiko.Transport(*arguments, **options)
+        transport = paramiko.Transport(BoundedSocket(sock, self._allowance), **options)
+        self._transport_made = transport
         # Else each small message waits until the board has acknowledged the one before, which it puts off by 40 ms.
         with contextlib.suppress(AttributeError, OSError):  # what is not TCP has no such wait
             transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -311,7 +364,7 @@ def _told(board: Board) -> Iterator[None]:
         ) from error
     except paramiko.SSHException as error:
         raise BoardError(
-            f"{where} speaks no ssh that fits: {error}; look at its sshd and at the key {board.key}"
+            f"{where} speaks no ssh that fits: {one_line(str(error))}; look at its sshd and at the key {board.key}"
         ) from error
     except FileNotFoundError as error:
         raise BoardError(f"{where}: the key {board.key} is not there; correct `key` in boards.yaml") from error

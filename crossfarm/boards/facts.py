@@ -1,14 +1,31 @@
-"""What a board says of itself: from the lines of remote.sh to facts, and from two looks to whether it slowed down."""
+"""What a board says of itself: from the lines of remote.sh to facts, and from two looks to whether it slowed down.
+
+Nothing of it is believed but its form: a number that cannot be one of a board is taken as not said, and text is clean,
+short and of one line.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 from crossfarm.boards.protocol import State
+from crossfarm.boards.virtualisation import Signs, Virtual, recognise
 from crossfarm.errors import BoardError
+from crossfarm.text import one_line
+
+_LONGEST_VALUE = 20_000
+"""Characters of one value: a processor's features take 2,000, an auxiliary vector 1,000."""
+_LONGEST_NAME = 200
+_MOST_VALUES = 64
+"""Of one fact, such as thermal zones and loaders."""
+_MOST_FEATURES = 2000
+_MOST_PROCESSORS = 1 << 16
+_COLDEST, _HOTTEST = -273.15, 1000.0
+"""Degrees Celsius; a sensor that says something else is broken."""
 
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
 """Types of the auxiliary vector, from Linux' include/uapi/linux/auxvec.h."""
@@ -56,8 +73,8 @@ class Heat:
         said = _lines(text)
         degrees = [value / 1000 for line in said.get("temperature", ()) if (value := _integer(line)) is not None]
         return cls(
-            temperature=max(degrees, default=None),
-            governor=_first(said, "governor"),
+            temperature=max((value for value in degrees if _COLDEST <= value <= _HOTTEST), default=None),
+            governor=_name(said, "governor"),
             frequency=_integer(_first(said, "frequency")),
             highest_frequency=_integer(_first(said, "highest_frequency")),
             throttle_count=_integer(_first(said, "throttle_count")),
@@ -83,6 +100,7 @@ class Facts:
         processors: how many CPUs are on.
         free_kib: free room where bundles are kept, in KiB.
         strays: how many programs of earlier holders were ended just now.
+        virtual: what virtual machine or emulator it is, if any.
         heat: what changes while a program runs.
     """
 
@@ -99,6 +117,7 @@ class Facts:
     processors: int | None
     free_kib: int
     strays: int
+    virtual: Virtual
     heat: Heat
 
     @classmethod
@@ -110,27 +129,29 @@ class Facts:
         """
         said = _lines(text)
         machine, free = _first(said, "machine"), _integer(_first(said, "free_kib"))
-        if machine is None or free is None:
+        if machine is None or free is None or free < 0 or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", machine):
             raise BoardError(
-                f"the board answers, but not with what a Linux board says ({text[:80].strip()!r}); it needs a POSIX "
+                f"the board answers, but not with what a Linux board says ({one_line(text, 80)!r}); it needs a POSIX "
                 "shell and the tools of coreutils or busybox, and a login that prints nothing"
             )
         cpuinfo = dict(_cpuinfo(said.get("cpuinfo", ())))
-        libc = re.fullmatch(r"glibc (\d+(?:\.\d+)+)", _first(said, "libc") or "")
+        features = _features(machine, cpuinfo, _first(said, "auxv"), _first(said, "features"))
+        libc = re.fullmatch(r"glibc ([0-9]{1,4}(?:\.[0-9]{1,4}){1,3})", _first(said, "libc") or "")
         return cls(
             machine=machine,
-            kernel=_first(said, "kernel") or "unknown",
-            model=_first(said, "model"),
-            cpu_model=cpuinfo.get("model name"),
-            processor=_first(said, "processor"),
-            emulator=_first(said, "emulator"),
-            features=_features(machine, cpuinfo, _first(said, "auxv"), _first(said, "features")),
+            kernel=_name(said, "kernel") or "unknown",
+            model=_name(said, "model"),
+            cpu_model=one_line(cpuinfo.get("model name", ""), _LONGEST_NAME) or None,
+            processor=_name(said, "processor"),
+            emulator=_name(said, "emulator"),
+            features=features,
             glibc=tuple(int(part) for part in libc[1].split(".")) if libc else None,
             loaders=tuple(said.get("loader", ())),
             load=_float(_first(said, "load")),
             processors=_count(_first(said, "processors")),
             free_kib=free,
-            strays=_integer(_first(said, "strays")) or 0,
+            strays=max(0, _integer(_first(said, "strays")) or 0),
+            virtual=recognise(_signs(said, machine=machine, cpuinfo=cpuinfo, features=features)),
             heat=Heat.parse(text),
         )
 
@@ -149,6 +170,7 @@ class Facts:
             governor=now.governor,
             temperature=now.temperature,
             processors=self.processors,
+            virtualisation=self.virtual.name,
         )
 
 
@@ -183,10 +205,13 @@ def slowed_down(before: Heat, after: Heat) -> str | None:
 
 
 def _lines(text: str) -> dict[str, list[str]]:
+    """Return each fact with its values in the order of the lines; what comes after the first 64 of one is left out."""
     said: dict[str, list[str]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         key, _, value = line.partition(" ")
-        said.setdefault(key, []).append(value.strip())
+        values = said.setdefault(key[:_LONGEST_NAME], [])
+        if len(values) < _MOST_VALUES:
+            values.append(one_line(value, _LONGEST_VALUE))
     return said
 
 
@@ -194,26 +219,53 @@ def _first(said: Mapping[str, Sequence[str]], key: str) -> str | None:
     return next(iter(said.get(key, ())), None) or None
 
 
+def _name(said: Mapping[str, Sequence[str]], key: str) -> str | None:
+    return one_line(_first(said, key) or "", _LONGEST_NAME) or None
+
+
+def _signs(
+    said: Mapping[str, Sequence[str]], *, machine: str, cpuinfo: Mapping[str, str], features: frozenset[str] | None
+) -> Signs:
+    def sign(name: str) -> str:
+        return " ".join(said.get(f"sign_{name}", ()))[:_LONGEST_NAME]
+
+    return Signs(
+        machine=machine,
+        model=_name(said, "model") or "",
+        cpu_model=cpuinfo.get("model name", "")[:_LONGEST_NAME],
+        implementer=cpuinfo.get("CPU implementer", ""),
+        features=features or frozenset(),
+        detected=sign("detected"),
+        processor=sign("processor"),
+        firmware=sign("firmware"),
+        hypervisor=sign("hypervisor"),
+        clocks=sign("clocks"),
+    )
+
+
 def _integer(text: str | None) -> int | None:
-    try:
-        return int(text or "", 0)
-    except ValueError:
+    """Return a decimal or hexadecimal number of at most 63 bits."""
+    if text is None or not re.fullmatch(r"-?(?:[0-9]{1,19}|0[xX][0-9A-Fa-f]{1,16})", text):
         return None
+    value = int(text, 16 if "x" in text.lower() else 10)
+    return value if abs(value) < 1 << 63 else None
 
 
 def _float(text: str | None) -> float | None:
     try:
-        return float(text or "")
+        value = float((text or "")[:_LONGEST_NAME])
     except ValueError:
         return None
+    return value if math.isfinite(value) and value >= 0 else None
 
 
 def _count(ranges: str | None) -> int | None:
     """Return how many numbers the kernel's `0-3,6` names."""
-    if ranges is None or not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", ranges):
+    if ranges is None or not re.fullmatch(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", ranges):
         return None
     ends = [[int(end) for end in part.split("-")] for part in ranges.split(",")]
-    return sum(part[-1] - part[0] + 1 for part in ends)
+    count = sum(part[-1] - part[0] + 1 for part in ends)
+    return count if 1 <= count <= _MOST_PROCESSORS else None
 
 
 def _cpuinfo(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -228,7 +280,7 @@ def _features(
     """Return the features of the CPU from what a virtual board declares, /proc/cpuinfo or the auxiliary vector."""
     listed = declared or cpuinfo.get("Features") or cpuinfo.get("flags")
     if listed:
-        return frozenset(listed.split())
+        return frozenset(listed.split()[:_MOST_FEATURES])
     isa = cpuinfo.get("isa")
     if isa:
         return frozenset([*re.sub(r"^rv\d+", "", isa.split("_")[0]), *isa.split("_")[1:]])

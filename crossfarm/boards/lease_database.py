@@ -14,7 +14,9 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from crossfarm.boards.database_url import shown_url, without_secrets
 from crossfarm.errors import LeaseError
+from crossfarm.text import one_line
 
 METADATA = sa.MetaData()
 
@@ -145,8 +147,8 @@ class LeaseDatabase:
             yield connection
 
     def _failed(self, error: sa.exc.DBAPIError) -> LeaseError:
-        said = " ".join(str(error.orig).split())
-        place = self.path if self.is_sqlite else sa.make_url(self.url).render_as_string(hide_password=True)
+        said = one_line(str(error.orig) if self.is_sqlite else without_secrets(str(error.orig), self.url))
+        place = self.path if self.is_sqlite else shown_url(self.url)
         return LeaseError(
             f"the database of the leases, {place}, cannot be used: {said}; see that it runs and can be written, or "
             "name another under `database:` in boards.yaml or in CROSSFARM_DATABASE"
@@ -188,10 +190,21 @@ def _write_ahead(connection: sa.Connection) -> None:
 
 
 def _postgresql(url: str) -> sa.Engine:
-    plain = sa.make_url(url).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(
-        plain, pool_pre_ping=True, pool_size=2, max_overflow=4, connect_args={"connect_timeout": 5}
-    )
+    try:
+        plain = sa.make_url(url).set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(
+            plain,
+            pool_pre_ping=True,
+            pool_size=2,
+            max_overflow=4,
+            connect_args={"connect_timeout": 5},
+            hide_parameters=True,
+        )
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise LeaseError(
+            f"the database of the leases, {shown_url(url)}, has no URL that can be read; write "
+            "postgresql://USER@HOST/NAME under `database:` in boards.yaml or in CROSSFARM_DATABASE"
+        ) from error
 
     def connected(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
         cursor = connection.cursor()

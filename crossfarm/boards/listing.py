@@ -12,12 +12,16 @@ from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.labgrid import NOT_PROMISED
 from crossfarm.boards.lease import BoardStatus, Status
 from crossfarm.spec.boards import Board
+from crossfarm.text import one_line
 
 _HEADS = ("board", "transport", "targets", "health", "since", "held by", "since")
 
 
 def as_text(inventory: Inventory, status: Status) -> str:
-    """Return aligned text: a row a board, below it why one is not good, then the queue in the order of asking."""
+    """Return aligned text: a row a board, below it why one is not good, then the queue in the order of asking.
+
+    What boards, and other users of the database, have said is cleaned.
+    """
     now = time.time()
     rows: list[tuple[str, ...]] = [_HEADS]
     notes: dict[int, str] = {}
@@ -31,12 +35,12 @@ def as_text(inventory: Inventory, status: Status) -> str:
                 ",".join(board.targets),
                 found.health.state,
                 _ago(found.health.since, now),
-                f"{holder.user}: {holder.purpose}" if holder else "-",
+                one_line(f"{holder.user}: {holder.purpose}") if holder else "-",
                 _ago(holder.since, now) if holder else "-",
             )
         )
         if found.health.state != "good":
-            notes[len(rows) - 1] = f"  {found.health.reason}{_next_probe(found.health, status.now)}"
+            notes[len(rows) - 1] = f"  {one_line(found.health.reason)}{_next_probe(found.health, status.now)}"
     lines: list[str] = []
     for number, line in enumerate(_aligned(rows)):
         lines += [line, *([notes[number]] if number in notes else [])]
@@ -48,7 +52,12 @@ def as_text(inventory: Inventory, status: Status) -> str:
     if waiting:
         queue = [("waiting", "priority", "since", "for")]
         queue += [
-            (f"{row.user}: {row.purpose}", str(row.priority), _ago(row.since, now), ", ".join(row.boards))
+            (
+                one_line(f"{row.user}: {row.purpose}"),
+                str(row.priority),
+                _ago(row.since, now),
+                one_line(", ".join(row.boards)),
+            )
             for row in waiting
         ]
         lines += ["", *_aligned(queue)]

@@ -11,24 +11,17 @@ import functools
 import os
 import platform
 import shutil
-import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from crossfarm.boards import processors
-from crossfarm.boards.endings import killed, overdue
+from crossfarm.boards.bundle_run import run_bundle
 from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
+from crossfarm.boards.virtualisation import Signs, recognise
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.spec.boards import Board
 from crossfarm.spec.targets import CodeGeneration, Emulator
-
-_ENVIRONMENT = ("PATH", "TMPDIR")
-"""What a program on the board sees of the environment; LC_ALL is C."""
-_GRACE_SECONDS = 2.0
-_TAIL_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,20 +37,11 @@ class Way:
     prefix: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Completed:
-    """A program that ended by itself: its exit code and the end of what it said."""
-
-    code: int
-    tail: str
-
-
 class LocalBoard:
     """This host as a transport."""
 
     def __init__(self, purpose: Purpose) -> None:
         self._way = way(machines=purpose.machine, emulator=purpose.emulator, code=purpose.code)
-        self._scratch = tempfile.TemporaryDirectory()
         self.timing: Timing = self._way.timing
         self.emulator = emulator_version(self._way.prefix[0]) if self._way.prefix else None
 
@@ -66,29 +50,31 @@ class LocalBoard:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was copied."""
-        self._scratch.cleanup()
+        """Do nothing: what a run leaves goes with the run."""
 
     def preflight(self) -> State:
         """Look at this host; it is used as it is."""
         return probe()
 
     def deploy(self, bundle: Path) -> Placed:
-        """Leave a bundle where it is; a program that the store has lost the right to run of is copied."""
-        _executable(bundle / "program", Path(self._scratch.name))
+        """Leave a bundle where it is."""
+        if not (bundle / "program").is_file():
+            raise BundleError("the bundle has no program; make the bundle again")
         return Placed(place=str(bundle))
 
     def run(
         self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
     ) -> Ended:
-        """Run a bundle's program, which writes into `output` itself; see Transport."""
-        program = _executable(Path(bundle.place, "program"), Path(self._scratch.name))
-        (output / "outputs").mkdir(exist_ok=True)
-        files = ["--outputs", str(output / "outputs"), "--result", str(output / "result.json")]
-        if profile:
-            files += ["--profile", str(output / "profile.json")]
-        ended = run([*self._way.prefix, str(program), bundle.place, *options, *files], timeout=timeout)
-        return Ended(code=ended.code, tail=ended.tail, state=probe())
+        """Run a bundle's program, shut in where this machine can; see Transport."""
+        ran = run_bundle(
+            Path(bundle.place),
+            options,
+            output=output,
+            timeout=timeout,
+            prefix=self._way.prefix,
+            profile=profile,
+        )
+        return Ended(code=ran.code, tail=ran.tail, state=probe(), sandbox=ran.sandbox)
 
     def probe(self) -> State:
         """Look at this host now."""
@@ -101,7 +87,10 @@ def open_board(board: Board, purpose: Purpose, *, token: int) -> LocalBoard:
     Raises:
         BoardError: the target's code runs neither natively nor emulated here.
     """
-    return LocalBoard(purpose)
+    opened = LocalBoard(purpose)
+    if board.timing == "emulated":
+        opened.timing = "emulated"
+    return opened
 
 
 def probe() -> State:
@@ -113,6 +102,7 @@ def probe() -> State:
         governor=_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         temperature=_temperature(),
         processors=len(os.sched_getaffinity(0)),
+        virtualisation=_virtualisation(),
     )
 
 
@@ -180,109 +170,12 @@ def emulator_version(path: str) -> str:
     """Return name and version of an emulator, `qemu-arm-static 7.2.22`; the name alone when it does not say."""
     name = Path(path).name
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=120, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return name
     words = said.partition("\n")[0].split()
     version = next((word for word in words if word[0].isdigit()), "")
     return f"{name} {version}".strip()
-
-
-def run(command: Sequence[str], *, timeout: float) -> Completed:
-    """Run a program in a process group of its own and wait for it.
-
-    Args:
-        command: the program and its arguments.
-        timeout: seconds; then the whole group is ended, politely first.
-
-    Returns:
-        Exit code and the last 4 KiB of what it wrote to both its streams.
-
-    Raises:
-        BoardError: it cannot be started, is killed by a signal, or takes too long.
-    """
-    name = Path(command[0]).name
-    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ} | {"LC_ALL": "C"}
-    with tempfile.TemporaryFile() as said:
-        process = _start(command, environment, said)
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            end_group(process)
-            raise overdue(name, timeout=timeout, tail=_tail(said)) from None
-        except BaseException:
-            end_group(process)
-            raise
-        tail = _tail(said)
-    if code < 0:
-        raise killed(name, number=-code, tail=tail)
-    return Completed(code=code, tail=tail)
-
-
-def _executable(program: Path, scratch: Path) -> Path:
-    """Return the program itself, or a copy that may be executed where the store has lost that right."""
-    if not program.is_file():
-        raise BundleError("the bundle has no program; make the bundle again")
-    if os.access(program, os.X_OK):
-        return program
-    copy = scratch / "program"
-    if not copy.exists():
-        shutil.copyfile(program, copy)
-        copy.chmod(0o755)
-    return copy
-
-
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads its group, and the whole group: TERM, two seconds, KILL."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        if number == signal.SIGTERM:
-            # The leader is gone; whatever it started gets no further grace.
-            _kill_rest(process.pid)
-        break
-    process.wait()
-
-
-def _kill_rest(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _start(command: Sequence[str], environment: Mapping[str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            env=dict(environment),
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        raise BoardError(
-            f"{command[0]} cannot be started: it, or the loader that it names, is not there; make the bundle again, or "
-            "install the C library of the target"
-        ) from error
-    except OSError as error:
-        raise BoardError(
-            f"{command[0]} cannot be started: {error.strerror}; it is damaged, or was made for another machine than "
-            f"{platform.machine()}: make the bundle again"
-        ) from error
-
-
-def _tail(said: IO[bytes]) -> str:
-    size = said.seek(0, os.SEEK_END)
-    said.seek(max(0, size - _TAIL_BYTES))
-    return said.read().decode("utf-8", errors="replace")
 
 
 def _candidates(emulator: Emulator) -> tuple[str, ...]:
@@ -314,6 +207,23 @@ def _cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+@functools.cache
+def _virtualisation() -> str | None:
+    """Return the hypervisor that this host runs under; its time counts all the same."""
+    firmware = [_line(Path("/sys/class/dmi/id", name)) or "" for name in ("sys_vendor", "product_name")]
+    devices = Path("/sys/devices/system")
+    signs = Signs(
+        machine=platform.machine(),
+        cpu_model=_cpu_model() or "",
+        features=processors.cpu_flags(_cpuinfo()),
+        processor=_line(devices / "cpu" / "modalias") or "",
+        firmware=" ".join(firmware).strip(),
+        hypervisor=_line(Path("/sys/hypervisor/type")) or "",
+        clocks=_line(devices / "clocksource" / "clocksource0" / "available_clocksource") or "",
+    )
+    return recognise(signs).name
 
 
 def _temperature() -> float | None:

@@ -12,6 +12,7 @@ from crossfarm.boards.protocol import Purpose, open_board
 from crossfarm.errors import BoardError, BundleError, ToolError
 from crossfarm.spec.boards import Board
 from crossfarm.spec.targets import Target
+from crossfarm.text import one_line
 
 
 def probe_board(
@@ -59,5 +60,5 @@ def _problem(leases: Leases, lease: Lease, board: Board, targets: Mapping[str, T
                 with open_board(board, purpose, token=lease.token) as transport:
                     transport.preflight()
     except (BoardError, BundleError, ToolError) as error:
-        return " ".join(str(error).split())[:500]
+        return one_line(str(error))
     return None

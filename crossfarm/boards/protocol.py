@@ -32,6 +32,7 @@ class State:
         governor: frequency governor of the first CPU, None where there is none (virtual machines).
         temperature: degrees Celsius of the hottest zone, None where there is no sensor.
         processors: how many CPUs are on, None where that is not said.
+        virtualisation: name of the hypervisor or emulator that the machine runs under; None on bare metal.
     """
 
     machine: str
@@ -40,6 +41,7 @@ class State:
     governor: str | None
     temperature: float | None
     processors: int | None = None
+    virtualisation: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,19 +85,21 @@ class Ended:
         tail: the last 4 KiB of what it said.
         state: how the board was then.
         throttled: how the board slowed down while the program ran, in a few words; None when it was not seen to.
+        sandbox: what the program was shut in by on this host, `none` where nothing was; None on a board.
     """
 
     code: int
     tail: str
     state: State
     throttled: str | None = None
+    sandbox: str | None = None
 
 
 class Transport(Protocol):
     """The way to one board."""
 
     timing: Timing
-    """What its clock is worth."""
+    """What its clock is worth; sure after `preflight`."""
     emulator: str | None
     """Name and version of what emulates the target there."""
 

@@ -69,6 +69,24 @@ heat() {
   if command -v vcgencmd >/dev/null 2>&1; then fact throttled "$(vcgencmd get_throttled 2>/dev/null)"; fi
 }
 
+# What tells a virtual machine, or qemu, from a board.
+signs() {
+  first_line /sys/devices/system/cpu/modalias
+  fact sign_processor "${line%%:feature*}"
+  first_line /sys/class/dmi/id/sys_vendor
+  firmware=$line
+  first_line /sys/class/dmi/id/product_name
+  fact sign_firmware "$firmware${firmware:+ }$line"
+  first_line /sys/hypervisor/type
+  fact sign_hypervisor "$line"
+  if [ -r /proc/device-tree/hypervisor/compatible ]; then
+    fact sign_hypervisor "$(tr '\000' ' ' </proc/device-tree/hypervisor/compatible)"
+  fi
+  first_line /sys/devices/system/clocksource/clocksource0/available_clocksource
+  fact sign_clocks "$line"
+  if command -v systemd-detect-virt >/dev/null 2>&1; then fact sign_detected "$(systemd-detect-virt --vm 2>/dev/null)"; fi
+}
+
 # Each program that is started here costs a slow board tens of milliseconds, so the shell reads what it can itself.
 facts() {
   listed=
@@ -81,11 +99,12 @@ facts() {
     while IFS= read -r line && [ -n "$line" ]; do
       case $line in
         Features* | flags* | isa*) listed=yes && fact cpuinfo "$line" ;;
-        'model name'*) fact cpuinfo "$line" ;;
+        'model name'* | 'CPU implementer'*) fact cpuinfo "$line" ;;
       esac
     done </proc/cpuinfo
     if [ -r /proc/device-tree/model ]; then fact model "$(tr -d '\000' </proc/device-tree/model)"; fi
     fact machine "$(uname -m)"
+    signs
   fi
   first_line /proc/sys/kernel/osrelease
   fact kernel "$line"
@@ -284,7 +303,9 @@ run() {
   rm -f "$place/log"
   fence
   unlock
-  tar -cf - -C "$place" .
+  set -- ./code ./tail ./before ./after
+  for left in ./outputs ./result.json ./profile.json; do [ ! -e "$place/$left" ] || set -- "$@" "$left"; done
+  tar -cf - -C "$place" "$@"
 }
 
 governors=

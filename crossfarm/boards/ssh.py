@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import re
-import tarfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.boards.bundle_files import BundleFiles, read_bundle, sent_bytes, write_archive
-from crossfarm.boards.connection import Answer, Connection, Feed, Patience
+from crossfarm.boards.connection import MOST_TEXT_BYTES, Answer, Connection, Feed, Patience
 from crossfarm.boards.endings import killed, overdue
-from crossfarm.boards.facts import Facts, Heat, slowed_down
+from crossfarm.boards.facts import Facts, slowed_down
 from crossfarm.boards.fit import check_fit, read_program
 from crossfarm.boards.preflight import check_health
 from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
+from crossfarm.boards.run_archive import Expected, RunReport, expected_of, unpack
 from crossfarm.errors import BoardError
 from crossfarm.spec.boards import Board
+from crossfarm.text import one_line
 
 _SCRIPT = Path(__file__).with_name("remote.sh")
-_SHORT = 30.0
-"""Seconds for what a board does in no time."""
 _SLOWEST_BYTES = 256 * 1024
 """Bytes per second below which a link is taken for broken."""
 _DAYS = 30
 """Bundles that were not used for so long go when another one needs room."""
 _BAD_BUNDLE = 3
 """Exit code of a bundle's program that refuses its bundle."""
-_OUTPUT = re.compile(r"\./(outputs/\d+\.bin|result\.json|profile\.json)")
 
 
 class SshBoard:
@@ -43,16 +41,20 @@ class SshBoard:
         patience: Patience | None = None,
     ) -> None:
         self._board, self._purpose, self._token = board, purpose, token
-        self._connection = Connection(board, patience=patience)
+        self._patience = patience or Patience()
+        self._connection = Connection(board, patience=self._patience)
         self._facts: Facts | None = None
         self._rows: dict[str, bytes] = {}
+        self._expected: dict[str, Expected] = {}
         self._script = _SCRIPT.read_text(encoding="utf-8")
-        self.timing: Timing = timing
+        self.timing: Timing = "emulated" if board.timing == "emulated" else timing
 
     @property
     def emulator(self) -> str | None:
-        """Return what emulates the board's processor, as a virtual board says."""
-        return self._facts.emulator if self._facts is not None else None
+        """Return what emulates the board's processor, as a virtual board says or its signs show."""
+        if self._facts is None:
+            return None
+        return self._facts.emulator or (self._facts.virtual.name if self._facts.virtual.is_emulated else None)
 
     @property
     def commands(self) -> int:
@@ -70,9 +72,9 @@ class SshBoard:
 
     def preflight(self) -> State:
         """End what earlier holders left, and judge the board; see Transport. One round trip."""
-        self._facts = Facts.parse(self._ask("preflight").text())
-        check_health(self._board, self._facts)
-        return self._facts.state()
+        facts = self._learn(Facts.parse(self._ask("preflight").text()))
+        check_health(self._board, facts)
+        return facts.state()
 
     def probe(self) -> State:
         """Look at the board, and change nothing there."""
@@ -80,8 +82,14 @@ class SshBoard:
 
     def look(self) -> Facts:
         """Return all that the board says of itself; changes nothing there."""
-        self._facts = Facts.parse(self._ask("probe").text())
-        return self._facts
+        return self._learn(Facts.parse(self._ask("probe").text()))
+
+    def _learn(self, facts: Facts) -> Facts:
+        """Keep what a board says; what its entry declares of its clock goes before what it shows."""
+        self._facts = facts
+        if facts.virtual.is_emulated and self._board.timing is None:
+            self.timing = "emulated"
+        return facts
 
     def deploy(self, bundle: Path) -> Placed:
         """Send what the board lacks of a bundle; see Transport. One round trip when it lacks nothing, else two."""
@@ -89,7 +97,7 @@ class SshBoard:
         files = read_bundle(bundle)
         program = read_program(bundle / "program")
         check_fit(program, facts, self._purpose.code, board=self._board.name, target=self._purpose.target)
-        self._rows[files.digest] = files.rows
+        self._rows[files.digest], self._expected[files.digest] = files.rows, expected_of(bundle)
         answer = self._ask("offer", files.digest, feed=lambda send: send(files.rows)).text()
         if answer.startswith("there"):
             return Placed(place=files.digest)
@@ -106,7 +114,7 @@ class SshBoard:
             str(room),
             str(_DAYS),
             feed=lambda send: write_archive(files, wanted, send),
-            timeout=4 * _SHORT + kept / _SLOWEST_BYTES,
+            timeout=4 * self._patience.answer + kept / _SLOWEST_BYTES,
         )
         answer.output.close()
         return Placed(place=files.digest, files_sent=len(wanted), bytes_sent=size)
@@ -117,8 +125,10 @@ class SshBoard:
         """Run a bundle's program and fetch what it wrote; see Transport. One round trip."""
         started = time.monotonic()
         words = [bundle.place, f"{timeout:.3f}", self._board.governor, "profile" if profile else "plain", *options]
-        answer = self._ask("run", *words, timeout=timeout + 4 * _SHORT)
-        code, tail, facts, after = self._unpack(answer, output)
+        expected = self._expected[bundle.place] if profile else self._expected[bundle.place].plain()
+        answer = self._ask("run", *words, timeout=timeout + 4 * self._patience.answer, most=expected.bytes)
+        report = self._unpack(answer, expected, output)
+        code, tail, facts = report.code, report.tail, report.before
         where = f"program on board {self._board.name}"
         if code in (124, 137, 143) and time.monotonic() - started >= timeout:
             raise overdue(where, timeout=timeout, tail=tail)
@@ -131,8 +141,8 @@ class SshBoard:
             self._verify(bundle)
         if code > 128:
             raise killed(where, number=code - 128, tail=tail)
-        throttled = slowed_down(facts.heat, after)
-        return Ended(code=code, tail=tail, state=facts.state(after), throttled=throttled)
+        throttled = slowed_down(facts.heat, report.after)
+        return Ended(code=code, tail=tail, state=facts.state(report.after), throttled=throttled)
 
     def _verify(self, bundle: Placed) -> None:
         """Look whether a bundle that its program refuses is still what was sent.
@@ -143,58 +153,50 @@ class SshBoard:
         rows = self._rows.get(bundle.place)
         if rows is None:
             return
-        found = self._ask("verify", bundle.place, feed=lambda send: send(rows), timeout=10 * _SHORT).text()
+        found = self._ask(
+            "verify", bundle.place, feed=lambda send: send(rows), timeout=10 * self._patience.answer
+        ).text()
         if found != "good\n":
             raise BoardError(
                 f"board {self._board.name}: files of the bundle were damaged there after they had been verified, so "
                 "its disk or card may be failing; they were dropped and will be sent again: run again"
             )
 
-    def _unpack(self, answer: Answer, output: Path) -> tuple[int, str, Facts, Heat]:
+    def _unpack(self, answer: Answer, expected: Expected, output: Path) -> RunReport:
         """Take out of the archive that `run` answers with what is expected there, and nothing else."""
-        texts: dict[str, str] = {}
         try:
-            with answer.output as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-                for member in archive:
-                    content = archive.extractfile(member) if member.isreg() else None
-                    if content is None:
-                        continue
-                    wanted = _OUTPUT.fullmatch(member.name)
-                    if wanted:
-                        path = output / wanted[1]
-                        path.parent.mkdir(exist_ok=True)
-                        with path.open("wb") as file:
-                            while chunk := content.read(1 << 20):
-                                file.write(chunk)
-                    elif member.size <= 1 << 20:
-                        texts[member.name] = content.read().decode("utf-8", errors="replace")
-            return (
-                int(texts["./code"]),
-                texts.get("./tail", ""),
-                Facts.parse(texts["./before"]),
-                Heat.parse(texts["./after"]),
-            )
-        except (tarfile.TarError, KeyError, ValueError) as error:
+            with answer.output as stream:
+                return unpack(stream, expected, output)
+        except BoardError as error:
+            said = f"{error}; {one_line(answer.said)}" if answer.said else str(error)
             raise BoardError(
-                f"board {self._board.name} did not send the result of a run whole ({answer.said or error}); see that "
-                "its disk is not full"
+                f"board {self._board.name} did not send the result of a run whole: {said}; see that its disk is not "
+                "full, and what answers there"
             ) from error
 
-    def _ask(self, verb: str, *arguments: str, timeout: float = _SHORT, feed: Feed | None = None) -> Answer:
+    def _ask(
+        self,
+        verb: str,
+        *arguments: str,
+        timeout: float | None = None,
+        most: int = MOST_TEXT_BYTES,
+        feed: Feed | None = None,
+    ) -> Answer:
         """Make one request of remote.sh.
 
         Raises:
             BoardError: it ended with another exit code than 0.
         """
         words = ["sh", "-c", self._script, "crossfarm", self._board.folder, str(self._token), verb, *arguments]
-        answer = self._connection.execute(words, timeout=timeout, feed=feed)
+        seconds = self._patience.answer if timeout is None else timeout
+        answer = self._connection.execute(words, timeout=seconds, most=most, feed=feed)
         if answer.code != 0:
             answer.output.close()
             raise self._refusal(answer)
         return answer
 
     def _refusal(self, answer: Answer) -> BoardError:
-        said = answer.said.splitlines()[-1] if answer.said else f"exit code {answer.code}"
+        said = one_line(answer.said.rpartition("\n")[2]) or f"exit code {answer.code}"
         if answer.code == 91:
             return BoardError(
                 f"board {self._board.name}: this lease has ended and the board went to another holder ({said}); what "
@@ -207,7 +209,7 @@ class SshBoard:
 
 def _wanted(answer: str, files: BundleFiles) -> dict[int, str]:
     """Return number of a file -> `whole` or `head`, from the answer to `offer`; the same content is sent once."""
-    lines = re.findall(r"^(whole|head) (\d+)$", answer, re.MULTILINE)
+    lines = re.findall(r"^(whole|head) ([0-9]{1,6})$", answer, re.MULTILINE)
     wanted = {int(number): part for part, number in lines if int(number) < len(files.files)}
     by_content = {files.files[number].sha256: number for number in wanted}
     return {number: wanted[number] for number in by_content.values()}

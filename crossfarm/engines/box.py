@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
-import shutil
 import stat
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from crossfarm.engines.isolation import empty
-from crossfarm.job import Job, Outcome, one_line
+from crossfarm.engines.messages import Request
+from crossfarm.job import Job, Outcome, read_outcome
+from crossfarm.text import one_line
+from crossfarm.trees import TreeLimits, empty_folder, excess, remove_tree
 
 INPUTS = Path("/job/in")
 """Where a container sees the job's inputs; read-only, and so the store's objects behind them."""
 WRITABLE = Path("/job/out")
 """Where it sees the job file, the log and the output folder."""
-_OUTCOME_BYTES = 64 << 10
 _LOG_BYTES = 16 << 20
 
 
@@ -38,7 +37,8 @@ class Box:
         """
         self.folder = folder
         self.inputs, self.writable = folder / "in", folder / "out"
-        self.inputs.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True)  # what a job makes may be no other user's to run
+        self.inputs.mkdir()
         self.writable.mkdir()
         self._log: IO[bytes] | None = None
         self._shown = 0
@@ -60,10 +60,9 @@ class Box:
         self._log = (self.writable / "log").open("x+b")
         self._shown = 0
 
-    def request(self, job_file: Path, stage: str) -> bytes:
-        """Return the line that tells the worker to run the job."""
-        words = {"job": str(WRITABLE / job_file.name), "log": str(WRITABLE / "log"), "stage": stage}
-        return (json.dumps(words) + "\n").encode()
+    def request(self, job_file: Path, stage: str) -> Request:
+        """Return what tells the worker to run the job."""
+        return Request(job=str(WRITABLE / job_file.name), log=str(WRITABLE / "log"), stage=stage)
 
     def show_log(self, log: Path) -> None:
         """Append to a file what the job has written to its log since this was asked last."""
@@ -76,19 +75,25 @@ class Box:
     def _log_since(self, place: int) -> bytes:
         return os.pread(self._log.fileno(), max(0, _LOG_BYTES - place), place) if self._log else b""
 
+    def excess(self, limits: TreeLimits) -> str | None:
+        """Return in what the job has written more than it may; None when it has not. It may go on writing meanwhile."""
+        return excess(self.writable, limits, uncounted=1)
+
     def take_out(self, job_file: Path, log: Path) -> Outcome | None:
         """Move what the job wrote back to its own folder; returns what it said of itself, None when nothing whole.
 
         Args:
-            job_file: as it was put in; no process of the job may be alive any more.
+            job_file: as it was put in; no process of the job may be alive any more. Only the worker's reply says so.
             log: where the log goes.
         """
         self.show_log(log)
-        outcome = _outcome(self.writable / "outcome.json")
+        outcome = read_outcome(self.writable / "job.json")
+        if outcome is not None:  # no job in a container has a board
+            outcome = dataclasses.replace(outcome, is_board_fault=False)
         target = job_file.parent / "output"
         try:
             if stat.S_ISDIR((self.writable / "output").lstat().st_mode):
-                shutil.rmtree(target, ignore_errors=True)
+                remove_tree(target)
                 (self.writable / "output").rename(target)
                 return outcome
         except OSError as error:
@@ -109,31 +114,10 @@ class Box:
         if self._log is not None:
             self._log.close()
             self._log = None
-        empty(self.inputs)
-        empty(self.writable)
+        empty_folder(self.inputs)
+        empty_folder(self.writable)
 
     def remove(self) -> None:
         """Remove the folder."""
         self.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _outcome(path: Path) -> Outcome | None:
-    """Read the outcome that a job left; nothing of it is believed but its form."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        try:
-            raw: Any = json.loads(stream.read(_OUTCOME_BYTES))
-            return Outcome(
-                good=bool(raw["good"]),
-                seconds=float(raw["seconds"]),
-                cause=one_line(str(raw["cause"])),
-                fault=raw["fault"] if raw["fault"] in ("product", "infrastructure") else None,
-            )
-        except (ValueError, KeyError, TypeError, OSError):
-            return None
+        remove_tree(self.folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import socket
 import time
@@ -16,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 from crossfarm.engines.box import INPUTS, WRITABLE, Box
 from crossfarm.engines.daemon import Daemon
 from crossfarm.engines.frames import Frames
+from crossfarm.engines.isolation import EXIT_UNKILLABLE
 from crossfarm.engines.limits import Limits
+from crossfarm.engines.messages import MOST_BYTES, Reply, new_secret
+from crossfarm.engines.watching import LOOK_SECONDS, Watch
 from crossfarm.errors import EngineError
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ MOUNTED = ("crossfarm", "runner")
 """What of the clone it sees: neither the store, nor the history, nor anything of the user's."""
 SHUTDOWN_SECONDS = 3.0
 """How long a dying container may take until it is told to the farm why."""
-_SECONDS_BETWEEN_LOOKS = 0.3
-"""How often a running job's log is copied to where the user looks for it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,14 +66,6 @@ class Launch:
             return docker.APIClient(base_url=self.daemon.address, version="auto", timeout=120)
         except docker.errors.DockerException as error:
             raise EngineError(gone(self.daemon)) from error
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a worker says of a job: its process's wait status, and whether memory ran out meanwhile."""
-
-    status: int
-    out_of_memory: bool
 
 
 class Contained:
@@ -120,21 +112,23 @@ class Contained:
     def run(self, job_file: Path, stage: str, log: Path) -> Reply | None:
         """Run the job that was put into the box, its log growing meanwhile; None when the container died.
 
+        With a reply, no process of the job is left. Without one, the job may still run, until the container is removed.
+
         Raises:
             TimeoutError: the job takes longer than it may; the container still runs.
+            EngineError: something came that is no reply to this request.
+            OutputError: the job has written more than it may; the container still runs.
         """
         deadline = time.monotonic() + self._launch.limits.seconds
+        secret = new_secret()
         try:
-            self._socket.sendall(self.box.request(job_file, stage))
+            self._socket.sendall(self.box.request(job_file, stage).encoded(secret))
             line = self._line(deadline, log)
         except TimeoutError:
             raise
         except OSError:
             return None
-        if not line:
-            return None
-        raw: Any = json.loads(line)
-        return Reply(status=int(raw["status"]), out_of_memory=bool(raw["out_of_memory"]))
+        return None if line is None else Reply.decoded(line, secret)
 
     def dismiss(self) -> None:
         """Let the container end: its worker kills what runs and goes. Returns at once."""
@@ -144,6 +138,7 @@ class Contained:
     def remove(self) -> None:
         """Remove the container, whether it still runs or not, and its folder."""
         self.discard()
+        self._wait_until_gone()
         for close in (self._stream.close, self._socket.close, self._api.close):
             with contextlib.suppress(Exception):  # whatever its engine's death has broken
                 close()
@@ -174,26 +169,42 @@ class Contained:
         with contextlib.suppress(Exception):  # it removes itself when it ends
             self._api.remove_container(self.id, force=True, v=True)
 
-    def _line(self, deadline: float, log: Path) -> bytes:
-        """Return the next line of the worker's standard output; empty when there is none to come."""
-        while b"\n" not in self._pending:
+    def _wait_until_gone(self) -> None:
+        """Wait for a removal that somebody else began, for instance the container's own; not for ever."""
+        import docker
+
+        deadline = time.monotonic() + SHUTDOWN_SECONDS
+        with contextlib.suppress(Exception):  # the engine went away
+            while self._launch.daemon.answers() and time.monotonic() < deadline:
+                try:
+                    self._api.inspect_container(self.id)
+                except docker.errors.NotFound:
+                    return
+                time.sleep(0.05)
+
+    def _line(self, deadline: float, log: Path) -> bytes | None:
+        """Return the next line of the worker's standard output; None when there is none to come."""
+        watch = Watch(lambda: self.box.excess(self._launch.limits.output))
+        while b"\n" not in self._pending and len(self._pending) <= MOST_BYTES:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self._socket.settimeout(min(left, _SECONDS_BETWEEN_LOOKS))
+            self._socket.settimeout(min(left, LOOK_SECONDS))
             try:
                 chunk = self._socket.recv(65536)
             except TimeoutError:
                 self.box.show_log(log)
                 continue
+            finally:
+                watch.look()
             if not chunk:
-                return b""
+                return None
             for kind, content in self._frames.take(chunk):
                 if kind == Frames.OUTPUT:
-                    self._pending += content
+                    self._pending += content[: MOST_BYTES + 1 - len(self._pending)]
                 else:
                     self._said = (self._said + content)[-4096:]
-        line, self._pending = self._pending.split(b"\n", 1)
+        line, _, self._pending = self._pending.partition(b"\n")
         return line
 
 
@@ -233,12 +244,13 @@ def _described(api: APIClient, launch: Launch, image: str, box: Box) -> dict[str
         ulimits=[Ulimit(name="fsize", soft=limits.file_bytes, hard=limits.file_bytes)],
         shm_size=16 << 20,
         sysctls={"kernel.shm_rmid_forced": "1"},
-        init=True,
         log_config=LogConfig(type="none"),
     )
     return {
         "image": image,
-        "command": ["python3", "-m", "crossfarm.engines.worker", "--alone"],
+        # It must be the first process itself. It imports nothing from the folders that jobs write to (-P, -s).
+        "command": ["python3", "-P", "-s", "-m", "crossfarm.engines.worker", "--alone"],
+        "entrypoint": [],
         "name": f"crossfarm-{uuid.uuid4().hex[:12]}",
         "user": launch.user,
         "stdin_open": True,  # and closed when the farm goes away, however it does
@@ -268,6 +280,8 @@ def _said_by(happened: list[Mapping[str, Any]], said: str) -> str:
     if "kill" in actions:
         return "its container was killed from outside"
     code = next((event["Actor"]["Attributes"].get("exitCode") for event in happened if event["Action"] == "die"), None)
+    if code == str(EXIT_UNKILLABLE):
+        return "a process of the job could not be ended, so its results are not taken; is a disk dead?"
     lines = said.strip().splitlines()
     hint = f": {lines[-1]}" if lines else ""
     return f"its container ended with code {code}{hint}" if code else f"its container is gone{hint}"

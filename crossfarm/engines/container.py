@@ -16,13 +16,15 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from crossfarm.engines.box import Box
-from crossfarm.engines.contained import Contained, Launch, Reply, callers_user
+from crossfarm.engines.contained import Contained, Launch, callers_user
 from crossfarm.engines.daemon import Daemon
 from crossfarm.engines.limits import GIB, Limits
 from crossfarm.engines.local import ONE_THREAD, LocalEngine
+from crossfarm.engines.messages import Reply
 from crossfarm.engines.reaper import reap, this_process
-from crossfarm.errors import CrossfarmError, EngineError
-from crossfarm.job import HOST, Job, Outcome, failed, one_line
+from crossfarm.errors import CrossfarmError, EngineError, OutputError
+from crossfarm.job import HOST, Job, Outcome, failed
+from crossfarm.text import one_line
 
 
 class ContainerEngine:
@@ -115,18 +117,22 @@ class ContainerEngine:
             reply = container.run(job_file, stage, log)
         except TimeoutError:
             why = f"it took longer than {self._limits.seconds:g} s and was ended; ./inv reproduce shows it at work"
+        except (EngineError, OutputError) as error:
+            why = str(error)
         if reply is None:
             why = why or ("interrupted" if self._cancelled.is_set() else container.why_it_died())
-        outcome = container.box.take_out(job_file, log)
+        # Without the worker's word that the job's processes have ended, what they left is not touched.
+        outcome = container.box.take_out(job_file, log) if reply else None
+        container.box.show_log(log)
         last = container.box.last_lines()
-        if reply is not None and os.WIFEXITED(reply.status) and not reply.out_of_memory:
+        if reply and reply.reusable and os.WIFEXITED(reply.status) and not reply.out_of_memory:
             self._give_back(container)
         else:  # a container in which something went badly wrong is not handed to the next job
             self._remove(container)
         seconds = time.monotonic() - started
         if self._cancelled.is_set() and (outcome is None or not outcome.good):
             return _interrupted(seconds)
-        if reply is not None and outcome is not None and not (reply.out_of_memory and not outcome.good):
+        if reply and outcome is not None and not (reply.out_of_memory and not outcome.good):
             return outcome
         return Outcome(
             good=False,

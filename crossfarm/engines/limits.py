@@ -6,6 +6,7 @@ import dataclasses
 import os
 
 from crossfarm.errors import ConfigError
+from crossfarm.trees import TreeLimits
 
 GIB = 1 << 30
 MOST_BY_ITSELF = 8 * GIB
@@ -25,6 +26,7 @@ class Limits:
         processes: processes and threads at once.
         file_bytes: size of the largest file that may be written.
         seconds: how long a job may take.
+        output: what it may have written at any time.
     """
 
     memory: int
@@ -32,6 +34,7 @@ class Limits:
     processes: int = 512
     file_bytes: int = 16 * GIB
     seconds: float = 3600.0
+    output: TreeLimits = dataclasses.field(default_factory=TreeLimits)
 
 
 def limits_for(*, slots: int, memory_gib: float = 0.0) -> Limits:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -14,12 +15,18 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
+from crossfarm.engines.messages import MOST_BYTES, Reply, Request, new_secret
+from crossfarm.engines.watching import LOOK_SECONDS, Watch
 from crossfarm.engines.worker import descendants, session_members
+from crossfarm.errors import EngineError, OutputError
 from crossfarm.job import Outcome, read_outcome
+from crossfarm.trees import TreeLimits, excess
 
 GRACE_SECONDS = 2.0
 """Between TERM and KILL when jobs are cancelled."""
 
+SCRATCH = "tmp"
+"""Folder for a job's temporary files, beside its output: it goes when the job's folder goes."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"), "1")
 """A job takes one slot, so its libraries take one thread."""
 
@@ -27,13 +34,17 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 class LocalEngine:
     """Runs job files in workers on this host."""
 
-    def __init__(self, *, slots: int, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, slots: int, environment: dict[str, str] | None = None, limits: TreeLimits | None = None
+    ) -> None:
         """Make an engine of `slots` workers, which start when they are first needed.
 
         Args:
             slots: how many jobs may run at once.
             environment: variables for the jobs, on top of this process's own.
+            limits: what a job may write.
         """
+        self._limits = limits or TreeLimits()
         self.executor: Executor = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="slot")
         self._environment = {**os.environ, **ONE_THREAD, "PYTHONHASHSEED": "0", **(environment or {})}
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -55,7 +66,12 @@ class LocalEngine:
         worker = self._take()
         if worker is None:
             return Outcome(good=False, seconds=0.0, cause="interrupted", fault="infrastructure")
-        status = worker.run(job_file, log, stage)
+        (job_file.parent / SCRATCH).mkdir(exist_ok=True)
+        try:
+            status = worker.run(job_file, log, stage, self._limits)
+        except OutputError as error:
+            self._idle.put(worker)
+            return Outcome(good=False, seconds=time.monotonic() - started, cause=str(error), fault="infrastructure")
         if status is not None:
             self._idle.put(worker)
         outcome = read_outcome(job_file)
@@ -113,21 +129,57 @@ class _Worker:
             start_new_session=True,
         )
 
-    def run(self, job_file: Path, log: Path, stage: str) -> int | None:
-        """Return the wait status of the job's process, None when the worker itself died."""
-        request = json.dumps({"job": str(job_file), "log": str(log), "stage": stage}) + "\n"
-        if self._process.stdin is None or self._process.stdout is None:
+    def run(self, job_file: Path, log: Path, stage: str, limits: TreeLimits) -> int | None:
+        """Return the wait status of the job's process, None when the worker itself died or spoke nonsense.
+
+        Raises:
+            OutputError: the job wrote more than it may and was ended; the worker takes the next one.
+        """
+        secret = new_secret()
+        folder = job_file.parent
+        request = Request(job=str(job_file), log=str(log), stage=stage, scratch=str(folder / SCRATCH))
+        watch = Watch(lambda: excess(folder / "output", limits) or excess(folder / SCRATCH, limits))
+        if self._process.stdin is None:
             return None
         try:
-            self._process.stdin.write(request.encode())
+            self._process.stdin.write(request.encoded(secret))
             self._process.stdin.flush()
-            reply = self._process.stdout.readline()
-        except (OSError, ValueError):
-            reply = b""
-        if not reply:
+            return Reply.decoded(self._line(watch), secret).status
+        except (OSError, ValueError, EngineError):
+            self._process.kill()
             self._end_what_is_left()
             return None
-        return int(json.loads(reply)["status"])
+
+    def _line(self, watch: Watch) -> bytes:
+        """Return the worker's next line, or what there is of it when the worker ends.
+
+        Raises:
+            OutputError: the job wrote more than it may; it has been ended.
+        """
+        told: OutputError | None = None
+        line = b""
+        if self._process.stdout is None:
+            return line
+        descriptor = self._process.stdout.fileno()
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        while not line.endswith(b"\n") and len(line) < MOST_BYTES:
+            if waiting.poll(LOOK_SECONDS * 1000):
+                chunk = os.read(descriptor, MOST_BYTES)
+                if not chunk:
+                    break
+                line += chunk
+                continue
+            try:
+                if told is None:
+                    watch.look()
+            except OutputError as error:
+                told = error
+            if told is not None:
+                self.signal_jobs(signal.SIGKILL)
+        if told is not None:
+            raise told
+        return line
 
     def signal_jobs(self, number: signal.Signals) -> None:
         """Send a signal to whatever runs below the worker."""
@@ -153,6 +205,8 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def _end_what_is_left(self) -> None:
         """Kill what a worker that was killed left running: its session is its own and outlives it."""

@@ -1,12 +1,12 @@
 """A worker: a process that takes job files on its standard input and forks a child for each.
 
 Importing a compiler takes longer than compiling a small model, so the worker imports it once; each job still has a
-process of its own, which may crash, leak or be killed alone. One line in (`{"job": PATH, "log": PATH, "stage": NAME}`),
-one line out (`{"status": N}`, the child's wait status). When the standard input ends, for instance because the farm was
-killed, the worker kills whatever its children started and ends. When the worker itself is killed, so is its child.
+process of its own, which may crash, leak or be killed alone. What is said over standard input and output stands in
+crossfarm.engines.messages. When the standard input ends, for instance because the farm was killed, the worker kills
+whatever its children started and ends. When the worker itself is killed, so is its child.
 
-With `--alone` the worker has a container to itself (crossfarm.engines.isolation): nothing of one job reaches the next,
-and the line out says `"out_of_memory": true` when the container's memory was too little.
+With `--alone` the worker is the first process of a container (crossfarm.engines.isolation): no process of a job can
+reach it, nothing of one job reaches the next, and it replies only when no process of the job is left.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import ctypes
 import dataclasses
 import gc
 import importlib
-import json
 import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from crossfarm.engines import isolation
+from crossfarm.engines.messages import Reply, Request
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -44,40 +44,58 @@ PRELOAD = {
 """What is imported once, before a stage's first job, because importing it takes long."""
 
 
-def serve(*, alone: bool = False) -> None:
-    """Take job files until the standard input ends.
+def serve(*, alone: bool = False) -> int:
+    """Take job files until the standard input ends; returns the exit code.
 
     Args:
-        alone: all other processes here, and all files in the scratch folders, are those of jobs.
+        alone: this is the first process of a container; all other processes, and all files in the scratch folders, are
+            those of jobs.
     """
     _adopt_orphans()
-    if alone:
-        isolation.shut_in()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    guard = isolation.Guard() if alone else None
+    replies = os.dup(1)  # not inherited by programs; a forked child closes it
     os.dup2(2, 1)
-    pending = b""
     while True:
-        while b"\n" not in pending:
-            chunk = os.read(0, 65536)
-            if not chunk:
-                return
-            pending += chunk
-        line, pending = pending.split(b"\n", 1)
-        request = json.loads(line)
-        _write_to(Path(request["log"]))
+        line = _read_line(guard)
+        if line is None:
+            return 0
+        request = Request.decoded(line)
+        _write_to(Path(request.log))
         kills = isolation.memory_kills() if alone else 0
-        status = _run_in_child(Path(request["job"]), request["stage"], replies, alone=alone)
-        if status is None or (alone and not isolation.empty_scratch()):
-            return
-        reply = {"status": status, **({"out_of_memory": isolation.memory_kills() > kills} if alone else {})}
-        replies.write(json.dumps(reply) + "\n")
+        child = _start(request, guard)
+        # Not before the fork: the child's memory is a copy of this one's as it was then.
+        secret = _read_line(guard)
+        status = _wait_for(child, guard) if secret is not None else None
+        if guard is None:
+            end_descendants()
+        elif not isolation.end_everything():
+            return isolation.EXIT_UNKILLABLE
+        if status is None or secret is None:
+            return 0
+        reply = Reply(
+            status=status,
+            out_of_memory=alone and isolation.memory_kills() > kills,
+            reusable=guard is None or (isolation.empty_scratch() and guard.is_untouched()),
+        )
+        os.write(replies, reply.encoded(secret.decode()))
+
+
+def _read_line(guard: isolation.Guard | None) -> bytes | None:
+    """Return the next line of the standard input, and take nothing of what stands behind it; None at its end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1) if _ready(0, guard) else b""
+        if not byte:
+            return None
+        line += byte
+    return line[:-1]
 
 
 def _write_to(log: Path) -> None:
     """Let what this process and its children write go to a log, and nothing of it to the farm's own terminal."""
     try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     except OSError:  # a job without a log is better than none
         output = os.open(os.devnull, os.O_WRONLY)
     os.dup2(output, 1)
@@ -85,9 +103,9 @@ def _write_to(log: Path) -> None:
     os.close(output)
 
 
-def _run_in_child(job_file: Path, stage: str, replies: TextIO, *, alone: bool) -> int | None:
-    """Run one job in a child and return its wait status; None when the farm went away meanwhile."""
-    for name in (*PRELOAD.get(stage, ()), f"crossfarm.stages.{stage}"):
+def _start(request: Request, guard: isolation.Guard | None) -> int:
+    """Start one job in a child; returns its process id."""
+    for name in (*PRELOAD.get(request.stage, ()), f"crossfarm.stages.{request.stage}"):
         with contextlib.suppress(Exception):  # the job imports it again and says what is wrong
             importlib.import_module(name)
     sys.stdout.flush()
@@ -97,41 +115,54 @@ def _run_in_child(job_file: Path, stage: str, replies: TextIO, *, alone: bool) -
     worker = os.getpid()
     child = os.fork()
     if child == 0:
-        _be_child(job_file, worker, replies, stage if alone else None)
+        _be_child(request, worker, guard)
+    return child
+
+
+def _wait_for(child: int, guard: isolation.Guard | None) -> int | None:
+    """Return the wait status of a job's process; None when this worker shall end before that."""
     descriptor = os.pidfd_open(child)
     try:
-        waiting = select.poll()
-        waiting.register(descriptor, select.POLLIN)
-        waiting.register(0, select.POLLHUP)
-        while True:
-            events = dict(waiting.poll())
-            if descriptor in events:
-                status = os.waitpid(child, 0)[1]
-                (isolation.end_everything if alone else end_descendants)()
-                return status
-            if events.get(0, 0) & (select.POLLHUP | select.POLLERR):
-                (isolation.end_everything if alone else end_descendants)()
-                return None
+        return os.waitpid(child, 0)[1] if _ready(descriptor, guard) else None
     finally:
         os.close(descriptor)
 
 
-def _be_child(job_file: Path, worker: int, replies: TextIO, isolated_stage: str | None) -> None:
+def _ready(descriptor: int, guard: isolation.Guard | None) -> bool:
+    """Wait until a descriptor can be read; returns false when this worker shall end before that."""
+    waiting = select.poll()
+    waiting.register(0, 0)  # the end of the standard input is told without being asked for
+    waiting.register(descriptor, select.POLLIN)
+    if guard is not None:
+        waiting.register(guard.signals, select.POLLIN)
+    while True:
+        events = dict(waiting.poll())
+        if descriptor in events:
+            return True
+        if 0 in events or (guard is not None and guard.is_told_to_end()):
+            return False
+
+
+def _be_child(request: Request, worker: int, guard: isolation.Guard | None) -> None:
     code = 3
     try:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != worker:  # it died before the line above took effect
             os._exit(code)
-        os.close(replies.fileno())  # else whatever outlives the worker keeps the farm waiting for its reply
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
-        if isolated_stage is not None:
+        # Standard input, replies and signals are the worker's. What else is open was opened by an import.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if guard is not None:
             isolation.become_job()
-            isolation.give_compiler_cache(isolated_stage)
+            isolation.give_compiler_cache(request.stage)
+        if request.scratch:
+            os.environ["TMPDIR"] = request.scratch
+            tempfile.tempdir = None  # what the worker found stays the worker's
         from crossfarm.job import main
 
-        code = main([str(job_file)])
+        code = main([request.job])
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -200,4 +231,4 @@ def processes() -> Iterator[Process]:
 
 
 if __name__ == "__main__":
-    serve(alone="--alone" in sys.argv[1:])
+    sys.exit(serve(alone="--alone" in sys.argv[1:]))

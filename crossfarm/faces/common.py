@@ -22,6 +22,7 @@ HELP = {
     "stages": "names of stages, separated by commas: fetch,prepare,reference,compile,bundle,measure,check",
     "jobs": "how many jobs run at once (one per CPU)",
     "fail_fast": "start nothing more after the first failure",
+    "require_checks": "end with 3 when a cell was not checked, unless its model's `skip` leaves it out, or none was",
     "out": "folder for reports and logs (out)",
     "store": "folder of the store (.crossfarm/store)",
     "boards": "the file that declares the boards (boards.yaml, where there is one)",
@@ -44,8 +45,10 @@ def finish(action: Callable[[], int]) -> None:
     try:
         code = action()
     except CrossfarmError as error:
+        from crossfarm.text import write
+
         sys.stdout.flush()
-        sys.stderr.write(f"{error}\n")
+        write(sys.stderr, f"{error}\n")
         code = error.exit_code
     except BrokenPipeError:
         # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.

@@ -24,6 +24,7 @@ def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
     from crossfarm.exporting import copy_artifact
     from crossfarm.pipeline import make_cell
     from crossfarm.store import Store
+    from crossfarm.text import write
 
     if folder.exists():
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
@@ -33,7 +34,7 @@ def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
         return code
     copy_artifact(Store(wanted.store), artifacts["bundle"], folder)
     count = len(artifacts["bundle"].files)
-    sys.stdout.write(f"{cell}: {count} files in {folder}; on the board: {folder.name}/program {folder.name}\n")
+    write(sys.stdout, f"{cell}: {count} files in {folder}; on the board: {folder.name}/program {folder.name}\n")
     return 0
 
 
@@ -42,6 +43,7 @@ def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str)
     from crossfarm.packaging.packages import check_names, write_packages
     from crossfarm.pipeline import load, make_cell
     from crossfarm.store import Store
+    from crossfarm.text import write
 
     target, _, rest = cell.partition("-")
     if rest:  # what is no cell at all is told by the plan
@@ -56,7 +58,7 @@ def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str)
         machines = load(wanted).targets[target].machine
         made = write_packages(bundle, machines=machines, folder=folder, release=release)
     for path in (made.wheel, made.archive):
-        sys.stdout.write(f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")
+        write(sys.stdout, f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")
     return 0
 
 

@@ -41,13 +41,14 @@ def board_up(context: Context, target: str, count: str = "1", boards: str = "") 
 
     def action() -> int:
         from crossfarm.options import shown
+        from crossfarm.text import write
         from crossfarm.virtual.containers import boards_up
 
         place = _place(boards)
         up = boards_up(place, target=target, count=int(number("count", count)), say=sys.stdout)
         for board in up:
-            sys.stdout.write(f"{board.name}  {board.user}@{board.address}\n")
-        sys.stdout.write(f"use {'them' if len(up) > 1 else 'it'}: ./inv pipeline --boards {shown(place.boards)}\n")
+            write(sys.stdout, f"{board.name}  {board.user}@{board.address}\n")
+        write(sys.stdout, f"use {'them' if len(up) > 1 else 'it'}: ./inv pipeline --boards {shown(place.boards)}\n")
         return 0
 
     finish(action)
@@ -63,10 +64,11 @@ def board_down(context: Context, boards: str = "", images: bool = False) -> None
     """
 
     def action() -> int:
+        from crossfarm.text import write
         from crossfarm.virtual.containers import boards_down
 
         removed = boards_down(_place(boards), images=images)
-        sys.stdout.write(f"removed {', '.join(removed)}\n" if removed else "there were no virtual boards\n")
+        write(sys.stdout, f"removed {', '.join(removed)}\n" if removed else "there were no virtual boards\n")
         return 0
 
     finish(action)

@@ -26,7 +26,7 @@ SUITE = "bookworm"
 TAG = "bookworm-slim"
 PACKAGE = "mmdebstrap"
 
-_RECIPE_LABEL = "crossfarm.recipe"
+RECIPE_LABEL = "crossfarm.recipe"
 _DIGEST_LABEL = "crossfarm.digest"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SOURCES = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
@@ -56,7 +56,8 @@ _SHUT_IN = {
 _CHANGES = ('CMD ["bash"]', "ENV LANG=C.UTF-8")
 _EPOCH = "1767225600"
 """The newest date of a file, 2026-01-01: the same packages give the same bytes."""
-_SECONDS = 900
+_SECONDS = 4 * 3600.0
+"""By the clock, for a mirror that hangs: how long packages take says what the network and this machine do besides."""
 _LAST_LINES = 10
 
 
@@ -105,7 +106,7 @@ def debian_sources() -> str:
 
 def _present(recipe: str) -> str | None:
     """Return the digest of a Debian of this recipe that the engine has."""
-    for image in engine.ask(f'/images/json?filters={{"label":["{_RECIPE_LABEL}={recipe}"]}}'):
+    for image in engine.ask(f'/images/json?filters={{"label":["{RECIPE_LABEL}={recipe}"]}}'):
         digest = (image["Labels"] or {}).get(_DIGEST_LABEL, "")
         if f"{NAME}:{digest[7:23]}" in (image["RepoTags"] or ()):
             return str(digest)
@@ -165,7 +166,7 @@ def _import(archive: Path, recipe: str) -> str:
 
     with archive.open("rb") as file:
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    labels = f'LABEL {_RECIPE_LABEL}="{recipe}" {_DIGEST_LABEL}="{digest}"'
+    labels = f'LABEL {RECIPE_LABEL}="{recipe}" {_DIGEST_LABEL}="{digest}"'
     try:
         with contextlib.closing(engine.client()) as client:
             client.api.import_image(src=str(archive), repository=NAME, tag=digest[7:23], changes=[*_CHANGES, labels])

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-_SECONDS = 10.0
-_SECONDS_OF_A_PING = 2.0
+_SECONDS = 60.0
+"""An engine that is busy with an image answers late; one that is not there refuses at once."""
+_SECONDS_OF_A_PING = 10.0
 _HOUR = 3600
 
 
@@ -29,7 +30,7 @@ def engine_host() -> str:
 
 
 def answers() -> bool:
-    """Say whether an engine answers within two seconds."""
+    """Say whether an engine answers within ten seconds; where none is, that is known at once."""
     try:
         ask("/_ping", seconds=_SECONDS_OF_A_PING)
     except EngineError:

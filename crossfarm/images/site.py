@@ -24,7 +24,8 @@ BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout")
 _APT_SETTINGS = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
-_SECONDS = 60
+_SECONDS = 600
+"""pip starts in a second, and in a minute on a busy machine; settings that came too late would be left out unseen."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -205,7 +205,8 @@ def _on_this_site(client: DockerClient, root: Path, pin: Pin, *, say: Say) -> st
     if reference in engine.present_references():
         return reference
     say(f"site: putting {len(site.certificates)} certificates and the settings of pip and apt on top of Debian")
-    recipe = Recipe(name="site", reference=reference, files=site_context(site), base=pin.reference, labels={})
+    labels = {IMAGE_LABEL: "site"}
+    recipe = Recipe(name="site", reference=reference, files=site_context(site), base=pin.reference, labels=labels)
     build(client, recipe, log=_log(root, "site"), say=say)
     return reference
 

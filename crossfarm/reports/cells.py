@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 
 from crossfarm.reports.overview import CellOutcome
-from crossfarm.reports.text import one_line, quantity
+from crossfarm.reports.text import quantity
 from crossfarm.results import CheckRecord
+from crossfarm.text import one_line
 
-COLUMNS = ("model", "target", "verdict", "max diff", "right", "p50", "program", "weights", "memory")
+COLUMNS = ("model", "target", "verdict", "max diff", "quantising", "right", "p50", "program", "weights", "memory")
 _LATENCY = "latency.p50"
 
 
 def row(cell: CellOutcome) -> tuple[str, ...]:
     """Return the values of a cell under COLUMNS, each on one line.
 
-    The largest difference is that of the worst output, as a share of the output's scale; `right` is the share of
-    labelled cases that the model answers rightly, per data set; `memory` is the arena.
+    `max diff` is the loss by compiling: the largest difference of the worst output, as a share of its channel's scale.
+    `quantising` is the loss before that, of int8 models that were made from float32: how far the quantised model is
+    from the float32 one in ONNX Runtime, and the right answers that it costs. `right` is the share of labelled cases
+    that the model answers rightly, per data set; `memory` is the arena.
     """
     variant = "" if cell.variant in ("", "float32") else f" {cell.variant}"
     values = (
@@ -24,6 +27,7 @@ def row(cell: CellOutcome) -> tuple[str, ...]:
         cell.target,
         cell.state.upper() if cell.state in ("failed", "error") else cell.state,
         _largest_difference(cell),
+        _quantising(cell),
         _right(cell),
         _latency(cell),
         _number(cell, "program"),
@@ -44,13 +48,26 @@ def _badness(check: CheckRecord) -> float:
     return float("inf") if math.isnan(value) else value  # NaN compares with nothing, and nothing is worse
 
 
+def _quantising(cell: CellOutcome) -> str:
+    numbers = cell.measurements
+    lost = numbers.get("ladder.quantised.difference")
+    if lost is None or "ladder.float.difference" not in numbers:
+        return ""
+    before, after = numbers.get("ladder.float.right"), numbers.get("ladder.quantised.right")
+    right = (
+        "" if before is None or after is None or before.value == after.value else f"{after.value - before.value:+.1%}"
+    )
+    return f"{quantity(lost.value, lost.unit)}{', ' if right else ''}{right}{' right' if right else ''}"
+
+
 def _right(cell: CellOutcome) -> str:
     prefixes = ("accuracy.top1.", "text.")
     found = [check for check in cell.checks if check.name.startswith(prefixes) and check.value is not None]
     shown = []
     for check in found:
         dataset = next(check.name.removeprefix(prefix) for prefix in prefixes if check.name.startswith(prefix))
-        shown.append(f"{quantity(check.value or 0.0, check.unit)} {dataset}")
+        note = f" ({check.note})" if check.note else ""
+        shown.append(f"{quantity(check.value or 0.0, check.unit)} {dataset}{note}")
     return ", ".join(shown)
 
 

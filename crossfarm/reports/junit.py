@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from crossfarm.reports.overview import CellOutcome, Overview, is_flaky
-from crossfarm.reports.text import clean, count, one_line, quantity
+from crossfarm.reports.text import count, quantity
 from crossfarm.results import CheckRecord, JobRecord, Provenance, RunRecord
+from crossfarm.text import clean, one_line
 
 MOST_OUTPUT = 64 * 1024
 """Characters of text that one case carries at most: the largest servers take files of 30 MB."""
@@ -135,6 +136,9 @@ def _cell_cases(cell: CellOutcome) -> Iterator[_Case]:
             text=text,
             properties=_numbers(cell),
         )
+    if cell.state == "made" and (cell.jobs or cell.checks):
+        # Without it, a server that shows green cases only would call a cell good that was never compared.
+        yield _Case(classname=classname, name=f"checks{suffix}", skipped=cell.cause, text=cell.cause)
     for check in cell.checks:
         yield _check_case(check, classname, check.name + suffix)
 
@@ -174,6 +178,8 @@ def _check_case(check: CheckRecord, classname: str, name: str) -> _Case:
         properties |= {"value": repr(check.value), "unit": check.unit or ""}
     if check.limit is not None:
         properties["limit"] = repr(check.limit)
+    if check.note:
+        properties["note"] = check.note
     return _Case(
         classname=classname,
         name=name,

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from crossfarm.reports.text import count, one_line, quantity
+from crossfarm.reports.text import count, quantity
 from crossfarm.results import (
     CheckRecord,
     EndRecord,
@@ -18,9 +18,12 @@ from crossfarm.results import (
     RunRecord,
     last_run,
 )
+from crossfarm.text import one_line
 
-CellState = Literal["passed", "failed", "error", "skipped", "not run"]
-"""`failed`: the product is wrong; `error`: the infrastructure is; `not run`: something before it did not succeed."""
+CellState = Literal["passed", "failed", "error", "made", "skipped", "not run"]
+"""`passed`: a check held, and none did not; `failed`: the product is wrong; `error`: the infrastructure is; `made`: its
+jobs ended well, and no check was held against it; `not run`: something before it did not succeed."""
+UNCHECKED = "nothing was checked"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,11 @@ class CellOutcome:
     def notes(self) -> tuple[CheckRecord, ...]:
         """Return the rows about code that could be faster: what no rule schedules, what int8 leaves in float32."""
         return tuple(check for check in self.checks if check.name.startswith("code."))
+
+    @property
+    def remarks(self) -> tuple[CheckRecord, ...]:
+        """Return the rows that explain the differences: scales that differ much, layers in which int8 loses most."""
+        return tuple(check for check in self.checks if check.name.startswith(("accuracy.scales.", "accuracy.layers")))
 
     @property
     def command(self) -> str | None:
@@ -122,8 +130,9 @@ class Overview:
     def headline(self) -> str:
         """Return the run in one line."""
         failures = self.counts["failed"] + self.counts["error"] + len(self.failed_others)
-        word = "FAILED" if failures else "passed" if self.is_complete else "INTERRUPTED"
-        states: tuple[CellState, ...] = ("passed", "failed", "error", "skipped", "not run")
+        good = "passed" if self.counts["passed"] else UNCHECKED
+        word = "FAILED" if failures else good if self.is_complete else "INTERRUPTED"
+        states: tuple[CellState, ...] = ("passed", "failed", "error", "made", "skipped", "not run")
         parts = [f"{self.counts[state]} {state}" for state in states if self.counts[state]]
         if self.failed_others:
             parts.append(f"{count(len(self.failed_others), 'job')} before the cells failed")
@@ -221,10 +230,13 @@ def _state(rows: _Rows) -> tuple[CellState, str]:
             return "not run", f"{job.stage}: {job.cause or job.reason or 'cancelled'}"
     if rows.missing or not (rows.jobs or rows.checks or rows.measurements):
         return "not run", "the run ended before it got here"
-    for job in rows.jobs:
-        if job.state == "skipped":
-            return "skipped", f"{job.stage}: {job.reason or job.cause or 'no reason was told'}"
-    skipped = [item for item in rows.checks if item.status == "skipped"]
-    if skipped:
-        return "skipped", f"{skipped[0].name}: {skipped[0].message}"
-    return "passed", ""
+    left = [
+        f"{job.stage}: {job.reason or job.cause or 'no reason was told'}" for job in rows.jobs if job.state == "skipped"
+    ]
+    left += [f"{item.name}: {item.message}" for item in rows.checks if item.status == "skipped"]
+    if left:
+        return "skipped", left[0]
+    if any(item.status == "passed" for item in rows.checks):
+        return "passed", ""
+    # Rows that gate nothing, as the latency is, say nothing about whether the answers are right.
+    return "made", UNCHECKED

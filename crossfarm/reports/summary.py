@@ -13,20 +13,33 @@ from collections.abc import Iterable, Sequence
 
 from crossfarm.reports.cells import COLUMNS, row
 from crossfarm.reports.overview import CellOutcome, Overview
-from crossfarm.reports.text import clean, count, one_line, quantity
+from crossfarm.reports.text import count, quantity
 from crossfarm.results import CheckRecord, JobRecord, Provenance
+from crossfarm.text import clean, one_line
 
 LIMIT = 1024 * 1024 - 4096
 """Bytes of the whole page: GitHub takes 1 MiB for a step's summary."""
 MOST_ANSWERS = 40
 """Answers to one data set that are shown; the wrong ones stand first where a check has very many."""
-_SHARES = {"failures": 0.4, "cells": 0.75, "notes": 0.8, "skipped": 0.85, "provenance": 0.9, "answers": 1.0}
+_SHARES = {
+    "failures": 0.4,
+    "cells": 0.75,
+    "remarks": 0.78,
+    "notes": 0.8,
+    "skipped": 0.85,
+    "provenance": 0.9,
+    "answers": 1.0,
+}
 """How full the page may be, as a share of LIMIT, when each section ends: none takes the room of the next."""
 _SPECIAL = re.compile(r"([\\`*\[\]~])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_PROVENANCE = ("target", "board", "timing", "CPU", "governor", "emulator", "image", "TVM", "commit", "temperature")
+_PROVENANCE = (
+    *("target", "board", "timing", "CPU", "governor", "emulator", "sandbox"),
+    *("image", "TVM", "commit", "temperature"),
+)
 _LEGEND = (
-    "*max diff*: the largest difference from the reference, as a share of the output's scale. *right*: the share of "
-    "labelled cases that are answered rightly. *p50*: the median latency; one that was emulated or simulated says "
+    "*max diff*: the loss by compiling, as the largest difference from the reference over the scale of its channel. "
+    "*quantising*: the loss before that, from float32 to int8 in ONNX Runtime, on the same scale. *right*: the share "
+    "of labelled cases that are answered rightly. *p50*: the median latency; one that was emulated or simulated says "
     "nothing about a real board.\n\n"
 )
 _MOST_CHECKS = 20
@@ -44,6 +57,7 @@ def render(seen: Overview) -> str:
     _add_failures(page, seen)
     _add_flaky(page, seen)
     _add_cells(page, seen.cells)
+    _add_remarks(page, seen.cells)
     _add_notes(page, seen.cells)
     _add_skipped(page, seen.cells)
     _add_provenance(page, seen.cells)
@@ -149,6 +163,21 @@ def _add_cells(page: _Page, cells: Sequence[CellOutcome]) -> None:
     page.add(_LEGEND)
 
 
+def _add_remarks(page: _Page, cells: Sequence[CellOutcome]) -> None:
+    """Say once what holds for several cells: a model loses in the same layers whatever it is compiled for."""
+    same: collections.defaultdict[str, list[str]] = collections.defaultdict(list)
+    for cell in cells:
+        for remark in cell.remarks:
+            same[remark.message].append(cell.id)
+    if same:
+        blocks = [f"- {', '.join(map(code, ids[:4]))}{_and_more(ids)}: {plain(text)}\n" for text, ids in same.items()]
+        page.section("## About the differences\n\n", blocks, "remark", share=_SHARES["remarks"])
+
+
+def _and_more(ids: Sequence[str]) -> str:
+    return f" and {len(ids) - 4} more" if len(ids) > 4 else ""
+
+
 def _add_notes(page: _Page, cells: Sequence[CellOutcome]) -> None:
     blocks = [f"- {code(cell.id)}: {plain(note.message)}\n" for cell in cells for note in cell.notes]
     if blocks:
@@ -156,7 +185,7 @@ def _add_notes(page: _Page, cells: Sequence[CellOutcome]) -> None:
 
 
 def _add_skipped(page: _Page, cells: Sequence[CellOutcome]) -> None:
-    left = [cell for cell in cells if cell.state in ("skipped", "not run")]
+    left = [cell for cell in cells if cell.state in ("made", "skipped", "not run")]
     if left:
         blocks = [f"- {code(cell.id)} {cell.state}: {plain(cell.cause)}\n" for cell in left]
         page.section("## What was not done\n\n", blocks, "cell", share=_SHARES["skipped"])
@@ -181,8 +210,9 @@ def _add_provenance(page: _Page, cells: Sequence[CellOutcome]) -> None:
 def _provenance_row(target: str, found: Provenance) -> tuple[str, ...]:
     image = found.image_digest.removeprefix("sha256:")[:12] if found.image_digest else None
     commit = found.git_commit[:12] if found.git_commit else None
-    names = (found.board, found.timing, found.cpu_model, found.governor, found.emulator, image, found.tvm_version)
-    return tuple(value or "" for value in (target, *names, commit))
+    cpu = " under ".join(filter(None, (found.cpu_model, found.virtualisation)))
+    where = (found.board, found.timing, cpu, found.governor, found.emulator, found.sandbox)
+    return tuple(value or "" for value in (target, *where, image, found.tvm_version, commit))
 
 
 def _span(temperatures: Sequence[float]) -> str:
@@ -198,11 +228,11 @@ def _add_answers(page: _Page, cells: Sequence[CellOutcome]) -> None:
     same: collections.defaultdict[tuple[str, str, tuple[str, ...]], list[str]] = collections.defaultdict(list)
     for cell in cells:
         for check in cell.checks:
-            if check.details:
+            if check.details and check not in cell.remarks:
                 same[cell.model, check.name, check.details].append(cell.id)
     blocks = []
     for (model, name, details), ids in same.items():
-        where = ", ".join(one_line(item) for item in ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
+        where = ", ".join(one_line(item) for item in ids[:4]) + _and_more(ids)
         shown = [plain(line) for line in details[:MOST_ANSWERS]]
         if len(details) > MOST_ANSWERS:
             shown.append(f"and {len(details) - MOST_ANSWERS} more in junit.xml")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from crossfarm.reports.cells import COLUMNS, row
 from crossfarm.reports.overview import CellOutcome, Overview
-from crossfarm.reports.text import one_line
 from crossfarm.results import JobRecord
+from crossfarm.text import one_line
 
 _VERDICT = COLUMNS.index("verdict")
-_NUMBERS = frozenset(COLUMNS.index(name) for name in ("max diff", "p50", "program", "weights", "memory"))
-_COLOURS = {"passed": "32", "FAILED": "31;1", "ERROR": "31;1", "skipped": "33", "not run": "33"}
+_NUMBERS = frozenset(COLUMNS.index(name) for name in ("max diff", "quantising", "p50", "program", "weights", "memory"))
+_COLOURS = {"passed": "32", "FAILED": "31;1", "ERROR": "31;1", "made": "33", "skipped": "33", "not run": "33"}
 
 
 def render(seen: Overview, *, colour: bool = False) -> str:
@@ -31,7 +31,7 @@ def render(seen: Overview, *, colour: bool = False) -> str:
         blocks.append("\n".join(notes))
     left: dict[str, list[str]] = {}
     for cell in seen.cells:
-        if cell.state in ("skipped", "not run"):
+        if cell.state in ("made", "skipped", "not run"):
             left.setdefault(f"{cell.state}: {cell.cause}", []).append(cell.id)
     blocks += [_shorten(cells) + f" {why}" for why, cells in left.items()]
     headline = seen.headline if seen.is_complete else f"{seen.headline}\n{seen.interruption}"

@@ -1,27 +1,14 @@
-"""How numbers and strings of records are shown to people; the same words in every report."""
+"""How numbers of records are shown to people; the same words in every report."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]+")
-_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+from crossfarm.text import one_line
+
 _TIMES = ((1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
 _SIZES = ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB"))
-
-
-def clean(text: str) -> str:
-    """Return `text` without the characters that neither XML 1.0 nor a terminal should get; newlines and tabs stay."""
-    # Nearly every text is printable, and asking that is ten times cheaper than looking for what is not.
-    return text if text.isprintable() else _CONTROL.sub("", text.replace("\r\n", "\n"))
-
-
-def one_line(text: str, limit: int = 500) -> str:
-    """Return `text` on one line, cut with an ellipsis after `limit` characters."""
-    folded = clean(_BLANKS.sub(" ", text)).strip()
-    return folded if len(folded) <= limit else folded[: limit - 1] + "…"
 
 
 def quantity(value: float, unit: str | None) -> str:

@@ -53,6 +53,7 @@ Text = Annotated[
         description="a text without control characters other than line breaks",
     ),
 ]
+TensorName = Annotated[Line, Field(max_length=256)]
 RelativePath = Annotated[
     str,
     AfterValidator(_inside),
@@ -60,6 +61,7 @@ RelativePath = Annotated[
 ]
 Number = Annotated[float, Field(strict=True)]
 """A finite number; a text such as '3' is none."""
+Share = Annotated[Number, Field(ge=0.0, le=1.0)]
 Integer = Annotated[int, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 

@@ -134,6 +134,8 @@ class Board(Declared):
     """Names of the toolchain files whose bundles it runs. Boards that serve the same target are of one kind."""
     tags: tuple[Tag, ...] = ()
     """Words by which `--tag` chooses boards."""
+    timing: Literal["silicon", "emulated"] | None = None
+    """What its clock is worth. Without it the board is looked at: one under an emulator is `emulated`."""
     platform: Annotated[Line, Field(max_length=200)] = "*"
     """Glob over `MACHINE MODEL` as the board tells them, such as `armv7l Raspberry Pi 2*`; else it is not used."""
     folder: Folder = ".crossfarm-board"
@@ -153,6 +155,8 @@ class Board(Declared):
     def _can_be_reached(self) -> Board:
         refuse_repeated("targets", self.targets)
         refuse_repeated("tags", self.tags)
+        if self.transport == "virtual" and self.timing == "silicon":
+            raise ValueError("a board with `transport: virtual` is emulated; remove `timing: silicon`")
         needed = {"address": self.address, "user": self.user, "key": self.key, "host_key": self.host_key}
         if self.transport == "local":
             given = [name for name, value in needed.items() if value is not None]

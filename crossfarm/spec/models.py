@@ -8,13 +8,24 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from crossfarm.spec.base import Count, Declared, Integer, Line, Name, Number, RelativePath, Text, refuse_repeated
-from crossfarm.spec.quantisation import Quantisation, Share
+from crossfarm.spec.base import (
+    Count,
+    Declared,
+    Integer,
+    Line,
+    Name,
+    Number,
+    RelativePath,
+    TensorName,
+    Text,
+    refuse_repeated,
+)
+from crossfarm.spec.checks import Checks
+from crossfarm.spec.quantisation import Quantisation
 from crossfarm.spec.sources import FactorySource, FileOrPackage, SingleFile, Source
 
 DType = Literal["float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"]
 Extent = Count
-TensorName = Annotated[Line, Field(max_length=256)]
 Bounds = tuple[Number, Number]
 HeightWidth = tuple[Extent, Extent]
 PerChannel = Number | tuple[Number, ...]
@@ -296,21 +307,6 @@ class Detect(Declared):
 
 
 Decode = Annotated[Classify | CtcText | Detect, Field(discriminator="kind")]
-
-
-class Checks(Declared):
-    """What must hold. Shares are of the cases of a data set."""
-
-    tolerance: Annotated[Number, Field(gt=0.0, le=1.0)] = 1e-4
-    """Largest |target - reference| of an output, as a share of the output's scale (the largest |reference|)."""
-    argmax: Share = 1.0
-    """Share of cases whose argmax equals the reference's, for models that are decoded."""
-    top1: Share | None = None
-    """Share of labelled cases that must be right."""
-    top5: Share | None = None
-    """Share of labelled cases whose class must be among the best five."""
-    text: Share | None = None
-    """Share of texts that must be read exactly."""
 
 
 class Skip(Declared):

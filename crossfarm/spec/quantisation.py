@@ -6,16 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crossfarm.spec.base import Declared, Integer, Number
-
-Share = Annotated[Number, Field(ge=0.0, le=1.0)]
+from crossfarm.spec.base import Declared, Integer, Number, Share
+from crossfarm.spec.checks import OutputChecks
 
 
 class QuantisedChecks(Declared):
     """What must hold for int8. The reference is the quantised model in ONNX Runtime."""
 
     tolerance: Annotated[Number, Field(gt=0.0, le=1.0)] = 0.05
-    """Largest |target - reference| of an output, as a share of the output's scale (the largest |reference|)."""
+    """Largest |target - reference| in a channel of an output, as a share of the channel's scale (its largest
+    |reference|)."""
+    outputs: OutputChecks = ()
+    """Outputs that are compared otherwise; a scale or an axis that is left out is that of the model's checks."""
     argmax: Share = 1.0
     """Share of cases whose argmax equals the reference's, for models that are decoded."""
     agreement: Share = 0.9

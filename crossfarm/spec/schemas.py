@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from crossfarm.spec import boards, models, pipelines, quantisation, sources, targets
+from crossfarm.spec import boards, checks, models, pipelines, quantisation, sources, targets
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
     "models": models.ModelsFile,
@@ -61,7 +61,7 @@ def _allow_defaults(content: dict[str, Any]) -> None:
 def _key_descriptions() -> dict[str, dict[str, str]]:
     """Return class -> key -> the text that stands below the key in the source."""
     found: dict[str, dict[str, str]] = {}
-    for module in (boards, models, pipelines, quantisation, sources, targets):
+    for module in (boards, checks, models, pipelines, quantisation, sources, targets):
         found.update(_descriptions_in(module))
     return found
 

@@ -6,9 +6,10 @@ A check that does not hold is a row with status `failed`; the stage itself fails
 from __future__ import annotations
 
 from crossfarm.job import Job
+from crossfarm.spec.checks import inherited
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
-VERSION = 2
+VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/results.py",
@@ -16,6 +17,7 @@ SOURCES = (
     "crossfarm/stages/check_code.py",
     "crossfarm/stages/check_decoded.py",
     "crossfarm/stages/check_ladder.py",
+    "crossfarm/stages/check_outputs.py",
     "crossfarm/stages/check_run.py",
     "crossfarm/stages/comparison.py",
     "crossfarm/stages/decoding.py",
@@ -24,6 +26,7 @@ SOURCES = (
     "crossfarm/stages/reference_file.py",
     "crossfarm/stages/statistics.py",
     "crossfarm/stages/tensors.py",
+    "crossfarm/text.py",
 )
 TOOLS = ("numpy",)
 
@@ -46,6 +49,8 @@ def needs(subject: Subject) -> Needs:
         roles.append("quantize")
         if model.is_quantised_here:
             limits = model.quantisation.checks.model_dump(mode="json")
+            described = inherited(model.checks.outputs, model.quantisation.checks.outputs)
+            limits["outputs"] = [output.model_dump(mode="json") for output in described]
             parameters |= {"agreement": limits.pop("agreement"), "checks": limits}
     return Needs(parameters={f"model {model.name}": parameters}, inputs={role: (role, None) for role in roles})
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from crossfarm.results import CheckRecord, MeasurementRecord
-from crossfarm.spec.models import Checks, Classify, CtcText, Decode, Detect
+from crossfarm.spec.checks import Checks
+from crossfarm.spec.models import Classify, CtcText, Decode, Detect
 from crossfarm.stages.comparison import argmax_agrees
 from crossfarm.stages.decoding import class_name, ctc_text, decisions, top_classes
 from crossfarm.stages.reference_file import Case, Reference
@@ -30,6 +31,8 @@ class Decoded:
         reference: its cases and names.
         decode: what the scores are.
         checks: what must hold.
+        labelled_only: decisions count on labelled cases alone, where there are any: noise may lie between two classes,
+            and 8 bits then decide either way.
     """
 
     output: Array
@@ -37,6 +40,7 @@ class Decoded:
     reference: Reference
     decode: Decode
     checks: Checks
+    labelled_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,7 @@ def decoded_records(
         ]
         found = [answer(decoded, decoded.output[number], number) for number in labelled]
         expected = [answer(decoded, decoded.expected[number], number) for number in labelled]
+        note = _note(decoded, labelled)
         for name, limit, is_good in _questions(decoded):
             right, reference_right = sum(map(is_good, found)), sum(map(is_good, expected))
             share = right / len(found)
@@ -86,10 +91,17 @@ def decoded_records(
                 value=share,
                 limit=limit,
                 unit="share",
-                message=_share_message(right, len(found), reference_right, limit),
+                message=_share_message(right, len(found), reference_right, limit) + (f"; {note}" if note else ""),
+                note=note,
                 details=_details(found) if name in ("accuracy.top1", "text") else (),
             )
             yield measurement(f"{name}.{dataset}", share, "share")
+
+
+def _note(decoded: Decoded, labelled: Sequence[int]) -> str | None:
+    """Say that a data set holds one class, where it does: a model that always answers with it is right everywhere."""
+    classes = {decoded.reference.cases[number].label for number in labelled}
+    return "one class only" if len(classes) == 1 and not isinstance(decoded.decode, CtcText) else None
 
 
 def _questions(decoded: Decoded) -> list[tuple[str, float | None, Callable[[Answer], bool]]]:
@@ -120,20 +132,29 @@ def _agreement(
     else:
         name, what = "accuracy.argmax", "argmax"
         agrees = argmax_agrees(decoded.output, decoded.expected)
-    equal, count, limit = int(np.count_nonzero(agrees)), len(agrees), decoded.checks.argmax
+    counted = _counted(decoded)
+    equal, count, limit = int(np.count_nonzero(agrees[counted])), int(np.count_nonzero(counted)), decoded.checks.argmax
     share = equal / count
+    kind = "cases" if counted.all() else "labelled cases"
     yield check(
         name=name,
         status="passed" if share >= limit else "failed",
         value=share,
         limit=limit,
         unit="share",
-        message=f"{what} equal to the reference's in {equal} of {count} cases ({share:.2%}, limit {limit:.2%})",
+        message=f"{what} equal to the reference's in {equal} of {count} {kind} ({share:.2%}, limit {limit:.2%})",
         details=tuple(
-            f"{decoded.reference.cases[number].name} differs" for number in np.flatnonzero(~agrees)[:MOST_DETAILS]
+            f"{decoded.reference.cases[number].name} differs{'' if counted[number] else ', which is not counted'}"
+            for number in np.flatnonzero(~agrees)[:MOST_DETAILS]
         ),
     )
     yield measurement(name, share, "share")
+
+
+def _counted(decoded: Decoded) -> Array:
+    """Return of each case whether its decision counts, bool of shape (cases,)."""
+    labelled = np.array([case.label is not None for case in decoded.reference.cases])
+    return labelled if decoded.labelled_only and labelled.any() else np.ones(len(labelled), bool)
 
 
 def answer(decoded: Decoded, scores: Array, number: int) -> Answer:

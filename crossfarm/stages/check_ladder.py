@@ -10,11 +10,15 @@ import numpy as np
 from crossfarm.results import CheckRecord, MeasurementRecord
 from crossfarm.spec.models import CtcText, Decode, Detect
 from crossfarm.stages.check_decoded import Decoded, answer
-from crossfarm.stages.comparison import compare
+from crossfarm.stages.comparison import Yardstick, compare
 from crossfarm.stages.decoding import ctc_text
+from crossfarm.stages.quantize_file import LayerError
 from crossfarm.stages.tensors import Array
 
 Row = CheckRecord | MeasurementRecord
+
+_WORST_LAYERS, _NAMED_LAYERS = 10, 3
+"""Layers that the details and the message of a row name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ def ladder_records(
     rungs: Sequence[Rung],
     decoded: Decoded | None,
     *,
+    yardstick: Yardstick,
     agreement: float | None,
     check: Callable[..., CheckRecord],
     measurement: Callable[[str, float, str], MeasurementRecord],
@@ -47,6 +52,7 @@ def ladder_records(
     Args:
         rungs: from the float32 model, or for a ready-made one from the quantised model, to the board.
         decoded: what the scores mean; `output` and `expected` are not used. None for models that are not decoded.
+        yardstick: what differences are a share of.
         agreement: least share of labelled cases (of all, without labels) that the quantised model must decide as the
             float32 model does; None when nothing gates that.
         check: makes a row of this cell.
@@ -57,7 +63,7 @@ def ladder_records(
     right = [_right(rung.output, decoded, cases) for rung in rungs]
     lines, losses = [], []
     for number, rung in enumerate(rungs):
-        difference = compare(rung.output, rungs[0].output, tolerance=1.0).relative
+        difference = compare(rung.output, rungs[0].output, tolerance=1.0, yardstick=yardstick).relative
         equal = sum(map(_same, decisions[number], decisions[0]))
         yield measurement(f"ladder.{rung.name}.difference", difference, "scale")
         parts = [] if number == 0 else [f"furthest from {rungs[0].words}: {difference:.2g} of the scale"]
@@ -71,6 +77,25 @@ def ladder_records(
         if number:
             losses.append(_loss(rung.step, decisions[number - 1 : number + 1], right[number - 1 : number + 1]))
     yield _row(rungs, decisions, losses, lines, agreement=agreement if decoded is not None else None, check=check)
+
+
+def layer_records(layers: Sequence[LayerError], *, check: Callable[..., CheckRecord]) -> Iterator[Row]:
+    """Yield a row that gates nothing and names the layers in which quantising lost most; none where none is known."""
+    worst = sorted(layers, key=lambda layer: -layer.own)[:_WORST_LAYERS]
+    if worst:
+        yield check(
+            name="accuracy.layers",
+            status="informative",
+            value=worst[0].own,
+            unit="share",
+            message=f"quantising loses most in {'; '.join(map(_layer, worst[:_NAMED_LAYERS]))}",
+            details=tuple(map(_layer, worst)),
+            operators=tuple(layer.name for layer in worst),
+        )
+
+
+def _layer(layer: LayerError) -> str:
+    return f"{layer.name} ({layer.operator}): its result is {layer.error:.1%} off, what it reads {layer.before:.1%}"
 
 
 def _row(

@@ -10,13 +10,13 @@ from typing import Any
 from crossfarm.errors import BundleError
 from crossfarm.job import HOST, Job
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
-from crossfarm.spec.base import Declared, Name
-from crossfarm.spec.models import Checks, Decode, Detect
-from crossfarm.spec.quantisation import Share
+from crossfarm.spec.base import Declared, Name, Share
+from crossfarm.spec.checks import Checks
+from crossfarm.spec.models import Decode, Detect
 from crossfarm.stages.check_code import code_records
 from crossfarm.stages.check_decoded import Decoded, decoded_records
-from crossfarm.stages.check_ladder import Rung, ladder_records
-from crossfarm.stages.comparison import Difference, compare
+from crossfarm.stages.check_ladder import Rung, ladder_records, layer_records
+from crossfarm.stages.check_outputs import judged, output_records
 from crossfarm.stages.measure_file import (
     MANIFEST,
     MEASURE,
@@ -29,7 +29,7 @@ from crossfarm.stages.measure_file import (
     read_file,
 )
 from crossfarm.stages.quantize_file import Quantised
-from crossfarm.stages.reference_file import Case, Reference
+from crossfarm.stages.reference_file import Reference
 from crossfarm.stages.statistics import Summary, summarise
 from crossfarm.stages.tensors import Array, read_stacked
 
@@ -80,7 +80,11 @@ class Measured:
 
 
 def records(job: Job) -> Iterator[Row]:
-    """Yield every record of the stage `check`; see there."""
+    """Yield every record of the stage `check`; see there.
+
+    Raises:
+        ConfigError: checks.outputs is about another output than the model has, or about one of another shape.
+    """
     model = _Declaration.model_validate(job.group("model"))
     reference = Reference.read(job.inputs["reference"])
     measured = _measured(job, reference)
@@ -96,26 +100,44 @@ def records(job: Job) -> Iterator[Row]:
         )
         for number, port in enumerate(reference.outputs)
     }
+    quantised = Quantised.read(job.inputs["quantize"]) if "quantize" in job.inputs else None
+    how = judged(model.name, reference.outputs, model.checks, steps=quantised.steps if quantised is not None else {})
     for number, (name, (output, expected)) in enumerate(pairs.items()):
         is_scored = number == 0 and model.decode is not None and not isinstance(model.decode, Detect)
-        difference = compare(output, expected, tolerance=model.checks.tolerance, argmax=is_scored)
-        yield from output_records(measured, name, difference, reference.cases, tolerance=model.checks.tolerance)
+        yield from output_records(
+            name,
+            output,
+            expected,
+            how[name],
+            cases=reference.cases,
+            argmax=is_scored,
+            check=measured.check,
+            measurement=measured.measurement,
+        )
     decoded = None
     if model.decode is not None and pairs:
         output, expected = next(iter(pairs.values()))
         decoded = Decoded(
-            output=output, expected=expected, reference=reference, decode=model.decode, checks=model.checks
+            output=output,
+            expected=expected,
+            reference=reference,
+            decode=model.decode,
+            checks=model.checks,
+            labelled_only=quantised is not None,
         )
         yield from decoded_records(decoded, check=measured.check, measurement=measured.measurement)
-    if "quantize" in job.inputs and pairs:
+    if quantised is not None and pairs:
         output, expected = next(iter(pairs.values()))
         yield from ladder_records(
-            _rungs(job, reference, measured, expected, output),
+            _rungs(job, reference, measured, expected, output, ready_made=quantised.ready_made),
             decoded,
+            yardstick=how[reference.outputs[0].name].yardstick,
             agreement=model.agreement,
             check=measured.check,
             measurement=measured.measurement,
         )
+    if quantised is not None:
+        yield from layer_records(quantised.layers, check=measured.check)
     yield from latency_records(measured)
     yield from size_records(measured)
     yield from code_records(
@@ -132,11 +154,13 @@ def _profile(measured: Measured) -> ProfileFile | None:
     return read_file(ProfileFile, path) if path.exists() else None
 
 
-def _rungs(job: Job, reference: Reference, measured: Measured, quantised: Array, output: Array) -> list[Rung]:
+def _rungs(
+    job: Job, reference: Reference, measured: Measured, quantised: Array, output: Array, *, ready_made: bool
+) -> list[Rung]:
     """Return the first output after each step: float32, quantised, compiled, on the board."""
     port = reference.outputs[0]
     found = [Rung(name="quantised", words="int8 in ONNX Runtime", step="quantising", output=quantised)]
-    if not Quantised.read(job.inputs["quantize"]).ready_made:
+    if not ready_made:
         real = read_stacked(
             job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=len(reference.cases)
         )
@@ -152,37 +176,6 @@ def _rungs(job: Job, reference: Reference, measured: Measured, quantised: Array,
         found.append(Rung(name="compiled", words=words, step="compiling", output=compiled))
     step = "running on the target" if "compiled" in job.inputs else "compiling"
     return [*found, Rung(name="target", words="int8 on the target", step=step, output=output)]
-
-
-def output_records(
-    measured: Measured, name: str, difference: Difference, cases: Sequence[Case], *, tolerance: float
-) -> Iterator[Row]:
-    """Yield the gate of one output, and its numbers."""
-    if difference.not_finite:
-        message = f"{difference.not_finite} elements are NaN or infinite"
-    else:
-        message = (
-            f"max abs diff {difference.max_abs:.2g} is {difference.relative:.2g} of the scale {difference.scale:.4g} "
-            f"(limit {tolerance:g}), mean {difference.mean_abs / difference.scale:.2g}, "
-            f"cosine {difference.cosine:.8f}, {difference.correct:.2%} of the elements within the limit"
-        )
-        if difference.argmax is not None:
-            message += f", argmax equal in {difference.argmax:.2%} of the cases"
-    worst = f"; worst case: {cases[difference.worst_case].name}" if difference.max_abs else ""
-    yield CheckRecord(
-        cell=measured.bundle.cell,
-        name=f"accuracy.output.{name}",
-        status="passed" if difference.within(tolerance) else "failed",
-        value=difference.relative,
-        limit=tolerance,
-        unit="scale",
-        message=message + worst,
-    )
-    yield measured.measurement(f"accuracy.max_abs_diff.{name}", difference.relative, "scale")
-    yield measured.measurement(f"accuracy.mean_abs_diff.{name}", difference.mean_abs / difference.scale, "scale")
-    yield measured.measurement(f"accuracy.cosine.{name}", difference.cosine, "share")
-    yield measured.measurement(f"accuracy.correct_ratio.{name}", difference.correct, "share")
-    yield measured.measurement(f"accuracy.not_finite.{name}", difference.not_finite, "count")
 
 
 def latency_records(measured: Measured) -> Iterator[Row]:
@@ -258,7 +251,9 @@ def _measured(job: Job, reference: Reference) -> Measured:
         governor=board.governor,
         temperature=board.temperature,
         emulator=board.emulator,
+        virtualisation=board.virtualisation,
         throttled=board.throttled,
+        sandbox=board.sandbox,
         git_commit=board.git_commit,
         tvm_version=bundle.provenance.get("apache-tvm"),
         image_digest=None if job.image == HOST else f"sha256:{job.image}",

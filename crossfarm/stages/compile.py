@@ -14,6 +14,7 @@ SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/backends/__init__.py",
     "crossfarm/backends/arena.py",
+    "crossfarm/backends/c_library.py",
     "crossfarm/backends/cpu/*.py",
     "crossfarm/backends/importing.py",
     "crossfarm/backends/integer.py",
@@ -25,7 +26,9 @@ SOURCES = (
     "crossfarm/backends/reading.py",
     "crossfarm/backends/supported.py",
     "crossfarm/backends/tables.py",
+    "crossfarm/backends/tool_runs.py",
     "crossfarm/backends/tvm.py",
+    "crossfarm/scratch.py",
     "crossfarm/stages/compile.py",
 )
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")

@@ -32,7 +32,8 @@ from crossfarm.errors import FetchError, ToolError
 ATTEMPTS = 6
 SIZE_LIMIT = 2 << 30
 TIMEOUT_SECONDS = 60.0
-PIP_TIMEOUT_SECONDS = 1800.0
+PIP_TIMEOUT_SECONDS = 4 * 3600.0
+"""By the clock, for a pip that hangs; an index that is silent ends by pip's own limit long before."""
 _CHUNK = 1 << 20
 _REDIRECTS = 5
 

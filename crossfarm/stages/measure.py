@@ -6,7 +6,6 @@ import dataclasses
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from crossfarm.boards.protocol import Ended, Placed, Purpose, Transport, open_board, this_host
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.job import Job
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.boards import Board
 from crossfarm.spec.pipelines import Measure
 from crossfarm.spec.targets import CodeGeneration, Emulator
@@ -23,7 +23,9 @@ from crossfarm.stages.protocol import Needs, Scope, Subject
 VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
+    "crossfarm/boards/allowance.py",
     "crossfarm/boards/bundle_files.py",
+    "crossfarm/boards/bundle_run.py",
     "crossfarm/boards/connection.py",
     "crossfarm/boards/endings.py",
     "crossfarm/boards/facts.py",
@@ -31,12 +33,19 @@ SOURCES = (
     "crossfarm/boards/local.py",
     "crossfarm/boards/processors.py",
     "crossfarm/boards/preflight.py",
+    "crossfarm/boards/programs.py",
     "crossfarm/boards/protocol.py",
     "crossfarm/boards/remote.sh",
+    "crossfarm/boards/run_archive.py",
+    "crossfarm/boards/sandbox.py",
     "crossfarm/boards/ssh.py",
     "crossfarm/boards/virtual.py",
+    "crossfarm/boards/virtualisation.py",
+    "crossfarm/boards/written.py",
+    "crossfarm/scratch.py",
     "crossfarm/stages/measure.py",
     "crossfarm/stages/measure_file.py",
+    "crossfarm/text.py",
 )
 TOOLS: tuple[str, ...] = ()
 
@@ -96,6 +105,7 @@ def run(job: Job) -> None:
         emulator=transport.emulator,
         git_commit=os.environ.get("CROSSFARM_GIT_COMMIT"),
         throttled=ended.throttled,
+        sandbox=ended.sandbox,
         **dataclasses.asdict(ended.state),
     )
     (job.output / MEASURE).write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -124,12 +134,12 @@ def _profile(transport: Transport, placed: Placed, settings: Measure, output: Pa
     """Time every call in a few runs of their own, so that the runs that count stay as they are."""
     repeat = min(_PROFILED, settings.emulated_repeat if transport.timing == "emulated" else settings.repeat)
     options = ["--threads", str(settings.threads), "--warmup", "1", "--repeat", str(repeat), "--cases", "1"]
-    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as name:
+    with scratch_folder("profile") as name:
         folder = Path(name)
         ended = transport.run(placed, [*options, "--no-verify"], output=folder, timeout=settings.timeout, profile=True)
         _report(ended, cell)
         try:
-            shutil.copyfile(folder / PROFILE, output / PROFILE)
+            shutil.copyfile(folder / PROFILE, output / PROFILE, follow_symlinks=False)
         except FileNotFoundError:
             raise BundleError(f"{cell}: the program wrote no {PROFILE}; make the bundle again") from None
 

@@ -14,7 +14,7 @@ MEASURE = "measure.json"
 PROFILE = "profile.json"
 MANIFEST = "manifest.json"
 
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class _Written(BaseModel):
@@ -27,7 +27,7 @@ class OutputFile(_Written):
     """One output in result.json; `file` is relative to the folder outputs/."""
 
     name: str
-    file: str
+    file: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.bin$")]
 
 
 class RunnerResult(_Written):
@@ -55,7 +55,7 @@ class ProfiledCall(_Written):
     """One call of a compiled function: its nanoseconds in each profiled run."""
 
     name: str
-    ns: tuple[int, ...]
+    ns: tuple[Size, ...]
 
 
 class ProfileFile(_Written):
@@ -81,6 +81,10 @@ class BoardFile(_Written):
     """Degrees Celsius at the end of the run."""
     throttled: str | None = None
     """How the board slowed down meanwhile, in a few words."""
+    sandbox: str | None = None
+    """What the program was shut in by on this host: `bubblewrap`, `unshare` or `none`; None on a board."""
+    virtualisation: str | None = None
+    """Hypervisor or emulator that the board runs under."""
     git_commit: str | None = None
     """Of the project, at the time of the run."""
 

@@ -10,9 +10,10 @@ from crossfarm.spec.sources import FileSource, Package, UrlSource
 from crossfarm.stages.fetched import fetch_source
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
-VERSION = 1
+VERSION = 2
 SCOPE: Scope = "model"
 SOURCES = (
+    "crossfarm/scratch.py",
     "crossfarm/stages/archives.py",
     "crossfarm/stages/dataset_audio.py",
     "crossfarm/stages/datasets.py",
@@ -25,6 +26,7 @@ SOURCES = (
     "crossfarm/stages/quantize.py",
     "crossfarm/stages/quantize_file.py",
     "crossfarm/stages/quantize_graph.py",
+    "crossfarm/stages/quantize_layers.py",
     "crossfarm/stages/quantize_run.py",
     "crossfarm/stages/quantize_scales.py",
     "crossfarm/stages/reference_cases.py",

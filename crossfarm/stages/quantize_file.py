@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from crossfarm.errors import StoreError
 from crossfarm.spec.base import Declared
 
 FILE_NAME = "quantisation.json"
+
+
+class LayerError(Declared):
+    """What quantising did to one layer that takes quantised tensors."""
+
+    name: str
+    """Of its node in the float32 graph."""
+    operator: str
+    error: float
+    """Of its result: the Euclidean distance from float32, as a share of the length."""
+    before: float
+    """The largest error among what it reads."""
+
+    @property
+    def own(self) -> float:
+        """Return what it added, as if errors of different layers were uncorrelated."""
+        return math.sqrt(max(self.error**2 - self.before**2, 0.0))
 
 
 class Quantised(Declared):
@@ -21,6 +39,10 @@ class Quantised(Declared):
     """Inputs; 0 for a ready-made one."""
     operators: dict[str, int]
     """Operator -> number of its nodes that take quantised tensors."""
+    layers: tuple[LayerError, ...] = ()
+    """In the order of the graph; none for a ready-made model."""
+    steps: dict[str, float] = Field(default_factory=dict)
+    """Output -> distance of its neighbouring values, for those that are stored in integers."""
 
     def write(self, folder: Path) -> None:
         """Write quantisation.json into `folder`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,14 @@ from pydantic import TypeAdapter
 
 from crossfarm.errors import ConfigError, ModelError
 from crossfarm.job import Job
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.base import Declared, Name
 from crossfarm.spec.models import CtcText, Dataset, Decode, Input, Preprocess
 from crossfarm.spec.quantisation import Quantisation
 from crossfarm.stages.onnx_session import in_empty_folder
-from crossfarm.stages.quantize_file import Quantised
+from crossfarm.stages.quantize_file import LayerError, Quantised
 from crossfarm.stages.quantize_graph import PRODUCTS, chosen_nodes, is_quantised, quantised_operators
+from crossfarm.stages.quantize_layers import layer_errors, output_steps
 from crossfarm.stages.quantize_scales import to_powers_of_two
 from crossfarm.stages.reference_cases import Trial, data_trials
 from crossfarm.stages.reference_file import Reference
@@ -75,9 +76,13 @@ def write_quantised(job: Job) -> None:
     model = prepared if ready_made else quantise(prepared, inputs, how, name=declaration.name)
     path = job.output / "model.onnx"
     path.write_bytes(serialise(model))
-    Quantised(ready_made=ready_made, calibrated_from=len(inputs), operators=quantised_operators(model.graph)).write(
-        job.output
-    )
+    Quantised(
+        ready_made=ready_made,
+        calibrated_from=len(inputs),
+        operators=quantised_operators(model.graph),
+        layers=() if ready_made else _layers(prepared, model, inputs, name=declaration.name),
+        steps=output_steps(model.graph),
+    ).write(job.output)
     _write_answers(job, path, model=declaration.name)
 
 
@@ -101,7 +106,7 @@ def quantise(
         chosen = chosen_nodes(current.graph)
         if not chosen:
             raise ModelError(f"model {name}: it has no product over constant weights, so nothing can be quantised")
-        with tempfile.TemporaryDirectory(prefix="crossfarm-quantize-") as folder, in_empty_folder():
+        with scratch_folder("quantize") as folder, in_empty_folder():
             made = Path(folder) / "quantised.onnx"
             quantize_static(
                 current,
@@ -131,6 +136,16 @@ def quantise(
         weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in current.graph.initializer}
         to_powers_of_two(quantised, weights)
     return quantised
+
+
+def _layers(
+    prepared: onnx.ModelProto, quantised: onnx.ModelProto, inputs: Sequence[Mapping[str, Array]], *, name: str
+) -> tuple[LayerError, ...]:
+    current = _of_opset(prepared)
+    named = _with_names(current).graph
+    chosen = frozenset(chosen_nodes(named))
+    results = {node.output[0] for node in named.node if node.name in chosen}
+    return layer_errors(current, quantised, results, inputs, model=name)
 
 
 def calibration_inputs(job: Job, declaration: _Declaration, count: int) -> list[Mapping[str, Array]]:

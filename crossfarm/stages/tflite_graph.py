@@ -51,8 +51,20 @@ def convert_graph(graph: Graph, inputs: Sequence[StaticInput]) -> bytes:
         values.append(_value(name, tensor, as_integers=as_integers))
     output_names = [emitter.unique(graph.tensors[index].name) for index in graph.outputs]
     for operator in live:
-        CONVERTERS[operator.name](emitter, operator)
+        _convert(emitter, operator, graph)
     return _assemble(emitter, values, output_names, keep_integers=any(integers))
+
+
+def _convert(emitter: Emitter, operator: Operator, graph: Graph) -> None:
+    """Convert one operator; a file whose tensors do not fit an operator is refused with its name."""
+    try:
+        CONVERTERS[operator.name](emitter, operator)
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        shapes = ", ".join(str(list(graph.tensors[index].shape)) for index in operator.inputs if index != -1)
+        raise ModelError(
+            f"the TFLite operator {operator.name} (number {operator.index}) does not fit its tensors of shapes "
+            f"{shapes[:200]}: {error}; fetch or export the model again"
+        ) from error
 
 
 def _live_operators(graph: Graph) -> list[Operator]:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from crossfarm.backends.search_programs import link_program, prepare_runner
-from crossfarm.boards.local import end_group
+from crossfarm.boards.programs import end_group
 from crossfarm.errors import ModelError
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import Target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.boards.protocol import Purpose, State, Transport, open_board
 from crossfarm.errors import BoardError, BundleError, ConfigError, LeaseError
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.boards import Board
 from crossfarm.spec.targets import Target
 from crossfarm.stages.measure_file import PROFILE, RESULT
@@ -142,7 +142,7 @@ class BoardPlace:
         """
         placed = self._transport.deploy(program)
         options = runner_options(threads=threads, repeat=repeat, warmup=warmup, cases=cases)
-        with tempfile.TemporaryDirectory(prefix="crossfarm-board-run-") as name:
+        with scratch_folder("board-run") as name:
             folder = Path(name)
             ended = self._transport.run(placed, options, output=folder, timeout=TIME_LIMIT, profile=True)
             if ended.code != 0:
@@ -172,7 +172,9 @@ def boards_for(target: Target, *, inventory: Inventory, emulated: bool) -> tuple
     if missing is not None:
         raise ConfigError(f"{target.name}: {missing}")
     declared = inventory.candidates(target.name)
-    boards = tuple(board for board in declared if emulated or board.transport != "virtual")
+    boards = tuple(
+        board for board in declared if emulated or (board.transport != "virtual" and board.timing != "emulated")
+    )
     if not declared:
         _refuse_emulator(target.name, is_emulated=_way(target).timing != "silicon", emulated=emulated)
     else:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import statistics
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from crossfarm.backends.manifest import CompileReport, FunctionCost
-from crossfarm.boards import local
+from crossfarm.boards.bundle_run import run_bundle
+from crossfarm.boards.written import OUTPUTS
 from crossfarm.errors import BundleError
-from crossfarm.stages.measure_file import ProfileFile, RunnerResult, read_file
+from crossfarm.scratch import scratch_folder
+from crossfarm.stages.measure_file import PROFILE, RESULT, ProfileFile, RunnerResult, read_file
 
 TIME_LIMIT = 1800
 """Seconds after which a program is ended."""
@@ -96,7 +98,7 @@ def run_profiled(
     outputs: Path | None = None,
     cases: int = 1,
 ) -> Run:
-    """Run a bundle's program with --profile on this host.
+    """Run a bundle's program with --profile on this host, shut in where this machine can.
 
     Args:
         bundle: its folder.
@@ -112,18 +114,18 @@ def run_profiled(
         BoardError: the program does not start, is killed, or takes too long.
         BundleError: it refuses the bundle, or fails.
     """
-    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
-        result, profile = Path(folder) / "result.json", Path(folder) / "profile.json"
-        options = runner_options(threads=threads, repeat=repeat, warmup=warmup, cases=cases)
-        if processors:
-            options += ["--affinity", ",".join(map(str, processors))]
-        if outputs is not None:
-            options += ["--outputs", str(outputs)]
-        command = [*prefix, bundle / "program", bundle, *options, "--result", result, "--profile", profile]
-        ended = local.run([str(word) for word in command], timeout=TIME_LIMIT)
+    options = runner_options(threads=threads, repeat=repeat, warmup=warmup, cases=cases)
+    if processors:
+        options += ["--affinity", ",".join(map(str, processors))]
+    with scratch_folder("profile") as name:
+        folder = Path(name)
+        (folder / OUTPUTS).mkdir()
+        ended = run_bundle(bundle, options, output=folder, timeout=TIME_LIMIT, prefix=prefix, profile=True)
         if ended.code != 0:
             raise BundleError(f"the program ended with {ended.code}: {ended.tail.strip()}; make the bundle again")
-        return read_run(result, profile)
+        if outputs is not None:
+            shutil.copytree(folder / OUTPUTS, outputs, dirs_exist_ok=True)
+        return read_run(folder / RESULT, folder / PROFILE)
 
 
 def runner_options(*, threads: int, repeat: int, warmup: int, cases: int) -> list[str]:

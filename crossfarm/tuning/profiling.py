@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from crossfarm.backends.manifest import CompileReport
-from crossfarm.boards import local
+from crossfarm.boards import local, sandbox
 from crossfarm.errors import ConfigError
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.targets import Target
 from crossfarm.store import Artifact, Store
+from crossfarm.text import write
 from crossfarm.tuning.peak import measured_peak
 from crossfarm.tuning.profile import run_profiled, summarised
 from crossfarm.tuning.profile_table import plot, table
@@ -51,12 +52,14 @@ def show_profile(
     way = local.way(machines=target.machine, emulator=target.emulator, code=target.code)
     place = Store(store.absolute())
     report = CompileReport.read(place.file_path(artifacts["compile"], "compile.json"))
-    with tempfile.TemporaryDirectory(prefix="crossfarm-profile-") as folder:
+    if line := sandbox.warning():
+        stream.write(f"{line}\n")
+    with scratch_folder("profile") as folder:
         place.restore(artifacts["bundle"], Path(folder))
         run = run_profiled(Path(folder), threads=threads, repeat=repeat, prefix=way.prefix)
     peak = measured_peak(target) if way.timing == "silicon" else None
     profile = summarised(run, report, threads=threads, timing=way.timing, peak=peak)
-    stream.write(table(cell, profile))
+    write(stream, table(cell, profile))
     if picture is not None:
         plot(cell, profile, picture)
-        stream.write(f"drawn in {picture}\n")
+        write(stream, f"drawn in {picture}\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 from crossfarm.backends.manifest import Manifest
 from crossfarm.errors import CrossfarmError, ModelError
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.targets import Target
 from crossfarm.tuning import records
@@ -113,7 +113,7 @@ def tune(task: Task, *, budget: Budget, log: IO[bytes], progress: Callable[[str]
     Raises:
         CrossfarmError: the model cannot be compiled or run even untuned.
     """
-    with tempfile.TemporaryDirectory(prefix="crossfarm-tune-") as folder:
+    with scratch_folder("tune") as folder:
         builders = Builders(
             cell=task.cell,
             target=task.target,

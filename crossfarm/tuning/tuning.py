@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from crossfarm.boards import sandbox
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.errors import ConfigError, CrossfarmError
+from crossfarm.scratch import scratch_folder
 from crossfarm.spec.cells import Cell
 from crossfarm.spec.project import Project
 from crossfarm.store import Artifact, Store
+from crossfarm.text import write
 from crossfarm.tuning import records
 from crossfarm.tuning.places import boards_for, place_for
 from crossfarm.tuning.tune import Budget, Task, tune
@@ -82,21 +84,24 @@ def tune_cells(cells: Sequence[Cell], session: Session) -> int:
     """
     if session.threads < 1:
         raise ConfigError(f"--threads {session.threads}: give 1 or more")
+    here = [cell for cell in cells if not session.inventory.candidates(cell.target)]
+    if here and (line := sandbox.warning()):
+        session.stream.write(f"{line}\n")
     failures = 0
     session.log.parent.mkdir(parents=True, exist_ok=True)
     with session.log.open("wb") as said:
         for cell in cells:
             if cell.variant not in VARIANTS:
-                session.stream.write(f"{cell.id}: only {', '.join(VARIANTS)} is searched\n")
+                write(session.stream, f"{cell.id}: only {', '.join(VARIANTS)} is searched\n")
                 continue
             try:
                 if not session.again and _is_complete(cell, session):
-                    session.stream.write(f"{cell.id}: was searched to the end; --again searches anew\n")
+                    write(session.stream, f"{cell.id}: was searched to the end; --again searches anew\n")
                     continue
                 _tune_one(cell, session, said)
             except CrossfarmError as error:
                 failures += 1
-                session.stream.write(f"{cell.id}: {error}\n")
+                write(session.stream, f"{cell.id}: {error}\n")
             session.stream.flush()
     return failures
 
@@ -114,11 +119,11 @@ def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
     artifacts, store = session.artifacts(cell), Store(session.store.absolute())
 
     def progress(line: str) -> None:
-        session.stream.write(f"{cell.id}: {line}\n")
+        write(session.stream, f"{cell.id}: {line}\n")
         session.stream.flush()
 
     with (
-        tempfile.TemporaryDirectory(prefix="crossfarm-tune-") as folder,
+        scratch_folder("tune") as folder,
         place_for(
             target,
             boards=boards,
@@ -140,4 +145,4 @@ def _tune_one(cell: Cell, session: Session, said: IO[bytes]) -> None:
             threads=session.threads,
             place=place,
         )
-        session.stream.write(table(tune(task, budget=session.budget, log=said, progress=progress)))
+        write(session.stream, table(tune(task, budget=session.budget, log=said, progress=progress)))

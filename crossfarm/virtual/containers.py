@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _MOST = 64
-_SECONDS_TO_START = 30.0
+_SECONDS_TO_START = 180.0
+_SECONDS_FOR_A_KEY = 600.0
+"""Both by the clock, for what hangs: a machine that is busy, or emulates, is slow and no fault."""
 _TARGET_LABEL = f"{LABEL}.target"
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SYS_CHROOT")
 """What sshd needs to log users in."""
@@ -253,7 +255,9 @@ def _key(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "crossfarm", "-f", str(path)]
         try:
-            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=30)
+            subprocess.run(
+                command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS_FOR_A_KEY
+            )
         except FileNotFoundError as error:
             raise ToolError("ssh-keygen is not installed; as root: apt-get install openssh-client") from error
         except subprocess.SubprocessError as error:
@@ -265,7 +269,7 @@ def _wait_for_sshd(board: Board) -> None:
     """Wait until a board's sshd greets.
 
     Raises:
-        EngineError: it does not within 30 s.
+        EngineError: it does not within 3 minutes.
     """
     end = time.monotonic() + _SECONDS_TO_START
     while time.monotonic() < end:

@@ -36,8 +36,8 @@ def version(kind: Kind) -> str | None:
         return None
     name = f"qemu-{kind.emulator}-static"
     try:
-        said = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
-    except OSError:
+        said = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=120, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
         return name
     found = next((word for word in said.partition("\n")[0].split() if word[0].isdigit()), "")
     return f"{name} {found}".strip()

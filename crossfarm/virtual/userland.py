@@ -12,13 +12,13 @@ import os
 import re
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from crossfarm.errors import EngineError, ToolError
 from crossfarm.images.bootstrap import debian_sources
+from crossfarm.scratch import scratch_folder
 from crossfarm.virtual.kinds import Kind
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ MaxStartups 50
 """
 _VERSION = 1
 """Raise it when what is made here changes in another way than by the constants above."""
-_SECONDS = 900
+_SECONDS = 4 * 3600.0
+"""By the clock, for a mirror that hangs: how long packages take says what the network and this machine do besides."""
 _LAST_LINES = 8
 
 
@@ -83,9 +84,7 @@ def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> st
     """
     import docker.errors
 
-    recipe = repr((_VERSION, _SUITE, _PACKAGES, _USER, _SSHD, kind.architecture))
-    tag = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    name = f"crossfarm-board-{kind.architecture}:{tag}"
+    name = image_name(kind)
     try:
         client.images.get(name)
     except docker.errors.ImageNotFound:
@@ -94,9 +93,9 @@ def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> st
         return name
     say.write(f"making a Debian {_SUITE} for {kind.architecture} (once, some seconds)\n")
     say.flush()
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # mmdebstrap fetches as the user _apt
-        archive = Path(folder, "userland.tar")
+    with scratch_folder("userland") as folder:
+        folder.chmod(0o755)  # mmdebstrap fetches as the user _apt
+        archive = folder / "userland.tar"
         _extract(kind, archive.with_name("extracted.tar"))
         _finish(archive.with_name("extracted.tar"), archive)
         repository, _, version = name.partition(":")
@@ -107,6 +106,12 @@ def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> st
                 f"the engine does not take the image {name}: {error}; see that its disk has room"
             ) from error
     return name
+
+
+def image_name(kind: Kind) -> str:
+    """Return what the image of a kind's userland is called on an engine."""
+    recipe = repr((_VERSION, _SUITE, _PACKAGES, _USER, _SSHD, kind.architecture))
+    return f"crossfarm-board-{kind.architecture}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
 def _extract(kind: Kind, archive: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.cleaning import clean_store
+from crossfarm.cleaning import Ground, Wishes, clean, holdings
 from crossfarm.collecting import verify
 from crossfarm.errors import StoreError
 from crossfarm.keys import KeyDocument
@@ -23,7 +23,8 @@ def _put(store: Store, name: str) -> Artifact:
 
 
 def _clean(store: Path, out: Path, *, verify: bool = False, everything: bool = False, days: float | None = None) -> int:
-    return clean_store(store, days=days, mebibytes=None, verify=verify, everything=everything, out=out)
+    wishes = Wishes(days=days, verify=verify, everything=everything)
+    return clean(wishes, Ground(store=store, out=out, home=out.parent))
 
 
 def test_everything_is_the_store_and_the_reports_and_nothing_beside_them(tmp_path: Path) -> None:
@@ -81,3 +82,47 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
     assert _clean(tmp_path / "store", tmp_path / "out") == 0
     assert not any(path.exists() for path in leftovers)
     assert store.read(kept.key) == kept
+
+
+def test_a_dry_run_says_how_much_and_removes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path / "store")
+    kept = _put(store, "kept")
+    zig = store.root / "zig" / "library"
+    zig.parent.mkdir()
+    zig.write_bytes(bytes(3 * 2**20))
+    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    assert clean(Wishes(days=0, dry_run=True), ground) == 0
+    said = capsys.readouterr().out
+    assert "would free 3.0 MiB: the compiler's cache" in said
+    assert "would free 0.0 MiB: artifacts" in said
+    assert zig.exists()
+    assert store.read(kept.key) == kept
+    assert clean(Wishes(days=0), ground) == 0
+    assert not zig.exists()
+    assert store.read(kept.key) is None
+
+
+def test_the_compilers_cache_goes_before_any_artifact_and_never_under_a_run(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    kept = _put(store, "kept")
+    zig = store.root / "zig" / "library"
+    zig.parent.mkdir()
+    zig.write_bytes(bytes(3 * 2**20))
+    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    with live_run(store, "run", []):
+        clean(Wishes(mebibytes=1), ground)
+        assert zig.exists()
+    clean(Wishes(mebibytes=1), ground)
+    assert not zig.exists()
+    assert store.read(kept.key) == kept
+
+
+def test_doctor_tells_what_is_large_and_what_removes_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    assert not [line for line in holdings(ground) if "cache" in line]
+    zig = store.root / "zig" / "library"
+    zig.parent.mkdir()
+    zig.write_bytes(bytes(3 * 2**20))
+    (line,) = [line for line in holdings(ground) if "cache" in line]
+    assert line.startswith(f"the compiler's cache: 3.0 MiB in {zig.parent}: ./inv clean")

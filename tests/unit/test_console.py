@@ -93,7 +93,7 @@ def test_a_failure_stands_there_with_its_cause_on_one_line() -> None:
     console = Console(stream, interactive=False)
     console.total(2)
     console.finished("compile:a", "failed", 75.0, "operator Foo\nis \x1b[2Jnot known")
-    assert stream.getvalue() == "[1/2] compile a failed 1 min 15 s: operator Foo is  [2Jnot known\n"
+    assert stream.getvalue() == "[1/2] compile a failed 1 min 15 s: operator Foo is not known\n"
 
 
 def test_quiet_shows_failures_and_given_lines_only() -> None:

@@ -132,10 +132,11 @@ def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
 def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
-    for module in ("check_run", "check_decoded", "check_ladder", "check_code"):
+    for module in ("check_run", "check_outputs", "check_decoded", "check_ladder", "check_code"):
         tree = ast.parse((ROOT / "crossfarm" / "stages" / f"{module}.py").read_text())
         for node in ast.walk(tree):
-            if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(("measurement", "CheckRecord")):
+            makers = ("measurement", "CheckRecord", "check")
+            if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(makers):
                 continue
             for value in (*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "name")):
                 first = value.values[0] if isinstance(value, ast.JoinedStr) else value

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from crossfarm import installation
+from crossfarm import installation, installing
+from crossfarm.boards import sandbox
 from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
-from crossfarm.installation import run_doctor, run_setup
+from crossfarm.installation import requirements, run_doctor, run_setup
 from crossfarm.spec.loading import load_project
 from crossfarm.spec.project import Project
 
@@ -53,6 +55,8 @@ class Machine:
         (folder / "toolchains" / "pdp11.yaml").write_text(TOOLCHAIN % self.library)
         (folder / "requirements.lock").write_text(HERE)
         (folder / "requirements" / "torch.txt").write_text(f"# made by hand\n{HERE}    # via torch\n")
+        (folder / "requirements" / "torch-build.txt").write_text(HERE)
+        (folder / "requirements" / "test.txt").write_text(HERE)
 
     def project(self, *models: str) -> Project:
         pipeline = self.folder / "some.yaml"
@@ -102,7 +106,9 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     monkeypatch.setenv("PATH", str(made.bin))
-    monkeypatch.setattr(installation, "_SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(installing, "_SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(sandbox, "available", lambda: "bubblewrap")
+    monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: True)
     return made
 
 
@@ -121,7 +127,7 @@ def test_setup_installs_what_is_missing_and_the_second_time_does_nothing(machine
         "apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends pdp11-emulator libc6-pdp11-cross",
     ]
     code, lines = machine.setup("onnx_model")
-    assert (code, lines) == (EXIT_GOOD, ["setup: everything is there (3 things looked at)"])
+    assert (code, lines) == (EXIT_GOOD, ["setup: everything is there (4 things looked at)"])
     assert len(machine.called()) == 2
 
 
@@ -193,11 +199,42 @@ def test_pytorch_is_installed_only_when_a_selected_model_needs_it(
     assert machine.setup("onnx_model")[0] == EXIT_GOOD
     code, lines = machine.setup("torch_model")
     path = machine.folder / "requirements" / "torch.txt"
-    assert machine.called()[2:] == [f"python -m pip install -q --disable-pip-version-check -r {path}"]
+    build = path.with_name("torch-build.txt")
+    pip = "python -m pip install -q --disable-pip-version-check"
+    assert machine.called()[2:] == [
+        f"{pip} --require-hashes --no-deps -r {path}",
+        f"{pip} --require-hashes --no-deps -r {build}",
+        f"{pip} {HERE.strip()}",
+    ]
     assert lines[0] == "setup: installing Python packages of torch.txt (some minutes the first time)"
     # The program that stood in for pip brought nothing.
     assert code == EXIT_INFRASTRUCTURE
     assert "torch_model: cannot be converted from PyTorch" in lines[-1]
+
+
+def test_packages_of_the_tests_are_installed_only_when_tests_are_wanted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.apt_get()
+    machine.setup("onnx_model")
+    path = machine.folder / "requirements" / "test.txt"
+    path.write_text("ai-edge-litert==0.0.1 \\\n    --hash=sha256:00\n")
+    monkeypatch.setattr(sys, "executable", str(machine.script("python")))
+    assert machine.setup("onnx_model")[0] == EXIT_GOOD
+    row = next(
+        row
+        for row in requirements(machine.project("onnx_model"), tests=True, home=machine.folder)
+        if row.name == "Python packages of tests"
+    )
+    assert (row.found, row.is_wanted, row.python) == (None, True, (Path("requirements", "test.txt"),))
+    assert row.how_to_install.endswith(f"--require-hashes --no-deps -r {path}")
+
+
+def test_every_package_that_only_tests_need_is_pinned_by_hash() -> None:
+    lines = (installation.HOME / "requirements" / "test.txt").read_text().splitlines()
+    pins = [number for number, line in enumerate(lines) if "==" in line and not line.startswith("#")]
+    assert len(pins) > 2
+    assert all(lines[number + 1].lstrip().startswith("--hash=sha256:") for number in pins)
 
 
 def test_the_build_of_a_package_does_not_matter_but_its_version_does(
@@ -248,7 +285,7 @@ def test_a_lost_lock_is_told(machine: Machine) -> None:
 def test_a_target_without_emulator_is_no_reason_to_fail(machine: Machine) -> None:
     path = machine.folder / "toolchains" / "pdp11.yaml"
     path.write_text(path.read_text().partition("emulator:")[0])
-    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (2 things looked at)"])
+    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (3 things looked at)"])
     assert "missing  a way to run pdp11           pdp11 is compiled, not run" in machine.doctor("onnx_model")[1]
 
 
@@ -272,3 +309,32 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_bubblewrap_is_installed_where_nothing_shuts_programs_in(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.apt_get()
+    assert machine.setup("onnx_model")[0] == EXIT_GOOD
+    has = {"bubblewrap": False}
+    monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: has["bubblewrap"])
+    monkeypatch.setattr(sandbox, "available", lambda: "bubblewrap" if has["bubblewrap"] else "none")
+    machine.script("apt-get")
+    code, lines = machine.setup("onnx_model")
+    assert "install -y --no-install-recommends bubblewrap" in machine.called()[-1]
+    assert code == EXIT_INFRASTRUCTURE
+    assert "sandbox is still missing" in lines[-1] and "with your rights" in lines[-1]
+    has["bubblewrap"] = True
+    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (4 things looked at)"])
+
+
+def test_a_system_that_forbids_namespaces_is_told_and_fails_no_setup(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.apt_get()
+    assert machine.setup("onnx_model")[0] == EXIT_GOOD
+    monkeypatch.setattr(sandbox, "available", lambda: "none")
+    assert machine.setup("onnx_model") == (EXIT_GOOD, ["setup: everything is there (3 things looked at)"])
+    code, text = machine.doctor("onnx_model")
+    assert code == EXIT_GOOD
+    assert re.search(r"^missing  sandbox +programs of models run on this host with your rights", text, re.MULTILINE)

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.keys import KeyDocument, canonical_json, describe_change, digest_json, digest_sources
+from crossfarm.keys import (
+    KeyDocument,
+    canonical_json,
+    describe_change,
+    digest_file,
+    digest_json,
+    digest_sources,
+    tool_versions,
+)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
@@ -116,3 +124,110 @@ def test_the_digest_of_sources_follows_content_and_name(tmp_path: Path) -> None:
 def test_a_source_that_is_listed_but_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         digest_sources(tmp_path, ["gone_*.py"])
+
+
+def test_a_source_that_moves_to_another_folder_changes_the_digest(tmp_path: Path) -> None:
+    """The name that counts is the whole path below the project, not the file's own."""
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "one" / "a.py").write_text("1")
+    before = digest_sources(tmp_path, ["one/a.py"])
+    (tmp_path / "one" / "a.py").rename(tmp_path / "other" / "a.py")
+    assert digest_sources(tmp_path, ["other/a.py"]) != before
+
+
+def test_sources_that_swap_their_contents_change_the_digest(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "b.py").write_text("2")
+    before = digest_sources(tmp_path, ["*.py"])
+    (tmp_path / "a.py").rename(tmp_path / "c.py")
+    (tmp_path / "b.py").rename(tmp_path / "a.py")
+    (tmp_path / "c.py").rename(tmp_path / "b.py")
+    assert digest_sources(tmp_path, ["*.py"]) != before
+
+
+def test_a_source_elsewhere_has_the_same_digest(tmp_path: Path) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.py").write_text("1")
+    assert digest_sources(tmp_path / "here", ["a.py"]) == digest_sources(tmp_path / "there", ["a.py"])
+
+
+def test_one_pattern_that_matches_nothing_is_an_error_beside_others_that_do(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("1")
+    with pytest.raises(FileNotFoundError, match=r"no source file matches 'gone_\*\.py' below"):
+        digest_sources(tmp_path, ["a.py", "gone_*.py"])
+
+
+def test_a_digest_is_the_sha256_that_other_tools_print(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_text("abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_file(tmp_path / "abc") == known
+    assert digest_json(0) == "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9"
+
+
+def test_canonical_json_is_one_line_of_ascii_with_sorted_keys() -> None:
+    assert canonical_json({"b": [1, "\u00e4"], "a": None}) == '{"a":null,"b":[1,"\\u00e4"]}'
+
+
+def test_an_input_that_vanished_is_told() -> None:
+    old = _document({}, inputs={"prepare": "b" * 64, "tuning": "c" * 64})
+    new = _document({})
+    reason = describe_change(old.to_json(), new, old_groups={}, new_groups={})
+    assert reason == "input changed: tuning"
+
+
+def test_inputs_that_changed_came_or_vanished_are_told_in_one_list() -> None:
+    old = _document({}, inputs={"prepare": "b" * 64, "tuning": "c" * 64})
+    new = _document({}, inputs={"prepare": "d" * 64, "code": "e" * 64})
+    reason = describe_change(old.to_json(), new, old_groups={}, new_groups={})
+    assert reason == "input changed: code, prepare, tuning"
+
+
+def test_several_reasons_stand_in_one_line() -> None:
+    old = {"model m": {"a": 1}, "gone": {}}
+    new = {"model m": {"a": 2}, "fresh": {}}
+    before = _document(old, tools={})
+    after = _document(new, image="sha256:1")
+    assert describe_change(before.to_json(), after, old_groups=old, new_groups=new) == (
+        "fresh is new; gone is gone; model m changed: a; apache-tvm changed: none -> 0.27.0; image changed"
+    )
+
+
+def test_a_key_that_differs_in_nothing_known_is_still_told() -> None:
+    document = _document({})
+    assert describe_change(document.to_json(), document, old_groups={}, new_groups={}) == "key changed"
+    bare = describe_change({}, _document({}), old_groups={}, new_groups={})
+    assert bare.endswith("apache-tvm changed: none -> 0.27.0; image changed; input changed: prepare")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ({"a": [1, 2]}, {"a": [1, 3]}, "g changed: a[1]"),
+        ({"a": [1, 2]}, {"a": [1]}, "g changed: a"),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, "g changed: a.c"),
+        ({"a": {"b": 1}}, {"a": [1]}, "g changed: a"),
+        (dict.fromkeys("abcd", 0), dict.fromkeys("abcd", 1), "g changed: a, b, c, d"),
+        (dict.fromkeys("abcde", 0), dict.fromkeys("abcde", 1), "g changed: a, b, c, d and 1 more"),
+        ([1], [2], "g changed: [0]"),
+        ("x", "y", "g changed"),
+    ],
+)
+def test_changed_paths_are_written_as_a_reader_would(old: object, new: object, reason: str) -> None:
+    told = describe_change(_document({}).to_json(), _document({}), old_groups={"g": old}, new_groups={"g": new})
+    assert told == reason
+
+
+def test_versions_of_tools_are_those_that_are_installed() -> None:
+    import importlib.metadata
+
+    assert tool_versions(["pytest", "no-such-distribution"]) == {
+        "pytest": importlib.metadata.version("pytest"),
+        "no-such-distribution": "absent",
+    }
+
+
+def test_a_key_document_is_written_whole() -> None:
+    document = _document({"g": 1})
+    assert document.to_json() == dataclasses.asdict(document)

@@ -134,6 +134,54 @@ def test_a_missing_object_is_damage(tmp_path: Path) -> None:
     assert "missing" in damage
 
 
+def test_a_put_over_a_tampered_object_makes_it_whole_again(tmp_path: Path) -> None:
+    """An object of the same name is taken as it is only while its size and mtime are as they were left."""
+    store = Store(tmp_path)
+    first = _put(store, {"a": b"good"}, seed=1, job="compile:one")
+    path = store.file_path(first, "a")
+    for content in (b"evil", b"longer"):
+        path.chmod(0o644)
+        path.write_bytes(content)
+        again = _put(store, {"a": b"good"}, seed=len(content), job="compile:two")
+        assert path.read_bytes() == b"good"
+        assert store.damage(again, thorough=True) is None
+        assert store.damage(first, thorough=True) is None
+        assert path.stat().st_mode & 0o222 == 0
+
+
+def test_a_put_over_a_whole_object_leaves_it_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.file_path(_put(store, {"a": b"good"}, seed=1), "a")
+    before = path.stat().st_ino
+    _put(store, {"a": b"good"}, seed=2)
+    assert path.stat().st_ino == before
+
+
+def test_a_dropped_artifact_leaves_whole_objects_to_those_who_share_them(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    damaged = _put(store, {"own": b"mine", "shared": b"ours"}, seed=1, job="compile:one")
+    other = _put(store, {"shared": b"ours"}, seed=2, job="compile:two")
+    own = store.file_path(damaged, "own")
+    own.chmod(0o644)
+    own.write_bytes(b"evil")
+    store.drop(damaged)
+    assert store.read(damaged.key) is None
+    assert not own.exists()
+    assert store.damage(other, thorough=True) is None
+    store.restore(other, tmp_path / "out")
+    assert (tmp_path / "out" / "shared").read_bytes() == b"ours"
+
+
+def test_a_drop_of_an_artifact_whose_objects_are_gone_is_no_error(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = _put(store, {"a": b"1", "b": b"2"})
+    store.file_path(artifact, "a").unlink()
+    store.drop(artifact)
+    store.drop(artifact)
+    assert store.read(artifact.key) is None
+    assert store.file_path(artifact, "b").read_bytes() == b"2"
+
+
 def test_a_link_in_the_output_of_a_job_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     folder = tmp_path / "store" / "work" / "x"

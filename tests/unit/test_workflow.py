@@ -21,7 +21,14 @@ def workflow() -> dict[str, Any]:
 def test_both_commands_of_the_readme_are_run(workflow: dict[str, Any]) -> None:
     commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     for command in ("./inv setup pipeline --models models.yaml", "./inv setup test"):
-        assert command in [text.replace(" --yes", "") for text in commands]
+        assert command in [text.replace(" --yes", "").removesuffix(" --require-checks") for text in commands]
+
+
+def test_a_pipeline_that_checks_nothing_is_not_green(workflow: dict[str, Any]) -> None:
+    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    pipelines = [command for command in commands if re.search(r"^\./inv (.* )?pipeline\b", command)]
+    assert len(pipelines) == 2
+    assert all(command.endswith(" --require-checks") for command in pipelines)
 
 
 def test_the_workflow_may_only_read_and_leaves_no_token_behind(workflow: dict[str, Any]) -> None:

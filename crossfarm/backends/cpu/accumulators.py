@@ -14,6 +14,8 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from crossfarm.backends.cpu.maxima import keeping_nan
+
 PIPELINE = "crossfarm"
 LARGEST_ON_STACK = 1024
 """Bytes from which on TVM takes the heap (kMaxStackAlloca)."""
@@ -31,7 +33,7 @@ def _passes() -> tuple[Any, Any, Any]:
     common, host, device = tvm.tirx.get_tir_pipeline("s_tir")
 
     def finalise_host() -> Any:
-        return tvm.transform.Sequential([_exempted(), host()])
+        return tvm.transform.Sequential([_exempted(), keeping_nan(), host()])
 
     return common, finalise_host, device
 

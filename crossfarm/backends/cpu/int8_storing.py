@@ -44,7 +44,10 @@ class Storing:
         return self._converted(real) if self.converts else self._added(real)
 
     def _clamped(self, real: Any) -> Any:
-        return tirx.max(tirx.min(real, tirx.const(self.high, "float32")), tirx.const(self.low, "float32"))
+        """NaN becomes the lower bound, as in ONNX Runtime; a tirx.Max would keep it (maxima.py)."""
+        low, high = tirx.const(self.low, "float32"), tirx.const(self.high, "float32")
+        raised = tirx.Select(real > low, real, low)
+        return tirx.Select(raised < high, raised, high)
 
     def _added(self, real: Any) -> Any:
         """Adding 1.5 * 2**23 to a number below 2**22 rounds it, halves to even, into the low bits of the sum."""

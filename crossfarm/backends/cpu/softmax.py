@@ -50,13 +50,13 @@ def exponential(value: Any) -> Any:
     """Return exp of a float32 that is at most 0 as an expression that vectorises, relative error 2e-7.
 
     exp(x) = 2^n * exp(r) with n = round(x / ln 2); r = x - n ln 2 in two steps, so that nothing is lost; a polynomial
-    of degree 5 for exp(r) (Cephes, expf.c). Below -87 the result would be denormal, and is exp(-87).
+    of degree 5 for exp(r) (Cephes, expf.c). Below -87.7 the result would be denormal, and is 0. NaN gives NaN.
     """
 
     def number(constant: float) -> Any:
         return tirx.const(constant, "float32")
 
-    clipped = tirx.max(value, number(-87.0))
+    clipped = tirx.max(value, number(-88.0))
     power = tirx.floor(clipped * number(1.44269504) + number(0.5))
     rest = clipped - power * number(0.693359375) + power * number(2.12194440e-4)
     polynomial = number(_POLYNOMIAL[0])
@@ -67,13 +67,17 @@ def exponential(value: Any) -> Any:
 
 
 def compute(values: Any) -> Any:
-    """Return the te.Tensor of softmax over the last axis."""
+    """Return the te.Tensor of softmax over the last axis.
+
+    A row that holds NaN or infinity, or -infinity alone, becomes NaN, because a difference in it is NaN. So the maximum
+    of a row may lose NaN, which is cheaper.
+    """
     rows = tuple(values.shape)[:-1]
-    largest = _reduce(values, te.max, "maximum")
+    largest = _reduce(values, te.comm_reducer(_larger, tirx.min_value), "maximum")
 
     def shifted(*place: Any) -> Any:
         row = (*place[:-1], 0)
-        return exponential(values[place] - functools.reduce(tirx.max, [part[row] for part in largest]))
+        return exponential(values[place] - functools.reduce(_larger, [part[row] for part in largest]))
 
     powers = te.compute(values.shape, shifted, name=_PREFIX + "exponential")
     sums = _reduce(powers, te.sum, "sum")
@@ -83,6 +87,11 @@ def compute(values: Any) -> Any:
 
     inverse = te.compute((*rows, 1), reciprocal, name=_PREFIX + "inverse")
     return te.compute(values.shape, lambda *place: powers[place] * inverse[(*place[:-1], 0)], name=_RESULT)
+
+
+def _larger(left: Any, right: Any) -> Any:
+    """Return the larger of two numbers; a tirx.Max would keep NaN (maxima.py)."""
+    return tirx.Select(left > right, left, right)
 
 
 def _reduce(values: Any, reduction: Callable[..., Any], name: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import os
@@ -79,18 +80,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextlib.contextmanager
+def running_sshd(folder: Path, more: str = "") -> Iterator[Server]:
+    """A sshd of its own with what `more` adds to its configuration; skips where there is none."""
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("there is no sshd on this machine; ./inv setup installs openssh-server")
     if platform.machine() != "x86_64":
         pytest.skip("the bundles of these tests are for x86_64")
-    folder = tmp_path_factory.mktemp("sshd")
     found = Server(folder=folder, port=free_port())
     make_key(folder / "host")
     make_key(folder / "user")
-    (folder / "config").write_text(CONFIG.format(port=found.port, folder=folder))
+    (folder / "config").write_text(CONFIG.format(port=found.port, folder=folder) + more)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     process = subprocess.Popen([program, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")])
@@ -105,6 +106,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as found:
+        yield found
 
 
 PROGRAM = r"""
@@ -136,6 +143,10 @@ int main(int count, char **arguments) {
 """
 
 
+MANIFEST = '{"cases": 2, "outputs": [{"dtype": "uint8", "shape": [3]}]}'
+"""Of the small program: its one output has 6 bytes."""
+
+
 @pytest.fixture(scope="session")
 def small_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that does what its options say: hangs, crashes, ends with a code, writes its outputs."""
@@ -153,5 +164,5 @@ def bundle(small_program: Path, tmp_path: Path) -> Path:
     shutil.copy(small_program, folder / "program")
     (folder / "inputs" / "0.bin").write_bytes(b"input")
     (folder / "weights.bin").write_bytes(os.urandom(2_000_000))
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text(MANIFEST)
     return folder

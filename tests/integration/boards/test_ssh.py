@@ -20,7 +20,7 @@ from crossfarm.boards.ssh import SshBoard
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.spec.boards import Board
 from crossfarm.spec.targets import CodeGeneration
-from tests.integration.boards.conftest import PURPOSE, Server, make_key, public_key
+from tests.integration.boards.conftest import MANIFEST, PURPOSE, Server, make_key, public_key
 
 pytestmark = pytest.mark.integration
 
@@ -85,7 +85,7 @@ def test_a_model_that_was_compiled_again_sends_no_weights(board: Board, bundle: 
         weights = bundle / "weights.bin"
         changed = os.urandom(64) + weights.read_bytes()[64:]
         weights.write_bytes(changed)
-        (bundle / "manifest.json").write_text('{"identity": "another"}')
+        (bundle / "manifest.json").write_text(f"{MANIFEST} ")
         placed = opened.deploy(bundle)
     assert placed.files_sent == 2 and placed.bytes_sent < 200
     there = tmp_path / "board" / "bundles" / placed.place
@@ -118,7 +118,7 @@ def test_a_late_holder_can_neither_look_nor_upload_nor_run(board: Board, bundle:
         placed = late.deploy(bundle)
         with _opened(board, token=6) as holder:
             holder.preflight()
-        (bundle / "manifest.json").write_text("{ }")
+        (bundle / "manifest.json").write_text(f"{MANIFEST}  ")
         for action in (
             late.preflight,
             lambda: late.deploy(bundle),

@@ -25,7 +25,7 @@ from crossfarm.spec.boards import Board
 from crossfarm.spec.loading import load_boards
 from crossfarm.spec.targets import CodeGeneration
 from crossfarm.virtual.containers import Place, boards_down, boards_up
-from tests.integration.boards.conftest import PROGRAM
+from tests.integration.boards.conftest import MANIFEST, PROGRAM
 
 pytestmark = pytest.mark.integration
 
@@ -91,7 +91,7 @@ def arm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if left.name != "program":
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     (folder / "weights.bin").write_bytes(os.urandom(300_000))
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text(MANIFEST)
     return folder
 
 

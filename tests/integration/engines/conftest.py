@@ -56,6 +56,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def changed_home(home: Path, tmp_path: Path) -> Callable[[str, str, str], Path]:
+    """Return a function that copies that source once more, with a text in one of its modules replaced by another."""
+
+    def change(module: str, text: str, other: str) -> Path:
+        folder = tmp_path / "changed-home"
+        shutil.copytree(home, folder)
+        path = folder / "crossfarm" / "engines" / module
+        source = path.read_text()
+        assert text in source
+        path.write_text(source.replace(text, other))
+        return folder
+
+    return change
+
+
 @dataclasses.dataclass(kw_only=True)
 class Trial:
     """Runs code as jobs of one engine."""
@@ -115,14 +131,15 @@ def begin(tmp_path: Path, home: Path, request: pytest.FixtureRequest) -> Iterato
     engines: list[ContainerEngine] = []
 
     def make(**different: Any) -> Trial:
-        chosen: dict[str, Any] = {"limits": Limits(memory=GIB // 2, cpus=1.0, processes=64), **different}
+        limits = Limits(memory=GIB // 2, cpus=1.0, processes=64)
+        chosen: dict[str, Any] = {"limits": limits, "home": home, "work": tmp_path, **different}
         if "daemon" not in chosen:
             chosen["daemon"] = request.getfixturevalue("daemon")
         if "images" not in chosen:
             chosen["images"] = {DIGEST: request.getfixturevalue("base_image")}
-        engine = ContainerEngine(slots=1, run="test", work=tmp_path, home=home, **chosen)
+        engine = ContainerEngine(slots=1, run="test", **chosen)
         engines.append(engine)
-        return Trial(engine=engine, folder=tmp_path)
+        return Trial(engine=engine, folder=chosen["work"])
 
     yield make
     for engine in engines:

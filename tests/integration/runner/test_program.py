@@ -35,6 +35,16 @@ def test_every_case_is_run_and_its_outputs_are_stacked(bundle: Bundle, tmp_path:
     ]
 
 
+def test_a_result_is_written_in_place_where_nothing_can_be_made_beside_it(bundle: Bundle, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text("old" * 10_000)
+    inode = file.stat().st_ino
+    file.with_name("result.json.part").mkdir()
+    assert bundle.run("--result", file).returncode == 0
+    assert json.loads(file.read_text())["model"] == "sample"
+    assert file.stat().st_ino == inode
+
+
 def test_the_result_keeps_every_sample_and_says_what_ran(bundle: Bundle, sample_program: Path, tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     done = bundle.run("--warmup", "4", "--repeat", "57", "--threads", "2", "--result", file)

@@ -109,3 +109,46 @@ def test_a_real_bound_is_a_bound_of_what_is_stored() -> None:
     assert how.bounds("uint8", 0.0, 6.0) == (0.0, 12.0)
     assert how.bounds("uint8") == (-10.0, 245.0)
     assert how.bounds("int8", -1000.0, 1000.0) == (-138.0, 117.0)
+
+
+@pytest.mark.parametrize("zero", [0, 3, 128])
+def test_what_stands_around_an_image_is_its_zero_point(zero: int) -> None:
+    """A padded image is the same as one with its zero point written around it, on the side that is said."""
+    rng = np.random.default_rng(zero)
+    image = rng.integers(0, 256, (1, 4, 5, 2), dtype=np.uint8)
+    weights = rng.integers(-128, 128, (3, 3, 2, 4), dtype=np.int8)
+    how = {"zero": zero, "strides": (1, 1), "dilation": (1, 1), "groups": 1}
+    for padding in ((1, 1, 1, 1), (1, 0, 2, 3), (0, 2, 0, 1)):
+        top, left, bottom, right = padding
+        around = np.full((1, 4 + top + bottom, 5 + left + right, 2), zero, np.uint8)
+        around[:, top : top + 4, left : left + 5] = image
+        found = integer.convolve(image, weights, padding=padding, **how)
+        assert np.array_equal(found, integer.convolve(around, weights, padding=(0, 0, 0, 0), **how))
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 0, 2, 3), (1, 1, 1, 1)])
+@pytest.mark.parametrize(("strides", "dilation"), [((1, 1), (1, 1)), ((2, 1), (1, 2)), ((1, 2), (2, 1))])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_is_the_sum_over_its_window_with_zeros_outside_of_the_image(
+    padding: tuple[int, int, int, int], strides: tuple[int, int], dilation: tuple[int, int], groups: int
+) -> None:
+    """Held against the definition, one multiplication after another in Python's own integers."""
+    rng = np.random.default_rng(5)
+    zero = 7
+    image = rng.integers(0, 256, (1, 6, 7, 4), dtype=np.uint8)
+    weights = rng.integers(-128, 128, (2, 3, 4 // groups, 4), dtype=np.int8)
+    found = integer.convolve(
+        image, weights, zero=zero, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
+    top, left, bottom, right = padding
+    assert found.shape[1] == (6 + top + bottom - dilation[0] - 1) // strides[0] + 1
+    assert found.shape[2] == (7 + left + right - 2 * dilation[1] - 1) // strides[1] + 1
+    depth = 4 // groups
+    for (_, row, column, channel), total in np.ndenumerate(found):
+        exact = 0
+        for ky, kx, inner in np.ndindex(2, 3, depth):
+            y, x = row * strides[0] - top + ky * dilation[0], column * strides[1] - left + kx * dilation[1]
+            if 0 <= y < 6 and 0 <= x < 7:
+                source = channel // (4 // groups) * depth + inner
+                exact += (int(image[0, y, x, source]) - zero) * int(weights[ky, kx, inner, channel])
+        assert total == exact

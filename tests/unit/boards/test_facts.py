@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import struct
 
 import pytest
@@ -9,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfarm.boards.facts import Facts, Heat, slowed_down
+from crossfarm.boards.preflight import problems_of
 from crossfarm.errors import BoardError
+from crossfarm.spec.boards import Board
+from crossfarm.text import clean
+
+BOARD = Board(name="here", transport="local", targets=("x86_64",))
 
 RASPBERRY = """\
 strays 2
@@ -98,3 +106,63 @@ def test_nothing_that_a_board_says_breaks_the_reader(text: str) -> None:
 )
 def test_slowing_down_is_seen_between_two_looks(before: Heat, after: Heat, told: str | None) -> None:
     assert slowed_down(before, after) == told
+
+
+FACTS = ("machine", "kernel", "model", "cpuinfo", "processor", "emulator", "features", "auxv", "libc", "loader", "load")
+HEAT = ("temperature", "governor", "frequency", "highest_frequency", "throttle_count", "throttled")
+NUMBERS = ["nan", "inf", "1e999", "0x" + "f" * 400, "-0", "1_000", "\uff11", "0-99999999999999999999", "5-3", "1e308"]
+WORDS = [
+    "glibc 2." + "9" * 400,
+    "model name: " + "x" * 70_000,
+    "Features\t: " + "a " * 50_000,
+    "isa: rv64" + "i" * 999,
+    "throttled=0x" + "5" * 99,
+    "throttled=",
+    "\x1b[2J",
+    "\ud800",
+    "\0",
+]
+_values = (
+    st.binary(max_size=60).map(lambda raw: raw.decode("utf-8", errors="replace"))
+    | st.integers().map(str)
+    | st.integers(250, 5000).map(lambda digits: "9" * digits)
+    | st.sampled_from([*NUMBERS, *WORDS])
+)
+_answers = st.lists(
+    st.tuples(st.sampled_from([*FACTS, *HEAT, "free_kib", "processors", "strays", "virt"]), _values)
+    .map(" ".join)
+    .flatmap(lambda line: st.sampled_from([line, line + "\r", line.replace(" ", "\t", 1)])),
+    max_size=30,
+).map("\n".join)
+
+
+@given(st.binary(max_size=2000).map(lambda raw: raw.decode("utf-8", errors="replace")) | _answers)
+def test_whatever_a_board_answers_is_facts_or_an_error_of_the_board(text: str) -> None:
+    for answer in (text, f"machine x86_64\nfree_kib 7\n{text}"):
+        try:
+            facts = Facts.parse(answer)
+        except BoardError as error:
+            assert "\x1b" not in str(error)
+            continue
+        later = Heat.parse(text)
+        slowed_down(facts.heat, later)
+        slowed_down(later, facts.heat)
+        list(problems_of(BOARD, facts))
+        state = facts.state(later)
+        numbers = (facts.load, state.temperature, later.temperature)
+        assert all(number is None or math.isfinite(number) for number in numbers)
+        assert all(len(word) <= 200 and word == clean(word) for word in (state.kernel, state.cpu_model or ""))
+        json.dumps(dataclasses.asdict(state), allow_nan=False)
+
+
+@pytest.mark.parametrize("degrees", ["9" * 300, "-" + "9" * 300, "99999999", "-274000", "0x" + "f" * 300, "nan", ""])
+def test_a_temperature_that_no_sensor_can_show_is_taken_as_not_said(degrees: str) -> None:
+    facts = Facts.parse(f"machine x\nfree_kib 7\ntemperature {degrees}\ntemperature 41500\n")
+    assert facts.heat.temperature == 41.5
+    assert Heat.parse(f"temperature {degrees}\n").temperature is None
+
+
+@pytest.mark.parametrize("machine", ["", "x y", "x" * 65, "\x1b[2J", "$(reboot)", "a/b"])
+def test_a_machine_that_no_kernel_names_so_is_no_linux_board(machine: str) -> None:
+    with pytest.raises(BoardError, match="not with what a Linux board says"):
+        Facts.parse(f"machine {machine}\nfree_kib 7\n")

@@ -11,6 +11,7 @@ import pytest
 
 from crossfarm.engines.box import INPUTS, WRITABLE, Box
 from crossfarm.job import Job, Outcome
+from crossfarm.trees import TreeLimits
 
 GOOD = {"good": True, "seconds": 1.5, "cause": "", "fault": None}
 
@@ -128,3 +129,45 @@ def test_a_cause_that_a_job_invents_is_one_short_line(box: Box, job_file: Path, 
     assert outcome.fault is None
     assert "\n" not in outcome.cause
     assert len(outcome.cause) <= 500
+
+
+def test_an_outcome_that_accuses_a_board_or_has_no_time_is_taken_without_that(
+    box: Box, job_file: Path, tmp_path: Path
+) -> None:
+    box.put_in(job_file)
+    text = '{"good": "yes", "seconds": NaN, "cause": "", "fault": "product", "is_board_fault": true}'
+    (box.writable / "outcome.json").write_text(text)
+    assert box.take_out(job_file, tmp_path / "log") == Outcome(good=False, seconds=0.0, fault="product")
+
+
+def test_more_than_a_job_may_write_is_told_wherever_it_wrote_it(box: Box, job_file: Path) -> None:
+    limits = TreeLimits(depth=2, entries=20, bytes=1 << 20)
+    box.put_in(job_file)
+    (box.writable / "output" / "a" / "b").mkdir(parents=True)
+    assert box.excess(limits) is None
+    (box.writable / "output" / "a" / "b" / "c").mkdir()
+    assert "deep" in str(box.excess(limits))
+    box.put_in(job_file)
+    with (box.writable / "beside").open("wb") as beside:
+        beside.truncate(2 << 20)
+    assert "by the sizes of its files" in str(box.excess(limits))
+    box.clear()
+    assert box.excess(limits) is None
+
+
+def test_folders_deeper_than_a_path_may_be_are_cleared(box: Box, job_file: Path) -> None:
+    box.put_in(job_file)
+    folder = os.open(box.writable / "output", os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d" * 10, dir_fd=folder)
+        below = os.open("d" * 10, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    assert "deep" in str(box.excess(TreeLimits()))
+    box.clear()
+    assert list(box.writable.iterdir()) == []
+
+
+def test_no_other_user_sees_what_a_job_makes(box: Box) -> None:
+    assert box.folder.stat().st_mode & 0o777 == 0o700

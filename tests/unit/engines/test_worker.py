@@ -58,3 +58,10 @@ def test_this_process_is_among_the_processes_and_below_its_parent() -> None:
     own = next(process for process in processes() if process.id == os.getpid())
     assert own.parent == os.getppid()
     assert os.getpid() in descendants(own.parent)
+
+
+def test_a_worker_that_is_alone_refuses_to_be_anything_but_the_first_process() -> None:
+    command = [sys.executable, "-m", "crossfarm.engines.worker", "--alone"]
+    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "must be the first process of a container" in done.stderr

@@ -83,8 +83,17 @@ def test_any_records_give_a_readable_document_whose_counts_add_up(records: list[
     assert_readable(root)
     cases = [item for cell in seen.cells for item in (*cell.jobs, *cell.missing, *cell.checks)]
     measured_only = [cell for cell in seen.cells if not (cell.jobs or cell.missing or cell.checks)]
-    expected = len(cases) + len(measured_only) + len(seen.others) + (not seen.is_complete)
+    made = [cell for cell in seen.cells if cell.state == "made" and cell not in measured_only]
+    expected = len(cases) + len(measured_only) + len(made) + len(seen.others) + (not seen.is_complete)
     assert int(root.attrib["tests"]) == expected
+
+
+def test_a_cell_that_was_made_and_not_checked_is_not_all_green() -> None:
+    root = document([run_record(cells=(GOOD,)), job("compile", GOOD), EndRecord(exit_code=0, seconds=1.0)])
+    skipped = find(root, "x86_64.mnist", "checks").find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "nothing was checked"
+    assert root.get("skipped") == "1"
 
 
 def test_a_wrong_answer_is_a_failure_and_a_lost_machine_an_error() -> None:

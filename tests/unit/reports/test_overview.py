@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
+from crossfarm.reports import summary, terminal
 from crossfarm.reports.overview import overview
 from crossfarm.results import EndRecord, JobRecord, Record
 from tests.unit.reports.records import (
@@ -73,7 +74,7 @@ def test_a_wrong_answer_counts_before_a_lost_machine() -> None:
 
 def test_a_job_that_was_tried_again_counts_as_it_ended_last() -> None:
     seen = overview([job("compile", GOOD, "failed", cause="lost"), job("compile", GOOD), END])
-    assert [cell.state for cell in seen.cells] == ["passed"]
+    assert [cell.state for cell in seen.cells] == ["made"]
 
 
 def test_a_failed_job_of_a_model_fails_the_run_though_no_cell_failed() -> None:
@@ -91,7 +92,27 @@ def test_only_the_last_run_of_a_file_is_seen() -> None:
     seen = overview([*whole_run(), run_record(run="r2", cells=()), job("compile", GOOD), END])
     assert seen.run is not None
     assert seen.run.run == "r2"
-    assert seen.headline == "passed: 1 cell: 1 passed"
+    assert seen.headline == "nothing was checked: 1 cell: 1 made"
+
+
+@pytest.mark.parametrize("status", [None, "informative"])
+def test_a_cell_without_a_check_that_gates_is_made_and_has_not_passed(status: str | None) -> None:
+    rows: list[Record] = [job("compile", GOOD), job("check", GOOD)]
+    rows += [check(GOOD, "latency.p50", status)] if status else []
+    cell = overview([*rows, END]).cells[0]
+    assert (cell.state, cell.cause) == ("made", "nothing was checked")
+
+
+def test_a_run_of_which_all_is_skipped_has_not_passed() -> None:
+    seen = overview([run_record(cells=(LEFT,)), job("compile", LEFT, "skipped", reason="no int8"), END])
+    assert seen.headline == "nothing was checked: 1 cell: 1 skipped"
+    assert "nothing was checked" in terminal.render(seen)
+    assert "nothing was checked" in summary.render(seen)
+
+
+def test_one_checked_cell_makes_a_run_pass_and_the_others_are_counted_apart() -> None:
+    rows = [check(GOOD, "accuracy.output.y", "passed"), job("bundle", BAD), job("compile", LEFT, "skipped"), END]
+    assert overview(rows).headline == "passed: 3 cells: 1 passed, 1 made, 1 skipped"
 
 
 @pytest.mark.parametrize("name", ["", "a", "a-b", "a-b-c-d"])

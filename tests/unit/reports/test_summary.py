@@ -11,7 +11,7 @@ from crossfarm.reports import summary
 from crossfarm.reports.cells import COLUMNS
 from crossfarm.reports.overview import overview
 from crossfarm.results import JobRecord, Record
-from tests.unit.reports.records import BAD, GOOD, any_records, check, job, run_record, whole_run
+from tests.unit.reports.records import BAD, GOOD, SILICON, any_records, check, job, number, run_record, whole_run
 
 
 def page(records: list[Record]) -> str:
@@ -52,9 +52,38 @@ def test_a_failed_job_of_a_model_is_told_as_well() -> None:
 def test_the_table_has_the_numbers_of_each_cell() -> None:
     rows = table_rows(page(whole_run()), "Cells")
     assert rows[0] == list(COLUMNS)
-    assert rows[2] == ["mnist", "x86_64", "passed", "3.1e-07", "50.0 % digits", "12.3 ms", "310 KiB", "", ""]
-    assert rows[3][:6] == ["mnist", "armv7", "FAILED", "not finite", "", "98.7 ms (emulated)"]
+    assert rows[2] == ["mnist", "x86_64", "passed", "3.1e-07", "", "50.0 % digits", "12.3 ms", "310 KiB", "", ""]
+    assert rows[3][:6] == ["mnist", "armv7", "FAILED", "not finite", "", ""]
     assert [row[2] for row in rows[4:]] == ["ERROR", "skipped"]
+
+
+def test_the_loss_by_quantising_stands_beside_the_loss_by_compiling() -> None:
+    numbers = {
+        "ladder.float.difference": (0.0, "scale"),
+        "ladder.quantised.difference": (0.049, "scale"),
+        "ladder.float.right": (1.0, "share"),
+        "ladder.quantised.right": (0.95, "share"),
+    }
+    records: list[Record] = [check(GOOD, "accuracy.output.y", "passed", value=0.014, unit="scale")]
+    ladder = [number(GOOD, name, value, unit, SILICON) for name, (value, unit) in numbers.items()]
+    assert table_rows(page([*records, *ladder]), "Cells")[2][3:5] == ["1.4e-02", "4.9e-02, -5.0% right"]
+    ready_made = [record for record in ladder if "ladder.float" not in record.name]
+    assert table_rows(page([*records, *ready_made]), "Cells")[2][3:5] == ["1.4e-02", ""]
+
+
+def test_a_share_over_one_class_says_so_beside_the_share() -> None:
+    row = check(GOOD, "accuracy.top1.d", "passed", value=1.0, unit="share", note="one class only")
+    assert table_rows(page([row]), "Cells")[2][5] == "100 % d (one class only)"
+
+
+def test_a_remark_about_differences_stands_once_for_all_cells_that_it_holds_for() -> None:
+    rows = [
+        check(cell, "accuracy.layers", "informative", message="Conv 5 loses most", details=("a",))
+        for cell in (GOOD, BAD)
+    ]
+    section = page(rows).partition("## About the differences\n\n")[2].partition("\n## ")[0]
+    assert section.strip() == f"- `{GOOD}`, `{BAD}`: Conv 5 loses most"
+    assert "## What the models answered" not in page(rows)
 
 
 def test_provenance_stands_once_for_each_board() -> None:

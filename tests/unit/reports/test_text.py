@@ -1,16 +1,14 @@
-"""Numbers and strings as reports show them."""
+"""Numbers as reports show them."""
 
 from __future__ import annotations
 
 import math
-import xml.etree.ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.reports.text import clean, count, one_line, quantity
-from tests.unit.reports.records import parse
+from crossfarm.reports.text import count, quantity
 
 
 @pytest.mark.parametrize(
@@ -46,22 +44,6 @@ def test_a_number_is_shown_with_its_unit(value: float, unit: str | None, text: s
 @given(st.floats(), st.sampled_from(["ns", "s", "bytes", "share", "scale", "count", "celsius", None]))
 def test_every_float_can_be_shown(value: float, unit: str | None) -> None:
     assert quantity(value, unit)
-
-
-@given(st.text(st.characters()))
-def test_clean_text_is_text_that_xml_carries(text: str) -> None:
-    element = ET.Element("x", {"a": clean(text)})
-    element.text = clean(text)
-    read = parse(ET.tostring(element, encoding="unicode"))
-    assert read.get("a") == clean(text)
-
-
-@given(st.text(), st.integers(2, 20))
-def test_one_line_is_one_line_of_at_most_the_limit(text: str, limit: int) -> None:
-    shown = one_line(text, limit)
-    assert len(shown.splitlines()) <= 1
-    assert len(shown) <= limit
-    assert one_line(shown, limit) == shown
 
 
 def test_one_and_many_are_told_apart() -> None:

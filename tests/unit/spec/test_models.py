@@ -195,6 +195,24 @@ def test_a_name_holds_nothing_that_a_path_or_a_shell_reads(name: str) -> None:
     assert 1 <= len(name) <= 64
 
 
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([{"name": "y"}, {"name": "y"}], "names of outputs must differ, 'y' is given twice"),
+        ([{"name": "y", "tolerance": -1e-9}], "greater than or equal to 0"),
+        ([{"name": "y", "scale": 0}], "greater than 0"),
+        ([{"name": "y", "scale": [1.0, -1.0]}], "greater than 0"),
+        ([{"name": "y", "scale": []}], "at least 1 item"),
+        ([{"name": "y", "axis": 8}], "less than or equal to 7"),
+        ([{"name": "y", "axle": 1}], "Extra inputs"),
+    ],
+)
+def test_a_declaration_of_outputs_that_makes_no_sense_is_refused(outputs: Any, message: str) -> None:
+    for checks in ({"checks": {"outputs": outputs}}, {"quantisation": {"checks": {"outputs": outputs}}}):
+        with pytest.raises(ValidationError, match=message):
+            Model.model_validate(MODEL | checks)
+
+
 def test_a_model_survives_json() -> None:
     model = Model.model_validate(MODEL | {"preprocess": {"mean": [1, 2, 3], "crop": [8, 8]}, "seed": 3})
     assert Model.model_validate_json(model.model_dump_json()) == model

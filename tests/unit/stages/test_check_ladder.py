@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
-from crossfarm.spec.models import Checks, Classify
+from crossfarm.spec.checks import Checks
+from crossfarm.spec.models import Classify
 from crossfarm.stages.check_decoded import Decoded
-from crossfarm.stages.check_ladder import Rung, ladder_records
+from crossfarm.stages.check_ladder import Rung, ladder_records, layer_records
+from crossfarm.stages.comparison import Yardstick
+from crossfarm.stages.quantize_file import LayerError
 from crossfarm.stages.reference_file import Case, Reference
 from crossfarm.stages.tensors import Array
 
@@ -45,6 +48,7 @@ def ladder(*outputs: Array, labels: tuple[int | None, ...] = LABELS, agreement: 
         ladder_records(
             rungs,
             decoded,
+            yardstick=Yardstick(),
             agreement=agreement,
             check=lambda **fields: CheckRecord(cell="c", **fields),
             measurement=lambda name, value, unit: MeasurementRecord(
@@ -87,3 +91,28 @@ def test_a_ready_made_model_has_a_ladder_without_a_gate() -> None:
     assert row.status == "informative"
     assert "compiling changed 1 of 4 decisions and lost 1 of 4 right ones" in row.message
     assert "ladder.float.right" not in numbers
+
+
+def test_the_layers_that_lose_most_of_their_own_are_named_first() -> None:
+    layers = [
+        LayerError(name="stem", operator="Conv", error=0.03, before=0.0),
+        LayerError(name="wide", operator="Conv", error=0.31, before=0.30),
+        LayerError(name="narrow", operator="MatMul", error=0.30, before=0.03),
+        LayerError(name="mean", operator="GlobalAveragePool", error=0.02, before=0.31),
+    ]
+    (row,) = layer_records(layers, check=lambda **fields: CheckRecord(cell="c", **fields))
+    assert isinstance(row, CheckRecord)
+    assert (row.name, row.status, row.operators) == (
+        "accuracy.layers",
+        "informative",
+        ("narrow", "wide", "stem", "mean"),
+    )
+    assert row.message.startswith(
+        "quantising loses most in narrow (MatMul): its result is 30.0% off, what it reads 3.0%; wide (Conv): "
+    )
+    assert "mean" not in row.message
+    assert len(row.details) == 4
+
+
+def test_a_ready_made_model_names_no_layers() -> None:
+    assert list(layer_records((), check=lambda **fields: CheckRecord(cell="c", **fields))) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from crossfarm.stages.comparison import argmax_agrees, compare
+from crossfarm.stages.comparison import Yardstick, argmax_agrees, compare
 
 Floats = NDArray[np.float32]
 
@@ -61,7 +63,128 @@ def test_a_single_moved_element_is_caught_wherever_it_is(tensor: Floats, seed: i
     scale = float(np.max(np.abs(tensor))) or 1.0
     output.reshape(-1)[place] += 2e-4 * scale
     assert not compare(output, tensor, tolerance=1e-4).within(1e-4)
-    assert compare(output, tensor, tolerance=1e-3).within(1e-3)
+    # The smallest channel is held against a thousandth of the scale.
+    assert compare(output, tensor, tolerance=0.21).within(0.21)
+
+
+@given(TENSORS, TENSORS, st.sampled_from([1e-4, 0.05]))
+def test_a_scale_for_each_channel_is_never_more_lenient_than_one_for_all(
+    tensor: Floats, other: Floats, tolerance: float
+) -> None:
+    output = tensor + np.resize(other, tensor.shape) * np.float32(1e-3)
+    found = compare(output, tensor, tolerance=tolerance)
+    assert found.relative >= found.max_abs / found.scale * (1 - 1e-12)
+
+
+def yolo_head(anchors: int = 60) -> Floats:
+    """Return (cases, 1, anchors, 85): boxes in pixels of an image of 640, then 81 scores of 0 to 1."""
+    random = np.random.default_rng(0)
+    boxes = random.uniform(0, 640, (3, 1, anchors, 4))
+    scores = random.uniform(0, 1, (3, 1, anchors, 81)) ** 4
+    return np.concatenate([boxes, scores], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 0.05])
+def test_scores_that_are_all_zero_beside_boxes_in_pixels_are_caught(tolerance: float) -> None:
+    reference = yolo_head()
+    output = reference.copy()
+    output[..., 4:] = 0
+    found = compare(output, reference, tolerance=tolerance)
+    assert not found.within(tolerance)
+    assert found.max_abs / found.scale < 0.05, "one scale for all would let it pass"
+    assert found.channel is not None and found.channel >= 4
+    assert found.channel_scale < 10
+    assert found.axis == 2
+
+
+def test_channels_along_another_axis_are_judged_where_that_axis_is_declared() -> None:
+    reference = np.ascontiguousarray(np.swapaxes(yolo_head(), 2, 3))
+    output = reference.copy()
+    output[:, :, 4:] = 0
+    for axis in (1, -2):
+        found = compare(output, reference, tolerance=0.05, yardstick=Yardstick(axis=axis))
+        assert not found.within(0.05)
+        assert found.axis == 1 and found.channel is not None and found.channel >= 4
+
+
+def test_scales_that_differ_much_are_told_along_every_axis() -> None:
+    reference = yolo_head()
+    (spread,) = compare(reference, reference, tolerance=0.05).spreads
+    assert spread.axis == 2
+    assert spread.largest[0] < 4 <= spread.smallest[0]
+    assert spread.largest[1] > 600 and spread.smallest[1] <= 1
+    turned = np.ascontiguousarray(np.swapaxes(reference, 2, 3))
+    assert [spread.axis for spread in compare(turned, turned, tolerance=0.05).spreads] == [1]
+    scaled = compare(reference, reference, tolerance=0.05, yardstick=Yardstick(scale=(640.0,) * 4 + (1.0,) * 81))
+    assert scaled.spreads == ()
+
+
+@pytest.mark.parametrize(("noise", "passes"), [(3.2e-7, True), (9e-7, True), (1.2e-6, False), (1e-4, False)])
+def test_a_channel_of_nothing_but_rounding_passes_and_one_of_more_does_not(noise: float, passes: bool) -> None:
+    reference = np.array([[1000.0, 1e-6], [-900.0, -2e-6]])
+    output = reference + np.array([[0.0, noise * 1000], [0.0, 0.0]])
+    assert compare(output, reference, tolerance=1e-4).within(1e-4) is passes
+
+
+@pytest.mark.parametrize(("noise", "passes"), [(4e-5, True), (6e-5, False)])
+def test_a_channel_below_a_thousandth_of_the_output_is_held_against_a_thousandth(noise: float, passes: bool) -> None:
+    reference = np.array([[1.0, 0.0], [0.5, 0.0]])
+    assert compare(reference + np.array([0.0, noise]), reference, tolerance=0.05).within(0.05) is passes
+
+
+def test_the_classes_of_a_distribution_have_one_scale_and_other_channels_their_own() -> None:
+    likely = np.array([[0.9, 0.1, 0.0], [0.05, 0.947, 0.003]])
+    output = likely + np.array([0.0, -0.002, 0.002])
+    assert compare(output, likely, tolerance=0.05).within(0.05), "a rare class in int8 errs by its own size"
+    assert not compare(output * 2, likely * 2, tolerance=0.05).within(0.05)
+    assert not compare(np.zeros_like(likely), likely, tolerance=0.05).within(0.05)
+
+
+def test_a_declared_scale_holds_in_place_of_what_is_seen() -> None:
+    reference = np.array([[10.0, 0.5]])
+    output = reference + np.array([0.2, 0.02])
+    assert compare(output, reference, tolerance=0.03).relative == pytest.approx(0.04)
+    assert compare(output, reference, tolerance=0.03, yardstick=Yardstick(scale=1.0)).relative == pytest.approx(0.2)
+    own = Yardstick(scale=(10.0, 1.0))
+    assert compare(output, reference, tolerance=0.03, yardstick=own).relative == pytest.approx(0.02)
+
+
+def test_one_step_of_an_output_stored_in_integers_is_granted_and_two_are_not() -> None:
+    reference = np.array([[100.0, 0.5], [-50.0, 0.0]])
+    for steps, passes in ((1, True), (2, False)):
+        output = reference + np.array([0.0, 0.5 * steps])
+        assert compare(output, reference, tolerance=0.01, yardstick=Yardstick(step=0.5)).within(0.01) is passes
+
+
+@pytest.mark.parametrize(
+    ("axis", "scale", "message"),
+    [
+        (2, None, r"axis 2 is none of the axes of \[3, 4\]"),
+        (-3, None, "axis -3 is none of the axes"),
+        (-1, (1.0, 2.0), "scale has 2 numbers, but .* has 4 channels along axis 1"),
+    ],
+)
+def test_a_yardstick_for_another_shape_is_refused(axis: int, scale: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), tolerance=0.1, yardstick=Yardstick(axis=axis, scale=scale))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 5), (3, 0), (3, 0, 4), (3, 4, 0), (0, 4)])
+def test_scalars_vectors_and_empty_outputs_are_compared(shape: tuple[int, ...]) -> None:
+    reference = np.ones(shape, np.float32)
+    assert compare(reference, reference, tolerance=1e-4).within(1e-4)
+    if reference.size:
+        found = compare(reference * np.float32(1.001), reference, tolerance=1e-4)
+        assert not found.within(1e-4)
+        assert (found.channel is None) == (len(shape) == 1 or shape[-1] == 1)
+
+
+def test_integers_beyond_the_exact_floats_differ_where_they_differ() -> None:
+    reference = np.array([[2**62, 5]], np.int64)
+    found = compare(reference + np.array([1, 0]), reference, tolerance=0.0)
+    assert not found.within(0.0)
+    assert found.correct == 0.5
+    assert compare(reference, reference, tolerance=0.0).within(0.0)
 
 
 def test_a_permuted_output_is_caught_by_the_largest_difference() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crossfarm.boards import sandbox
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.job import Job
 from crossfarm.spec.models import Model
@@ -20,15 +23,24 @@ from crossfarm.stages.measure_file import BoardFile, RunnerResult, read_file
 from crossfarm.stages.protocol import Subject
 
 RECORD = """
+said="$0 $*"
 while [ $# -gt 0 ]; do
   case "$1" in
-    --result) echo "$@" > "$2" ;;
-    --profile) echo profiled > "$2" ;;
+    --result) echo "$said" > "$2" ;;
+    --profile) echo "profiled: $said" > "$2" ;;
     --outputs) echo x > "$2/0.bin" ;;
   esac
   shift
 done"""
-MANIFEST = {"model": "m", "target": "t", "variant": "float32", "cell": "t-m-float32", "identity": "0" * 64, "cases": 1}
+MANIFEST = {
+    "model": "m",
+    "target": "t",
+    "variant": "float32",
+    "cell": "t-m-float32",
+    "identity": "0" * 64,
+    "cases": 1,
+    "outputs": [{"name": "y", "dtype": "float32", "shape": [1]}],
+}
 
 
 def _target(**fields: Any) -> Target:
@@ -66,21 +78,18 @@ def _job(tmp_path: Path, script: str, *, target: Target | None = None, **setting
     )
 
 
-def _arguments(tmp_path: Path, script: str) -> str:
-    return f'echo "$0 $@" > {tmp_path}/arguments; {script}'
-
-
 def test_a_native_run_is_timed_on_silicon_with_all_its_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSSFARM_GIT_COMMIT", "abc123")
-    job = _job(tmp_path, _arguments(tmp_path, RECORD), warmup=7, repeat=40, threads=2)
+    job = _job(tmp_path, RECORD, warmup=7, repeat=40, threads=2)
     measure.run(job)
     board = read_file(BoardFile, job.output / "measure.json")
     assert board.git_commit == "abc123"
     assert (board.board, board.timing, board.emulator) == ("host", "silicon", None)
     assert board.machine == platform.machine()
-    said = (tmp_path / "arguments").read_text()
-    assert f"program {tmp_path}/bundle --threads 2 --warmup 7 --repeat 40 --outputs {job.output}/outputs" in said
-    assert (job.output / "outputs/0.bin").is_file() and (job.output / "result.json").is_file()
+    assert board.sandbox == sandbox.available()
+    said = (job.output / "result.json").read_text()
+    assert re.search(r"/bundle/program \S*/bundle --threads 2 --warmup 7 --repeat 40 --outputs \S*/out/outputs", said)
+    assert (job.output / "outputs/0.bin").read_text() == "x\n"
 
 
 def test_an_emulated_run_is_marked_and_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,27 +101,26 @@ def test_an_emulated_run_is_marked_and_short(tmp_path: Path, monkeypatch: pytest
     (tools / "qemu-z80").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     target = _target(machine=["z80"], emulator={"command": ["qemu-z80", "-strict"]})
-    job = _job(tmp_path, _arguments(tmp_path, RECORD), target=target, warmup=7, repeat=40, emulated_repeat=3)
+    job = _job(tmp_path, RECORD, target=target, warmup=7, repeat=40, emulated_repeat=3)
     measure.run(job)
     board = read_file(BoardFile, job.output / "measure.json")
     assert (board.timing, board.emulator) == ("emulated", "qemu-z80 7.2")
-    assert "--warmup 1 --repeat 3" in (tmp_path / "arguments").read_text()
+    assert "--warmup 1 --repeat 3" in (job.output / "result.json").read_text()
 
 
 def test_calls_are_timed_in_a_few_runs_of_their_own_only_where_a_function_has_no_schedule(tmp_path: Path) -> None:
-    job = _job(tmp_path, f'echo "$@" >> {tmp_path}/arguments; {RECORD}', repeat=40, threads=2)
+    job = _job(tmp_path, RECORD, repeat=40, threads=2)
     manifest = job.inputs["bundle"] / "manifest.json"
     measure.run(job)
-    assert len((tmp_path / "arguments").read_text().splitlines()) == 1
     assert not (job.output / "profile.json").exists()
     manifest.write_text(json.dumps({**MANIFEST, "unscheduled": ["argmax"]}))
     shutil.rmtree(job.output)
     job.output.mkdir()
     measure.run(job)
-    _, plain, profiled = (tmp_path / "arguments").read_text().splitlines()
+    plain, profiled = (job.output / "result.json").read_text(), (job.output / "profile.json").read_text()
     assert "--profile" not in plain and " --repeat 40 " in plain
     assert " --threads 2 --warmup 1 --repeat 5 --cases 1 --no-verify " in profiled
-    assert (job.output / "profile.json").read_text() == "profiled\n"
+    assert profiled.startswith("profiled: ")
 
 
 def test_a_program_that_lost_its_right_to_run_runs_all_the_same(tmp_path: Path) -> None:
@@ -183,3 +191,27 @@ def test_a_model_shapes_no_measurement() -> None:
         for seed in (0, 1)
     ]
     assert measure.needs(subjects[0]) == measure.needs(subjects[1])
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1", "9223372036854775808", "1" + "0" * 5000, "1e999", "NaN"])
+def test_a_number_that_no_clock_gives_is_refused(tmp_path: Path, number: str) -> None:
+    names = ("threads", "cases", "warmup", "load_ns", "verify_ns", "arena_bytes", "weights_bytes", "program_bytes")
+    good = dict.fromkeys((*names, "peak_rss_bytes", "workspace_peak_bytes"), 1)
+    texts = {"model": "m", "target": "t", "identity": "0" * 64}
+    document = {"format": 1, **texts, **good, "outputs": [], "latency_ns": [5]}
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document))
+    assert read_file(RunnerResult, path).latency_ns == (5,)
+    path.write_text(json.dumps(document).replace("[5]", f"[{number}]"))
+    with pytest.raises(BundleError, match=r"result\.json is damaged at"):
+        read_file(RunnerResult, path)
+
+
+def test_what_a_hostile_program_leaves_is_refused_or_left_behind(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("abc")
+    find = 'while [ "$1" != --outputs ]; do shift; done; '
+    job = _job(tmp_path, f"{find} ln -sf {secret} $2/0.bin; ln -s {secret} $2/1.bin; mkdir -p $2/a/b/c; exit 0")
+    with contextlib.suppress(BundleError):  # where nothing shuts it in, it could make the link, which is refused
+        measure.run(job)
+    assert not [path for path in job.output.rglob("*") if path.is_symlink() or path.name in ("0.bin", "1.bin", "a")]

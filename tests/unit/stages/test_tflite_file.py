@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import flatbuffers
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from crossfarm.errors import ModelError
 from crossfarm.stages.tflite_file import read_tflite
+from crossfarm.stages.tflite_graph import convert_graph
 
 WEIGHTS = np.arange(12, dtype=np.int8).reshape(2, 1, 1, 6)
 SCALES = np.array([0.5, 0.25], np.float32)
@@ -160,3 +163,11 @@ def test_a_damaged_byte_raises_nothing_but_a_model_error(place: int, value: int)
     except ModelError:
         return
     assert graph.inputs
+
+
+def test_an_operator_that_does_not_fit_its_tensors_is_named() -> None:
+    graph = read_tflite(GOOD)
+    flat = dataclasses.replace(graph.tensors[0], shape=(96,))
+    spoilt = dataclasses.replace(graph, tensors=(flat, *graph.tensors[1:]))
+    with pytest.raises(ModelError, match=r"operator CONV_2D \(number 0\) does not fit its tensors of shapes \[96\]"):
+        convert_graph(spoilt, [])

@@ -16,6 +16,7 @@ from tvm import relax
 
 from crossfarm.backends import importing, lowering
 from crossfarm.backends.cpu import rules
+from crossfarm.backends.cpu.accumulators import pipeline
 from crossfarm.backends.cpu.processor import Processor
 
 Array = np.ndarray[Any, Any]
@@ -87,7 +88,12 @@ def run_both(
         module = rules.schedule_module(importing.import_onnx(model), processor)
         names = [str(name.name_hint) for name, function in module.functions.items() if name.name_hint != "main"]
         left, partly = rules.uncovered(module, names), rules.unscheduled(module, names)
-        built = relax.build(module, target=target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()))
+        built = relax.build(
+            module,
+            target=target,
+            relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()),
+            tir_pipeline=pipeline(),
+        )
     machine = relax.VirtualMachine(built, tvm.cpu())
     result = machine["main"](*[tvm.runtime.tensor(array) for array in inputs.values()])
     tensors = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)

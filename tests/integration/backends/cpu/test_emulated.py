@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from crossfarm.spec.targets import Target
 from tests.integration.backends.conftest import Road, load_target, prefix
 from tests.integration.backends.cpu.examples import FLOATS, Draw, Example, draw_examples, model_of
 from tests.integration.backends.cpu.integer_examples import INTEGERS
+from tests.integration.backends.cpu.not_numbers import ELEMENTWISE, Array, everywhere, node, one_each
 
 pytestmark = pytest.mark.integration
 
@@ -46,3 +50,62 @@ def test_code_for_arm_agrees_with_numpy(
         else:
             scale = max(1.0, float(np.abs(example.expected).max()))
             assert np.abs(answer - example.expected).max() <= 2e-5 * scale, (name, example.words)
+
+
+@pytest.mark.parametrize("name", ["aarch64", "armv7"])
+def test_nan_and_infinities_go_through_code_for_arm(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    target = load_target(name)
+    prefix(target)
+    nodes: list[onnx.NodeProto] = []
+    outputs: list[str] = []
+    inputs: dict[str, Array] = {}
+    constants: dict[str, Array] = {}
+    for operator in _OF_NAN:
+        graph, own = ELEMENTWISE[operator]
+        for length in (5, 37):
+            names = {"x": f"x{length}", "y": f"{operator.split()[0]}{len(outputs)}"}
+            own_names = {key: f"{names['y']}_{key}" for key in own}
+            for each in graph:
+                made = onnx.NodeProto()
+                made.CopyFrom(each)
+                known = {**names, **own_names}
+                made.input[:] = [known.get(key, f"{names['y']}_{key}") for key in each.input]
+                made.output[:] = [known.get(key, f"{names['y']}_{key}") for key in each.output]
+                nodes.append(made)
+            inputs[names["x"]] = everywhere(length)
+            constants.update({own_names[key]: array for key, array in own.items()})
+            outputs.append(names["y"])
+    model = _model(nodes, inputs, constants, outputs)
+    road = Road(target=target, name="nan", folder=tmp_path_factory.mktemp("road"))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = dict(zip(outputs, session.run(outputs, inputs), strict=True))
+    maxima = {f"{kind}{axis}": (kind, axis) for kind in ("ReduceMax", "ReduceMin") for axis in (0, 1)}
+    for output, (kind, axis) in maxima.items():
+        inputs["z"] = one_each(32, 37, np.nan)
+        nodes.append(node(kind, ["z"], [output], axes=[axis], keepdims=0))
+        expected[output] = (np.max if kind == "ReduceMax" else np.min)(inputs["z"], axis=axis)
+    made_of = road.bundle(_model(nodes, inputs, constants, [*outputs, *maxima]), [inputs])
+    ports = [port["name"] for port in json.loads((made_of / "manifest.json").read_text())["outputs"]]
+    for output, answer in zip(ports, road.run(made_of), strict=True):
+        np.testing.assert_allclose(answer[0], expected[output], rtol=2e-5, atol=2e-5, err_msg=output)
+
+
+_OF_NAN = ("Relu", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Sigmoid", "Erf", "Sign", "ThresholdedRelu",
+           "Softmax over the last axis", "Softmax over the first axis")  # fmt: skip
+
+
+def _model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    outputs: Sequence[str],
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        list(nodes),
+        "graph",
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, array.shape) for name, array in inputs.items()],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(model)

@@ -1,0 +1,312 @@
+"""How a stranger's program is shut in on this host: by bubblewrap, or by unshare of util-linux.
+
+Either way the program sees the system's programs and libraries, its bundle and, under an emulator, that emulator, all
+read-only. It may write the files that are offered to it and a small /tmp. It has no network, no home, no view of other
+processes and no capabilities; what root starts runs as nobody. No filter of system calls is set, because older kernels
+slow down programs that have one (https://docs.kernel.org/userspace-api/spec_ctrl.html), and the clock counts here.
+
+Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+Kind = Literal["bubblewrap", "unshare", "none"]
+"""What shuts a program in."""
+
+BUNDLE = "/bundle"
+"""Where a program that is shut in sees its bundle."""
+OUTPUT = "/out"
+"""Where it sees the files that it may write."""
+ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
+NOBODY = 65534
+"""User and group of programs that root starts."""
+ADVICE = "install bubblewrap (apt-get install bubblewrap), and see that the system allows user namespaces"
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+_TMP_BYTES = 64 << 20
+_PROCESSES = 512
+_SHARE_OF_MEMORY = 0.8
+_EMULATOR_BYTES = 8 << 30
+"""Addresses that an emulator takes for the guest and for translated code, whatever of them it uses."""
+_PROBE_SECONDS = 20
+_COUNTED_APART = (5, 14)
+"""From this kernel on the processes of a user namespace are counted apart from the user's others."""
+
+_OUTER = 'echo 1000 >/proc/self/oom_score_adj; exec "$@"'
+"""When memory runs out, the kernel takes the program first."""
+_UNSHARED = r"""
+set -eu
+umask 022
+place=$1
+shift
+mount -n -t tmpfs -o mode=755,size=4m,nosuid,nodev none "$place"
+cd "$place"
+while [ "$1" != run ]; do
+  case $1 in
+    folder) mkdir -p ".$3" ;;
+    link) ln -s "$2" ".$3" ;;
+    scratch) mkdir -p ".$3"; mount -n -t tmpfs -o "mode=1777,size=$2,nosuid,nodev" none ".$3" ;;
+    processes) mkdir -p ".$3"; mount -n -t proc -o nosuid,nodev,noexec none ".$3" ;;
+    *)
+      if [ -d "$2" ]; then mkdir -p ".$3"; else : >".$3"; fi
+      mount -n --bind "$2" ".$3"
+      case $1 in
+        read) mount -n -o remount,bind,ro,nosuid,nodev none ".$3" ;;
+        write) mount -n -o remount,bind,nosuid,nodev,noexec none ".$3" ;;
+      esac ;;
+  esac
+  shift 3
+done
+shift
+mkdir old
+pivot_root . old
+cd /
+umount -n -l /old
+rmdir /old
+mount -n -o remount,ro,nosuid,nodev none /
+# What this shell would say of a signal is no word of the program.
+exec 3>&2 2>/dev/null
+(exec "$@" 2>&3 3>&-) || exit $?
+"""
+"""The first process in the namespaces: lays out what the program sees, and runs it as a child, so that an abort ends it
+as it would outside. Arguments: an empty folder; triples of what, source and place; `run` and the command."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a program is given.
+
+    Attributes:
+        bundle: its folder.
+        output: existing folder with the files that it may write.
+        files: their names, relative to that folder; no folder of theirs gets another file.
+        most_bytes: that any of them may hold.
+        prefix: emulator and its arguments; empty where the program runs natively.
+        libraries: folder of the emulated target's C library.
+    """
+
+    bundle: Path
+    output: Path
+    files: tuple[str, ...]
+    most_bytes: int
+    prefix: tuple[str, ...] = ()
+    libraries: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """Something in the program's file system: what it is, what of this host stands behind it, and where it is seen."""
+
+    what: Literal["folder", "link", "scratch", "processes", "read", "write", "device"]
+    source: str
+    place: str
+
+
+@functools.cache
+def available() -> Kind:
+    """Return what shuts programs in on this machine, tried for real; `none` where nothing does."""
+    for kind in ("bubblewrap", "unshare"):
+        if works(kind):
+            return kind
+    return "none"
+
+
+def warning() -> str | None:
+    """Return one line for a run whose programs are not shut in; None where they are."""
+    if available() != "none":
+        return None
+    return (
+        "not shut in: this machine lets neither bubblewrap nor unshare make namespaces, so programs of models run with "
+        f"your rights, your home and your network; {ADVICE}"
+    )
+
+
+def works(kind: Literal["bubblewrap", "unshare"]) -> bool:
+    """Say whether a program that is shut in so starts, writes what it is offered, and cannot write its bundle."""
+    script = f"(: >{BUNDLE}/probe) 2>/dev/null && exit 9; echo shut in >{OUTPUT}/probe"
+    with tempfile.TemporaryDirectory(prefix="crossfarm-probe-") as name:
+        bundle, output = Path(name, "bundle"), Path(name, "out")
+        for folder in (bundle, output):
+            folder.mkdir(mode=0o755)
+        offer(output, ("probe",))
+        room = Room(bundle=bundle, output=output, files=("probe",), most_bytes=1 << 20)
+        try:
+            command = shut_in(kind, room, ["/bin/sh", "-c", script], scratch=Path(name))
+            done = subprocess.run(
+                command,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PROBE_SECONDS,
+                check=False,
+                start_new_session=True,
+            )
+            return done.returncode == 0 and (output / "probe").read_text() == "shut in\n"
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+
+
+def has_bubblewrap() -> bool:
+    """Say whether bubblewrap is installed, whether or not it works."""
+    return _found("bwrap") is not None
+
+
+def offer(folder: Path, names: Sequence[str]) -> None:
+    """Make the empty files that a program may write; the folder itself must be closed to other users."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        path.chmod(0o666)
+
+
+def shut_in(kind: Literal["bubblewrap", "unshare"], room: Room, command: Sequence[str], *, scratch: Path) -> list[str]:
+    """Return the command that runs another one shut in.
+
+    It ends with 128 + N when signal N ended the program, and with 126 or 127 when the program cannot be started.
+
+    Args:
+        kind: how.
+        room: what the program is given.
+        command: the program with its arguments, as it sees them; without the emulator.
+        scratch: folder of the caller, in which one is made.
+
+    Raises:
+        FileNotFoundError: a tool is not installed.
+    """
+    inner = [*_without_rights(), *_limited(room), *room.prefix, *command]
+    pieces = list(_pieces(room))
+    outer = [_tool("setpriv"), "--pdeathsig", "KILL", "/bin/sh", "-c", _OUTER, "sh"]
+    if kind == "bubblewrap":
+        return [*outer, *_bubblewrap(pieces), "--", *inner]
+    place = scratch / "root"
+    place.mkdir(exist_ok=True)
+    triples = [word for piece in pieces for word in (piece.what, piece.source, piece.place)]
+    return [*outer, *_unshare(), "/bin/sh", "-c", _UNSHARED, "sh", str(place), *triples, "run", *inner]
+
+
+def _bubblewrap(pieces: Sequence[_Piece]) -> Iterator[str]:
+    yield from (_tool("bwrap"), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
+    yield from ("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
+    rights = ["CAP_SETPCAP"]
+    if _is_root():
+        rights += ["CAP_SETUID", "CAP_SETGID"]
+    else:
+        yield "--unshare-user"
+    for right in rights:
+        yield from ("--cap-add", right)
+    for piece in pieces:
+        match piece.what:
+            case "folder":
+                yield from ("--perms", "0755", "--dir", piece.place)
+            case "link":
+                yield from ("--symlink", piece.source, piece.place)
+            case "scratch":
+                yield from ("--perms", "1777", "--size", piece.source, "--tmpfs", piece.place)
+            case "processes":
+                yield from ("--proc", piece.place)
+            case "read":
+                yield from ("--ro-bind", piece.source, piece.place)
+            case "write":
+                yield from ("--bind", piece.source, piece.place)
+            case "device":
+                yield from ("--dev-bind", piece.source, piece.place)
+    yield from ("--remount-ro", "/", "--chdir", "/")
+
+
+def _unshare() -> Iterator[str]:
+    yield from (_tool("unshare"), "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL")
+    if not _is_root():
+        yield from ("--user", "--map-root-user")
+
+
+def _without_rights() -> Iterator[str]:
+    """Yield what takes the last rights away; a set-user-id program gives none back."""
+    yield _tool("setpriv")
+    if _is_root():
+        yield from ("--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
+    yield from ("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
+
+
+def _limited(room: Room) -> Iterator[str]:
+    """Yield what sets the limits; a limit of the caller's that is lower stays."""
+    memory = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _SHARE_OF_MEMORY)
+    addresses = memory + (_EMULATOR_BYTES if room.prefix else 0)
+    wanted = {"as": (resource.RLIMIT_AS, addresses), "fsize": (resource.RLIMIT_FSIZE, room.most_bytes)}
+    if _is_root() or _kernel() >= _COUNTED_APART:
+        wanted["nproc"] = (resource.RLIMIT_NPROC, _PROCESSES)
+    yield _tool("prlimit")
+    for name, (number, value) in wanted.items():
+        hard = resource.getrlimit(number)[1]
+        yield f"--{name}={value if hard == resource.RLIM_INFINITY else min(value, hard)}"
+    yield from ("--core=0", "--")
+
+
+def _pieces(room: Room) -> Iterator[_Piece]:
+    """Yield what the program sees, in the order in which it is laid out."""
+    known = set[str]()
+    yield from _folders(known, "/etc/x", "/dev/x", f"{OUTPUT}/x", *(f"{OUTPUT}/{name}" for name in room.files))
+    for place in _SYSTEM:
+        if Path(place).is_symlink():
+            yield _Piece(what="link", source=str(Path(place).readlink()), place=place)
+        elif Path(place).exists():
+            yield _Piece(what="read", source=place, place=place)
+    for place in _DEVICES:
+        yield _Piece(what="device", source=place, place=place)
+    yield _Piece(what="processes", source="", place="/proc")
+    yield _Piece(what="scratch", source=str(_TMP_BYTES), place="/tmp")  # noqa: S108 - its own
+    for path in (*room.prefix[:1], *([str(room.libraries)] if room.libraries else [])):
+        if not path.startswith(tuple(f"{place}/" for place in _SYSTEM)):
+            yield from _folders(known, path)
+            yield _Piece(what="read", source=os.path.realpath(path), place=path)
+    yield _Piece(what="read", source=str(room.bundle.resolve()), place=BUNDLE)
+    for name in room.files:
+        yield _Piece(what="write", source=str(room.output.resolve() / name), place=f"{OUTPUT}/{name}")
+
+
+def _folders(known: set[str], *paths: str) -> Iterator[_Piece]:
+    """Yield the folders above some paths that are not yet there, from the root on."""
+    for path in paths:
+        for parent in reversed(PurePosixPath(path).parents):
+            if str(parent) not in known and parent != PurePosixPath("/"):
+                known.add(str(parent))
+                yield _Piece(what="folder", source="", place=str(parent))
+
+
+def _tool(name: str) -> str:
+    """Return the path of a tool.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
+    found = _found(name)
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed")
+    return found
+
+
+def _found(name: str) -> str | None:
+    return shutil.which(name, path=f"{ENVIRONMENT['PATH']}:{os.environ.get('PATH', '')}")
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _kernel() -> tuple[int, ...]:
+    """Return the first two numbers of the kernel's release."""
+    parts = platform.release().split("-")[0].split(".")[:2]
+    return tuple(int(part) for part in parts if part.isdecimal())

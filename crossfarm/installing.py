@@ -1,0 +1,200 @@
+"""Runs apt-get and pip, thrice where it must be: what fails most is the network."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossfarm.console import Console
+from crossfarm.errors import ToolError
+
+if TYPE_CHECKING:
+    from crossfarm.requirement import Requirement
+
+TORCH = Path("requirements", "torch.txt")
+"""All that PyTorch needs, with hashes."""
+TORCH_BUILD = Path("requirements", "torch-build.txt")
+"""PyTorch itself, with the hashes of the builds that are known."""
+
+_TRIES = 3
+_SECONDS_BETWEEN_TRIES = 5.0
+_APT = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
+_LINES_OF_A_FAILURE = 10
+_CHECKED = ("--require-hashes", "--no-deps")
+_OTHER_BUILD = "DO NOT MATCH THE HASHES"
+"""What pip says when it got another file than those whose hashes it was given."""
+
+
+def install_packages(
+    packages: Sequence[str], missing: Iterable[Requirement], *, yes: bool, is_root: bool, console: Console
+) -> None:
+    """Install Debian packages with apt-get.
+
+    Args:
+        packages: their names.
+        missing: what is missing without them, for messages.
+        yes: whether sudo may be used without asking.
+        is_root: whether sudo is not needed.
+        console: where is said what is done.
+
+    Raises:
+        ToolError: it fails, or would need another user; the message holds the command to type.
+    """
+    names = ", ".join(row.name for row in missing if row.packages)
+    costs = "; ".join(row.cost for row in missing if row.packages)
+    if shutil.which("apt-get") is None:
+        raise ToolError(
+            f"setup: missing here: {names} ({costs}). There is no apt-get on this machine; install what your system "
+            f"calls {' '.join(packages)}, then type the same command again"
+        )
+    become: tuple[str, ...] = ()
+    if not is_root:
+        if not yes or shutil.which("sudo") is None:
+            raise ToolError(
+                f"setup: missing here: {names} ({costs}). Installing it takes root; type\n\n"
+                f"    sudo apt-get update && sudo apt-get install -y {shlex.join(packages)}\n\n"
+                "then the same command again, or add --yes to let setup use sudo itself"
+            )
+        become = ("sudo", "env", "DEBIAN_FRONTEND=noninteractive")
+    console.line(f"setup: installing {' '.join(packages)} with {'sudo ' if become else ''}apt-get")
+    _try_thrice(
+        [[*become, *_APT, "update"], [*become, *_APT, "install", "-y", "--no-install-recommends", *packages]],
+        environment={"DEBIAN_FRONTEND": "noninteractive"},
+        advice="see that the machine reaches its package mirror, then type the same command again",
+        console=console,
+    )
+
+
+def install_torch(home: Path, *, console: Console) -> None:
+    """Install PyTorch and what it needs, and say of which distributions no hash was checked, and why.
+
+    Args:
+        home: crossfarm's folder, which holds the lists of Python packages.
+        console: where is said what is done.
+
+    pip checks all hashes of a call or none. So what has hashes comes first; then torch with the hashes of the builds
+    that are known; then, without hashes, another build where the index has none of those, and the libraries that a
+    build with CUDA needs.
+
+    Raises:
+        ToolError: pip fails, or a distribution is not the one whose hash is known.
+    """
+    console.line(f"setup: installing Python packages of {TORCH.name} (some minutes the first time)")
+    advice = "see that the machine reaches its package index, then type the same command again"
+    others, build = torch_commands(home)
+    _try_thrice([others], environment={}, advice=advice, console=console)
+    why = ""
+    try:
+        _try_thrice([build], environment={}, advice=advice, console=console)
+    except ToolError as error:
+        if _OTHER_BUILD not in str(error):
+            raise
+        why = "the index offers another build than those whose hashes are known"
+    before = _installed()
+    unchecked = _pip(*(f"{name}=={version}" for name, version in pins(home / TORCH_BUILD)))
+    _try_thrice([unchecked], environment={}, advice=advice, console=console)
+    found = sorted(_installed() - before)
+    if found:
+        why = why or "this build needs them, and other builds do not"
+        console.line(f"setup: not checked by hash: {', '.join(found)}, because {why}")
+
+
+def install_hashed(path: Path, *, console: Console) -> None:
+    """Install the distributions of a requirements file, each with a hash.
+
+    Raises:
+        ToolError: pip fails, or a distribution is not the one whose hash is known.
+    """
+    console.line(f"setup: installing Python packages of {path.name}")
+    advice = "see that the machine reaches its package index, then type the same command again"
+    _try_thrice([hashed_command(path)], environment={}, advice=advice, console=console)
+
+
+def hashed_command(path: Path) -> list[str]:
+    """Return the command that installs the distributions of a requirements file with their hashes."""
+    return _pip(*_CHECKED, "-r", str(path))
+
+
+def torch_commands(home: Path) -> tuple[list[str], ...]:
+    """Return the commands that install PyTorch with the hashes that are known; `home` is the project's folder."""
+    return tuple(hashed_command(home / path) for path in (TORCH, TORCH_BUILD))
+
+
+def _installed() -> set[str]:
+    """Return all distributions of this environment: `torch 2.13.0`."""
+    importlib.invalidate_caches()
+    return {f"{found.name} {found.version}" for found in importlib.metadata.distributions()}
+
+
+def _pip(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
+
+
+def _try_thrice(
+    commands: Sequence[Sequence[str]], *, environment: Mapping[str, str], advice: str, console: Console
+) -> None:
+    """Run all commands one after another; when one fails, all again, because what fails most is the network."""
+    for number in range(1, _TRIES + 1):
+        failure = next((found for command in commands if (found := _failure(command, environment))), None)
+        if failure is None:
+            return
+        if _OTHER_BUILD in failure:  # no try gets another file
+            break
+        if number < _TRIES:
+            console.line(f"setup: {failure.splitlines()[0]}; trying again")
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+    raise ToolError(f"setup: {failure}\n\n{advice}")
+
+
+def _failure(command: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Run a command; return None when it succeeds, else what it was, its exit code and the end of what it said."""
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **environment},
+            stdin=None if "sudo" in command else subprocess.DEVNULL,  # sudo may ask for a password
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        return f"{command[0]} could not be started: {error.strerror}"
+    if done.returncode == 0:
+        return None
+    tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LINES_OF_A_FAILURE:])
+    return f"{shlex.join(command)} ended with exit code {done.returncode}\n{tail}"
+
+
+def pins(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and version of each distribution of a requirements file.
+
+    Raises:
+        ToolError: it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ToolError(f"{path}: cannot be read: {error.strerror}; get the file back from the repository") from error
+    for line in lines:
+        name, separator, rest = line.partition("==")
+        if separator and line[0] not in "# \t-":
+            yield name, rest.split()[0]
+
+
+def version_of(name: str) -> str:
+    """Return the installed version of a distribution, or `missing`."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

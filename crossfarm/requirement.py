@@ -1,0 +1,29 @@
+"""Something that crossfarm needs of the machine that it runs on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """Something that crossfarm needs of this machine.
+
+    Attributes:
+        name: what it is.
+        found: what was found, in a few words; None when it is missing.
+        how_to_install: what to do when it is missing.
+        cost: what does not work without it.
+        packages: Debian packages that bring it.
+        python: requirements files, relative to the project's folder, that bring it.
+        is_wanted: the chosen models, targets or tests need it; `setup` leaves out what only `doctor` tells of.
+    """
+
+    name: str
+    found: str | None
+    how_to_install: str
+    cost: str
+    packages: tuple[str, ...] = ()
+    python: tuple[Path, ...] = ()
+    is_wanted: bool = True

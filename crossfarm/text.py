@@ -1,0 +1,82 @@
+"""The one cleaner of text that comes from outside: boards, jobs, models, engines, databases, files.
+
+What is cleaned shows on a terminal, in XML and in Markdown as what it is: it cannot move the cursor, change colours or
+the title, overwrite what stands before it, or run backwards.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import IO
+
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]?"  # CSI: colours, the cursor, erasing
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*+(?:\x07|\x1b\\|\x9c)"  # OSC, DCS and so on: titles
+    r"|\x1b[ -/]*+[0-~]?"  # all others: character sets, reset
+)
+"""Control sequences of ECMA-48, in their forms of 7 and of 8 bits, with all that belongs to them."""
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, DEL, C1
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction: marks, embeddings, overrides, isolates
+    r"\xad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200d\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0"
+    r"\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # of no width
+    r"\ufdd0-\ufdef\ufffe\uffff]+"  # no characters at all
+)
+_TO_ESCAPE = re.compile(f"{_HIDDEN.pattern[:-2]}\u2028\u2029]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_LINE_ENDS = re.compile(r"\r\n?|[\x85\u2028\u2029]")
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_REPLACEMENT = "\ufffd"
+
+
+def clean(text: str) -> str:
+    """Return `text` without what neither a terminal nor XML 1.0 should get; newlines and tabs stay.
+
+    Escape sequences go as a whole. Other line ends become newlines; what is no character becomes U+FFFD.
+    """
+    # Nearly every text is printable, and asking that is ten times cheaper than looking for what is not.
+    if text.isprintable():
+        return text
+    return _without_hidden(_LINE_ENDS.sub("\n", _ESCAPES.sub("", text)))
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Return `text` clean and on one line: blanks folded, cut with an ellipsis after `limit` characters."""
+    if not text.isprintable():
+        text = _without_hidden(_BLANKS.sub(" ", _ESCAPES.sub("", text)))
+    folded = " ".join(text.split())
+    return folded if len(folded) <= limit else folded[: limit - 1].rstrip() + "…"
+
+
+def write(stream: IO[str], text: str, *, is_clean: bool = False) -> None:
+    """Write `text` cleaned, as far as the stream's encoding can hold it.
+
+    Args:
+        stream: where to.
+        text: what.
+        is_clean: all that is not ours in it was cleaned before; it may hold control sequences.
+
+    Raises:
+        OSError: the stream cannot be written.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write((text if is_clean else clean(text)).encode(encoding, "replace").decode(encoding))
+
+
+def escaped_json(text: str) -> str:
+    """Return JSON of one line with all that `clean` would take out, or change, as its escapes: it reads back the same.
+
+    JSON itself escapes C0 alone; what else is hidden can stand in its strings only.
+    """
+    return text if text.isprintable() else _TO_ESCAPE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    point = ord(found[0])
+    if point < 0x10000:
+        return f"\\u{point:04x}"
+    return f"\\u{0xD7C0 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"
+
+
+def _without_hidden(text: str) -> str:
+    return _SURROGATES.sub(_REPLACEMENT, _HIDDEN.sub("", text))

@@ -1,0 +1,222 @@
+"""What a run's listener makes of how jobs and checks ended; each rule of the exit code decides a case alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossfarm.console import Console
+from crossfarm.decisions import Decision
+from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE
+from crossfarm.keys import KeyDocument
+from crossfarm.options import Options
+from crossfarm.plan import Plan, PlannedJob, SkippedCell
+from crossfarm.recording import KeptResults, Recorder
+from crossfarm.results import CheckRecord, to_json
+from crossfarm.spec.cells import Cell
+from crossfarm.spec.loading import load_project
+from crossfarm.store import Artifact, Store
+from crossfarm.work import Finished
+
+ROOT = Path(__file__).parents[2]
+CELLS = tuple(Cell(model="m", target=target, variant="float32") for target in ("x86_64", "armv7"))
+MODELS = "models:\n  - {name: m, licence: MIT, source: {file: m.onnx}, inputs: [{name: x, shape: [1]}]}\n"
+PRODUCT = Finished(state="failed", cause="wrong", fault="product")
+INFRASTRUCTURE = Finished(state="failed", cause="lost", fault="infrastructure")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """A recorder, the store that its artifacts come from, and what it showed."""
+
+    recorder: Recorder
+    store: Store
+    folder: Path
+    screen: io.StringIO
+
+    def ended(self, stage: str, result: Finished, cell: Cell = CELLS[0]) -> bool:
+        """Tell the recorder how a job of a cell ended; return whether the run shall stop."""
+        return self.recorder.finished(_job(stage, cell), result)
+
+    def checked(self, *statuses: str, cell: Cell = CELLS[0]) -> bool:
+        """Tell it that the checks of a cell ended so; return whether the run shall stop."""
+        return self.ended("check", Finished(state="run", artifact=self._artifact(statuses, cell)), cell)
+
+    def code(self) -> int:
+        return self.recorder.exit_code()
+
+    def _artifact(self, statuses: tuple[str, ...], cell: Cell) -> Artifact:
+        records = [
+            CheckRecord(cell=cell.id, name=f"check.{number}", status=status, message=status)  # type: ignore[arg-type]
+            for number, status in enumerate(statuses)
+        ]
+        folder = self.folder / f"artifact-{cell.id}"
+        folder.mkdir()
+        (folder / "records.jsonl").write_text("".join(to_json(record) + "\n" for record in records))
+        job = _job("check", cell)
+        return self.store.put(key=job.key, job=job.id, folder=folder, document=job.document, groups={}, seconds=0.1)
+
+
+def _job(stage: str, cell: Cell) -> PlannedJob:
+    document = KeyDocument(stage=stage, version=1, parameters={}, sources=cell.id, inputs={}, image="host", tools={})
+    return PlannedJob(
+        id=f"{stage}:{cell.id}",
+        stage=stage,
+        cell=cell,
+        model=cell.model,
+        key=document.key(),
+        document=document,
+        groups={},
+        inputs={},
+    )
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Any:
+    def made(*, cells: tuple[Cell, ...] = CELLS[:1], skipped: tuple[SkippedCell, ...] = (), **said: Any) -> Run:
+        (tmp_path / "models.yaml").write_text(MODELS)
+        (tmp_path / "m.onnx").touch()
+        project = load_project(
+            models=tmp_path / "models.yaml",
+            toolchains=ROOT / "toolchains",
+            pipeline=ROOT / "pipelines" / "default.yaml",
+        )
+        screen = io.StringIO()
+        store = Store(tmp_path / "store")
+        recorder = Recorder(
+            results=KeptResults(tmp_path / "results.jsonl"),
+            console=Console(screen),
+            options=Options(**said),
+            project=project,
+            store=store,
+            decisions={
+                f"{stage}:{cell.id}": Decision(choice="run")
+                for cell in CELLS
+                for stage in ("compile", "measure", "check")
+            },
+        )
+        recorder.skipped(Plan(jobs={}, wanted=frozenset(), cells=cells, skipped=skipped))
+        return Run(recorder=recorder, store=store, folder=tmp_path / "store", screen=screen)
+
+    return made
+
+
+def test_a_run_whose_checks_hold_is_good(make: Any) -> None:
+    run = make()
+    run.ended("compile", Finished(state="run"))
+    run.checked("passed", "informative", "skipped")
+    assert run.code() == EXIT_GOOD
+
+
+def test_a_check_that_failed_is_1(make: Any) -> None:
+    run = make()
+    run.checked("passed", "failed")
+    assert run.code() == EXIT_CHECK_FAILED
+
+
+def test_a_check_that_could_not_be_made_is_3(make: Any) -> None:
+    run = make()
+    run.checked("passed", "error")
+    assert run.code() == EXIT_INFRASTRUCTURE
+
+
+def test_a_job_that_failed_through_the_products_fault_is_1(make: Any) -> None:
+    run = make()
+    run.ended("compile", PRODUCT)
+    assert run.code() == EXIT_CHECK_FAILED
+
+
+def test_a_job_that_failed_through_the_infrastructures_fault_is_3(make: Any) -> None:
+    run = make()
+    run.ended("compile", INFRASTRUCTURE)
+    assert run.code() == EXIT_INFRASTRUCTURE
+
+
+@pytest.mark.parametrize("order", [(PRODUCT, INFRASTRUCTURE), (INFRASTRUCTURE, PRODUCT)])
+def test_the_products_fault_outweighs_the_infrastructures_in_either_order(
+    make: Any, order: tuple[Finished, Finished]
+) -> None:
+    run = make(cells=CELLS)
+    for result, cell in zip(order, CELLS, strict=True):
+        run.ended("compile", result, cell)
+    assert run.code() == EXIT_CHECK_FAILED
+
+
+@pytest.mark.parametrize("order", [("failed", "error"), ("error", "failed")])
+def test_a_failed_check_outweighs_one_that_could_not_be_made(make: Any, order: tuple[str, str]) -> None:
+    run = make(cells=CELLS)
+    for status, cell in zip(order, CELLS, strict=True):
+        run.checked(status, cell=cell)
+    assert run.code() == EXIT_CHECK_FAILED
+
+
+def test_what_ended_well_later_does_not_heal_what_failed(make: Any) -> None:
+    run = make(cells=CELLS)
+    run.checked("error")
+    run.checked("passed", cell=CELLS[1])
+    assert run.code() == EXIT_INFRASTRUCTURE
+
+
+def test_a_cancelled_job_alone_changes_nothing(make: Any) -> None:
+    run = make()
+    run.ended("measure", Finished(state="cancelled", cause="compile failed"))
+    assert run.code() == EXIT_GOOD
+
+
+@pytest.mark.parametrize("statuses", [(), ("informative",), ("skipped",), ("informative", "skipped")])
+def test_a_cell_without_a_check_that_gates_is_3_where_checks_are_required(make: Any, statuses: tuple[str, ...]) -> None:
+    run = make(require_checks=True)
+    run.checked(*statuses)
+    assert run.code() == EXIT_INFRASTRUCTURE
+    run.recorder.tell_unchecked()
+    assert run.screen.getvalue().splitlines()[-1] == ("--require-checks: not checked: 1 of 1 cells: x86_64-m-float32")
+
+
+def test_a_run_that_compiles_only_is_good_unless_checks_are_required(make: Any) -> None:
+    assert make().code() == EXIT_GOOD
+    assert make(require_checks=True).code() == EXIT_INFRASTRUCTURE
+
+
+def test_one_checked_cell_does_not_stand_for_another(make: Any) -> None:
+    missing = SkippedCell(cell=CELLS[1], stage="measure", reason="no emulator")
+    run = make(cells=CELLS, skipped=(missing,), require_checks=True)
+    run.checked("passed")
+    assert run.code() == EXIT_INFRASTRUCTURE
+
+
+def test_a_cell_that_its_model_leaves_out_is_owed_no_check(make: Any) -> None:
+    declared = SkippedCell(cell=CELLS[1], stage=None, reason="the board is out of order")
+    run = make(skipped=(declared,), require_checks=True)
+    run.checked("passed")
+    assert run.code() == EXIT_GOOD
+
+
+def test_a_run_of_which_everything_is_left_out_has_checked_nothing(make: Any) -> None:
+    declared = SkippedCell(cell=CELLS[0], stage=None, reason="the board is out of order")
+    run = make(cells=(), skipped=(declared,), require_checks=True)
+    assert run.code() == EXIT_INFRASTRUCTURE
+    run.recorder.tell_unchecked()
+    assert "no cell was left to check" in run.screen.getvalue()
+
+
+def test_a_failed_check_is_1_though_other_cells_were_not_checked(make: Any) -> None:
+    run = make(cells=CELLS, require_checks=True)
+    run.checked("failed")
+    assert run.code() == EXIT_CHECK_FAILED
+
+
+@pytest.mark.parametrize(
+    ("status", "stops"), [("passed", False), ("informative", False), ("failed", True), ("error", True)]
+)
+def test_fail_fast_stops_at_a_check_that_does_not_hold(make: Any, status: str, stops: bool) -> None:
+    assert make(fail_fast=True).checked(status) is stops
+
+
+@pytest.mark.parametrize("result", [PRODUCT, INFRASTRUCTURE])
+def test_fail_fast_stops_at_a_failed_job_and_nothing_else_does(make: Any, result: Finished) -> None:
+    assert make(fail_fast=True).ended("compile", result) is True
+    assert make().ended("compile", result) is False
