@@ -1,9 +1,10 @@
 """sandbox: the time of compiled models shut in, against the same programs as they are, on this machine.
 
-The bundles of the smoke pipeline for this host's target run through the same code as in a measurement: by bubblewrap, by
-unshare, and without either. Where one of them does not work the benchmark fails. The ways take turns, in another order each round, so that what else the machine does
-hits all of them. The ratio of a round is that of the medians of its runs, the ratio of a model the median over the
-rounds. The last line is the largest geometric mean over the models, of all ways and numbers of threads.
+The bundles of the smoke pipeline for this host's target run through the same code as in a measurement: by bubblewrap,
+by unshare, and without either. Where one of them does not work the benchmark fails. The ways take turns, in another
+order each round, so that what else the machine does hits all of them. The ratio of a round is that of the medians of its
+runs, the ratio of a model the median over the rounds. The last line is the largest geometric mean over the models, of
+all ways and numbers of threads.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ BENCHMARK = Benchmark(
     name="sandbox",
     what="compiled models shut in by bubblewrap and by unshare, against the same programs as they are, see "
     "[engines.md](engines.md#programs-on-this-host)",
-    how=f"the bundles of the smoke pipeline, 1 and 2 threads; {ROUNDS} rounds in turns, the median of the rounds' ratios; "
-    "the largest geometric mean over the models",
+    how=f"the bundles of the smoke pipeline, 1 and 2 threads; {ROUNDS} rounds in turns, the median of the rounds' "
+    "ratios; the largest geometric mean over the models",
     goal=f"at most {GOAL} x",
     minutes=4,
 )
@@ -82,7 +83,10 @@ def ratios(bundle: Path, kinds: Sequence[sandbox.Kind], *, threads: int, rounds:
     said = ", ".join(
         f"{kind} {found[kind]:.3f} (of the least {min(samples[kind]) / min(samples['none']):.3f})" for kind in kinds
     )
-    print(f"{bundle.name:40} {threads} threads {statistics.median(samples['none']) / 1e6:8.3f} ms: {said}", flush=True)
+    print(
+        f"{bundle.name.removeprefix('bundle-'):40} {threads} threads {statistics.median(samples['none']) / 1e6:8.3f} ms: {said}",
+        flush=True,
+    )
     return found
 
 
