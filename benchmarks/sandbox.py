@@ -2,9 +2,9 @@
 
 The bundles of the smoke pipeline for this host's target run through the same code as in a measurement: by bubblewrap,
 by unshare, and without either. Where one of them does not work the benchmark fails. The ways take turns, in another
-order each round, so that what else the machine does hits all of them. The ratio of a round is that of the medians of its
-runs, the ratio of a model the median over the rounds. The last line is the largest geometric mean over the models, of
-all ways and numbers of threads.
+order each round, so that what else the machine does hits all of them. The ratio of a round is that of the medians of
+its runs, the ratio of a model the median over the rounds. The last line is the largest geometric mean over the models,
+of all ways and numbers of threads.
 """
 
 from __future__ import annotations
@@ -83,10 +83,8 @@ def ratios(bundle: Path, kinds: Sequence[sandbox.Kind], *, threads: int, rounds:
     said = ", ".join(
         f"{kind} {found[kind]:.3f} (of the least {min(samples[kind]) / min(samples['none']):.3f})" for kind in kinds
     )
-    print(
-        f"{bundle.name.removeprefix('bundle-'):40} {threads} threads {statistics.median(samples['none']) / 1e6:8.3f} ms: {said}",
-        flush=True,
-    )
+    name, alone = bundle.name.removeprefix("bundle-"), statistics.median(samples["none"]) / 1e6
+    print(f"{name:40} {threads} threads {alone:8.3f} ms: {said}", flush=True)
     return found
 
 
