@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import ConfigError
-from tests.fuzz import harness, kinds
+from tests.fuzz import bundle_files, harness, kinds
 from tests.fuzz.harness import Kind
+from tests.integration.runner.building import make_bundle
 
 pytestmark = pytest.mark.integration
 
@@ -28,6 +29,14 @@ def test_no_hostile_input_does_harm(name: str, tmp_path: Path) -> None:
     totals = harness.run(kind, seed=0, numbers=range(round(SHARE * kind.count)), kept=tmp_path / "kept")
     assert not totals.failures, "\n".join(f"{result.number}: {result.text}" for result in totals.failures)
     assert any(result.outcome == "refused" for result in totals.results), "not one input was hostile"
+
+
+def test_a_bundle_that_nobody_spoiled_is_accepted(tmp_path: Path) -> None:
+    """Else the fuzzer would see no more of the runner than its first refusal."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed; apt-get install gcc")
+    make_bundle(tmp_path / "bundle", bundle_files._program())
+    assert bundle_files.feed(tmp_path)
 
 
 def _nothing(rng: random.Random, folder: Path) -> None:

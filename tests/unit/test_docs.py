@@ -165,7 +165,8 @@ def test_every_dependency_says_why_it_is_there() -> None:
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| ([a-z].*?) \|", section, re.MULTILINE)
     explained = {name for cell in cells for name in cell.split(", ")} - {"package"}
-    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.in").read_text(), re.MULTILINE))
+    texts = [(ROOT / name).read_text() for name in ("requirements.in", "requirements/test.in")]
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", "\n".join(texts), re.MULTILINE))
     assert explained == pinned
 
 
