@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks import _all, _table
-from benchmarks._measuring import SPREAD, Benchmark
+from benchmarks._made import Made
+from benchmarks._measuring import ROOT, SPREAD, Benchmark
+from crossfarm.keys import KeyDocument
+from crossfarm.plan import Plan, PlannedJob
+from crossfarm.store import Store
 
 LINE = "start 0.187 s (goal under 0.6 s)"
 
@@ -92,3 +97,44 @@ def test_the_last_line_and_the_exit_code_say_whether_the_goal_is_met(
         one.finish(1.5, "s", good=good, small=small)
     assert ended.value.code == code
     assert capsys.readouterr().out == f"x 1.500 s ({said})\n"
+
+
+def _job(sources: str) -> PlannedJob:
+    document = KeyDocument(stage="bundle", version=1, parameters={}, sources=sources, inputs={}, image="host", tools={})
+    return PlannedJob(
+        id="bundle:x",
+        stage="bundle",
+        cell=None,
+        model=None,
+        key=document.key(),
+        document=document,
+        groups={},
+        inputs={},
+    )
+
+
+def _put(store: Store, job: PlannedJob, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "program").write_text(job.key)
+    store.put(key=job.key, job=job.id, folder=folder, document=job.document, groups={}, seconds=0.0)
+
+
+def test_what_a_benchmark_judges_is_of_the_plan_it_ran_not_the_newest_of_that_name(tmp_path: Path) -> None:
+    store, ran, later = Store(tmp_path / "store"), _job("a" * 64), _job("b" * 64)
+    _put(store, ran, tmp_path / "first")
+    _put(store, later, tmp_path / "second")
+    made = Made(plan=Plan(jobs={ran.id: ran}, wanted=frozenset(), cells=()), store=store)
+    assert made.artifact("bundle:x").key == ran.key
+
+
+def test_an_artifact_of_another_key_does_not_stand_in_for_one_that_was_not_made(tmp_path: Path) -> None:
+    store, ran, later = Store(tmp_path / "store"), _job("a" * 64), _job("b" * 64)
+    _put(store, later, tmp_path / "second")
+    made = Made(plan=Plan(jobs={ran.id: ran}, wanted=frozenset(), cells=()), store=store)
+    with pytest.raises(SystemExit, match="did not"):
+        made.artifact("bundle:x")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_no_benchmark_takes_the_newest_artifact_of_a_name(path: Path) -> None:
+    assert not {name for name in ("last_artifact", "known_jobs") if name in path.read_text()}
