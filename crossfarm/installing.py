@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 TORCH = Path("requirements", "torch.txt")
 """All that PyTorch needs, with hashes."""
 TORCH_BUILD = Path("requirements", "torch-build.txt")
-"""PyTorch itself, with the hashes of the builds that are known."""
+"""PyTorch itself, with the hashes of its builds for processors alone."""
+TORCH_CUDA = Path("requirements", "torch-build-cuda.txt")
+"""PyTorch itself, with the hashes of its builds with CUDA."""
 
 _TRIES = 3
 _SECONDS_BETWEEN_TRIES = 5.0
@@ -82,8 +84,9 @@ def install_torch(home: Path, *, console: Console) -> None:
         console: where is said what is done.
 
     pip checks all hashes of a call or none. So what has hashes comes first; then torch with the hashes of the builds
-    that are known; then, without hashes, another build where the index has none of those, and the libraries that a
-    build with CUDA needs.
+    that are known, the smaller ones in a call of their own: pip prefers a file whose hash the index tells to a newer
+    one, and would take the gigabytes of CUDA. Then, without hashes, another build where the index has none of those,
+    and the libraries that a build with CUDA needs.
 
     Raises:
         ToolError: pip fails, or a distribution is not the one whose hash is known.
@@ -91,20 +94,19 @@ def install_torch(home: Path, *, console: Console) -> None:
     console.line(f"setup: installing Python packages of {TORCH.name} (some minutes the first time)")
     advice = "see that the machine reaches its package index, then type the same command again"
     others, build = torch_commands(home)
+    cuda = _pip(*_CHECKED, "-r", str(home / TORCH_CUDA))
     _try_thrice([others], environment={}, advice=advice, console=console)
-    why = ""
-    try:
-        _try_thrice([build], environment={}, advice=advice, console=console)
-    except ToolError as error:
-        if _OTHER_BUILD not in str(error):
-            raise
-        why = "the index offers another build than those whose hashes are known"
+    is_known = any(_is_installed_as_known(command, advice=advice, console=console) for command in (build, cuda))
     before = _installed()
     unchecked = _pip(*(f"{name}=={version}" for name, version in pins(home / TORCH_BUILD)))
     _try_thrice([unchecked], environment={}, advice=advice, console=console)
     found = sorted(_installed() - before)
     if found:
-        why = why or "this build needs them, and other builds do not"
+        why = (
+            "this build needs them, and other builds do not"
+            if is_known
+            else "the index offers another build than those whose hashes are known"
+        )
         console.line(f"setup: not checked by hash: {', '.join(found)}, because {why}")
 
 
@@ -122,6 +124,17 @@ def install_hashed(path: Path, *, console: Console) -> None:
 def hashed_command(path: Path) -> list[str]:
     """Return the command that installs the distributions of a requirements file with their hashes."""
     return _pip(*_CHECKED, "-r", str(path))
+
+
+def _is_installed_as_known(command: Sequence[str], *, advice: str, console: Console) -> bool:
+    """Run pip; return False when what the index offers has another hash than those that are known."""
+    try:
+        _try_thrice([command], environment={}, advice=advice, console=console)
+    except ToolError as error:
+        if _OTHER_BUILD not in str(error):
+            raise
+        return False
+    return True
 
 
 def torch_commands(home: Path) -> tuple[list[str], ...]:

@@ -90,7 +90,7 @@ def write_manifest(
         cases=len(document["cases"]),
         inputs=inputs,
         outputs=report.outputs,
-        sequences=sequences_of([bool(case["continues"]) for case in document["cases"]]),
+        sequences=sequences_of([bool(case.get("continues")) for case in document["cases"]]),
         weights=WeightsFile(file=weights.name, bytes=weights.stat().st_size, arena_bytes=report.arena_bytes),
         files=tuple(_described(output)),
         unscheduled=report.unscheduled,
@@ -151,7 +151,9 @@ def copy_inputs(report: CompileReport, document: Any, reference: Path, output: P
         described = document["inputs"][number]
         shutil.copyfile(reference / described["file"], output / file)
         files.append(
-            InputFile(name=port.name, dtype=port.dtype, shape=port.shape, file=file, carry_from=described["carry_from"])
+            InputFile(
+                name=port.name, dtype=port.dtype, shape=port.shape, file=file, carry_from=described.get("carry_from")
+            )
         )
     return tuple(files)
 

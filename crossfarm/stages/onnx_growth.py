@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError
+from crossfarm.text import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -49,11 +50,26 @@ def check_growth(model: onnx.ModelProto) -> None:
     _check_functions(model)
     light = _without_weights(model)
     if light.functions:
-        import onnx.inliner
-
-        light = onnx.inliner.inline_local_functions(light)
+        light = _inlined(light)
     _check_lengths(light)
     _check_folded(light, allowed=FOLDED_LIMIT + FOLDED_SHARE * _stored_bytes(model))
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model with the bodies of its functions in place of their calls.
+
+    Raises:
+        ModelError: two functions have one name, a call does not fit its function, or the like.
+    """
+    import onnx.inliner
+
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # its errors share no base class
+        raise ModelError(
+            f"the model's functions cannot be put in place of their calls: {one_line(str(error))}; export the model "
+            "without functions"
+        ) from error
 
 
 def check_tensors(model: onnx.ModelProto) -> None:

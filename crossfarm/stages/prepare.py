@@ -38,6 +38,7 @@ SOURCES = (
     "crossfarm/stages/tflite_graph.py",
     "crossfarm/stages/tflite_operators.py",
     "crossfarm/stages/torch_export.py",
+    "crossfarm/text.py",
 )
 TOOLS = ("numpy", "onnx", "onnxruntime")
 EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript")}

@@ -34,6 +34,7 @@ SOURCES = (
     "crossfarm/stages/reference_run.py",
     "crossfarm/stages/static_onnx.py",
     "crossfarm/stages/tensors.py",
+    "crossfarm/text.py",
 )
 TOOLS = ("numpy", "onnx", "onnxruntime", "pillow")
 

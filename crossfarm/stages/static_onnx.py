@@ -16,6 +16,7 @@ from crossfarm.errors import ModelError, nearest
 from crossfarm.stages.onnx_external import ReadExternal, inline_external_data, no_external_data
 from crossfarm.stages.onnx_growth import check_growth, check_tensors
 from crossfarm.stages.onnx_session import open_session
+from crossfarm.text import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -280,7 +281,7 @@ def _runtime_text(error: Exception) -> str:
         # Behind the place in its source stands the function, whose list of parameters ends in a bracket.
         ends = (end for end in range(place + 1, min(place + 40, len(words))) if words[end].endswith(")"))
         place = next(ends, place) + 1
-    return " ".join(kept)
+    return one_line(" ".join(kept), _SAID_LIMIT)
 
 
 def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -289,7 +290,7 @@ def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"the shapes of the model contradict each other: {' '.join(str(error).split())}") from error
+        raise ModelError(f"the shapes of the model contradict each other: {one_line(str(error))}") from error
 
 
 def _refuse_dynamic_shapes(model: onnx.ModelProto) -> None:

@@ -6,7 +6,8 @@ then the outputs are float32 too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -55,16 +56,21 @@ def convert_graph(graph: Graph, inputs: Sequence[StaticInput]) -> bytes:
     return _assemble(emitter, values, output_names, keep_integers=any(integers))
 
 
+@contextlib.contextmanager
+def _told_as_damage(what: str) -> Iterator[None]:
+    """Refuse a file in which something does not fit; the converters count on files that LiteRT would take."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise ModelError(f"{what}: {error}; fetch or export the model again") from error
+
+
 def _convert(emitter: Emitter, operator: Operator, graph: Graph) -> None:
     """Convert one operator; a file whose tensors do not fit an operator is refused with its name."""
-    try:
+    shapes = ", ".join(str(list(graph.tensors[index].shape)) for index in operator.inputs if index != -1)
+    name = f"the TFLite operator {operator.name} (number {operator.index})"
+    with _told_as_damage(f"{name} does not fit its tensors of shapes {shapes[:200]}"):
         CONVERTERS[operator.name](emitter, operator)
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
-        shapes = ", ".join(str(list(graph.tensors[index].shape)) for index in operator.inputs if index != -1)
-        raise ModelError(
-            f"the TFLite operator {operator.name} (number {operator.index}) does not fit its tensors of shapes "
-            f"{shapes[:200]}: {error}; fetch or export the model again"
-        ) from error
 
 
 def _live_operators(graph: Graph) -> list[Operator]:
@@ -105,7 +111,8 @@ def _assemble(
     outputs = []
     for index, name in zip(emitter.graph.outputs, output_names, strict=True):
         tensor = emitter.tensor(index)
-        result = emitter.stored(index) if keep_integers else emitter.real(index)
+        with _told_as_damage(f"the TFLite output {tensor.name[:200]!r} does not fit the operator that computes it"):
+            result = emitter.stored(index) if keep_integers else emitter.real(index)
         emitter.nodes.append(onnx.helper.make_node("Identity", [result], [name], name=name))
         outputs.append(_value(name, tensor, as_integers=keep_integers and tensor.quantisation is not None))
     graph = onnx.helper.make_graph(emitter.nodes, "tflite", inputs, outputs, initializer=emitter.initialisers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import functools
 import json
 import os
@@ -60,9 +61,9 @@ def _edit(rng: random.Random, document: Any) -> None:
         case 0:
             del document[last]
         case 1 if isinstance(document, list):
-            document.insert(last, document[last])
+            document.insert(last, copy.deepcopy(document[last]))
         case _:
-            document[last] = rng.choice(VALUES)
+            document[last] = copy.deepcopy(rng.choice(VALUES))
 
 
 def make(rng: random.Random, folder: Path) -> None:

@@ -57,6 +57,9 @@ class Index:
         return sha256
 
     def pin(self, file: str, name: str, sha256: str) -> None:
+        cuda = self.home / "requirements" / "torch-build-cuda.txt"
+        if not cuda.exists():
+            cuda.write_text(f"torch==1.0 \\\n    --hash=sha256:{'1' * 64}\n")
         (self.home / "requirements" / file).write_text(f"{name}==1.0 \\\n    --hash=sha256:{sha256}\n")
 
     def install(self) -> list[str]:
@@ -102,6 +105,22 @@ def test_the_known_build_is_taken_where_the_index_has_others_too(index: Index) -
     index.pin("torch-build.txt", "torch", index.wheel("torch", "1.0+aa"))
     assert index.install() == []
     assert index.installed() == {"friend_of_torch-1.0", "torch-1.0+aa"}
+
+
+def test_the_small_build_comes_first_though_the_index_tells_the_hash_of_the_large_one_alone(index: Index) -> None:
+    index.pin("torch-build-cuda.txt", "torch", index.wheel("torch", "1.0"))
+    listed = index.page.read_text()
+    index.pin("torch-build.txt", "torch", index.wheel("torch", "1.0+cpu"))
+    index.page.write_text(f'{listed}<a href="wheels/torch-1.0%2Bcpu-py3-none-any.whl">torch</a>\n')
+    assert index.install() == []
+    assert index.installed() == {"friend_of_torch-1.0", "torch-1.0+cpu"}
+
+
+def test_a_build_with_cuda_is_checked_where_there_is_no_other(index: Index) -> None:
+    index.pin("torch-build.txt", "torch", "0" * 64)
+    index.pin("torch-build-cuda.txt", "torch", index.wheel("torch", "1.0"))
+    assert index.install() == []
+    assert index.installed() == {"friend_of_torch-1.0", "torch-1.0"}
 
 
 def test_the_libraries_of_a_build_with_cuda_are_told_as_not_checked(index: Index) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,13 +31,14 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_folder_of_a_killed_process_is_abandoned_and_goes(temporary: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None
-        folder = Path(owner.stdout.readline().strip())
-        os.utime(folder, (0, 0))
-        assert abandoned_folders() == []
-        assert not remove_abandoned(folder)
-        owner.send_signal(signal.SIGKILL)
-        owner.wait()
+        try:
+            assert owner.stdout is not None
+            folder = Path(owner.stdout.readline().strip())
+            os.utime(folder, (0, 0))
+            assert abandoned_folders() == []
+            assert not remove_abandoned(folder)
+        finally:
+            owner.kill()
     assert abandoned_folders() == [folder]
     assert remove_abandoned(folder)
     assert not folder.exists()

@@ -150,3 +150,21 @@ def test_functions_and_constants_of_ordinary_size_are_inlined_and_computed() -> 
     model = make_static(_model(nodes, {"c0": np.ones((64,), np.float32)}, functions), [X])
     assert {node.op_type for node in model.graph.node} == {"Relu", "Add"}
     assert not model.functions
+
+
+def test_two_functions_of_one_name_are_refused() -> None:
+    functions = [_function("f", ["Relu"]), _function("f", ["Relu", "Relu"])]
+    content = _model([helper.make_node("f", ["x"], ["y"], domain="own")], functions=functions)
+    _refused(content, "the model's functions cannot be put in place of their calls")
+
+
+def test_a_call_with_more_inputs_than_its_function_takes_is_refused() -> None:
+    content = _model([helper.make_node("f", ["x", "x"], ["y"], domain="own")], functions=[_function("f", ["Relu"])])
+    _refused(content, "the model's functions cannot be put in place of their calls")
+
+
+def test_a_name_in_a_message_of_onnx_runtime_moves_no_cursor() -> None:
+    content = _model([helper.make_node("Relu", ["x"], ["y", "\x1b[2J"])])
+    with pytest.raises(ModelError, match="ONNX Runtime refuses the model") as caught:
+        make_static(content, [X])
+    assert str(caught.value).isprintable()

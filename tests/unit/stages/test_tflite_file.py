@@ -171,3 +171,12 @@ def test_an_operator_that_does_not_fit_its_tensors_is_named() -> None:
     spoilt = dataclasses.replace(graph, tensors=(flat, *graph.tensors[1:]))
     with pytest.raises(ModelError, match=r"operator CONV_2D \(number 0\) does not fit its tensors of shapes \[96\]"):
         convert_graph(spoilt, [])
+
+
+def test_an_output_that_does_not_fit_its_operator_is_named() -> None:
+    graph = read_tflite(GOOD)
+    output = graph.outputs[0]
+    tensors = [*graph.tensors]
+    tensors[output] = dataclasses.replace(tensors[output], shape=(1, 2))
+    with pytest.raises(ModelError, match=r"the TFLite (output|operator) .* does not fit"):
+        convert_graph(dataclasses.replace(graph, tensors=tuple(tensors)), [])
