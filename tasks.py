@@ -266,19 +266,22 @@ def lint(context: Context) -> None:
     _run("mypy", "--no-error-summary")
 
 
-@task(help={"name": "a file of benchmarks/", "arguments": "for it"})
+@task(help={"name": "a file of benchmarks/, or all", "arguments": "for it"})
 def bench(context: Context, name: str, arguments: str = "") -> None:
     """Measure crossfarm itself; the last line is `NAME value unit (goal ...)`, exit code 1 when short of the goal.
 
+    `all` runs one after another, and writes the figures to docs/benchmarks.md.
+
     Examples:
         ./inv bench warm
-        ./inv bench agree
+        ./inv bench warm --arguments --small
+        ./inv bench all
     """
     names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
-    if name not in names:
-        sys.stderr.write(f"there is no benchmark {name!r}{nearest(name, names)}; benchmarks: {', '.join(names)}\n")
+    if name not in (*names, "all"):
+        sys.stderr.write(f"there is no benchmark {name!r}{nearest(name, names)}; benchmarks: {', '.join(names)}, all\n")
         raise Exit(code=EXIT_BAD_CONFIG)
-    _run(f"benchmarks.{name}", *shlex.split(arguments))
+    _run("benchmarks._all" if name == "all" else f"benchmarks.{name}", *shlex.split(arguments))
 
 
 @task(help={"arguments": "modules, and options: --sample, --seed, --like; see tests/mutants"})

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-
-from benchmarks._measuring import INV, ROOT, finish, seconds_of
+from benchmarks._measuring import INV, ROOT, SPREAD, Benchmark, seconds_of
 from crossfarm.results import CheckRecord, MeasurementRecord, last_run, read_records
 
 GOAL = 1e-4
 TARGETS = {"x86_64", "aarch64", "armv7"}
 
+BENCHMARK = Benchmark(
+    name="agree",
+    what="how far every float32 cell is from ONNX Runtime",
+    how="the worst output of a run of the default pipeline, as a share of 1e-4 of the output's scale",
+    goal="at most 1 on three targets, argmax equal in every case",
+    minutes=1,
+)
+
 if __name__ == "__main__":
+    options, words = BENCHMARK.parser(__doc__).parse_known_args()
+    if options.small:
+        words += ["--only", "x86_64-silero_vad-*"]
     out = ROOT / ".crossfarm" / "bench" / "agree"
-    seconds_of([*INV, "pipeline", "--out", str(out), *sys.argv[1:]])
+    seconds_of([*INV, "pipeline", "--out", str(out), *words])
     records = last_run(read_records(out / "results.jsonl"))
     checks = [record for record in records if isinstance(record, CheckRecord) and "-float32" in record.cell]
     outputs = [record for record in checks if record.name.startswith("accuracy.output.")]
@@ -26,10 +35,10 @@ if __name__ == "__main__":
     for record in disagreeing:
         print(f"{record.cell}: {record.name}: {record.message}")
     value = worst.value if worst.value is not None else float("inf")
-    finish(
-        "agree",
+    print(f"{SPREAD}{len(outputs)} outputs of {len({record.cell for record in outputs})} cells, {worst.cell} the worst")
+    BENCHMARK.finish(
         value / GOAL,
         "of 1e-4 of the output's scale",
-        "at most 1, argmax equal on every image, three targets",
+        small=options.small,
         good=value <= GOAL and not disagreeing and targets >= TARGETS,
     )

@@ -1,9 +1,10 @@
 """latency: compiled models against ONNX Runtime on this machine, through the bundle's own program.
 
-Both sides get the same input (case 0 of the reference), the same processors and the same number of threads, and take
-turns, round by round, so that what else the machine does hits both. The time of a round is the median of its runs, that
-of a model the median over all runs. The last line is the geometric mean of the ratios of the float models that take at
-least 0.2 ms in ONNX Runtime. `held_out` compares models that no rule was chosen on.
+Both sides get the same input (case 0 of the reference), the same processors and the same number of threads, of which
+neither pins any to one of them, and take turns, round by round, so that what else the machine does hits both. ONNX
+Runtime's inputs and outputs are bound once, as ours lie in the model's own memory. The time of a round is the median
+of its runs, that of a model the median over all runs. The last line is the geometric mean of the ratios of the float
+models that take at least 0.2 ms in ONNX Runtime. `held_out` compares models that no rule was chosen on.
 
 The last column is the program's peak memory beyond 1.1 times weights and arena plus 2 MB, in MB. A cell of any variant
 that is beyond fails the benchmark.
@@ -11,14 +12,13 @@ that is beyond fails the benchmark.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ import numpy as np
 import onnxruntime
 
 from benchmarks._held_out import write_models
-from benchmarks._measuring import INV, ROOT, SCRATCH, finish, seconds_of
-from crossfarm.store import Store
+from benchmarks._made import Made, make
+from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
+from crossfarm.options import Options
+from crossfarm.plan import Selection
 
 GOALS = {1: (1.00, 1.25), 2: (1.05, 1.30)}
 """Threads -> the largest geometric mean, and the largest ratio of any model, by rules alone."""
@@ -35,6 +37,42 @@ TUNED_GOALS = {1: (0.90, 1.10), 2: (0.90, 1.10)}
 """Likewise with what searches took, where there are records."""
 SHORTEST_MS = 0.2
 WARMUP = 5
+
+BENCHMARK = Benchmark(
+    name="latency",
+    what="compiled models against ONNX Runtime at the same number of threads, see [performance.md](performance.md)",
+    how="5 rounds of 20 runs in turns, the median; geometric mean of the float models that take "
+    f"{SHORTEST_MS} ms or more",
+    goal=f"tuned at most {TUNED_GOALS[1][0]:.2f} x with 1 thread and none over {TUNED_GOALS[1][1]:.2f} x; "
+    f"{TUNED_GOALS[2][0]:.2f} x and {TUNED_GOALS[2][1]:.2f} x with `--threads 2`; with `--rules` {GOALS[1][0]:.2f} x, "
+    f"{GOALS[1][1]:.2f} x, {GOALS[2][0]:.2f} x and {GOALS[2][1]:.2f} x; no run over 1.1 x (weights + arena) + 2 MB",
+    minutes=1.5,
+    forms=("--threads 2", "--rules"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Times:
+    """Milliseconds of both sides, round by round.
+
+    Attributes:
+        ours: of each run of each round.
+        theirs: likewise.
+    """
+
+    ours: list[list[float]]
+    theirs: list[list[float]]
+
+    def medians(self) -> tuple[float, float]:
+        """Return the median over all runs of both sides, ours first."""
+        return statistics.median(chain(*self.ours)), statistics.median(chain(*self.theirs))
+
+    def ratios(self) -> list[float]:
+        """Return the ratio of the medians of each round."""
+        return [
+            statistics.median(ours) / statistics.median(theirs)
+            for ours, theirs in zip(self.ours, self.theirs, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,33 +84,18 @@ class Contest:
         variant: float32 or int8.
         bundle: folder of the unpacked bundle.
         session: ONNX Runtime's.
-        inputs: of case 0.
+        binding: its inputs and outputs, bound.
     """
 
     name: str
     variant: str
     bundle: Path
     session: Any
-    inputs: dict[str, Any]
+    binding: Any
 
     def ours(self, *, threads: int, repeat: int) -> list[float]:
         """Return the milliseconds of each run of the program."""
-        result = SCRATCH / "result.json"
-        processors = ",".join(map(str, range(threads)))
-        options = [
-            "--threads",
-            str(threads),
-            "--affinity",
-            processors,
-            "--warmup",
-            str(WARMUP),
-            "--repeat",
-            str(repeat),
-        ]
-        outputs = ["--outputs", str(SCRATCH / "outputs"), "--result", str(result), "--cases", "1", "--no-verify"]
-        (SCRATCH / "outputs").mkdir(exist_ok=True)
-        subprocess.run([str(self.bundle / "program"), str(self.bundle), *options, *outputs], check=True)
-        return [nanoseconds / 1e6 for nanoseconds in json.loads(result.read_text())["latency_ns"]]
+        return program_times(self.bundle, threads=threads, repeat=repeat)
 
     def memory_beyond(self) -> float:
         """Return the peak memory of the last run of the program beyond what it may take, in MB."""
@@ -84,64 +107,77 @@ class Contest:
     def theirs(self, *, repeat: int) -> list[float]:
         """Return the milliseconds of each run of ONNX Runtime."""
         for _ in range(WARMUP):
-            self.session.run(None, self.inputs)
+            self.session.run_with_iobinding(self.binding)
         times = []
         for _ in range(repeat):
             started = time.perf_counter()
-            self.session.run(None, self.inputs)
+            self.session.run_with_iobinding(self.binding)
             times.append((time.perf_counter() - started) * 1e3)
         return times
 
 
-def restored(store: Store, job: str) -> Path:
-    """Return a folder with the newest artifact of a job.
-
-    Raises:
-        SystemExit: there is none.
-    """
-    artifact = store.last_artifact(job)
-    if artifact is None:
-        raise SystemExit(f"the store {store.root} has no {job}; run ./inv pipeline first")
-    folder = SCRATCH / job.replace(":", "-")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    store.restore(artifact, folder)
-    return folder
+def program_times(bundle: Path, *, threads: int, repeat: int) -> list[float]:
+    """Return the milliseconds of each run of a bundle's program on case 0; its processors are this process's."""
+    result, outputs = SCRATCH / "result.json", SCRATCH / "outputs"
+    outputs.mkdir(parents=True, exist_ok=True)
+    numbers = {"--threads": threads, "--warmup": WARMUP, "--repeat": repeat, "--cases": 1}
+    options = [str(word) for pair in numbers.items() for word in pair]
+    files = ["--outputs", str(outputs), "--result", str(result), "--no-verify"]
+    subprocess.run([str(bundle / "program"), str(bundle), *options, *files], check=True)
+    return [nanoseconds / 1e6 for nanoseconds in json.loads(result.read_text())["latency_ns"]]
 
 
-def contest(store: Store, job: str, *, target: str, threads: int) -> Contest:
-    """Prepare both sides of one bundle."""
-    bundle = restored(store, job)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    name = manifest["model"]
+def bound_session(model: Path, bundle: Path, *, threads: int) -> tuple[Any, Any]:
+    """Return a session of ONNX Runtime with its default optimisations, and case 0 of a bundle bound to it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    made_by = "quantize" if manifest["variant"] == "int8" else "prepare"
-    model = restored(store, f"{made_by}:{name}") / "model.onnx"
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    inputs = {
-        port["name"]: np.fromfile(
-            bundle / port["file"], dtype=port["dtype"], count=int(np.prod(port["shape"]))
-        ).reshape(port["shape"])
-        for port in manifest["inputs"]
-    }
-    return Contest(name=name, variant=manifest["variant"], bundle=bundle, session=session, inputs=inputs)
+    binding = session.io_binding()
+    for port in json.loads((bundle / "manifest.json").read_text())["inputs"]:
+        values = np.fromfile(bundle / port["file"], dtype=port["dtype"], count=int(np.prod(port["shape"])))
+        binding.bind_ortvalue_input(
+            port["name"], onnxruntime.OrtValue.ortvalue_from_numpy(values.reshape(port["shape"]))
+        )
+    session.run_with_iobinding(_with_outputs(session, binding))  # so that shapes are known and memory is there
+    return session, binding
 
 
-def compare(one: Contest, *, threads: int, rounds: int, repeat: int) -> tuple[float, float]:
-    """Return the median milliseconds of both sides, ours first, from rounds in turn."""
-    ours: list[float] = []
-    theirs: list[float] = []
+def _with_outputs(session: Any, binding: Any) -> Any:
+    for port in session.get_outputs():
+        value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(port.shape, _element_type(port.type), "cpu")
+        binding.bind_ortvalue_output(port.name, value)
+    return binding
+
+
+def _element_type(name: str) -> Any:
+    """Return NumPy's type for what ONNX Runtime calls `tensor(float)`."""
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(inner, inner)).type
+
+
+def contest(made: Made, job: str, *, threads: int) -> Contest:
+    """Prepare both sides of one bundle."""
+    bundle = made.folder(job)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    made_by = "quantize" if manifest["variant"] == "int8" else "prepare"
+    model = made.folder(f"{made_by}:{manifest['model']}") / "model.onnx"
+    session, binding = bound_session(model, bundle, threads=threads)
+    return Contest(name=manifest["model"], variant=manifest["variant"], bundle=bundle, session=session, binding=binding)
+
+
+def compare(one: Contest, *, threads: int, rounds: int, repeat: int) -> Times:
+    """Return the milliseconds of both sides, from rounds in turn."""
+    times = Times(ours=[], theirs=[])
     for _ in range(rounds):
-        ours += one.ours(threads=threads, repeat=repeat)
-        theirs += one.theirs(repeat=repeat)
-    return statistics.median(ours), statistics.median(theirs)
+        times.ours.append(one.ours(threads=threads, repeat=repeat))
+        times.theirs.append(one.theirs(repeat=repeat))
+    return times
 
 
 def main() -> None:
     """Compare all models on one number of threads."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = BENCHMARK.parser(__doc__)
     parser.add_argument(
         "models", nargs="?", default="models", choices=("models", "held_out"), help="models.yaml or others"
     )
@@ -149,40 +185,50 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=20, help="runs in a round")
     parser.add_argument("--target", default="x86_64")
-    parser.add_argument("--store", type=Path, help="of an earlier run; without it the bundles are made first")
     parser.add_argument("--rules", action="store_true", help="without records of tuning")
     options = parser.parse_args()
-    os.sched_setaffinity(0, range(options.threads))
     SCRATCH.mkdir(parents=True, exist_ok=True)
     folder = SCRATCH / "held_out" if options.models == "held_out" else ROOT
-    store = Store(options.store or folder / ".crossfarm" / "store")
-    if options.store is None:
-        models = write_models(folder) if options.models == "held_out" else ROOT / "models.yaml"
-        where = ["--models", str(models), "--store", str(store.root), "--out", str(SCRATCH / "out")]
-        how = ["--pipeline", "rules" if options.rules else "speed", "--targets", options.target]
-        seconds_of([*INV, "pipeline", *where, *how, "--stages", "fetch,prepare,reference,compile,bundle"])
-    ratios, too_large = [], []
-    for job in sorted(job for job in store.known_jobs() if job.startswith(f"bundle:{options.target}-")):
-        one = contest(store, job, target=options.target, threads=options.threads)
-        ours, theirs = compare(one, threads=options.threads, rounds=options.rounds, repeat=options.repeat)
-        beyond = one.memory_beyond()
+    made = make(
+        Options(
+            models=write_models(folder) if options.models == "held_out" else ROOT / "models.yaml",
+            store=folder / ".crossfarm" / "store",
+            pipeline="rules" if options.rules else "speed",
+            selection=Selection(
+                only=("*-silero_vad-*",) if options.small else (),
+                targets=(options.target,),
+                stages=("fetch", "prepare", "reference", "quantize", "compile", "bundle"),
+            ),
+        )
+    )
+    rounds = 2 if options.small else options.rounds
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    medians, by_round, too_large = [], [], []
+    for job, _, _ in made.cells(stage="bundle", target=options.target):
+        one = contest(made, job, threads=options.threads)
+        times = compare(one, threads=options.threads, rounds=rounds, repeat=options.repeat)
+        (ours, theirs), beyond = times.medians(), one.memory_beyond()
         if beyond > 0:
             too_large.append(f"{one.name} {one.variant}: {beyond:.2f} MB")
-        counted = one.variant == "float32" and theirs >= SHORTEST_MS
+        counted = one.variant == "float32" and (theirs >= SHORTEST_MS or options.small)
         if counted:
-            ratios.append(ours / theirs)
+            medians.append(ours / theirs)
+            by_round.append(times.ratios())
         note = "" if counted else "  (not counted)"
         print(
-            f"{one.name:24} {one.variant:8} {ours:9.3f} ms {theirs:9.3f} ms {ours / theirs:6.2f} x {beyond:6.2f}{note}",
+            f"{one.name:24} {one.variant:8} {ours:9.3f} ms {theirs:9.3f} ms {ours / theirs:6.2f} x "
+            f"({between(times.ratios())}) {beyond:6.2f}{note}",
             flush=True,
         )
-    mean, worst = statistics.geometric_mean(ratios), max(ratios)
+    mean, worst = statistics.geometric_mean(medians), max(medians)
     goal, bound = (GOALS if options.rules else TUNED_GOALS)[options.threads]
-    good = mean <= goal and worst <= bound and not too_large
     print(f"{options.threads} threads, largest ratio {worst:.2f} (goal {bound:.2f})")
+    print(f"{SPREAD}{between([statistics.geometric_mean(ratios) for ratios in zip(*by_round, strict=True)], 'x')}")
     if too_large:
         print(f"beyond the goal for memory, 1.1 x (weights + arena) + 2 MB: {', '.join(too_large)}")
-    finish("latency", mean, "x ONNX Runtime", f"at most {goal:.2f}", good=good)
+    BENCHMARK.finish(
+        mean, "x ONNX Runtime", good=mean <= goal and worst <= bound and not too_large, small=options.small
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """lease: how soon a board goes to the next one after its release, and 200 leases by 20 processes over 5 boards.
 
-Runs on SQLite and, where it is installed, on a PostgreSQL of its own. Holders are processes; a double holder ends the
-benchmark.
+Runs on SQLite and on a PostgreSQL of its own. Holders are processes; a double holder ends the benchmark, and so does a
+PostgreSQL that is not there.
 """
 
 from __future__ import annotations
@@ -20,12 +20,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks._measuring import ROOT, finish
+from benchmarks._measuring import ROOT, SPREAD, Benchmark
 from crossfarm.boards.lease import Leases
 
 GOAL = 50.0
 PROCESSES, LEASES, BOARDS = 20, 200, tuple(f"board-{number}" for number in range(5))
 HANDOVERS = 60
+
+BENCHMARK = Benchmark(
+    name="lease",
+    what="from the release of a board in one process to its grant in another; "
+    f"{LEASES} leases by {PROCESSES} processes over {len(BOARDS)} boards",
+    how=f"{HANDOVERS} handovers, the 95th percentile, on SQLite and on a PostgreSQL of its own, the worse of both; a "
+    "double holder ends it",
+    goal=f"under {GOAL:.0f} ms",
+    minutes=1,
+)
 
 
 def use(database: str, count: int) -> None:
@@ -43,10 +53,10 @@ def use(database: str, count: int) -> None:
             print(json.dumps([lease.board, lease.token, began, ended]), flush=True)
 
 
-def take_turns(database: str) -> None:
+def take_turns(database: str, count: int) -> None:
     """Wait for the board `turn` again and again; print when it was granted. Runs in a process of its own."""
     with Leases(database) as leases:
-        for _ in range(HANDOVERS):
+        for _ in range(count):
             print("asking", flush=True)
             lease = leases.acquire(["turn"], user="bench", purpose="bench", timeout=60)
             print(time.clock_gettime(time.CLOCK_BOOTTIME), flush=True)
@@ -73,13 +83,13 @@ def hear(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def handovers(database: str) -> list[float]:
+def handovers(database: str, count: int) -> list[float]:
     """Return the milliseconds from the call of release in one process to the grant in another."""
     found = []
     with Leases(database) as leases:
         lease = leases.acquire(["turn"], user="bench", purpose="bench", timeout=30)
-        other = start("turns", database)
-        for _ in range(HANDOVERS):
+        other = start("turns", database, str(count))
+        for _ in range(count):
             hear(other)
             while not leases.status().waiting:
                 time.sleep(0.01)
@@ -92,9 +102,9 @@ def handovers(database: str) -> list[float]:
     return found
 
 
-def crowd(database: str) -> float:
-    """Let 20 processes take 200 leases over 5 boards; returns the seconds that took, ends when two held one board."""
-    processes = [start("use", database, str(LEASES // PROCESSES)) for _ in range(PROCESSES)]
+def crowd(database: str, *, each: int, many: int) -> float:
+    """Let `many` processes take `each` leases over 5 boards; returns the seconds, ends when two held one board."""
+    processes = [start("use", database, str(each)) for _ in range(many)]
     for process in processes:
         hear(process)
     began = time.monotonic()
@@ -102,8 +112,8 @@ def crowd(database: str) -> float:
         say(process)
     held = [json.loads(line) for process in processes for line in process.communicate(timeout=300)[0].splitlines()]
     seconds = time.monotonic() - began
-    if len(held) != LEASES:
-        raise SystemExit(f"{len(held)} of {LEASES} leases were granted")
+    if len(held) != each * many:
+        raise SystemExit(f"{len(held)} of {each * many} leases were granted")
     for board in BOARDS:
         mine = sorted((token, since, end) for name, token, since, end in held if name == board)
         for (first, _, end), (second, began_next, _) in itertools.pairwise(mine):
@@ -139,34 +149,41 @@ def postgresql(programs: Path) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def measure(kind: str, database: str) -> float:
-    """Print the figures of one database; returns the 95th percentile of the handovers in milliseconds."""
-    times = sorted(handovers(database))
+def measure(kind: str, database: str, *, small: bool) -> tuple[float, str]:
+    """Print the figures of one database; returns the 95th percentile of the handovers in ms, and how they spread."""
+    times = sorted(handovers(database, 5 if small else HANDOVERS))
     p95 = times[int(0.95 * (len(times) - 1))]
-    print(f"{kind}: grant after release: median {statistics.median(times):.1f} ms, p95 {p95:.1f}, max {times[-1]:.1f}")
-    seconds = crowd(database)
-    print(f"{kind}: {LEASES} leases by {PROCESSES} processes over {len(BOARDS)} boards in {seconds:.1f} s, each alone")
-    return p95
+    said = f"{kind}: median {statistics.median(times):.1f} ms, 95th percentile {p95:.1f}, max {times[-1]:.1f}"
+    print(f"grant after release, {said}")
+    many = 4 if small else PROCESSES
+    seconds = crowd(database, each=LEASES // PROCESSES, many=many)
+    print(
+        f"{kind}: {many * (LEASES // PROCESSES)} leases by {many} processes over {len(BOARDS)} boards in "
+        f"{seconds:.1f} s, each alone"
+    )
+    return p95, said
 
 
 def main() -> None:
     """Measure both databases."""
+    small = BENCHMARK.parser(__doc__).parse_args().small
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        raise SystemExit("PostgreSQL is not installed, so one of two databases cannot be measured; ./inv setup does it")
     with tempfile.TemporaryDirectory() as folder:
-        worst = measure("SQLite", f"sqlite:///{folder}/leases.db")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if found:
-        with postgresql(found[-1]) as database:
-            worst = max(worst, measure("PostgreSQL", database))
-    else:
-        print("PostgreSQL: not installed, not measured; ./inv setup installs it")
-    finish("lease", worst, "ms", f"p95 of grant after release under {GOAL:.0f} ms on both databases", good=worst < GOAL)
+        first, of_first = measure("SQLite", f"sqlite:///{folder}/leases.db", small=small)
+    with postgresql(programs[-1]) as database:
+        second, of_second = measure("PostgreSQL", database, small=small)
+    print(f"{SPREAD}{of_first}; {of_second}")
+    worst = max(first, second)
+    BENCHMARK.finish(worst, "ms until the grant, 95th percentile", good=worst < GOAL, small=small)
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["use", url, number]:
             use(url, int(number))
-        case ["turns", url]:
-            take_turns(url)
+        case ["turns", url, number]:
+            take_turns(url, int(number))
         case _:
             main()

@@ -1,14 +1,14 @@
 """sandbox: the time of compiled models shut in, against the same programs as they are, on this machine.
 
-The bundles of the smoke pipeline for this host's target run through the same code as in a measurement: by each way that
-this machine has, and without any. The ways take turns, in another order each round, so that what else the machine does
-hits all of them. The ratio of a round is that of the medians of its runs, the ratio of a model the median over the
-rounds. The last line is the largest geometric mean over the models, of all ways and numbers of threads.
+The bundles of the smoke pipeline for this host's target run through the same code as in a measurement: by bubblewrap,
+by unshare, and without either. Where one of them does not work the benchmark fails. The ways take turns, in another
+order each round, so that what else the machine does hits all of them. The ratio of a round is that of the medians of
+its runs, the ratio of a model the median over the rounds. The last line is the largest geometric mean over the models,
+of all ways and numbers of threads.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import shutil
@@ -16,14 +16,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks._measuring import INV, SCRATCH, finish, seconds_of
+from benchmarks._made import make
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
 from crossfarm.boards import sandbox
 from crossfarm.boards.bundle_run import run_bundle
 from crossfarm.options import Options
-from crossfarm.pipeline import load, plan_and_decide
 from crossfarm.plan import Selection
 from crossfarm.stages.measure_file import RESULT, RunnerResult, read_file
-from crossfarm.store import Store
 
 GOAL = 1.02
 VISIT_NS = 80e6
@@ -31,27 +30,25 @@ VISIT_NS = 80e6
 FEWEST, MOST = 10, 1000
 """Bounds of the runs in that time."""
 WARMUP = 5
+ROUNDS = 48
 NAMES = {"none": "as it is", "bubblewrap": "bubblewrap", "unshare": "unshare"}
 
+BENCHMARK = Benchmark(
+    name="sandbox",
+    what="compiled models shut in by bubblewrap and by unshare, against the same programs as they are, see "
+    "[engines.md](engines.md#programs-on-this-host)",
+    how=f"the bundles of the smoke pipeline, 1 and 2 threads; {ROUNDS} rounds in turns, the median of the rounds' "
+    "ratios; the largest geometric mean over the models",
+    goal=f"at most {GOAL} x",
+    minutes=4,
+)
 
-def bundles(target: str) -> Mapping[str, Path]:
+
+def bundles(target: str, *, small: bool) -> Mapping[str, Path]:
     """Return cell -> its bundle, of the plan that is run here."""
-    options = Options(pipeline="smoke", engine="local", selection=Selection(targets=(target,), stages=("bundle",)))
-    words = ["--pipeline", "smoke", "--engine", "local", "--targets", target, "--stages", "bundle"]
-    seconds_of([*INV, "pipeline", *words, "--out", str(SCRATCH / "out")])
-    store = Store(options.store)
-    plan, _ = plan_and_decide(options, load(options), store)
-    found = {}
-    for job in plan.jobs.values():
-        if job.stage == "bundle" and job.cell is not None:
-            artifact = store.read(job.key)
-            if artifact is None:
-                raise SystemExit(f"the store {store.root} has no {job.id}; run ./inv pipeline --pipeline smoke")
-            folder = SCRATCH / "sandbox" / job.cell.id
-            shutil.rmtree(folder, ignore_errors=True)
-            store.restore(artifact, folder)
-            found[job.cell.id] = folder
-    return found
+    only = ("*-silero_vad-*",) if small else ()
+    made = make(Options(pipeline="smoke", selection=Selection(only=only, targets=(target,), stages=("bundle",))))
+    return {job.partition(":")[2]: made.folder(job) for job, _, _ in made.cells(stage="bundle", target=target)}
 
 
 def latency(bundle: Path, kind: sandbox.Kind, *, threads: int, repeat: int) -> Sequence[int]:
@@ -86,33 +83,37 @@ def ratios(bundle: Path, kinds: Sequence[sandbox.Kind], *, threads: int, rounds:
     said = ", ".join(
         f"{kind} {found[kind]:.3f} (of the least {min(samples[kind]) / min(samples['none']):.3f})" for kind in kinds
     )
-    print(f"{bundle.name:40} {threads} threads {statistics.median(samples['none']) / 1e6:8.3f} ms: {said}", flush=True)
+    name, alone = bundle.name.removeprefix("bundle-"), statistics.median(samples["none"]) / 1e6
+    print(f"{name:40} {threads} threads {alone:8.3f} ms: {said}", flush=True)
     return found
 
 
 def main() -> None:
     """Compare all models, on each number of threads."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=48)
+    parser = BENCHMARK.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", default="1,2", help="numbers of threads, each at most that of the processors")
     parser.add_argument("--target", default="x86_64")
     options = parser.parse_args()
-    kinds: list[sandbox.Kind] = [kind for kind in ("bubblewrap", "unshare") if sandbox.works(kind)]
-    if not kinds:
-        raise SystemExit(f"this machine has neither bubblewrap nor unshare that works; {sandbox.ADVICE}")
-    print(f"ways that work here: {', '.join(kinds)}")
-    found = bundles(options.target)
-    worst = 0.0
+    kinds: tuple[sandbox.Kind, ...] = ("bubblewrap", "unshare")
+    missing = [kind for kind in kinds if not sandbox.works(kind)]
+    if missing:
+        raise SystemExit(f"{' and '.join(missing)}: does not work here, so cannot be measured; {sandbox.ADVICE}")
+    found = bundles(options.target, small=options.small)
+    worst, said = 0.0, []
     for threads in map(int, options.threads.split(",")):
         if threads > len(os.sched_getaffinity(0)):
             raise SystemExit(f"--threads {threads}: this machine has {len(os.sched_getaffinity(0))} processors")
-        rows = [ratios(bundle, kinds, threads=threads, rounds=options.rounds) for bundle in found.values()]
+        rounds = 2 if options.small else options.rounds
+        rows = [ratios(bundle, kinds, threads=threads, rounds=rounds) for bundle in found.values()]
         for kind in kinds:
             each = [row[kind] for row in rows]
             mean = statistics.geometric_mean(each)
             print(f"{threads} threads, {kind}: {mean:.4f}, models {min(each):.3f} to {max(each):.3f}")
+            said.append(f"{threads} threads, {kind}: {between(each, 'x').replace('rounds', 'models')}")
             worst = max(worst, mean)
-    finish("sandbox", worst, "x the time as it is", f"at most {GOAL:.2f}", good=worst <= GOAL)
+    print(f"{SPREAD}{'; '.join(said)}")
+    BENCHMARK.finish(worst, "x the time as it is", good=worst <= GOAL, small=options.small)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import statistics
 
-from benchmarks._measuring import ROOT, finish, seconds_of, spread
+from benchmarks._measuring import ROOT, SPREAD, Benchmark, seconds_of, spread
 
 GOAL = 0.6
 
+BENCHMARK = Benchmark(
+    name="start",
+    what="`./inv --list`, from the shell script on",
+    how="median of 10, after one that is not counted",
+    goal=f"under {GOAL} s",
+    minutes=0.1,
+)
+
 if __name__ == "__main__":
-    samples = [seconds_of([str(ROOT / "inv"), "--list"]) for _ in range(11)][1:]
-    print(f"./inv --list: {spread(samples)}")
+    small = BENCHMARK.parser(__doc__).parse_args().small
+    samples = [seconds_of([str(ROOT / "inv"), "--list"]) for _ in range(4 if small else 11)][1:]
+    print(f"{SPREAD}{spread(samples)}")
     value = statistics.median(samples)
-    finish("start", value, "s", f"under {GOAL} s", good=value < GOAL)
+    BENCHMARK.finish(value, "s", good=value < GOAL, small=small)
