@@ -174,6 +174,7 @@ class CheckRecord:
         value: what was found, in `unit`; `limit` is what it was held against.
         message: one line with the key numbers.
         note: a few words without which `value` would mislead; they stand beside it wherever it is shown.
+        cases: of how many cases `value` is a share.
         details: further lines, for instance the top-5 classes of every image.
         operators: names of the compiled functions, or of the operators, that the row is about.
         file: the file that declares the check, and its line; whoever knows the plan fills them in, and `command`.
@@ -189,6 +190,7 @@ class CheckRecord:
     unit: str | None = None
     message: str
     note: str | None = None
+    cases: int | None = None
     details: tuple[str, ...] = ()
     operators: tuple[str, ...] = ()
     file: str | None = None

@@ -67,7 +67,8 @@ def _right(cell: CellOutcome) -> str:
     for check in found:
         dataset = next(check.name.removeprefix(prefix) for prefix in prefixes if check.name.startswith(prefix))
         note = f" ({check.note})" if check.note else ""
-        shown.append(f"{quantity(check.value or 0.0, check.unit)} {dataset}{note}")
+        count = "" if check.cases is None else f"of {check.cases} "
+        shown.append(f"{quantity(check.value or 0.0, check.unit)} {count}{dataset}{note}")
     return ", ".join(shown)
 
 

@@ -93,6 +93,7 @@ def decoded_records(
                 unit="share",
                 message=_share_message(right, len(found), reference_right, limit) + (f"; {note}" if note else ""),
                 note=note,
+                cases=len(found),
                 details=_details(found) if name in ("accuracy.top1", "text") else (),
             )
             yield measurement(f"{name}.{dataset}", share, "share")
