@@ -31,8 +31,8 @@ _REPLACEMENT = "\ufffd"
 
 
 def _is_plain(text: str) -> bool:
-    """Say whether a text is ASCII that can be printed; Python calls some letters of no width printable too."""
-    return text.isascii() and text.isprintable()
+    """Say whether there is nothing to clean. Python calls some letters of no width printable too."""
+    return text.isprintable() and (text.isascii() or _HIDDEN.search(text) is None)
 
 
 def clean(text: str) -> str:
