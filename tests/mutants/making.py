@@ -58,7 +58,9 @@ def mutants(path: Path) -> list[Mutant]:
     """
     source = path.read_text(encoding="utf-8")
     wrapper = MetadataWrapper(cst.parse_module(source))
-    visitor = _Visitor(mutators.mutation_operators, pragma_handling.get_ignored_lines(str(path), source, wrapper))
+    # No line is left out; mutmut's own reading of them wants to know the layout of the project first.
+    nothing = pragma_handling.IgnoredCode(no_mutate_lines=set(), ignore_node_lines=set(), ignore_pattern_lines=set())
+    visitor = _Visitor(mutators.mutation_operators, nothing)
     module = wrapper.visit(visitor)
     ranges = wrapper.resolve(WhitespaceInclusivePositionProvider)
     starts = [0, *itertools.accumulate(len(line) for line in source.splitlines(keepends=True))]

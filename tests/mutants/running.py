@@ -1,7 +1,8 @@
 """Running the tests of a module with one mutant of it in its place.
 
-Each mutant has a forked process, in which an import hook hands out the changed source. No file is written. What the tests
-import is there before the fork, but for the module and whatever imports it; so a mutant costs little more than the tests.
+Each mutant has a forked process, in which an import hook hands out the changed source. No file is written. What the
+tests import is there before the fork, but for the module and whatever imports it; so a mutant costs little more than
+the tests.
 """
 
 from __future__ import annotations
