@@ -20,9 +20,9 @@ GOAL = 90.0
 """Per cent of the mutants that are not equivalent to the module."""
 MODULES = {
     "keys": ("crossfarm/keys.py", ("tests/unit/test_keys.py",)),
-    "plan": ("crossfarm/plan.py", ("tests/unit/test_plan.py",)),
-    "store": ("crossfarm/store.py", ("tests/unit/test_store.py", "tests/unit/test_objects.py")),
-    "objects": ("crossfarm/objects.py", ("tests/unit/test_objects.py",)),
+    "plan": ("crossfarm/plan.py", ("tests/unit/test_plan_jobs.py", "tests/unit/test_plan.py")),
+    "store": ("crossfarm/store.py", ("tests/unit/test_store_layout.py", "tests/unit/test_store.py")),
+    "objects": ("crossfarm/objects.py", ("tests/unit/test_store_layout.py", "tests/unit/test_objects.py")),
     "comparison": ("crossfarm/stages/comparison.py", ("tests/unit/stages/test_comparison.py",)),
     "lease_rules": ("crossfarm/boards/lease_rules.py", ("tests/unit/boards/test_lease_rules.py",)),
     "lease_queue": ("crossfarm/boards/lease_queue.py", ("tests/unit/boards/test_lease_queue.py",)),
