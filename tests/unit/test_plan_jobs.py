@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import gc
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from crossfarm.errors import ConfigError
-from crossfarm.keys import KeyDocument, digest_json
-from crossfarm.plan import BoardAccess, Plan, Selection, select_cells, source_label, without_collector
+from crossfarm.keys import KeyDocument, canonical_json, digest_json
+from crossfarm.plan import BoardAccess, Plan, Selection, make_plan, select_cells, source_label, without_collector
 from crossfarm.spec.models import Skip
 from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
 from crossfarm.spec.project import Project
 from crossfarm.spec.sources import FileSource, Package, UrlSource
 from crossfarm.stages import STAGES
+from crossfarm.stages.protocol import Needs, Stage, Subject
 from tests.unit.plans import make, surroundings, write_project
 
 
@@ -228,3 +230,44 @@ def test_names_of_models_in_a_pipeline_are_globs(project: Project) -> None:
     assert models("t*") == ["x86_64-two-float32", "armv7-two-float32"]
     assert len(models("one", "t*")) == 4
     assert models("none") == []
+    nothing = dataclasses.replace(project, pipeline=project.pipeline.model_copy(update={"models": ()}))
+    with pytest.raises(ConfigError, match=r"^--only a\*: no cell matches; \./inv plan lists all cells$"):
+        select_cells(nothing, Selection(only=("a*",)))
+
+
+def test_each_job_subject_and_digest_is_made_once(quantised: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Subject]] = []
+    digested: list[object] = []
+
+    def digest(value: object) -> str:
+        digested.append(value)
+        return digest_json(value)
+
+    class Recorded:
+        def __init__(self, name: str) -> None:
+            self.name, self.SCOPE, self.VERSION = name, STAGES[name].SCOPE, STAGES[name].VERSION
+
+        def needs(self, subject: Subject) -> Needs:
+            asked.append((self.name, subject))
+            return STAGES[self.name].needs(subject)
+
+    monkeypatch.setattr("crossfarm.plan.digest_json", digest)
+    stages = cast(dict[str, Stage], {name: Recorded(name) for name in STAGES})
+    plan = make_plan(quantised, Selection(), stages=stages, surroundings=surroundings())
+    assert len(asked) == len(plan.jobs)
+    groups = {canonical_json(group) for job in plan.jobs.values() for group in job.groups.values()}
+    assert sorted(map(canonical_json, digested)) == sorted(groups)
+    about_sources = [subject for stage, subject in asked if stage == "fetch"]
+    about_models = [subject for stage, subject in asked if stage in ("prepare", "reference", "quantize")]
+    about_cells = [subject for stage, subject in asked if stage in ("compile", "bundle", "measure", "check")]
+    assert [(subject.source is None, subject.model) for subject in about_sources] == [(False, None)]
+    assert {(subject.target, subject.variant) for subject in about_models} == {(None, None)}
+    assert len({id(subject) for subject in about_models}) == 2
+    assert len({id(subject) for subject in about_cells}) == len(plan.cells)
+    assert {
+        f"{subject.target.name}-{subject.model.name}-{subject.variant}"
+        for subject in about_cells
+        if subject.target and subject.model
+    } == {cell.id for cell in plan.cells}
+    assert {subject.pipeline.name for _, subject in asked} == {"default"}
+    assert [[item.name for item in subject.datasets] for subject in about_models[-2:]] == [["lines"]] * 2

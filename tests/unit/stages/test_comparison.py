@@ -248,6 +248,12 @@ def test_the_cosine_is_that_of_the_angle() -> None:
     assert np.isnan(compare(np.array([[np.nan, 4.0]]), reference, tolerance=0.1).cosine)
 
 
+def test_the_cosine_of_what_is_parallel_is_one_though_its_parts_are_rounded() -> None:
+    one = np.array([[1.0, 6.0]])  # the plain quotient is 1 + 2^-52
+    assert compare(one, one, tolerance=0.1).cosine == 1.0
+    assert compare(-one, one, tolerance=0.1).cosine == -1.0
+
+
 def test_the_cosine_neither_overflows_nor_vanishes() -> None:
     for factor in (1e300, 1e-300):
         found = compare(np.array([[4.0, 3.0]]) * factor, np.array([[3.0, 4.0]]) * factor, tolerance=0.1)
