@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from tests.mutants.making import Mutant, mutants
-from tests.mutants.running import Module, TestsFailError, prepared, run
+from tests.mutants.running import BrokenTestsError, Module, prepared, run
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
             left = random.Random(given.seed).sample(left, given.sample)
         try:
             scores.append(_score(name, module, left, of=len(found), equivalent=len(known)))
-        except TestsFailError as error:
+        except BrokenTestsError as error:
             sys.exit(f"mutants: {error}")
     print("\n".join(_table(scores)))
     tried = sum(score.tried for score in scores)

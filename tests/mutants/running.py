@@ -94,7 +94,7 @@ class _Absent(importlib.abc.MetaPathFinder):
             raise ImportError(name)
 
 
-class TestsFailError(Exception):
+class BrokenTestsError(Exception):
     """The tests fail without any mutant."""
 
 
@@ -103,22 +103,26 @@ def prepared(module: Module) -> Iterator[Limits]:
     """Import what the tests of a module import, and run them on the module as it is; yields what a mutant may take.
 
     Raises:
-        TestsFailError: they fail; with what pytest printed.
+        BrokenTestsError: they fail; with what pytest printed.
     """
     scratch = Path(tempfile.mkdtemp(prefix="mutants-"))
+    environment, imported = dict(os.environ), set(sys.modules)
     os.environ |= {
         "HYPOTHESIS_PROFILE": "mutants",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTEST_DEBUG_TEMPROOT": str(scratch),
     }
     try:
-        before = set(sys.modules)
         _preload(module, scratch)
         yield _limits(module, scratch)
-        for name in set(sys.modules) - before:
-            if name.split(".")[0] == module.name.split(".")[0]:
-                del sys.modules[name]
     finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        gc.unfreeze()
+        for name in set(sys.modules) - imported:
+            # The next module may be one that these import.
+            if name.split(".")[0] in (module.name.split(".")[0], "tests"):
+                del sys.modules[name]
         # Python would not remove what tests of deep folders leave behind when a mutant fails them.
         subprocess.run(["rm", "-rf", scratch], check=True)
 
@@ -148,7 +152,7 @@ def _limits(module: Module, scratch: Path) -> Limits:
     fate, seconds = run(module, module.path.read_text(encoding="utf-8"), _GENEROUS, log=log)
     if fate != "survived":
         told = log.read_text(encoding="utf-8", errors="replace")
-        raise TestsFailError(f"the tests of {module.name} fail without a mutant ({fate}):\n{told}")
+        raise BrokenTestsError(f"the tests of {module.name} fail without a mutant ({fate}):\n{told}")
     return Limits(processor=2 + 4 * seconds, clock=60 + 10 * (time.monotonic() - begun), usual=seconds)
 
 
@@ -195,6 +199,7 @@ def _be_the_mutant(module: Module, finder: _Finder, allowed: Limits, log: Path |
         output = null if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         for descriptor, target in enumerate((null, output, output)):
             os.dup2(target, descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         sys.meta_path.insert(0, finder)
         sys.path.insert(0, str(module.root))
         import pytest

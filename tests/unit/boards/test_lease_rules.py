@@ -125,6 +125,7 @@ def test_a_grant_counts_as_one_board_and_as_the_latest_of_all() -> None:
     assert served({"bob": 2}) == ["t2", "t3"]
     assert served({"bob": 1}) == ["t2", "t1"]
     assert served({"bob": 1, "ada": 1}) == ["t2", "t1"]
+    assert served({"bob": 2, "ada": 2}) == ["t2", "t1"]
     assert served({}) == ["t2", "t1"]
 
 
