@@ -287,6 +287,8 @@ def test_seconds_that_no_clock_showed_are_none(seconds: float, shown: str) -> No
 def test_a_job_without_model_and_subject_is_named_by_its_id() -> None:
     root = document([JobRecord(job="odd", stage="s", state="run", seconds=1.0)])
     assert find(root, "preparation.odd", "s").get("time") == "1.000000"
+    root = document([JobRecord(job="fetch:a:b", stage="fetch", state="run", seconds=1.0)])
+    assert find(root, "preparation.a:b", "fetch").get("time") == "1.000000"
 
 
 def test_text_that_just_fits_is_whole_and_one_character_more_is_counted() -> None:
