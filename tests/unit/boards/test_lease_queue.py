@@ -293,6 +293,15 @@ def test_two_users_take_turns_though_neither_holds_a_board(farm: Farm) -> None:
     assert order == ["holder", "ada0", "bob0", "ada1", "bob1"]
 
 
+def test_a_grant_counts_from_its_own_time_on(farm: Farm) -> None:
+    farm.ask("one")
+    farm.ask("waits")
+    farm.change("waits", since=1.0)
+    before = time.time()
+    farm.do(lambda connection: farm.queue.end(connection, ["one"]))
+    assert before <= farm.rows()["waits"].since <= time.time()
+
+
 def test_a_higher_priority_goes_first(farm: Farm) -> None:
     farm.ask("holder")
     for ticket, priority in (("low", 1), ("high", 2)):
