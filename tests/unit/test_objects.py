@@ -323,3 +323,22 @@ def test_no_descriptor_stays_open_whatever_happens(store: Store, output: Path, m
     assert descriptors() == before
     assert [path.name for path in (store.root / "work").iterdir()] == ["run"]
     assert (output / "file").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("content", "mtime", "stays"),
+    [(b"abc", OBJECT_MTIME_NS, True), (b"abc", 1, False), (b"abcd", OBJECT_MTIME_NS, False), (b"", 1, False)],
+)
+def test_an_object_stays_only_while_its_size_and_its_time_are_as_they_were_left(
+    store: Store, output: Path, content: bytes, mtime: int, stays: bool
+) -> None:
+    (output / "file").write_bytes(b"abc")
+    path = store.file_path(_put(store, output), "file")
+    path.chmod(0o600)
+    path.write_bytes(content)
+    os.utime(path, ns=(mtime, mtime))
+    before = path.stat().st_ino
+    (output / "file").write_bytes(b"abc")
+    _put(store, output)
+    assert (path.stat().st_ino == before) is stays
+    assert path.read_bytes() == b"abc"
