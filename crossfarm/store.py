@@ -234,6 +234,7 @@ class Store:
             OutputError: the folder holds a link or a device, or more than it may.
             StoreError: the disk is full, or a file changes meanwhile.
         """
+        seconds = round(seconds, 3)
         try:
             with self.locked(fcntl.LOCK_SH):
                 for found in walk(folder, limits):  # all of it, before anything is copied
@@ -247,7 +248,7 @@ class Store:
                     "format": FORMAT,
                     "key": key,
                     "job": job,
-                    "seconds": round(seconds, 3),
+                    "seconds": seconds,
                     "document": document.to_json(),
                     "files": [[file.path, file.object, file.size] for file in files],
                 }

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.skips import counter
 
 settings.register_profile("crossfarm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("crossfarm")
+settings.register_profile(
+    "mutants",  # the same few examples for every mutant, and no smaller ones than the first that fails
+    parent=settings.get_profile("crossfarm"),
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "crossfarm"))
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

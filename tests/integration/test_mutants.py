@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import yaml
 
 from tests.mutants.__main__ import EQUIVALENT, MODULES, ROOT
 from tests.mutants.making import mutants
-from tests.mutants.running import Limits, Module, run
+from tests.mutants.running import BrokenTestsError, Limits, Module, prepared, run
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +55,31 @@ def test_a_test_that_looks_kills_a_mutant_and_one_that_looks_away_does_not(modul
     away = Module(root=module.root, file=module.file, tests=("test_looks_away.py",))
     assert run(away, mutant.source, ALLOWED)[0] == "survived"
     assert module.path.read_text() == SOURCE
+
+
+def test_tests_that_fail_without_a_mutant_are_shown_with_the_reason(module: Module) -> None:
+    (module.root / "test_looks.py").write_text(LOOKS.replace("(2, 2)", "(2, 3)"))
+    environment = dict(os.environ)
+    with pytest.raises(BrokenTestsError) as caught, prepared(module):
+        pass
+    told = str(caught.value)
+    assert told.startswith("the tests of small fail without a mutant (killed):\n")
+    assert "test_looks.py::test_one - assert (2, 2) == (2, 3)" in told
+    assert dict(os.environ) == environment
+
+
+def test_what_imports_the_module_is_imported_anew_for_each_mutant(module: Module) -> None:
+    """Everything else is imported once, before the mutants."""
+    (module.root / "above.py").write_text("from small import most\n")
+    (module.root / "beside.py").write_text("")
+    (module.root / "test_looks.py").write_text(LOOKS.replace("from small", "import beside\nfrom above"))
+    mutant = next(mutant for mutant in mutants(module.path) if "is not None" in mutant.name)
+    with prepared(module) as allowed:
+        assert "beside" in sys.modules
+        assert not {"small", "above"} & set(sys.modules)
+        assert run(module, module.path.read_text(), allowed)[0] == "survived"
+        assert run(module, mutant.source, allowed)[0] == "killed"
+    del sys.modules["beside"]
 
 
 def test_every_equivalent_mutant_exists_and_has_a_reason() -> None:

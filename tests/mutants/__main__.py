@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from tests.mutants.making import Mutant, mutants
-from tests.mutants.running import Module, limits, preload, run
+from tests.mutants.running import BrokenTestsError, Module, prepared, run
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
@@ -20,10 +20,12 @@ GOAL = 90.0
 """Per cent of the mutants that are not equivalent to the module."""
 MODULES = {
     "keys": ("crossfarm/keys.py", ("tests/unit/test_keys.py",)),
-    "plan": ("crossfarm/plan.py", ("tests/unit/test_plan.py",)),
-    "store": ("crossfarm/store.py", ("tests/unit/test_store.py",)),
+    "plan": ("crossfarm/plan.py", ("tests/unit/test_plan_jobs.py", "tests/unit/test_plan.py")),
+    "store": ("crossfarm/store.py", ("tests/unit/test_store_layout.py", "tests/unit/test_store.py")),
+    "objects": ("crossfarm/objects.py", ("tests/unit/test_store_layout.py", "tests/unit/test_objects.py")),
     "comparison": ("crossfarm/stages/comparison.py", ("tests/unit/stages/test_comparison.py",)),
     "lease_rules": ("crossfarm/boards/lease_rules.py", ("tests/unit/boards/test_lease_rules.py",)),
+    "lease_queue": ("crossfarm/boards/lease_queue.py", ("tests/unit/boards/test_lease_queue.py",)),
     "junit": ("crossfarm/reports/junit.py", ("tests/unit/reports/test_junit.py",)),
 }
 """Name -> module and the test files that are to notice its mutants."""
@@ -31,12 +33,23 @@ MODULES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-    """What became of the mutants of one module; those that are equivalent to it were not run."""
+    """What became of the mutants of one module; those that are equivalent to it were not run.
+
+    Attributes:
+        name: of the module.
+        of: how many mutants it has.
+        equivalent: how many of them do the same as the module.
+        killed: how many of those that were run a test noticed.
+        survivors: those that were run and not noticed.
+        seconds: processor time that one took on average.
+    """
 
     name: str
+    of: int
     equivalent: int
     killed: int
     survivors: tuple[Mutant, ...]
+    seconds: float
 
     @property
     def tried(self) -> int:
@@ -55,7 +68,6 @@ def main(arguments: Sequence[str]) -> int:
     for name in given.modules:
         if name not in MODULES:
             parser.error(f"there is no module {name!r}; modules: {', '.join(MODULES)}")
-    preload()
     equivalent = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or {}
     scores = []
     for name in given.modules or MODULES:
@@ -65,25 +77,35 @@ def main(arguments: Sequence[str]) -> int:
         if not given.like:
             _tell_of_old(name, known, found)
         left = [mutant for mutant in found if mutant.name not in known]
+        if not left:
+            continue
         if given.sample is not None and given.sample < len(left):
             left = random.Random(given.seed).sample(left, given.sample)
-        scores.append(_score(name, module, left, len(found) - len(left) if given.sample is None else 0))
+        try:
+            scores.append(_score(name, module, left, of=len(found), equivalent=len(known)))
+        except BrokenTestsError as error:
+            sys.exit(f"mutants: {error}")
     print("\n".join(_table(scores)))
     tried = sum(score.tried for score in scores)
     return 0 if tried and 100 * sum(score.killed for score in scores) >= GOAL * tried else 1
 
 
-def _score(name: str, module: Module, chosen: Sequence[Mutant], equivalent: int) -> Score:
-    allowed = limits(module)
-    survivors = []
-    for number, mutant in enumerate(chosen, 1):
-        fate, _ = run(module, mutant.source, allowed)
-        if fate == "survived":
-            survivors.append(mutant)
-            print(f"survived  {module.file}:{mutant.line}: {mutant.name}", flush=True)
-        if sys.stderr.isatty():
-            print(f"\r{name} {number}/{len(chosen)} ", end="", file=sys.stderr, flush=True)
-    return Score(name=name, equivalent=equivalent, killed=len(chosen) - len(survivors), survivors=tuple(survivors))
+def _score(name: str, module: Module, chosen: Sequence[Mutant], *, of: int, equivalent: int) -> Score:
+    survivors, used = [], 0.0
+    with prepared(module) as allowed:
+        print(f"{name}: {len(chosen)} mutants; its tests take {allowed.usual:.1f} s of processor time", flush=True)
+        for number, mutant in enumerate(chosen, 1):
+            fate, seconds = run(module, mutant.source, allowed)
+            used += seconds
+            if fate == "survived":
+                survivors.append(mutant)
+                print(f"survived  {module.file}:{mutant.line}: {mutant.name}", flush=True)
+            if sys.stderr.isatty():
+                print(f"\r{name} {number}/{len(chosen)} ", end="", file=sys.stderr, flush=True)
+    killed = len(chosen) - len(survivors)
+    return Score(
+        name=name, of=of, equivalent=equivalent, killed=killed, survivors=tuple(survivors), seconds=used / len(chosen)
+    )
 
 
 def _tell_of_old(name: str, known: dict[str, str], found: Sequence[Mutant]) -> None:
@@ -92,18 +114,21 @@ def _tell_of_old(name: str, known: dict[str, str], found: Sequence[Mutant]) -> N
 
 
 def _table(scores: Sequence[Score]) -> Iterator[str]:
-    yield "| module | mutants | killed | survived | equivalent | score |"
-    yield "|---|---|---|---|---|---|"
+    yield "| module | mutants | of | killed | survived | equivalent | score | seconds for each |"
+    yield "|---|---|---|---|---|---|---|---|"
     total = Score(
         name="all",
+        of=sum(score.of for score in scores),
         equivalent=sum(score.equivalent for score in scores),
         killed=sum(score.killed for score in scores),
         survivors=tuple(mutant for score in scores for mutant in score.survivors),
+        seconds=sum(score.seconds * score.tried for score in scores) / max(1, sum(score.tried for score in scores)),
     )
     for score in (*scores, total):
         share = f"{100 * score.killed / score.tried:.1f} %" if score.tried else "-"
         yield (
-            f"| {score.name} | {score.tried} | {score.killed} | {len(score.survivors)} | {score.equivalent} | {share} |"
+            f"| {score.name} | {score.tried} | {score.of} | {score.killed} | {len(score.survivors)} | "
+            f"{score.equivalent} | {share} | {score.seconds:.2f} |"
         )
 
 

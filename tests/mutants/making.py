@@ -8,11 +8,12 @@ functions (here: context managers, properties, caches) and module constants, and
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from pathlib import Path
 
 import libcst as cst
-from libcst.metadata import MetadataWrapper
+from libcst.metadata import MetadataWrapper, WhitespaceInclusivePositionProvider
 from mutmut.mutation import file_mutation, mutators, pragma_handling
 
 
@@ -57,22 +58,41 @@ def mutants(path: Path) -> list[Mutant]:
     """
     source = path.read_text(encoding="utf-8")
     wrapper = MetadataWrapper(cst.parse_module(source))
-    visitor = _Visitor(mutators.mutation_operators, pragma_handling.get_ignored_lines(str(path), source, wrapper))
+    # No line is left out; mutmut's own reading of them wants to know the layout of the project first.
+    nothing = pragma_handling.IgnoredCode(no_mutate_lines=set(), ignore_node_lines=set(), ignore_pattern_lines=set())
+    visitor = _Visitor(mutators.mutation_operators, nothing)
     module = wrapper.visit(visitor)
+    ranges = wrapper.resolve(WhitespaceInclusivePositionProvider)
+    starts = [0, *itertools.accumulate(len(line) for line in source.splitlines(keepends=True))]
     seen: Counter[str] = Counter()
     made: list[Mutant] = []
     for mutation in visitor.mutations:
         if _changes_case_only(mutation):
             continue
-        changed = file_mutation.deep_replace(module, mutation.original_node, mutation.mutated_node)
-        assert isinstance(changed, cst.Module)
-        name, line = _difference(source, changed.code)
+        place = ranges[mutation.original_node]
+        changed = _changed(
+            module,
+            mutation,
+            before=source[: starts[place.start.line - 1] + place.start.column],
+            after=source[starts[place.end.line - 1] + place.end.column :],
+            source=source,
+        )
+        name, line = _difference(source, changed)
         if not name:
             continue
         seen[name] += 1
         number = f" #{seen[name]}" if seen[name] > 1 else ""
-        made.append(Mutant(name=name + number, line=line, source=changed.code))
+        made.append(Mutant(name=name + number, line=line, source=changed))
     return sorted(made, key=lambda mutant: mutant.line)
+
+
+def _changed(module: cst.Module, mutation: file_mutation.Mutation, *, before: str, after: str, source: str) -> str:
+    """Return the source with one node replaced: in the text where that can be done, since the tree takes far longer."""
+    if before + module.code_for_node(mutation.original_node) + after == source:
+        return before + module.code_for_node(mutation.mutated_node) + after
+    changed = file_mutation.deep_replace(module, mutation.original_node, mutation.mutated_node)
+    assert isinstance(changed, cst.Module)
+    return changed.code
 
 
 def _changes_case_only(mutation: file_mutation.Mutation) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -14,13 +15,17 @@ from crossfarm import objects
 from crossfarm.collecting import remove_store
 from crossfarm.errors import OutputError, StoreError
 from crossfarm.keys import KeyDocument, digest_json
+from crossfarm.objects import OBJECT_MTIME_NS, add_object
 from crossfarm.runs import live_run
 from crossfarm.store import Artifact, Store
-from crossfarm.trees import TreeLimits, empty_folder
+from crossfarm.trees import TreeLimits, empty_folder, walk
 
 DOCUMENT = KeyDocument(
     stage="compile", version=1, parameters={}, sources=digest_json(0), inputs={}, image="host", tools={}
 )
+
+DEEP = 1100
+"""More than Python recurses."""
 
 
 @pytest.fixture
@@ -190,8 +195,8 @@ def test_a_pipe_is_refused_before_anything_is_copied(store: Store, output: Path)
     assert list((store.root / "objects").iterdir()) == []
 
 
-def test_an_output_of_1500_folders_in_one_another_is_refused_and_swept(store: Store, output: Path) -> None:
-    _nest(output, 1500)
+def test_an_output_of_a_thousand_folders_in_one_another_is_refused_and_swept(store: Store, output: Path) -> None:
+    _nest(output, DEEP)
     with pytest.raises(OutputError, match="folders more than 32 deep"):
         _put(store, output)
     with live_run(store, "next", []):
@@ -201,10 +206,10 @@ def test_an_output_of_1500_folders_in_one_another_is_refused_and_swept(store: St
 
 def test_a_run_removes_its_own_deep_folders_and_the_whole_store_can_be_removed(store: Store) -> None:
     with live_run(store, "one", []) as work:
-        _nest(work, 1500)
+        _nest(work, DEEP)
     assert list((store.root / "work").iterdir()) == []
     (store.root / "work" / "dead").mkdir()
-    _nest(store.root / "work" / "dead", 1500)
+    _nest(store.root / "work" / "dead", DEEP)
     remove_store(store)
     assert not store.root.exists()
 
@@ -228,3 +233,112 @@ def test_other_users_do_not_see_what_jobs_write(store: Store) -> None:
     assert stat.S_IMODE((store.root / "work").stat().st_mode) == 0o700
     with live_run(store, "one", []) as work:
         assert stat.S_IMODE(work.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("mode", "stored"), [(0o700, 0o555), (0o4711, 0o555), (0o677, 0o444), (0o000, 0o444)])
+def test_an_object_may_be_executed_where_the_owner_of_the_file_might_and_has_the_time_of_all(
+    store: Store, output: Path, mode: int, stored: int
+) -> None:
+    (output / "file").write_bytes(b"abc")
+    (output / "file").chmod(mode)
+    artifact = _put(store, output)
+    status = store.file_path(artifact, "file").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns, status.st_size) == (stored, 10**18, 3)
+    assert artifact.files[0].executable is (stored == 0o555)
+    assert not (output / "file").exists()
+
+
+def test_a_copy_is_closed_to_others_while_it_grows_and_is_a_file_of_its_own(
+    store: Store, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output / "file").write_bytes(b"abc")
+    seen: list[tuple[int, int, str]] = []
+    copy = objects._copy
+
+    def look(source: int, target: int, size: int, what: str) -> str:
+        seen.append((stat.S_IMODE(os.fstat(target).st_mode), size, what))
+        (name,) = (path.name for path in (store.root / "work").iterdir() if path.is_file())
+        assert name.startswith(".adding-")
+        return copy(source, target, size, what)
+
+    monkeypatch.setattr(objects, "_copy", look)
+    _put(store, output)
+    assert seen == [(0o600, 3, "file")]
+    assert [path.name for path in (store.root / "work").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("taken", ["file", "link"])
+def test_a_copy_replaces_nothing_and_follows_nothing(store: Store, output: Path, taken: str) -> None:
+    (output / "file").write_bytes(b"abc")
+    (output.parent / "kept").write_bytes(b"kept")
+    temporary = output.parent / "temporary"
+    if taken == "file":
+        temporary.write_bytes(b"kept")
+    else:
+        temporary.symlink_to(output.parent / "kept")
+    for found in walk(output, TreeLimits()):
+        with pytest.raises(FileExistsError):
+            add_object(found, temporary, store.object_path)
+    assert (output.parent / "kept").read_bytes() == b"kept"
+    assert temporary.read_bytes() == b"kept"
+
+
+def test_a_disk_that_takes_one_byte_at_a_time_takes_all(
+    store: Store, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output / "file").write_bytes(b"a few bytes")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:1])))
+    artifact = _put(store, output)
+    assert store.file_path(artifact, "file").read_bytes() == b"a few bytes"
+
+
+def test_files_of_about_a_block_are_stored_whole(store: Store, output: Path) -> None:
+    block = 1 << 20
+    contents = {f"{size}": b"x" * size for size in (0, 1, block - 1, block, block + 1)}
+    contents["zeros"] = bytes(block + 1)
+    contents["zeros first"] = bytes(block) + b"x"
+    for name, content in contents.items():
+        (output / name).write_bytes(content)
+    artifact = _put(store, output)
+    assert {file.path: store.file_path(artifact, file.path).read_bytes() for file in artifact.files} == contents
+
+
+def test_no_descriptor_stays_open_whatever_happens(store: Store, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    (output / "file").write_bytes(b"abc")
+    _put(store, output)
+    assert descriptors() == before
+    (output / "file").write_bytes(b"abc")
+
+    def fail(source: int, target: int, size: int, what: str) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(objects, "_copy", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        _put(store, output)
+    assert descriptors() == before
+    assert [path.name for path in (store.root / "work").iterdir()] == ["run"]
+    assert (output / "file").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("content", "mtime", "stays"),
+    [(b"abc", OBJECT_MTIME_NS, True), (b"abc", 1, False), (b"abcd", OBJECT_MTIME_NS, False), (b"", 1, False)],
+)
+def test_an_object_stays_only_while_its_size_and_its_time_are_as_they_were_left(
+    store: Store, output: Path, content: bytes, mtime: int, stays: bool
+) -> None:
+    (output / "file").write_bytes(b"abc")
+    path = store.file_path(_put(store, output), "file")
+    path.chmod(0o600)
+    path.write_bytes(content)
+    os.utime(path, ns=(mtime, mtime))
+    before = path.stat().st_ino
+    (output / "file").write_bytes(b"abc")
+    _put(store, output)
+    assert (path.stat().st_ino == before) is stays
+    assert path.read_bytes() == b"abc"

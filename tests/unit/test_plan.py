@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,78 +12,22 @@ import pytest
 
 from crossfarm.decisions import decide
 from crossfarm.errors import ConfigError
-from crossfarm.plan import BoardAccess, Plan, Selection, Surroundings, make_plan, select_cells, source_label
-from crossfarm.spec.loading import load_project
-from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
+from crossfarm.plan import (
+    BoardAccess,
+    Plan,
+    Selection,
+    select_cells,
+    source_label,
+)
 from crossfarm.spec.project import Project
 from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.stages import STAGES
 from crossfarm.store import Store
-
-MODELS = """
-datasets:
-  - {kind: rendered_text, name: lines, texts: ["12", "34"]}
-models:
-  - name: one
-    licence: MIT
-    source: {package: shared==1.0, sha256: "%(sha)s", path: one.onnx}
-    inputs: [{name: x, shape: [1, 4]}]
-  - name: two
-    licence: MIT
-    source: {package: shared==1.0, sha256: "%(sha)s", path: two.onnx}
-    inputs: [{name: x, shape: [1, 3, 8, 8]}]
-    data: [lines]
-    preprocess: {resize: {fit: [8, 8]}}
-    skip: [{target: armv7, reason: "too large for the board"}]
-""" % {"sha": "a" * 64}  # noqa: UP031
-
-TOOLCHAIN = """
-name: {name}
-machine: [{name}]
-code: {{triple: {name}-linux-gnu, cpu: generic{extra}}}
-compiler: {{kind: zig, target: {zig}}}
-"""
-
-
-def _write_project(folder: Path, *, cpu_of_armv7: str = "") -> Project:
-    (folder / "toolchains").mkdir(exist_ok=True)
-    (folder / "pipelines").mkdir(exist_ok=True)
-    (folder / "models.yaml").write_text(textwrap.dedent(MODELS))
-    for name, zig in (("x86_64", "x86_64-linux-gnu.2.17"), ("armv7", "arm-linux-gnueabihf.2.17")):
-        text = TOOLCHAIN.format(name=name, zig=zig, extra=", float_abi: hard" if name == "armv7" else "")
-        if name == "armv7" and cpu_of_armv7:
-            text = text.replace("cpu: generic", f"cpu: {cpu_of_armv7}")
-        (folder / "toolchains" / f"{name}.yaml").write_text(text)
-    (folder / "pipelines" / "default.yaml").write_text("name: default\ntargets: [x86_64, armv7]\n")
-    return load_project(
-        models=folder / "models.yaml",
-        toolchains=folder / "toolchains",
-        pipeline=folder / "pipelines" / "default.yaml",
-    )
-
-
-def _surroundings(**changes: object) -> Surroundings:
-    plain = Surroundings(
-        sources={name: name[0] * 64 for name in STAGE_ORDER},
-        tools={name: {} for name in STAGE_ORDER},
-        image={"x86_64": "host", "armv7": "host"},
-        model_image=dict.fromkeys(("onnx", "tflite", "torch"), "host"),
-        content=lambda source: "c" * 64,
-        boards={
-            "x86_64": BoardAccess(parameters={"id": "local"}, exclusive=True),
-            "armv7": BoardAccess(parameters={"id": "local", "emulator": "qemu"}, exclusive=False),
-        },
-    )
-    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+from tests.unit.plans import make, surroundings, write_project
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return _write_project(tmp_path)
-
-
-def _plan(project: Project, selection: Selection | None = None, **changes: object) -> Plan:
-    return make_plan(project, selection or Selection(), stages=STAGES, surroundings=_surroundings(**changes))
+    return write_project(tmp_path)
 
 
 def test_a_cell_is_model_times_target_times_variant(project: Project) -> None:
@@ -115,11 +58,11 @@ def test_a_selection_that_names_nothing_is_refused_with_the_nearest_name(
     project: Project, selection: Selection, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        _plan(project, selection)
+        make(project, selection)
 
 
 def test_every_job_stands_behind_its_inputs(project: Project) -> None:
-    plan = _plan(project)
+    plan = make(project)
     seen: set[str] = set()
     for name, job in plan.jobs.items():
         assert set(job.inputs.values()) <= seen
@@ -127,39 +70,39 @@ def test_every_job_stands_behind_its_inputs(project: Project) -> None:
 
 
 def test_a_wheel_that_two_models_share_is_fetched_once(project: Project) -> None:
-    fetches = [name for name in _plan(project).jobs if name.startswith("fetch:")]
+    fetches = [name for name in make(project).jobs if name.startswith("fetch:")]
     assert fetches == ["fetch:shared-1.0"]
 
 
 def test_a_declared_skip_is_no_job_but_a_row_with_its_reason(project: Project) -> None:
-    plan = _plan(project)
+    plan = make(project)
     assert not [name for name in plan.jobs if "armv7-two" in name]
     assert [(skip.cell.id, skip.reason) for skip in plan.skipped] == [("armv7-two-float32", "too large for the board")]
 
 
 def test_without_an_emulator_a_target_is_compiled_and_not_run(project: Project) -> None:
-    boards = {**_surroundings().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
-    plan = _plan(project, boards=boards)
+    boards = {**surroundings().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
+    plan = make(project, boards=boards)
     assert "bundle:armv7-one-float32" in plan.jobs
     assert "measure:armv7-one-float32" not in plan.jobs
     assert any(skip.stage == "measure" and skip.reason == "no qemu-user" for skip in plan.skipped)
 
 
 def test_stages_bring_what_they_need_and_nothing_more(project: Project) -> None:
-    plan = _plan(project, Selection(only=("x86_64-one-*",), stages=("compile",)))
+    plan = make(project, Selection(only=("x86_64-one-*",), stages=("compile",)))
     assert list(plan.jobs) == ["fetch:shared-1.0", "prepare:one", "compile:x86_64-one-float32"]
 
 
 def test_a_measurement_is_not_shared_between_boards(project: Project) -> None:
-    here = _plan(project).jobs
-    boards = {**_surroundings().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
-    there = _plan(project, boards=boards).jobs
+    here = make(project).jobs
+    boards = {**surroundings().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
+    there = make(project, boards=boards).jobs
     changed = {name for name in here if here[name].key != there[name].key}
     assert changed == {f"{stage}:x86_64-{model}-float32" for stage in ("measure", "check") for model in ("one", "two")}
 
 
 def test_native_measurements_run_alone_and_emulated_ones_do_not(project: Project) -> None:
-    jobs = _plan(project).jobs
+    jobs = make(project).jobs
     assert {name for name, job in jobs.items() if job.exclusive} == {
         "measure:x86_64-one-float32",
         "measure:x86_64-two-float32",
@@ -167,8 +110,8 @@ def test_native_measurements_run_alone_and_emulated_ones_do_not(project: Project
 
 
 def test_one_toolchain_changes_the_keys_of_its_own_cells_only(project: Project, tmp_path: Path) -> None:
-    before = _plan(project).jobs
-    after = _plan(_write_project(tmp_path, cpu_of_armv7="cortex-a7")).jobs
+    before = make(project).jobs
+    after = make(write_project(tmp_path, cpu_of_armv7="cortex-a7")).jobs
     changed = {name for name in before if before[name].key != after[name].key}
     assert changed == {f"{stage}:armv7-one-float32" for stage in ("compile", "bundle", "measure", "check")}
 
@@ -184,7 +127,7 @@ def _put_all(plan: Plan, store: Store, wanted: Callable[[str], bool] = lambda na
 
 def test_a_second_plan_is_all_hits(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    plan = _plan(project)
+    plan = make(project)
     assert {decision.choice for decision in decide(plan, store).values()} == {"run"}
     _put_all(plan, store)
     assert {decision.choice for decision in decide(plan, store).values()} == {"hit"}
@@ -192,8 +135,8 @@ def test_a_second_plan_is_all_hits(project: Project, tmp_path: Path) -> None:
 
 def test_the_reason_says_what_changed_in_the_toolchain(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    _put_all(_plan(project), store)
-    decisions = decide(_plan(_write_project(tmp_path, cpu_of_armv7="cortex-a7")), store)
+    _put_all(make(project), store)
+    decisions = decide(make(write_project(tmp_path, cpu_of_armv7="cortex-a7")), store)
     assert decisions["compile:armv7-one-float32"].reason == "toolchain armv7 changed: code.cpu"
     assert decisions["bundle:armv7-one-float32"].reason == "input changed: compile"
     assert decisions["compile:x86_64-one-float32"].choice == "hit"
@@ -201,7 +144,7 @@ def test_the_reason_says_what_changed_in_the_toolchain(project: Project, tmp_pat
 
 def test_what_nothing_asks_for_does_not_run(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    plan = _plan(project)
+    plan = make(project)
     _put_all(plan, store, wanted=lambda name: not name.startswith(("fetch:", "prepare:")))
     decisions = decide(plan, store)
     assert decisions["fetch:shared-1.0"].choice == "unneeded"
@@ -210,7 +153,7 @@ def test_what_nothing_asks_for_does_not_run(project: Project, tmp_path: Path) ->
 
 def test_a_damaged_artifact_runs_again_and_says_so(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    plan = _plan(project)
+    plan = make(project)
     _put_all(plan, store)
     artifact = store.read(plan.jobs["check:x86_64-one-float32"].key)
     assert artifact is not None
@@ -224,7 +167,7 @@ def test_a_damaged_artifact_runs_again_and_says_so(project: Project, tmp_path: P
 
 def test_records_of_a_check_are_read_before_a_plan_calls_them_a_hit(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    plan = _plan(project)
+    plan = make(project)
     _put_all(plan, store)
     artifact = store.read(plan.jobs["check:x86_64-one-float32"].key)
     assert artifact is not None
@@ -238,7 +181,7 @@ def test_records_of_a_check_are_read_before_a_plan_calls_them_a_hit(project: Pro
 
 def test_an_artifact_that_gc_took_is_said_to_be_gone(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    plan = _plan(project)
+    plan = make(project)
     _put_all(plan, store)
     store.artifact_path(plan.jobs["check:x86_64-one-float32"].key).unlink()
     decision = decide(plan, store)["check:x86_64-one-float32"]
@@ -257,7 +200,7 @@ def test_a_selection_that_leaves_nothing_is_refused(project: Project) -> None:
 
 def test_measuring_again_runs_the_checks_again_too(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    plan = _plan(project)
+    plan = make(project)
     _put_all(plan, store)
     runs = [name for name, d in decide(plan, store, again=frozenset({"measure"})).items() if d.choice == "run"]
     assert len(runs) == 6
@@ -280,7 +223,7 @@ def test_int8_is_quantised_once_for_all_targets_and_float32_not_at_all(project: 
     models_file = project.models_file.model_copy(
         update={"models": (first.model_copy(update={"variants": ("float32", "int8")}), second)}
     )
-    plan = _plan(dataclasses.replace(project, models_file=models_file))
+    plan = make(dataclasses.replace(project, models_file=models_file))
     assert [name for name in plan.jobs if name.startswith("quantize:")] == ["quantize:one"]
     assert plan.jobs["compile:armv7-one-int8"].inputs == {"quantize": "quantize:one"}
     assert plan.jobs["compile:x86_64-one-int8"].inputs == {"quantize": "quantize:one"}

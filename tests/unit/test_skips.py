@@ -26,7 +26,7 @@ def _run(folder: Path, reason: str, *, ci: str) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(HOME / "pyproject.toml"), "--rootdir", str(folder)]
     return subprocess.run(
         [*command, "--integration", "-p", "no:cacheprovider", str(folder)],
-        env={**os.environ, "CI": ci, "PYTHONPATH": str(HOME)},
+        env={**os.environ, "CI": ci, "PYTHONPATH": str(HOME), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,7 @@ import pytest
 from crossfarm.errors import OutputError
 from crossfarm.trees import TreeLimits, empty_folder, excess, remove_tree, walk
 
-DEEP = 1500
+DEEP = 1100
 """More than Python recurses, more than one path may name (PATH_MAX), more folders than may be open at once."""
 
 

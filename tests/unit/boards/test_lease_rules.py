@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 from hypothesis import given
@@ -90,3 +91,45 @@ def test_a_board_that_others_need_is_left_to_them() -> None:
         Assignment(ticket="t1", user="ada", board="b"),
         Assignment(ticket="t2", user="bob", board="a"),
     ]
+
+
+@given(
+    queue=queues(),
+    free=st.integers(0, 3),
+    held=st.dictionaries(st.sampled_from(USERS), st.integers(1, 3)),
+    last=st.dictionaries(st.sampled_from(USERS), st.integers(1, 9)),
+)
+def test_boards_that_come_free_together_go_as_if_they_came_one_after_another(
+    queue: list[Waiting], free: int, held: dict[str, int], last: dict[str, int]
+) -> None:
+    left = [dataclasses.replace(request, boards=frozenset(BOARDS)) for request in queue]
+    together = assign(free=BOARDS[:free], waiting=left, held=held, last=last)
+    one_by_one: list[Assignment] = []
+    now_held, latest = Counter(held), dict(last)
+    for board in BOARDS[:free]:
+        for made in assign(free=[board], waiting=left, held=now_held, last=latest):
+            one_by_one.append(made)
+            now_held[made.user] += 1
+            latest[made.user] = 100 + len(one_by_one)
+            left = [request for request in left if request.ticket != made.ticket]
+    assert together == one_by_one
+
+
+def test_a_grant_counts_as_one_board_and_as_the_latest_of_all() -> None:
+    queue = [waiting(1, user="bob"), waiting(2), waiting(3)]
+    queue = [dataclasses.replace(request, boards=frozenset(BOARDS)) for request in queue]
+
+    def served(held: dict[str, int]) -> list[str]:
+        return [made.ticket for made in assign(free=["a", "b"], waiting=queue, held=held, last={"bob": 7})]
+
+    assert served({"bob": 2}) == ["t2", "t3"]
+    assert served({"bob": 1}) == ["t2", "t1"]
+    assert served({"bob": 1, "ada": 1}) == ["t2", "t1"]
+    assert served({"bob": 2, "ada": 2}) == ["t2", "t1"]
+    assert served({}) == ["t2", "t1"]
+
+
+def test_nothing_that_was_handed_in_is_changed() -> None:
+    queue, free, held, last = [waiting(1)], ["a"], {"ada": 1}, {"ada": 1}
+    assert len(assign(free=free, waiting=queue, held=held, last=last)) == 1
+    assert (queue, free, held, last) == ([waiting(1)], ["a"], {"ada": 1}, {"ada": 1})

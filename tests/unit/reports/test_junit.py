@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import collections
+import math
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 
 from crossfarm.reports import junit
 from crossfarm.reports.overview import overview
-from crossfarm.results import EndRecord, Record
-from tests.unit.reports.records import BAD, GOOD, LOST, any_records, check, job, parse, run_record, whole_run
+from crossfarm.results import EndRecord, JobRecord, Provenance, Record
+from tests.unit.reports.records import (
+    BAD,
+    EMULATED,
+    GOOD,
+    LOST,
+    any_records,
+    check,
+    job,
+    number,
+    parse,
+    run_record,
+    whole_run,
+)
 
 COUNTS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
@@ -181,3 +196,125 @@ def test_an_empty_run_is_a_document_too() -> None:
     root = document([])
     assert_readable(root)
     assert root.get("errors") == "1"
+
+
+def test_a_document_holds_every_element_and_nothing_else() -> None:
+    """A run in which everything occurs; document.xml was read line by line and held against what servers read."""
+    pi = Provenance(board="pi-1", timing="silicon", temperature=51.5)
+    again, seen, unchecked = "arm-vad-int8", "arm-seen-float32", "arm-made-int8"
+    records = [
+        run_record(git_commit="abc123", cells=(GOOD, again, seen, unchecked), jobs=(f"bundle:{again}",)),
+        JobRecord(job="fetch:vad.onnx", stage="fetch", state="run", seconds=2.0, started="2026-11-21T12:00:01.7+02:00"),
+        JobRecord(
+            job="prepare:vad",
+            stage="prepare",
+            model="vad",
+            state="failed",
+            seconds=0.25,
+            cause="no\nsuch file",
+            reason="never made",
+        ),
+        job("compile", again, key="0123", reason="sources changed", log="out/1.log"),
+        job("measure", again, board="pi-2", flaky=("pi-1: it does not answer", "pi-3: too hot")),
+        job("bundle", GOOD, "failed", fault="product"),
+        job("measure", GOOD, "failed", fault="infrastructure", cause="lost", flaky=("pi-1: gone",)),
+        check(
+            again,
+            "accuracy.output.y",
+            "error",
+            message="",
+            file="models.yaml",
+            line=7,
+            command="./inv check",
+            note="of 3",
+        ),
+        check(again, "accuracy.argmax", "skipped", value=1.0, message="two\nlines", details=("a", "", "b")),
+        number(again, "latency.p50", 12.34e6, "ns", pi),
+        number(again, "load_time", 0.5, "s", EMULATED),
+        number(again, "program", 317_440, "bytes", EMULATED),
+        number(seen, "latency.p50", 1e6, "ns", EMULATED),
+        job("compile", unchecked),
+        check(unchecked, "latency.p50", "informative", limit=2.0, file="models.yaml"),
+        EndRecord(exit_code=130, seconds=4.0, interrupted=True),
+    ]
+    assert junit.render(overview(records)) == Path(__file__).with_name("document.xml").read_text(encoding="utf-8")
+
+
+def test_without_a_first_and_a_last_record_times_and_hosts_are_left_out_and_seconds_add_up() -> None:
+    root = document([job("compile", GOOD), job("measure", GOOD), job("compile", BAD)])
+    assert root.get("time") == "4.500000"
+    assert "timestamp" not in root.attrib
+    assert [suite.get("hostname") for suite in root] == [None] * 3
+    assert [suite.get("name") for suite in root] == ["run", "x86_64", "armv7"]
+    assert [suite.find("properties") for suite in root] == [None] * 3
+    case = find(root, "x86_64.mnist", "compile")
+    assert "timestamp" not in case.attrib
+    assert find(root, "run", "complete").get("time") == "0.000000"
+
+
+def test_a_job_has_its_own_time_and_others_that_of_the_run() -> None:
+    records = [run_record(), job("compile", GOOD, started="2026-11-21T13:30:59.999+01:00"), job("measure", GOOD)]
+    root = document(records)
+    assert find(root, "x86_64.mnist", "compile").get("timestamp") == "2026-11-21T12:30:59"
+    assert find(root, "x86_64.mnist", "measure").get("timestamp") == "2026-11-21T10:00:00"
+    alone = document([job("compile", GOOD, started="2026-11-21T13:30:59+01:00")])
+    assert find(alone, "x86_64.mnist", "compile").get("timestamp") == "2026-11-21T12:30:59"
+
+
+@pytest.mark.parametrize("started", ["", "yesterday", "0001-01-01T00:00:00+23:59"])
+def test_a_time_that_is_none_is_left_out(started: str) -> None:
+    root = document([run_record(started=started), job("compile", GOOD, started=started)])
+    assert not [element for element in root.iter() if "timestamp" in element.attrib]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0000014, "0.000001"),
+        (999_999_999.0, "999999999.000000"),
+        (1e9, "0.000000"),
+        (-1.0, "0.000000"),
+        (math.nan, "0.000000"),
+        (math.inf, "0.000000"),
+    ],
+)
+def test_seconds_that_no_clock_showed_are_none(seconds: float, shown: str) -> None:
+    root = document([run_record(), job("compile", GOOD, seconds=seconds), EndRecord(exit_code=0, seconds=seconds)])
+    assert root.get("time") == shown
+    assert find(root, "x86_64.mnist", "compile").get("time") == shown
+
+
+def test_a_job_without_model_and_subject_is_named_by_its_id() -> None:
+    root = document([JobRecord(job="odd", stage="s", state="run", seconds=1.0)])
+    assert find(root, "preparation.odd", "s").get("time") == "1.000000"
+    root = document([JobRecord(job="fetch:a:b", stage="fetch", state="run", seconds=1.0)])
+    assert find(root, "preparation.a:b", "fetch").get("time") == "1.000000"
+
+
+def test_text_that_just_fits_is_whole_and_one_character_more_is_counted() -> None:
+    for length, end in ((65_536, "x"), (65_537, "x\n(1 more character)")):
+        root = document([check(GOOD, "c", "passed", message="x" * length)])
+        text = find(root, "x86_64.mnist", "c").findtext("system-out", "")
+        assert text == "x" * 65_535 + end
+
+
+def test_names_that_differ_only_in_what_xml_cannot_hold_are_numbered_each_by_its_class() -> None:
+    records = [check(cell, f"c{end}", "passed") for cell in (GOOD, BAD) for end in ("\x00", "\x01")]
+    shown = [(case.get("classname"), case.get("name")) for case in document(records).iter("testcase")]
+    assert shown[1:] == [(f"{cell}.mnist", name) for cell in ("x86_64", "armv7") for name in ("c", "c (2)")]
+
+
+def test_a_cell_that_was_not_measured_belongs_to_the_only_board_of_its_target() -> None:
+    measured = number("armv7-mnist-float32", "program", 1.0, "bytes", EMULATED)
+    other = number("armv7-vad-int8", "program", 1.0, "bytes", Provenance(board="pi-1", timing="silicon"))
+    one = document([job("compile", LOST), measured])
+    assert [suite.get("name") for suite in one] == ["run", "armv7/local"]
+    two = document([job("compile", LOST), measured, other])
+    assert [suite.get("name") for suite in two] == ["run", "armv7", "armv7/local", "armv7/pi-1"]
+
+
+def test_a_skip_without_a_reason_and_a_failure_without_a_word_say_so() -> None:
+    root = document([check(GOOD, "a", "failed", message=""), check(GOOD, "b", "skipped", message="")])
+    failure, skipped = find(root, "x86_64.mnist", "a")[-1], find(root, "x86_64.mnist", "b")[-1]
+    assert (failure.tag, failure.get("message")) == ("failure", "failed")
+    assert (skipped.tag, skipped.get("message")) == ("skipped", "skipped")

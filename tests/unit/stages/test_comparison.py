@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from crossfarm.stages.comparison import Yardstick, argmax_agrees, compare
+from crossfarm.stages.comparison import Difference, Spread, Yardstick, argmax_agrees, channel_axis, compare
 
 Floats = NDArray[np.float32]
 
@@ -233,3 +233,142 @@ def test_a_sequence_of_scores_agrees_only_when_every_step_does() -> None:
 def test_outputs_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="differ"):
         compare(np.zeros((1, 2)), np.zeros((2, 1)), tolerance=1e-4)
+
+
+def test_the_cosine_is_that_of_the_angle() -> None:
+    reference = np.array([[3.0, 4.0]])
+    cosines = {(4.0, 3.0): 0.96, (-3.0, -4.0): -1.0, (4.0, -3.0): 0.0, (6.0, 8.0): 1.0, (0.0, 0.0): 0.0}
+    for output, cosine in cosines.items():
+        found = compare(np.array([output]), reference, tolerance=0.1).cosine
+        assert found == pytest.approx(cosine, abs=1e-15)
+        assert abs(found) <= 1.0
+    zeros = np.zeros((1, 2))
+    assert compare(zeros, zeros, tolerance=0.1).cosine == 1.0
+    assert compare(reference, zeros, tolerance=0.1).cosine == 0.0
+    assert np.isnan(compare(np.array([[np.nan, 4.0]]), reference, tolerance=0.1).cosine)
+
+
+def test_the_cosine_of_what_is_parallel_is_one_though_its_parts_are_rounded() -> None:
+    one = np.array([[1.0, 6.0]])  # the plain quotient is 1 + 2^-52
+    assert compare(one, one, tolerance=0.1).cosine == 1.0
+    assert compare(-one, one, tolerance=0.1).cosine == -1.0
+
+
+def test_the_cosine_neither_overflows_nor_vanishes() -> None:
+    for factor in (1e300, 1e-300):
+        found = compare(np.array([[4.0, 3.0]]) * factor, np.array([[3.0, 4.0]]) * factor, tolerance=0.1)
+        assert found.cosine == pytest.approx(0.96)
+
+
+def test_the_worst_case_and_the_worst_channel_are_named() -> None:
+    reference = np.array([[1.0, 10.0, 100.0], [1.0, 10.0, 100.0], [-1.0, -10.0, 100.0]])
+    output = reference + np.array([[0.0, 0.0, 9.0], [0.2, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    found = compare(output, reference, tolerance=0.1, argmax=True)
+    assert found == Difference(
+        scale=100.0,
+        max_abs=9.0,
+        relative=found.relative,
+        mean_abs=pytest.approx(10.2 / 9),
+        cosine=found.cosine,
+        correct=pytest.approx(8 / 9),
+        argmax=1.0,
+        worst_case=1,
+        channel=0,
+        channel_scale=1.0,
+        axis=0,
+        spreads=(),
+        not_finite=0,
+        cases=3,
+    )
+    assert found.relative == pytest.approx(0.2)
+    assert compare(output, reference, tolerance=0.1).argmax is None
+
+
+def test_what_is_not_finite_is_counted_and_differs_infinitely() -> None:
+    reference = np.array([[1.0, 2.0], [3.0, 4.0]])
+    output = np.array([[1.0, np.inf], [np.nan, 4.0]])
+    found = compare(output, reference, tolerance=0.1, argmax=True)
+    assert (found.max_abs, found.relative, found.mean_abs) == (np.inf, np.inf, np.inf)
+    assert (found.not_finite, found.correct, found.argmax) == (2, 0.5, 0.0)
+
+
+def test_an_output_without_elements_is_good_and_has_the_scale_one() -> None:
+    for shape in ((0, 4), (3, 0), (3, 0, 4)):
+        empty = np.ones(shape, np.float32)
+        found = compare(empty, empty, tolerance=0.1, argmax=not shape[0])
+        assert found == Difference(
+            scale=1.0,
+            max_abs=0.0,
+            relative=0.0,
+            mean_abs=0.0,
+            cosine=1.0,
+            correct=1.0,
+            argmax=None,
+            worst_case=0,
+            channel=0 if shape[-1] else None,
+            channel_scale=1.0,
+            axis=len(shape) - 2,
+            spreads=(),
+            not_finite=0,
+            cases=shape[0],
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "found"),
+    [((3, 4), -1, 1), ((3, 4), -2, 0), ((3, 4), 0, 0), ((3, 4), 1, 1), ((), 0, 0), ((), -1, 0), ((5,), 0, 0)],
+)
+def test_the_channel_axis_is_counted_from_the_first(shape: tuple[int, ...], axis: int, found: int) -> None:
+    assert channel_axis(shape, Yardstick(axis=axis)) == found
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((3, 4), 2), ((3, 4), -3), ((), 1), ((), -2), ((5,), 1), ((5,), -2)])
+def test_an_axis_that_is_not_there_is_refused_with_those_that_are(shape: tuple[int, ...], axis: int) -> None:
+    with pytest.raises(ValueError, match=f"give one from {-len(shape)} to {len(shape) - 1}$"):
+        channel_axis(shape, Yardstick(axis=axis))
+
+
+def test_a_scale_for_each_channel_needs_as_many_as_there_are() -> None:
+    assert channel_axis((3, 4), Yardstick(axis=0, scale=(1.0, 2.0, 3.0))) == 0
+    assert channel_axis((), Yardstick(scale=(1.0,))) == 0
+    for shape, scale in (((3, 4), (1.0, 2.0, 3.0, 4.0)), ((), (1.0, 2.0))):
+        with pytest.raises(ValueError, match="give one number, or one for each"):
+            channel_axis(shape, Yardstick(axis=0, scale=scale))
+
+
+def test_a_distribution_may_err_by_two_hundredths_and_has_two_classes_and_no_negative_one() -> None:
+    """Only the channels of a distribution share the scale of the largest; others have their own."""
+    found = {}
+    for total in (0.97, 0.981, 1.019, 1.03):
+        reference = np.array([[0.1, total - 0.1]])
+        output = reference + np.array([[0.05, 0.0]])
+        found[total] = compare(output, reference, tolerance=0.1).channel_scale == pytest.approx(total - 0.1)
+    assert found == {0.97: False, 0.981: True, 1.019: True, 1.03: False}
+    signed = np.array([[-0.1, 1.1]])
+    assert compare(signed + np.array([[0.05, 0.0]]), signed, tolerance=0.1).channel_scale == pytest.approx(0.1)
+    one = np.array([[[1.0], [0.5]]])
+    assert compare(one, one, tolerance=0.1, yardstick=Yardstick(axis=0)).channel_scale == 1.0
+    mixed = np.array([[0.1, 0.9], [0.1, 0.5]])
+    assert compare(mixed + np.array([0.05, 0.0]), mixed, tolerance=0.1).channel_scale == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("smallest", "told"), [(0.0099, True), (0.01, False), (0.0, False)])
+def test_a_spread_is_told_from_more_than_a_hundred_on(smallest: float, told: bool) -> None:
+    reference = np.array([[0.5, smallest, -1.0, 0.0], [0.5, 0.0, 0.3, 0.0]])
+    spreads = compare(reference, reference, tolerance=0.1).spreads
+    assert spreads == ((Spread(axis=0, largest=(2, 1.0), smallest=(1, smallest)),) if told else ())
+
+
+def test_the_argmax_is_that_of_the_last_axis_of_each_case() -> None:
+    reference = np.array([[1, 3, 2], [4, 1, 0]])
+    assert argmax_agrees(reference * 2, reference).tolist() == [True, True]
+    assert argmax_agrees(np.array([[1, 3, 2], [0, 1, 0]]), reference).tolist() == [True, False]
+    assert argmax_agrees(np.array([[1.0, np.inf, 2.0], [4.0, 1.0, np.nan]]), reference).tolist() == [False, False]
+
+
+def test_a_tolerance_of_zero_grants_no_rounding() -> None:
+    reference = np.array([[1.0, 2.0]])
+    output = np.nextafter(reference, 3.0)
+    assert not compare(output, reference, tolerance=0.0).within(0.0)
+    assert compare(output, reference, tolerance=1e-6).within(1e-6)
+    assert compare(output, reference, tolerance=0.0).correct == 0.0
