@@ -256,7 +256,7 @@ ACTS: Mapping[str, tuple[str, Act]] = {
     "run-upwards": ("run", changed("./outputs/../../crossfarm-hostile", b"x")),
     "run-other-name": ("run", changed("./outputs/1.bin", b"x")),
     "run-nul": ("run", changed("./outputs/0.bin/\x01", b"x")),
-    "run-large-output": ("run", changed("./outputs/0.bin", bytes(10 << 20))),
+    "run-large-output": ("run", changed("./outputs/0.bin", bytes(1 << 20))),
     "run-large-result": ("run", lambda: say(archive(first=member("./result.json", size=GIB)))),
     "run-large-profile": ("run", lambda: say(archive(first=member("./profile.json", size=17 << 20)))),
     "run-negative": ("run", odd(negative())),
