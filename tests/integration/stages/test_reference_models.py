@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -114,6 +115,14 @@ def test_the_reference_gives_right_answers(name: str, artifact: Callable[[Module
     assert [case.kind for case in found.cases[: model.random_cases]] == ["random"] * model.random_cases
 
 
+def _multiplies_bytes_exactly() -> bool:
+    """Say whether this processor has instructions that add products of bytes in 32 bits."""
+    if platform.machine() != "x86_64":
+        return True
+    words = set(Path("/proc/cpuinfo").read_text().split())
+    return bool(words & {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
+
+
 def test_optimised_kernels_change_floats_little_and_a_quantised_graph_by_a_step(
     artifact: Callable[[ModuleType, Subject], Path],
 ) -> None:
@@ -130,4 +139,6 @@ def test_optimised_kernels_change_floats_little_and_a_quantised_graph_by_a_step(
         optimised = np.stack([session.run([answer.name], {port.name: each})[0] for each in inputs])
         differences[name] = float(np.max(np.abs(optimised - plain)) / np.max(np.abs(plain)))
     assert differences["ppocr_cls"] < 1e-5
-    assert differences["resnet8"] <= 2 / 255
+    # Without such instructions ONNX Runtime adds pairs of 8-bit products in 16 bits, where they stay at the bounds; see
+    # "U8S8" in its document on quantisation.
+    assert differences["resnet8"] <= (2 / 255 if _multiplies_bytes_exactly() else 0.25)
