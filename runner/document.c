@@ -58,7 +58,7 @@ crossfarm_status crossfarm_document_write(const char *place, crossfarm_document_
   (void)snprintf(path, size, "%s%s", place, is_written_in_place ? "" : ".part");
   int fault = 0;
   FILE *file = fopen(path, "we");
-  if (file == NULL && !is_written_in_place) {
+  if (file == NULL && !is_written_in_place && (errno == EROFS || errno == EACCES)) {
     /* A sandbox may offer this one file, in a folder that takes no other. */
     is_written_in_place = true;
     file = fopen(place, "we");

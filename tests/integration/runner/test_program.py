@@ -36,13 +36,17 @@ def test_every_case_is_run_and_its_outputs_are_stacked(bundle: Bundle, tmp_path:
 
 
 def test_a_result_is_written_in_place_where_nothing_can_be_made_beside_it(bundle: Bundle, tmp_path: Path) -> None:
-    file = tmp_path / "result.json"
-    file.write_text("old" * 10_000)
-    inode = file.stat().st_ino
-    file.with_name("result.json.part").mkdir()
-    assert bundle.run("--result", file).returncode == 0
-    assert json.loads(file.read_text())["model"] == "sample"
-    assert file.stat().st_ino == inode
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    (folder / "result.json").touch()
+    folder.chmod(0o555)
+    # Root may write everywhere, but for this right.
+    without = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    done = run([*without, bundle.folder / "program", bundle.folder, "--result", folder / "result.json"])
+    folder.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((folder / "result.json").read_text())["cases"] == 3
+    assert [path.name for path in folder.iterdir()] == ["result.json"]
 
 
 def test_the_result_keeps_every_sample_and_says_what_ran(bundle: Bundle, sample_program: Path, tmp_path: Path) -> None:
