@@ -165,7 +165,12 @@ def test_a_sum_of_two_tensors_is_that_of_the_reference(
     real = integer.dequantise(x, steps=left.steps) + integer.dequantise(z, steps=right.steps)
     step = np.abs(integer.dequantise(wanted, steps=result.steps) - real) / result.steps.scale
     inside = (wanted > np.iinfo(result.dtype).min) & (wanted < np.iinfo(result.dtype).max)
-    assert np.all(step[np.broadcast_to(inside, step.shape)] <= 0.52)
+    # Half a step by rounding; and both factors are rounded to FACTOR_BITS of the larger one, which counts where large
+    # numbers cancel out.
+    numbers = np.abs(x - np.float64(left.steps.zero)) + np.abs(z - np.float64(right.steps.zero))
+    ratio = max(left.steps.scale, right.steps.scale) / result.steps.scale
+    bound = 0.505 + numbers * float(ratio) * 2.0**-integer.FACTOR_BITS
+    assert np.all((step <= bound)[np.broadcast_to(inside, step.shape)])
 
 
 @laws
