@@ -90,8 +90,8 @@ def _masked(value: Any, is_nan: Any) -> Any:
     """
     dtype = str(value.ty.dtype)
     bits = dtype.replace("float", "int")
-    ones, noughts = (_filled(number, tirx.reinterpret(bits, value)) for number in (-1, 0))
-    mask = tirx.Select(is_nan, ones, noughts)
+    ones, zeros = (_filled(number, tirx.reinterpret(bits, value)) for number in (-1, 0))
+    mask = tirx.Select(is_nan, ones, zeros)
     return tirx.reinterpret(dtype, tirx.bitwise_or(tirx.reinterpret(bits, value), mask))
 
 
