@@ -11,15 +11,15 @@ from typing import Any
 
 from invoke import Context, Exit, task
 
+from crossfarm.cli.arguments import HELP, finish, options
+from crossfarm.cli.boards import inspect_boards  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.cli.clean import clean  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.cli.containers import reproduce, shell  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.cli.images import images  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.cli.packages import bundle, package  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.cli.tuning import profile, tune  # noqa: F401 (invoke finds tasks by name)
+from crossfarm.cli.virtual_boards import board_down, board_up  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
-from crossfarm.faces.boards import inspect_boards  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.cleaning import clean  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.common import HELP, finish, options
-from crossfarm.faces.containers import reproduce, shell  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.images import images  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.package import bundle, package  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.tuning import profile, tune  # noqa: F401 (invoke finds tasks by name)
-from crossfarm.faces.virtual_boards import board_down, board_up  # noqa: F401 (invoke finds tasks by name)
 
 ROOT = Path(__file__).resolve().parent
 BOARDS = ("boards", "board", "tag", "priority")
@@ -29,33 +29,33 @@ NO_PART_OF_COMPILE = ("stages", "measure_again", "require_checks")
 
 
 def _run_pipeline(given: Mapping[str, Any]) -> int:
-    from crossfarm.pipeline import run_pipeline
+    from crossfarm.pipeline.run import run_pipeline
 
     return run_pipeline(options(given))
 
 
 def _report_again(out: Path) -> int:
-    from crossfarm.pipeline import report_again
+    from crossfarm.pipeline.run import report_again
 
     return report_again(out)
 
 
 def _set_up(given: Mapping[str, Any], *, yes: bool, tests: bool) -> int:
-    from crossfarm.console import Console
-    from crossfarm.hosting import prepare_host
-    from crossfarm.installation import run_setup
-    from crossfarm.pipeline import load
+    from crossfarm.pipeline.run import load
+    from crossfarm.setup.container_host import prepare_host
+    from crossfarm.setup.requirements import run_setup
+    from crossfarm.util.console import Console
 
     console = Console(sys.stdout)
     return run_setup(load(options(given)), yes=yes, tests=tests, console=console) or prepare_host(console)
 
 
 def _examine(given: Mapping[str, Any]) -> int:
-    from crossfarm.cleaning import Ground, holdings
-    from crossfarm.console import Console
-    from crossfarm.hosting import host_requirements
-    from crossfarm.installation import run_doctor
-    from crossfarm.pipeline import load
+    from crossfarm.pipeline.run import load
+    from crossfarm.setup.cleaning import Ground, holdings
+    from crossfarm.setup.container_host import host_requirements
+    from crossfarm.setup.requirements import run_doctor
+    from crossfarm.util.console import Console
 
     wanted = options(given)
     project, console = load(wanted), Console(sys.stdout)
@@ -66,7 +66,7 @@ def _examine(given: Mapping[str, Any]) -> int:
 
 
 def _show_plan(given: Mapping[str, Any]) -> int:
-    from crossfarm.pipeline import show_plan
+    from crossfarm.pipeline.run import show_plan
 
     return show_plan(options(given))
 

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._measuring import ROOT
-from crossfarm.backends import tvm as backend
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.loading import load_targets
+from crossfarm.backends.tvm import backend
+from crossfarm.config.cell import Cell
+from crossfarm.config.loading import load_targets
 
 
 def without_rules() -> None:
     """Leave every function as TVM makes it."""
-    from crossfarm.backends.cpu import rules
+    from crossfarm.backends.tvm import scheduling
 
     def fuse_alone(module: Any, *_: Any) -> Any:
-        return rules.fuse_module(module)
+        return scheduling.fuse_module(module)
 
-    rules.schedule_module = fuse_alone
+    scheduling.schedule_module = fuse_alone
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks._measuring import INV, SCRATCH, seconds_of
-from crossfarm.options import Options
-from crossfarm.pipeline import load, plan_and_decide
-from crossfarm.plan import Plan
-from crossfarm.store import Artifact, Store
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Plan
+from crossfarm.pipeline.run import load, plan_and_decide
+from crossfarm.store.store import Artifact, Store
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

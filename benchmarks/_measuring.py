@@ -14,7 +14,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRATCH = ROOT / ".crossfarm" / "bench"
-INV = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT)]
+INV = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT)]
 SPREAD = "spread: "
 """Begins the line from which `./inv bench all` takes how far the rounds lay apart."""
 JUDGED_GOAL, NOT_JUDGED = "goal", "small form, not judged"

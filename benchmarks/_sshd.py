@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfarm.boards.protocol import Purpose
-from crossfarm.spec.boards import Board, Limits
-from crossfarm.spec.targets import CodeGeneration
+from crossfarm.config.boards import Board, Limits
+from crossfarm.config.targets import CodeGeneration
 
 # The home is an empty one: what a developer's .bashrc takes, bash would spend on each command, and no board has it.
 CONFIG = """

@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks._made import Made, make, planned
 from benchmarks._measuring import INV, SCRATCH, SPREAD, Benchmark, between, seconds_of, spread
-from crossfarm.options import Options
-from crossfarm.plan import Selection
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Selection
 from crossfarm.results import JobRecord, last_run, read_records
 
 MODELS = ("silero_vad", "ppocr_cls", "mnist_cnn", "resnet8")
@@ -42,9 +42,9 @@ BENCHMARK = Benchmark(
 PLAIN = """
 import json, sys
 from pathlib import Path
-import crossfarm.backends.tvm as backend
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import CodeGeneration
+import crossfarm.backends.tvm.backend as backend
+from crossfarm.config.cell import Cell
+from crossfarm.config.targets import CodeGeneration
 for compile in json.loads(Path(sys.argv[1]).read_text()):
     output = Path(compile["output"])
     output.mkdir(parents=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks._made import make
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between, seconds_of
-from crossfarm.options import Options
-from crossfarm.plan import Selection
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Selection
 
 GOAL = 2.0
 WAYS = ("scheduled", "unscheduled")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks._measuring import SPREAD, Benchmark, between, spread
 from benchmarks._sshd import PURPOSE, local_board
-from crossfarm.boards.ssh import SshBoard
-from crossfarm.spec.boards import Board
+from crossfarm.boards.transports.ssh import SshBoard
+from crossfarm.config.boards import Board
 
 GOAL = 1.3
 ROUNDS = 7

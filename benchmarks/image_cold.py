@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
-from crossfarm.images import engine
+from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.images.identity import dockerfile_path, identities
 from crossfarm.images.lock import pinned_base
-from crossfarm.images.supply import Terms, supply_images
+from crossfarm.util import docker
 
 GOAL = 1.2
 ROUNDS = 3
@@ -77,7 +77,7 @@ def seconds(way: Callable[[Path], str], *, small: bool) -> float:
     started = time.perf_counter()
     image = way(folder)
     took = time.perf_counter() - started
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         client.images.remove(image)
     return took
 

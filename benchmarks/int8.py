@@ -17,8 +17,8 @@ from pathlib import Path
 from benchmarks._made import Made, make
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
 from benchmarks.latency import Contest, contest, program_times
-from crossfarm.options import Options
-from crossfarm.plan import Selection
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Selection
 
 GOALS = {"x86_64_v4": 2.0, "x86_64": 1.0}
 """Target -> how many times as fast int8 has to be."""

@@ -17,15 +17,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, spread
-from crossfarm.engines.container import ContainerEngine
-from crossfarm.engines.daemon import find_daemon
-from crossfarm.engines.limits import limits_for
+from crossfarm.engines.container.engine import ContainerEngine
+from crossfarm.engines.container.limits import limits_for
 from crossfarm.engines.local import LocalEngine
 from crossfarm.engines.protocol import Engine
+from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.images.identity import BASE
-from crossfarm.images.supply import Terms, supply_images
-from crossfarm.job import HOST, Job
-from crossfarm.stages.fetch_file import content_folder, write_description
+from crossfarm.stages.fetch.artifact import content_folder, write_description
+from crossfarm.stages.job import HOST, Job
+from crossfarm.util.docker_daemon import find_daemon
 
 GOAL = 150.0
 """Milliseconds."""

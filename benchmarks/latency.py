@@ -28,8 +28,8 @@ import onnxruntime
 from benchmarks._held_out import write_models
 from benchmarks._made import Made, make
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
-from crossfarm.options import Options
-from crossfarm.plan import Selection
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Selection
 
 GOALS = {1: (1.00, 1.25), 2: (1.05, 1.30)}
 """Threads -> the largest geometric mean, and the largest ratio of any model, by rules alone."""

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks._measuring import ROOT, SPREAD, Benchmark
-from crossfarm.boards.lease import Leases
+from crossfarm.boards.leases.leases import Leases
 
 GOAL = 50.0
 PROCESSES, LEASES, BOARDS = 20, 200, tuple(f"board-{number}" for number in range(5))

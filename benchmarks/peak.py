@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 
 from benchmarks._measuring import ROOT, SPREAD, Benchmark, between
-from crossfarm.backends.cpu.choices import Layer, ProductChoice
-from crossfarm.spec.targets import Target
+from crossfarm.backends.tvm.schedules.choices import Layer, ProductChoice
+from crossfarm.config.targets import Target
 
 GOAL = 0.85
 
@@ -70,8 +70,8 @@ def compiled(layer: Layer, choice: ProductChoice, target: Any) -> Any:
     import tvm
     from tvm import te, tirx
 
-    from crossfarm.backends.cpu import convolution
-    from crossfarm.backends.cpu.processor import processor_of
+    from crossfarm.backends.tvm.schedules import convolution
+    from crossfarm.backends.tvm.schedules.processor import processor_of
 
     block = choice.columns
     image = te.placeholder(layer.image, "float32", name="image")
@@ -105,9 +105,9 @@ def best_seconds(layer: Layer, choice: ProductChoice, target: Any, *, seconds: f
 
 def main() -> None:
     """Measure the peak, then every convolution of the table."""
-    from crossfarm.backends.cpu import register_tiling
-    from crossfarm.backends.cpu.processor import processor_of
-    from crossfarm.backends.lowering import tvm_target
+    from crossfarm.backends.tvm.lowering import tvm_target
+    from crossfarm.backends.tvm.schedules import register_tiling
+    from crossfarm.backends.tvm.schedules.processor import processor_of
     from crossfarm.tuning.peak import measured_peak
 
     parser = BENCHMARK.parser(__doc__)

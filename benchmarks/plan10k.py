@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, spread
 from crossfarm.boards.inventory import load_inventory
-from crossfarm.decisions import decide
-from crossfarm.plan import Selection, make_plan
-from crossfarm.spec.loading import load_project
+from crossfarm.config.loading import load_project
+from crossfarm.pipeline.key_context import look_around
+from crossfarm.pipeline.plan import Selection, make_plan
+from crossfarm.pipeline.staleness import decide
 from crossfarm.stages import STAGES
-from crossfarm.store import Store
-from crossfarm.surroundings import look_around
+from crossfarm.store.store import Store
 
 GOAL = 2.0
 MOST_PER_CELL = 1.5

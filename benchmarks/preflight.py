@@ -16,9 +16,9 @@ from pathlib import Path
 from benchmarks._measuring import SPREAD, Benchmark, spread
 from benchmarks._sshd import PURPOSE, local_board
 from crossfarm.boards.protocol import open_board
+from crossfarm.boards.virtual.containers import Place, boards_down, boards_up
+from crossfarm.config.boards import Board
 from crossfarm.errors import EngineError, ToolError
-from crossfarm.spec.boards import Board
-from crossfarm.virtual.containers import Place, boards_down, boards_up
 
 GOAL = 2.0
 ROUNDS = 11

@@ -8,9 +8,9 @@ import time
 
 from benchmarks._made import make
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark
-from crossfarm.options import Options
-from crossfarm.plan import Selection
-from crossfarm.store import Store
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Selection
+from crossfarm.store.store import Store
 
 GOAL = 10.0
 

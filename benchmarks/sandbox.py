@@ -18,11 +18,11 @@ from pathlib import Path
 
 from benchmarks._made import make
 from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
-from crossfarm.boards import sandbox
-from crossfarm.boards.bundle_run import run_bundle
-from crossfarm.options import Options
-from crossfarm.plan import Selection
-from crossfarm.stages.measure_file import RESULT, RunnerResult, read_file
+from crossfarm.boards.transports import sandbox
+from crossfarm.boards.transports.bundle_run import run_bundle
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Selection
+from crossfarm.stages.measure.artifact import RESULT, RunnerResult, read_file
 
 GOAL = 1.02
 VISIT_NS = 80e6

@@ -18,9 +18,9 @@ import yaml
 
 from benchmarks._made import Made, make, planned
 from benchmarks._measuring import INV, ROOT, SCRATCH, SPREAD, Benchmark, interpreter_start, seconds_of, spread
-from crossfarm.options import Options
-from crossfarm.plan import PlannedJob, Selection
-from crossfarm.store import Artifact, Store
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import PlannedJob, Selection
+from crossfarm.store.store import Artifact, Store
 
 GOAL = 0.5
 CELLS = 100

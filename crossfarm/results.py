@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic.dataclasses import dataclass
 
 from crossfarm.errors import StoreError
-from crossfarm.text import escaped_json
+from crossfarm.util.text import escaped_json
 
 JobState = Literal["run", "hit", "failed", "skipped", "cancelled"]
 Fault = Literal["product", "infrastructure"]

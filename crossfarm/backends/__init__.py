@@ -8,7 +8,7 @@ from typing import cast
 from crossfarm.backends.protocol import Backend
 from crossfarm.errors import ConfigError, nearest
 
-BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm"}
+BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm.backend"}
 """Name in a toolchain file -> module."""
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from crossfarm.backends.interfaces import About
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import CodeGeneration, CommandCompiler, ZigCompiler
+from crossfarm.bundles.interfaces import About
+from crossfarm.config.cell import Cell
+from crossfarm.config.targets import CodeGeneration, CommandCompiler, ZigCompiler
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

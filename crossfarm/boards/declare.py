@@ -10,10 +10,10 @@ import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from crossfarm.boards.allowance import Allowance, BoundedSocket
+from crossfarm.boards.transports.allowance import Allowance, BoundedSocket
+from crossfarm.config.loading import load_boards
 from crossfarm.errors import BoardError, ConfigError
-from crossfarm.spec.loading import load_boards
-from crossfarm.text import one_line
+from crossfarm.util.text import one_line
 
 KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
 """Host keys that are asked for, the best first."""

@@ -7,9 +7,9 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from crossfarm.config.boards import Board, BoardsFile
+from crossfarm.config.loading import load_boards
 from crossfarm.errors import ConfigError, nearest
-from crossfarm.spec.boards import Board, BoardsFile
-from crossfarm.spec.loading import load_boards
 
 DATABASE_VARIABLE = "CROSSFARM_DATABASE"
 

@@ -17,8 +17,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
+from crossfarm.config.boards import Labgrid
 from crossfarm.errors import BoardError, BusyError
-from crossfarm.spec.boards import Labgrid
 
 TIMEOUT_SECONDS = 15.0
 """For one call of the client; less than a lease lives without a heartbeat."""

@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from crossfarm.boards import labgrid
-from crossfarm.boards.health import Health, after_failure
 from crossfarm.boards.inventory import Inventory
+from crossfarm.boards.leases.health import Health, after_failure
+from crossfarm.config.boards import Board
+from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError, BusyError, LeaseError
-from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import Target
 
 if TYPE_CHECKING:
-    from crossfarm.boards.lease import Lease, Leases
+    from crossfarm.boards.leases.leases import Lease, Leases
 
 LOOK_SECONDS = 1.0
 """How often is looked whether somebody waits in vain, and whether a board is to be probed."""
@@ -181,7 +181,7 @@ class Pool:
         Raises:
             LeaseError: the database cannot be used.
         """
-        from crossfarm.boards.lease import Leases
+        from crossfarm.boards.leases.leases import Leases
 
         with self._lock:
             if self._leases is None:
@@ -312,7 +312,7 @@ class Pool:
                 self._ask_again(ask)
 
     def _probe(self, name: str) -> None:
-        from crossfarm.boards.probing import probe_board
+        from crossfarm.boards.probe import probe_board
 
         def run() -> None:
             try:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 
 from crossfarm.boards import labgrid
-from crossfarm.boards.health import Health, after_failure, after_good_probe
-from crossfarm.boards.lease import Lease, Leases
+from crossfarm.boards.leases.health import Health, after_failure, after_good_probe
+from crossfarm.boards.leases.leases import Lease, Leases
 from crossfarm.boards.protocol import Purpose, open_board
+from crossfarm.config.boards import Board
+from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError, BundleError, ToolError
-from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import Target
-from crossfarm.text import one_line
+from crossfarm.util.text import one_line
 
 
 def probe_board(

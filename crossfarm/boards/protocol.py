@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import CodeGeneration, Emulator
+from crossfarm.config.boards import Board
+from crossfarm.config.targets import CodeGeneration, Emulator
 
 Timing = Literal["silicon", "emulated", "simulated"]
 
@@ -160,9 +160,9 @@ class _Way(Protocol):
 
 
 TRANSPORTS: Mapping[str, str] = {
-    "local": "crossfarm.boards.local",
-    "ssh": "crossfarm.boards.ssh",
-    "virtual": "crossfarm.boards.virtual",
+    "local": "crossfarm.boards.transports.local",
+    "ssh": "crossfarm.boards.transports.ssh",
+    "virtual": "crossfarm.boards.transports.virtual",
 }
 """Transport of boards.yaml -> module; imported when a job runs."""
 

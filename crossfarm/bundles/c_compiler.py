@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfarm.backends import c_library
-from crossfarm.backends.tool_runs import run_tool
+from crossfarm.bundles import c_library
+from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.errors import ConfigError, ToolError
-from crossfarm.spec.targets import CommandCompiler, ZigCompiler
+from crossfarm.util.processes import run_tool
 
 _COMPILE_FLAGS = (
     "-std=c17",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from crossfarm.spec.targets import CommandCompiler, ZigCompiler
+from crossfarm.config.targets import CommandCompiler, ZigCompiler
 
 CACHE = "ZIG_GLOBAL_CACHE_DIR"
 IN_IMAGE = "CROSSFARM_C_LIBRARY_IN_IMAGE"

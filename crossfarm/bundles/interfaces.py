@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
-from crossfarm.backends.manifest import CompileReport
-from crossfarm.spec.models import Classify, CtcText, Decode, Detect, Preprocess
+from crossfarm.bundles.manifest import CompileReport
+from crossfarm.config.models import Classify, CtcText, Decode, Detect, Preprocess
 
 INTERFACES = "interfaces"
 """Folder in runner/."""

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
-from crossfarm.backends.interfaces import write_interfaces
-from crossfarm.backends.manifest import BundleFile, CompileReport, InputFile, Manifest, Sequence, WeightsFile
 from crossfarm.backends.protocol import BundleOrder
-from crossfarm.backends.runner_sources import (
+from crossfarm.bundles.c_compiler import Toolchain, tool_version
+from crossfarm.bundles.interfaces import write_interfaces
+from crossfarm.bundles.manifest import BundleFile, CompileReport, InputFile, Manifest, Sequence, WeightsFile
+from crossfarm.bundles.runner_sources import (
     EXPORTS,
     LIBRARY_SOURCES,
     PROGRAM_SOURCES,
     PUBLIC_HEADER,
-    RUNNER_SOURCES,
     SERVER_SOURCES,
+    copy_sources,
 )
-from crossfarm.backends.toolchain import Toolchain, tool_version
+from crossfarm.config.cell import Cell
 from crossfarm.errors import BundleError
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.cells import Cell
+from crossfarm.util.scratch import scratch_folder
 
 PROGRAM = "program"
 WEIGHTS = "weights.bin"
@@ -101,8 +101,7 @@ def write_manifest(
 
 def _stage(work: Path, *, compiled: Path, runner: Path) -> None:
     """Bring all sources into one folder, where they have names that are the same everywhere."""
-    for name in RUNNER_SOURCES:
-        shutil.copyfile(runner / name, work / name)
+    copy_sources(runner, work)
     shutil.copyfile(compiled / "tables.c", work / _TABLES)
     shutil.copyfile(compiled / "model.o", work / _OBJECT)
 

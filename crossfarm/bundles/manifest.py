@@ -9,8 +9,8 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError
 
+from crossfarm.config.base import Declared, Name, Sha256
 from crossfarm.errors import BundleError
-from crossfarm.spec.base import Declared, Name, Sha256
 
 
 class PortType(Declared):
@@ -103,7 +103,7 @@ class CompileReport(_Document):
     operators: dict[str, int]
     """ONNX operator -> number of its nodes."""
     unscheduled: tuple[str, ...] = ()
-    """Functions that no rule of crossfarm.backends.cpu covered, or covered in part: they are right, and slow."""
+    """Functions that no rule of crossfarm.backends.tvm covered, or covered in part: they are right, and slow."""
     left_in_float: dict[str, int] = Field(default_factory=dict)
     """Operator between DequantizeLinear and QuantizeLinear that no integer kernel covers -> how many there are."""
     costs: tuple[FunctionCost, ...] = ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 LIBRARY_SOURCES = ("check_tables.c", "division.c", "errors.c", "model.c", "parallel.c", "weights.c", "workspace.c")
 """With the model's own tables and object: libMODEL."""
 PROGRAM_SOURCES = (
@@ -21,20 +24,18 @@ SERVER_SOURCES = ("serve.c",)
 PUBLIC_HEADER = "model.h"
 EXPORTS = "model.map"
 """Version script of the shared library."""
+_LIBRARY_HEADERS = (PUBLIC_HEADER, "model_tables.h", "runtime.h", "tvm_abi.h")
+_PROGRAM_HEADERS = ("bundle.h", "document.h", "json.h", "measure.h", "options.h", "result.h", "sha256.h")
+HEADERS = (*_LIBRARY_HEADERS, *_PROGRAM_HEADERS)
 RUNNER_SOURCES = (
-    *LIBRARY_SOURCES,
-    *PROGRAM_SOURCES,
-    *SERVER_SOURCES,
-    PUBLIC_HEADER,
-    EXPORTS,
-    "bundle.h",
-    "document.h",
-    "json.h",
-    "measure.h",
-    "model_tables.h",
-    "options.h",
-    "result.h",
-    "runtime.h",
-    "sha256.h",
-    "tvm_abi.h",
+    *(f"library/{name}" for name in (*LIBRARY_SOURCES, *_LIBRARY_HEADERS, EXPORTS)),
+    *(f"program/{name}" for name in (*PROGRAM_SOURCES, *_PROGRAM_HEADERS)),
+    *(f"server/{name}" for name in SERVER_SOURCES),
 )
+"""All of them, below runner/. No two have the same name, since they are compiled in one folder."""
+
+
+def copy_sources(runner: Path, folder: Path) -> None:
+    """Copy all sources from runner/ into one folder, in which they include each other by name."""
+    for name in RUNNER_SOURCES:
+        shutil.copyfile(runner / name, folder / Path(name).name)

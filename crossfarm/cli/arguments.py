@@ -45,7 +45,7 @@ def finish(action: Callable[[], int]) -> None:
     try:
         code = action()
     except CrossfarmError as error:
-        from crossfarm.text import write
+        from crossfarm.util.text import write
 
         sys.stdout.flush()
         write(sys.stderr, f"{error}\n")
@@ -70,8 +70,8 @@ def options(given: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: a number is none.
     """
-    from crossfarm.options import Options
-    from crossfarm.plan import Selection
+    from crossfarm.pipeline.options import Options
+    from crossfarm.pipeline.plan import Selection
 
     arguments = {name: value for name, value in given.items() if name != "context"}
     selection = {name: parts(arguments.pop(name, None)) for name in ("only", "skip", "targets", "stages")}

@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossfarm.boards.adding import NewBoard, ask_host_key, fingerprint, split_host, write_entry
-from crossfarm.boards.health import quarantined, released
+from crossfarm.boards.declare import NewBoard, ask_host_key, fingerprint, split_host, write_entry
 from crossfarm.boards.inventory import Inventory
+from crossfarm.boards.leases.health import quarantined, released
+from crossfarm.config.targets import Target
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BusyError, ConfigError, LeaseError, nearest
-from crossfarm.spec.targets import Target
-from crossfarm.text import write
+from crossfarm.util.text import write
 
 PROBE_WAIT_SECONDS = 5.0
 
@@ -62,9 +62,9 @@ def show_boards(inventory: Inventory, targets: Mapping[str, Target], wishes: Wis
             raise ConfigError(f"{option} {name}: {inventory.path} declares none{nearest(name, inventory.declared)}")
     if wishes.quarantine and not wishes.reason:
         raise ConfigError(f"--quarantine {wishes.quarantine}: say why with --reason 'the fan is broken'")
-    from crossfarm.boards.lease import Leases
-    from crossfarm.boards.listing import as_json, as_text
-    from crossfarm.boards.probing import probe_board
+    from crossfarm.boards.leases.leases import Leases
+    from crossfarm.boards.probe import probe_board
+    from crossfarm.cli.board_table import as_json, as_text
 
     with Leases(inventory.database) as leases:
         if wishes.quarantine:

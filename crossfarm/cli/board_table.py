@@ -7,12 +7,12 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 
-from crossfarm.boards.health import Health
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.labgrid import NOT_PROMISED
-from crossfarm.boards.lease import BoardStatus, Status
-from crossfarm.spec.boards import Board
-from crossfarm.text import one_line
+from crossfarm.boards.leases.health import Health
+from crossfarm.boards.leases.leases import BoardStatus, Status
+from crossfarm.config.boards import Board
+from crossfarm.util.text import one_line
 
 _HEADS = ("board", "transport", "targets", "health", "since", "held by", "since")
 

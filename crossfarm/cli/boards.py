@@ -7,7 +7,7 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from crossfarm.faces.common import HELP, finish, parts
+from crossfarm.cli.arguments import HELP, finish, parts
 
 
 @task(
@@ -50,10 +50,10 @@ def inspect_boards(
     """
 
     def action() -> int:
-        from crossfarm.boards.command import Addition, Wishes, add_board, show_boards
         from crossfarm.boards.inventory import load_inventory
-        from crossfarm.spec.loading import load_targets
-        from crossfarm.surroundings import HOME
+        from crossfarm.cli.board_commands import Addition, Wishes, add_board, show_boards
+        from crossfarm.config.loading import load_targets
+        from crossfarm.util.paths import HOME
 
         known = load_targets(HOME / "toolchains")
         path = Path(boards) if boards else None

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
 from invoke.tasks import task
 
+from crossfarm.cli.arguments import HELP, finish, number, options
 from crossfarm.errors import ConfigError
-from crossfarm.faces.common import HELP, finish, number, options
-
-ROOT = Path(__file__).resolve().parents[2]
+from crossfarm.util.paths import HOME
 
 
 @task(
@@ -65,8 +63,8 @@ def clean(
 
 
 def _clean(given: Mapping[str, Any], wishes: Mapping[str, Any]) -> int:
-    from crossfarm.cleaning import Ground, Wishes, clean
-    from crossfarm.pipeline import load
+    from crossfarm.pipeline.run import load
+    from crossfarm.setup.cleaning import Ground, Wishes, clean
 
     wanted = options(given)
     try:
@@ -74,4 +72,4 @@ def _clean(given: Mapping[str, Any], wishes: Mapping[str, Any]) -> int:
     except ConfigError as error:
         sys.stdout.write(f"clean: logs are left alone, because what is declared cannot be read: {error}\n")
         project = None
-    return clean(Wishes(**wishes), Ground(store=wanted.store, out=wanted.out, home=ROOT, project=project))
+    return clean(Wishes(**wishes), Ground(store=wanted.store, out=wanted.out, home=HOME, project=project))

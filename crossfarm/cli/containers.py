@@ -9,16 +9,16 @@ import uuid
 from invoke.context import Context
 from invoke.tasks import task
 
-from crossfarm.faces.common import HELP, finish, options
+from crossfarm.cli.arguments import HELP, finish, options
 
 
 def _shell(target: str, store: str, command: str) -> int:
-    from crossfarm.choosing import image_of_target
-    from crossfarm.engines.shell import ShellPlace, open_shell
-    from crossfarm.options import Options
-    from crossfarm.pipeline import load
-    from crossfarm.store import Store
-    from crossfarm.surroundings import HOME
+    from crossfarm.engines.container.shell import ShellPlace, open_shell
+    from crossfarm.pipeline.engine_choice import image_of_target
+    from crossfarm.pipeline.options import Options
+    from crossfarm.pipeline.run import load
+    from crossfarm.store.store import Store
+    from crossfarm.util.paths import HOME
 
     wanted = options({"store": store, "engine": "container"})
     daemon, image = image_of_target(wanted, load(Options()), target, say=print)
@@ -44,12 +44,12 @@ def shell(context: Context, target: str, command: str = "", store: str = "") -> 
 
 
 def _reproduce(cell: str, given: dict[str, str]) -> int:
-    from crossfarm.choosing import choose_engine, start_engine, supply
-    from crossfarm.pipeline import load, plan_and_decide
-    from crossfarm.plan import Selection
-    from crossfarm.reproducing import Reproduction, reproduce
-    from crossfarm.runs import live_run
-    from crossfarm.store import Store
+    from crossfarm.pipeline.engine_choice import choose_engine, start_engine, supply
+    from crossfarm.pipeline.plan import Selection
+    from crossfarm.pipeline.reproduce import Reproduction, reproduce
+    from crossfarm.pipeline.run import load, plan_and_decide
+    from crossfarm.store.live_runs import live_run
+    from crossfarm.store.store import Store
 
     selection = Selection(only=(cell,), targets=(cell.partition("-")[0],), stages=("bundle",))
     wanted = dataclasses.replace(options(given), selection=selection, jobs=1)

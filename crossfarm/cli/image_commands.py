@@ -6,15 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossfarm.console import Console
+from crossfarm.config.loading import load_targets
+from crossfarm.config.targets import Target
 from crossfarm.errors import EXIT_GOOD, ConfigError, nearest
+from crossfarm.images.ensure import Terms, supply_images, update_lock
 from crossfarm.images.identity import BASE
-from crossfarm.images.publishing import checked_registry, push_images
-from crossfarm.images.supply import Terms, supply_images, update_lock
-from crossfarm.spec.loading import load_targets
-from crossfarm.spec.targets import Target
-
-HOME = Path(__file__).resolve().parents[2]
+from crossfarm.images.registry import checked_registry, push_images
+from crossfarm.util.console import Console
+from crossfarm.util.paths import HOME
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

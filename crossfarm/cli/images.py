@@ -7,7 +7,7 @@ import sys
 from invoke.context import Context
 from invoke.tasks import task
 
-from crossfarm.faces.common import finish
+from crossfarm.cli.arguments import finish
 
 
 @task(
@@ -36,8 +36,8 @@ def images(
     """
 
     def action() -> int:
-        from crossfarm.console import Console
-        from crossfarm.images.command import Wishes, run_images
+        from crossfarm.cli.image_commands import Wishes, run_images
+        from crossfarm.util.console import Console
 
         wishes = Wishes(
             targets=tuple(part.strip() for part in targets.split(",") if part.strip()),

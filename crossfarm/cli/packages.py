@@ -11,8 +11,8 @@ from typing import Any
 from invoke.context import Context
 from invoke.tasks import task
 
+from crossfarm.cli.arguments import HELP, finish, options
 from crossfarm.errors import ConfigError
-from crossfarm.faces.common import HELP, finish, options
 
 _CELL = {
     "cell": "id of the cell: armv7-mnist_cnn-float32",
@@ -21,10 +21,10 @@ _CELL = {
 
 
 def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
-    from crossfarm.exporting import copy_artifact
-    from crossfarm.pipeline import make_cell
-    from crossfarm.store import Store
-    from crossfarm.text import write
+    from crossfarm.pipeline.run import make_cell
+    from crossfarm.store.export import copy_artifact
+    from crossfarm.store.store import Store
+    from crossfarm.util.text import write
 
     if folder.exists():
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
@@ -39,11 +39,11 @@ def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
 
 
 def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str) -> int:
-    from crossfarm.exporting import copy_artifact
-    from crossfarm.packaging.packages import check_names, write_packages
-    from crossfarm.pipeline import load, make_cell
-    from crossfarm.store import Store
-    from crossfarm.text import write
+    from crossfarm.bundles.packages.packages import check_names, write_packages
+    from crossfarm.pipeline.run import load, make_cell
+    from crossfarm.store.export import copy_artifact
+    from crossfarm.store.store import Store
+    from crossfarm.util.text import write
 
     target, _, rest = cell.partition("-")
     if rest:  # what is no cell at all is told by the plan

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from crossfarm.backends.manifest import CompileReport
-from crossfarm.boards import local, sandbox
+from crossfarm.boards.transports import local, sandbox
+from crossfarm.bundles.manifest import CompileReport
+from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.targets import Target
-from crossfarm.store import Artifact, Store
-from crossfarm.text import write
+from crossfarm.store.store import Artifact, Store
+from crossfarm.tuning.layer_times import run_profiled, summarised
 from crossfarm.tuning.peak import measured_peak
-from crossfarm.tuning.profile import run_profiled, summarised
 from crossfarm.tuning.profile_table import plot, table
+from crossfarm.util.scratch import scratch_folder
+from crossfarm.util.text import write
 
 
 def show_profile(

@@ -10,12 +10,12 @@ from typing import Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from crossfarm.faces.common import HELP, finish, number, options
+from crossfarm.cli.arguments import HELP, finish, number, options
 
 
 def _profile(given: Mapping[str, Any], *, cell: str, threads: int, repeat: int, picture: str) -> int:
-    from crossfarm.pipeline import load, make_cell
-    from crossfarm.tuning.profiling import show_profile
+    from crossfarm.cli.show_profile import show_profile
+    from crossfarm.pipeline.run import load, make_cell
 
     wanted = options(given)
     code, artifacts = make_cell(wanted, cell)
@@ -83,10 +83,10 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
 
     from crossfarm.boards.pool import Pool
     from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, StoreError
-    from crossfarm.pipeline import inventory_of, load, make_cell
-    from crossfarm.plan import select_cells
-    from crossfarm.surroundings import HOME
-    from crossfarm.tuning.tuning import Session, budget_of, tune_cells
+    from crossfarm.pipeline.plan import select_cells
+    from crossfarm.pipeline.run import inventory_of, load, make_cell
+    from crossfarm.tuning.session import Session, budget_of, tune_cells
+    from crossfarm.util.paths import HOME
 
     wanted = options(given)
     spent = budget_of(budget)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.tasks import task
 
-from crossfarm.faces.common import finish, number
+from crossfarm.cli.arguments import finish, number
+from crossfarm.util.paths import HOME
 
 if TYPE_CHECKING:
-    from crossfarm.virtual.containers import Place
+    from crossfarm.boards.virtual.containers import Place
 
-ROOT = Path(__file__).resolve().parents[2]
 BOARDS = "boards file that names them; it is made, and removed with them (.crossfarm/boards.yaml)"
 
 
 def _place(boards: str) -> Place:
-    from crossfarm.virtual.containers import Place
+    from crossfarm.boards.virtual.containers import Place
 
-    return Place(root=ROOT, boards=Path(boards) if boards else ROOT / ".crossfarm" / "boards.yaml")
+    return Place(root=HOME, boards=Path(boards) if boards else HOME / ".crossfarm" / "boards.yaml")
 
 
 @task(
@@ -40,9 +40,9 @@ def board_up(context: Context, target: str, count: str = "1", boards: str = "") 
     """
 
     def action() -> int:
-        from crossfarm.options import shown
-        from crossfarm.text import write
-        from crossfarm.virtual.containers import boards_up
+        from crossfarm.boards.virtual.containers import boards_up
+        from crossfarm.pipeline.options import shown
+        from crossfarm.util.text import write
 
         place = _place(boards)
         up = boards_up(place, target=target, count=int(number("count", count)), say=sys.stdout)
@@ -64,8 +64,8 @@ def board_down(context: Context, boards: str = "", images: bool = False) -> None
     """
 
     def action() -> int:
-        from crossfarm.text import write
-        from crossfarm.virtual.containers import boards_down
+        from crossfarm.boards.virtual.containers import boards_down
+        from crossfarm.util.text import write
 
         removed = boards_down(_place(boards), images=images)
         write(sys.stdout, f"removed {', '.join(removed)}\n" if removed else "there were no virtual boards\n")

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from crossfarm.spec.base import Count, Declared, Integer, Line, Name, Number, refuse_repeated
-from crossfarm.spec.targets import Arguments
+from crossfarm.config.base import Count, Declared, Integer, Line, Name, Number, refuse_repeated
+from crossfarm.config.targets import Arguments
 
 BoardName = Annotated[
     str,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from crossfarm.spec.base import Declared, Integer, Number, Share, TensorName, refuse_repeated
+from crossfarm.config.base import Declared, Integer, Number, Share, TensorName, refuse_repeated
 
 Positive = Annotated[Number, Field(gt=0.0)]
 

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
+from crossfarm.config import yaml_reader
 from crossfarm.errors import ConfigError, nearest
-from crossfarm.spec import yaml_tree
 
 MAX_PROBLEMS = 60
 """Most lines of one message; more would push the first ones off the screen."""
@@ -56,11 +56,11 @@ def locate(file: str, root: Any, path: Path, message: str) -> Problem:
     """
     line, node, shown = getattr(root, "line", 1), root, path
     for step in path:
-        if isinstance(node, yaml_tree.Mapping) and step in node.lines:
+        if isinstance(node, yaml_reader.Mapping) and step in node.lines:
             if step in node.inherited and path[0] == "models":
                 shown = ("defaults", *path[2:])
             line, node = node.lines[str(step)], node[str(step)]
-        elif isinstance(node, yaml_tree.Sequence) and isinstance(step, int) and step < len(node):
+        elif isinstance(node, yaml_reader.Sequence) and isinstance(step, int) and step < len(node):
             line, node = node.lines[step], node[step]
         else:
             break

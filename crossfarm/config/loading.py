@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from crossfarm.config import diagnostics as told
+from crossfarm.config import yaml_reader
+from crossfarm.config.boards import BoardsFile
+from crossfarm.config.diagnostics import Problem
+from crossfarm.config.models import ModelsFile
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.project import Project
+from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError, nearest
-from crossfarm.spec import problems as told
-from crossfarm.spec import yaml_tree
-from crossfarm.spec.boards import BoardsFile
-from crossfarm.spec.models import ModelsFile
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.problems import Problem
-from crossfarm.spec.project import Project
-from crossfarm.spec.targets import Target
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Report = Callable[[told.Path, str], None]
@@ -71,7 +71,7 @@ def load_boards(path: Path, *, targets: Collection[str]) -> BoardsFile:
     found: list[Problem] = []
     tree = _read_tree(path, found)
     boards = _validate(path, tree, BoardsFile, found)
-    if isinstance(tree, yaml_tree.Mapping):
+    if isinstance(tree, yaml_reader.Mapping):
         report = _reporter(path, tree, found)
         entries = list(_entries(tree, "boards"))
         _check_unique(entries, "boards", report)
@@ -98,7 +98,7 @@ def load_project(*, models: Path, toolchains: Path, pipeline: Path) -> Project:
     toolchain_names = {file.stem for file in _toolchain_files(toolchains)}
     models_file, lines = _read_models(models, found, targets=toolchain_names)
     chosen, tree = _read_named(pipeline, Pipeline, found)
-    if isinstance(tree, yaml_tree.Mapping):
+    if isinstance(tree, yaml_reader.Mapping):
         _check_pipeline(tree, _reporter(pipeline, tree, found), targets=toolchain_names, models=lines)
     return Project(
         models_path=models,
@@ -110,17 +110,17 @@ def load_project(*, models: Path, toolchains: Path, pipeline: Path) -> Project:
     )
 
 
-def merge(defaults: yaml_tree.Mapping, own: yaml_tree.Mapping) -> yaml_tree.Mapping:
+def merge(defaults: yaml_reader.Mapping, own: yaml_reader.Mapping) -> yaml_reader.Mapping:
     """Return `own` over `defaults`: mappings are merged key by key, lists and scalars are replaced.
 
     Every key keeps the line where its value was written.
     """
-    merged = yaml_tree.Mapping(own.line)
+    merged = yaml_reader.Mapping(own.line)
     merged.update(defaults)
     merged.lines.update(defaults.lines)
     for key, value in own.items():
         base = defaults.get(key)
-        if isinstance(value, yaml_tree.Mapping) and isinstance(base, yaml_tree.Mapping):
+        if isinstance(value, yaml_reader.Mapping) and isinstance(base, yaml_reader.Mapping):
             merged[key] = merge(base, value)
         else:
             merged[key] = value
@@ -151,7 +151,7 @@ def _read_models(
     """Return models.yaml and the line of each model; add to `found`. Targets are checked when they are given."""
     tree = _merge_defaults(_read_tree(path, found))
     models_file = _validate(path, tree, ModelsFile, found)
-    if not isinstance(tree, yaml_tree.Mapping):
+    if not isinstance(tree, yaml_reader.Mapping):
         return models_file, {}
     report = _reporter(path, tree, found)
     models = list(_entries(tree, "models"))
@@ -176,15 +176,17 @@ def _read_models(
 
 def _merge_defaults(tree: Any) -> Any:
     """Return the tree of models.yaml with `defaults` under each model; what is malformed is left for validation."""
-    if not isinstance(tree, yaml_tree.Mapping):
+    if not isinstance(tree, yaml_reader.Mapping):
         return tree
     defaults, models = tree.get("defaults"), tree.get("models")
-    if not isinstance(defaults, yaml_tree.Mapping) or not isinstance(models, yaml_tree.Sequence):
+    if not isinstance(defaults, yaml_reader.Mapping) or not isinstance(models, yaml_reader.Sequence):
         return tree
-    merged_models = yaml_tree.Sequence(models.line)
-    merged_models.extend(merge(defaults, model) if isinstance(model, yaml_tree.Mapping) else model for model in models)
+    merged_models = yaml_reader.Sequence(models.line)
+    merged_models.extend(
+        merge(defaults, model) if isinstance(model, yaml_reader.Mapping) else model for model in models
+    )
     merged_models.lines = models.lines
-    merged = yaml_tree.Mapping(tree.line)
+    merged = yaml_reader.Mapping(tree.line)
     merged.update(tree, models=merged_models)
     merged.lines = tree.lines
     return merged
@@ -211,7 +213,7 @@ def _read_named(path: Path, model: type[_Model], found: list[Problem]) -> tuple[
     """Return the value and tree of a file whose name must be the `name:` that it declares."""
     tree = _read_tree(path, found)
     value = _validate(path, tree, model, found)
-    name = tree.get("name") if isinstance(tree, yaml_tree.Mapping) else None
+    name = tree.get("name") if isinstance(tree, yaml_reader.Mapping) else None
     if isinstance(name, str) and name != path.stem:
         message = f"the file is called {path.name}, its name is {told.show(name)}; make both the same"
         _reporter(path, tree, found)(("name",), message)
@@ -221,12 +223,12 @@ def _read_named(path: Path, model: type[_Model], found: list[Problem]) -> tuple[
 def _read_tree(path: Path, found: list[Problem]) -> Any:
     """Return the tree of a file, or None after adding to `found`."""
     try:
-        tree, problems = yaml_tree.parse(yaml_tree.read_text(path))
-    except yaml_tree.YamlError as problem:
+        tree, problems = yaml_reader.parse(yaml_reader.read_text(path))
+    except yaml_reader.YamlError as problem:
         found.append(Problem(file=shown_path(path), line=problem.line, path="", message=problem.message))
         return None
     found.extend(Problem(file=shown_path(path), line=item.line, path="", message=item.message) for item in problems)
-    if not isinstance(tree, yaml_tree.Mapping):
+    if not isinstance(tree, yaml_reader.Mapping):
         message = f"expected a mapping of keys, got {told.show(tree)}; docs/ describes every file with an example"
         found.append(Problem(file=shown_path(path), line=1, path="", message=message))
         return None
@@ -250,14 +252,14 @@ def _reporter(path: Path, tree: Any, found: list[Problem]) -> _Report:
     return report
 
 
-def _entries(tree: yaml_tree.Mapping, key: str) -> Iterator[tuple[int, yaml_tree.Mapping]]:
+def _entries(tree: yaml_reader.Mapping, key: str) -> Iterator[tuple[int, yaml_reader.Mapping]]:
     """Yield index and entry of a list of mappings; what is malformed is left out."""
     items = tree.get(key)
-    if isinstance(items, yaml_tree.Sequence):
-        yield from ((index, item) for index, item in enumerate(items) if isinstance(item, yaml_tree.Mapping))
+    if isinstance(items, yaml_reader.Sequence):
+        yield from ((index, item) for index, item in enumerate(items) if isinstance(item, yaml_reader.Mapping))
 
 
-def _check_unique(entries: list[tuple[int, yaml_tree.Mapping]], key: str, report: _Report) -> dict[str, int]:
+def _check_unique(entries: list[tuple[int, yaml_reader.Mapping]], key: str, report: _Report) -> dict[str, int]:
     """Report names that are given twice; return name -> index of its first entry."""
     first: dict[str, int] = {}
     lines: dict[str, int] = {}
@@ -272,12 +274,12 @@ def _check_unique(entries: list[tuple[int, yaml_tree.Mapping]], key: str, report
     return first
 
 
-def _dataset_references(model: yaml_tree.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
+def _dataset_references(model: yaml_reader.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
     for number, name in _texts(model.get("data")):
         yield ("models", index, "data", number), name
 
 
-def _target_references(model: yaml_tree.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
+def _target_references(model: yaml_reader.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
     skips = model.get("skip")
     for number, skip in enumerate(skips if isinstance(skips, list) else ()):
         name = skip.get("target") if isinstance(skip, dict) else None
@@ -286,7 +288,7 @@ def _target_references(model: yaml_tree.Mapping, index: int) -> Iterator[tuple[t
 
 
 def _check_pipeline(
-    tree: yaml_tree.Mapping, report: _Report, *, targets: Collection[str], models: Collection[str]
+    tree: yaml_reader.Mapping, report: _Report, *, targets: Collection[str], models: Collection[str]
 ) -> None:
     """Report targets that do not exist, and globs that match no model."""
     for index, name in _texts(tree.get("targets")):
@@ -315,7 +317,7 @@ def _texts(items: Any) -> Iterator[tuple[int, str]]:
 
 
 def _sources(
-    models: list[tuple[int, yaml_tree.Mapping]], datasets: list[tuple[int, yaml_tree.Mapping]]
+    models: list[tuple[int, yaml_reader.Mapping]], datasets: list[tuple[int, yaml_reader.Mapping]]
 ) -> Iterator[tuple[told.Path, Any]]:
     """Yield the place and value of everything that may be a FileSource."""
     for index, dataset in datasets:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from crossfarm.spec.base import (
+from crossfarm.config.base import (
     Count,
     Declared,
     Integer,
@@ -20,9 +20,9 @@ from crossfarm.spec.base import (
     Text,
     refuse_repeated,
 )
-from crossfarm.spec.checks import Checks
-from crossfarm.spec.quantisation import Quantisation
-from crossfarm.spec.sources import FactorySource, FileOrPackage, SingleFile, Source
+from crossfarm.config.checks import Checks
+from crossfarm.config.quantisation import Quantisation
+from crossfarm.config.sources import FactorySource, FileOrPackage, SingleFile, Source
 
 DType = Literal["float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"]
 Extent = Count

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from crossfarm.spec.base import Declared, Integer, Line, Name, refuse_repeated
+from crossfarm.config.base import Declared, Integer, Line, Name, refuse_repeated
 
 StageName = Literal["fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check"]
 STAGES: tuple[StageName, ...] = ("fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check")

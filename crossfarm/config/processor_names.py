@@ -1,6 +1,6 @@
 """LLVM's names of processors and features: it ignores one that it does not know, and compiles for any processor.
 
-The names stand in processor_names.json, which crossfarm/backends/processor_names.py writes from the pinned TVM.
+The names stand in processor_names.json, which crossfarm/backends/tvm/processor_names.py writes from the pinned TVM.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossfarm.spec.models import ModelsFile
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.targets import Target
+from crossfarm.config.models import ModelsFile
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.targets import Target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crossfarm.spec.base import Declared, Integer, Number, Share
-from crossfarm.spec.checks import OutputChecks
+from crossfarm.config.base import Declared, Integer, Number, Share
+from crossfarm.config.checks import OutputChecks
 
 
 class QuantisedChecks(Declared):

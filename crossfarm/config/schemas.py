@@ -1,4 +1,4 @@
-"""JSON Schemas of the YAML files, for editors: `python -m crossfarm.spec.schemas` writes them anew."""
+"""JSON Schemas of the YAML files, for editors: `python -m crossfarm.config.schemas` writes them anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from crossfarm.spec import boards, checks, models, pipelines, quantisation, sources, targets
+from crossfarm.config import boards, checks, models, pipelines, quantisation, sources, targets
+from crossfarm.util.paths import HOME
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
     "models": models.ModelsFile,
@@ -22,7 +23,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "boards": boards.BoardsFile,
 }
 """Name of each schema and what it describes."""
-FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
+FOLDER = HOME / "docs" / "schemas"
 
 
 def schema(name: str) -> dict[str, Any]:

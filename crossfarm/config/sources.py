@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
 
-from crossfarm.spec.base import Declared, Line, Number, PinnedPackage, RelativePath, Sha256
+from crossfarm.config.base import Declared, Line, Number, PinnedPackage, RelativePath, Sha256
 
 _FORMS = ("file", "url", "package", "factory")
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from crossfarm.spec.base import Declared, Line, Name
-from crossfarm.spec.processor_names import check_architecture, check_cpu, check_feature
+from crossfarm.config.base import Declared, Line, Name
+from crossfarm.config.processor_names import check_architecture, check_cpu, check_feature
 
 Argument = Annotated[Line, Field(max_length=256)]
 Arguments = Annotated[tuple[Argument, ...], Field(min_length=1)]

@@ -16,11 +16,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from crossfarm.engines.messages import MOST_BYTES, Reply, Request, new_secret
-from crossfarm.engines.watching import LOOK_SECONDS, Watch
+from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
 from crossfarm.engines.worker import descendants, session_members
 from crossfarm.errors import EngineError, OutputError
-from crossfarm.job import Outcome, read_outcome
-from crossfarm.trees import TreeLimits, excess
+from crossfarm.stages.job import Outcome, read_outcome
+from crossfarm.util.trees import TreeLimits, excess
 
 GRACE_SECONDS = 2.0
 """Between TERM and KILL when jobs are cancelled."""

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol
 
-from crossfarm.job import Outcome
+from crossfarm.stages.job import Outcome
 
 
 class Engine(Protocol):

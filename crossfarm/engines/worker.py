@@ -5,8 +5,8 @@ process of its own, which may crash, leak or be killed alone. What is said over 
 crossfarm.engines.messages. When the standard input ends, for instance because the farm was killed, the worker kills
 whatever its children started and ends. When the worker itself is killed, so is its child.
 
-With `--alone` the worker is the first process of a container (crossfarm.engines.isolation): no process of a job can
-reach it, nothing of one job reaches the next, and it replies only when no process of the job is left.
+With `--alone` the worker is the first process of a container (crossfarm.engines.container.isolation): no process of a
+job can reach it, nothing of one job reaches the next, and it replies only when no process of the job is left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfarm.engines import isolation
+from crossfarm.engines.container import isolation
 from crossfarm.engines.messages import Reply, Request
 
 PR_SET_PDEATHSIG = 1
@@ -160,7 +160,7 @@ def _be_child(request: Request, worker: int, guard: isolation.Guard | None) -> N
         if request.scratch:
             os.environ["TMPDIR"] = request.scratch
             tempfile.tempdir = None  # what the worker found stays the worker's
-        from crossfarm.job import main
+        from crossfarm.engines.run_job import main
 
         code = main([request.job])
         sys.stdout.flush()

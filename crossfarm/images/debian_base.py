@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfarm.errors import EngineError, ToolError
-from crossfarm.images import engine
-from crossfarm.images.building import Say
+from crossfarm.images.build import Say
 from crossfarm.images.lock import OWN_LOCK, Pin, write_pin
+from crossfarm.util import docker as engine
 
 NAME = "crossfarm-debian"
 SUITE = "bookworm"

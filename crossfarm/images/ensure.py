@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossfarm.console import duration
 from crossfarm.errors import ConfigError, EngineError
-from crossfarm.images import engine
-from crossfarm.images.bootstrap import bootstrap
-from crossfarm.images.building import Recipe, Say, build, one_at_a_time
+from crossfarm.images.build import Recipe, Say, build, one_at_a_time
+from crossfarm.images.debian_base import bootstrap
 from crossfarm.images.identity import ImageIdentity, context, identities
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base, write_pin
-from crossfarm.images.publishing import DIGEST_LABEL, pull_image
-from crossfarm.images.site import site_context, site_reference, this_site
+from crossfarm.images.registry import DIGEST_LABEL, pull_image
+from crossfarm.images.site_settings import site_context, site_reference, this_site
+from crossfarm.util import docker as engine
+from crossfarm.util.console import duration
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 from crossfarm.errors import EngineError
-from crossfarm.images import engine
-from crossfarm.images.bootstrap import RECIPE_LABEL
-from crossfarm.images.building import Say, one_at_a_time
+from crossfarm.images.build import Say, one_at_a_time
+from crossfarm.images.debian_base import RECIPE_LABEL
+from crossfarm.images.ensure import IMAGE_LABEL
 from crossfarm.images.identity import identities, known_names
 from crossfarm.images.lock import pinned_base
-from crossfarm.images.supply import IMAGE_LABEL
+from crossfarm.util import docker as engine
 
-LABELS = (IMAGE_LABEL, RECIPE_LABEL, "crossfarm.virtual-board")
+LABELS = (IMAGE_LABEL, RECIPE_LABEL, "crossfarm.boards.virtual-board")
 """What only images of crossfarm carry. A name proves nothing: anybody may give it."""
 _NAME = re.compile(r"(?:\S+/)?crossfarm-[a-z0-9_.-]+:[0-9a-f]{12,16}")
 _SITE = "crossfarm-site:"

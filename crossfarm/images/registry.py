@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from crossfarm.errors import ConfigError, EngineError
-from crossfarm.images import engine
-from crossfarm.images.building import Say
+from crossfarm.images.build import Say
 from crossfarm.images.identity import ImageIdentity
+from crossfarm.util import docker as engine
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfarm.errors import ToolError
-from crossfarm.images.building import Say
+from crossfarm.images.build import Say
 from crossfarm.images.identity import ContextFile
 
 CERTIFICATES = Path("/usr/local/share/ca-certificates")

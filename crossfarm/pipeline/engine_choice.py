@@ -12,17 +12,18 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from crossfarm.engines.daemon import Daemon, find_daemon
-from crossfarm.engines.limits import limits_for
+from crossfarm.config.project import Project
+from crossfarm.engines.container.limits import limits_for
 from crossfarm.engines.local import LocalEngine
 from crossfarm.engines.protocol import Engine
+from crossfarm.engines.run_job import MEMORY
 from crossfarm.errors import ConfigError, CrossfarmError, EngineError, nearest
 from crossfarm.images.identity import BASE, ImageIdentity, identities
-from crossfarm.job import HOST, MEMORY
-from crossfarm.options import ENGINES, Options
-from crossfarm.spec.project import Project
-from crossfarm.surroundings import HOME
-from crossfarm.text import one_line
+from crossfarm.pipeline.options import ENGINES, Options
+from crossfarm.stages.job import HOST
+from crossfarm.util.docker_daemon import Daemon, find_daemon
+from crossfarm.util.paths import HOME
+from crossfarm.util.text import one_line
 
 _NOTE = "no-images.json"
 """In the store: images that could not be made, and why, so that not every run tries it again."""
@@ -99,7 +100,7 @@ def supply(choice: EngineChoice, needed: Iterable[str], *, say: Callable[[str], 
     wanted = set(needed) - {HOST}
     names = [name for name, image in choice.images.items() if image.digest in wanted]
     if names and _missing({name: choice.images[name] for name in names}):
-        from crossfarm.images.supply import supply_images
+        from crossfarm.images.ensure import supply_images
 
         made = supply_images(HOME, names, say=say)
         changed = [name for name in names if made[name].digest != choice.images[name].digest]
@@ -150,7 +151,7 @@ def start_engine(
     if choice.daemon is None:
         memory = limits_for(slots=1, memory_gib=options.memory).memory
         return LocalEngine(slots=places, environment={**environment, MEMORY: str(memory)})
-    from crossfarm.engines.container import ContainerEngine
+    from crossfarm.engines.container.engine import ContainerEngine
 
     return ContainerEngine(
         daemon=choice.daemon,
@@ -179,7 +180,7 @@ def _images(project: Project) -> Mapping[str, ImageIdentity]:
 
 
 def _missing(images: Mapping[str, ImageIdentity]) -> bool:
-    from crossfarm.images.supply import missing_images
+    from crossfarm.images.ensure import missing_images
 
     return bool(missing_images(images))
 

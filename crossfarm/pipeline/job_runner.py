@@ -13,11 +13,11 @@ from typing import Literal
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import CrossfarmError, DamagedError, JobError, LeaseError
-from crossfarm.job import Grant, Job, failed
-from crossfarm.plan import Plan, PlannedJob
-from crossfarm.store import Artifact, Store
-from crossfarm.text import one_line
-from crossfarm.trees import remove_tree
+from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.stages.job import Grant, Job, failed
+from crossfarm.store.store import Artifact, Store
+from crossfarm.util.text import one_line
+from crossfarm.util.trees import remove_tree
 
 State = Literal["run", "hit", "failed", "cancelled"]
 

@@ -9,24 +9,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from crossfarm.boards import local
 from crossfarm.boards.inventory import Inventory
+from crossfarm.boards.transports import local
+from crossfarm.config.boards import Board
+from crossfarm.config.cell import Cell
+from crossfarm.config.project import Project
+from crossfarm.config.sources import FileSource
+from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError
 from crossfarm.images.identity import BASE, ImageIdentity
-from crossfarm.job import HOST as HOST_IMAGE
-from crossfarm.keys import digest_sources, tool_versions
-from crossfarm.plan import BoardAccess, Surroundings
-from crossfarm.spec.boards import Board
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.project import Project
-from crossfarm.spec.sources import FileSource
-from crossfarm.spec.targets import Target
+from crossfarm.pipeline.plan import BoardAccess, Surroundings
 from crossfarm.stages import STAGES
-from crossfarm.stages.fetch import content_digest, local_path
+from crossfarm.stages.fetch.stage import content_digest, local_path
+from crossfarm.stages.job import HOST as HOST_IMAGE
+from crossfarm.store.keys import digest_sources, tool_versions
 from crossfarm.tuning import records
-
-HOME = Path(__file__).resolve().parent.parent
-"""The folder of this clone: the package, runner/, toolchains/ and pipelines/ stand in it."""
+from crossfarm.util.paths import HOME
 
 
 def look_around(

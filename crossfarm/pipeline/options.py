@@ -6,8 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from crossfarm.plan import Selection
-from crossfarm.surroundings import HOME
+from crossfarm.pipeline.plan import Selection
+from crossfarm.util.paths import HOME
 
 ENGINES = ("auto", "container", "local")
 """What `--engine` takes."""

@@ -1,6 +1,7 @@
 """The plan: which cells there are, which jobs they need, and the key of every job, before anything runs.
 
-Pure: nothing is read but what is handed in. `decide` (crossfarm.decisions) then asks the store which jobs are hits.
+Pure: nothing is read but what is handed in. `decide` (crossfarm.pipeline.staleness) then asks the store which jobs are
+hits.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from crossfarm.config.cell import Cell
+from crossfarm.config.models import Dataset, Model
+from crossfarm.config.pipelines import QUANTISED_ONLY, Pipeline
+from crossfarm.config.pipelines import STAGES as STAGE_ORDER
+from crossfarm.config.project import Project
+from crossfarm.config.sources import FileSource, Package, UrlSource
+from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError, nearest
-from crossfarm.job import HOST
-from crossfarm.keys import KeyDocument, digest_json
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.models import Dataset, Model
-from crossfarm.spec.pipelines import QUANTISED_ONLY, Pipeline
-from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
-from crossfarm.spec.project import Project
-from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.spec.targets import Target
+from crossfarm.stages.job import HOST
 from crossfarm.stages.protocol import ON_HOST, Needs, Stage, Subject
+from crossfarm.store.keys import KeyDocument, digest_json
 
 Fetchable = FileSource | UrlSource | Package
 

@@ -12,16 +12,16 @@ from datetime import datetime
 from pathlib import Path
 
 import crossfarm
-from crossfarm.console import Console
-from crossfarm.decisions import Decision
+from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, StoreError
-from crossfarm.job import HOST
-from crossfarm.options import Options
-from crossfarm.plan import Plan, PlannedJob
+from crossfarm.pipeline.job_runner import Finished
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.staleness import Decision
 from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
-from crossfarm.spec.project import Project
-from crossfarm.store import Artifact, Store
-from crossfarm.work import Finished
+from crossfarm.stages.job import HOST
+from crossfarm.store.store import Artifact, Store
+from crossfarm.util.console import Console
 
 
 class KeptResults(ResultsWriter):
@@ -118,7 +118,7 @@ class Recorder:
         """Say once for each target that a job on this host builds its C library first; images hold it already."""
         if job.stage != "bundle" or job.cell is None or job.document.image != HOST:
             return
-        from crossfarm.backends.c_library import CACHE, missing
+        from crossfarm.bundles.c_library import CACHE, missing
 
         target = self._project.targets[job.cell.target]
         cache = Path(os.environ.get(CACHE) or self._store.root / "zig")

@@ -12,12 +12,12 @@ from typing import TextIO
 
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE
-from crossfarm.exporting import copy_files
-from crossfarm.job import HOST
-from crossfarm.plan import Plan, PlannedJob
-from crossfarm.store import Artifact, Store
-from crossfarm.text import write
-from crossfarm.work import Work, Workplace
+from crossfarm.pipeline.job_runner import Work, Workplace
+from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.stages.job import HOST
+from crossfarm.store.export import copy_files
+from crossfarm.store.store import Artifact, Store
+from crossfarm.util.text import write
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 

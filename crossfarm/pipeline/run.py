@@ -15,28 +15,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from crossfarm.boards import sandbox
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
-from crossfarm.choosing import EngineChoice, choose_engine, local_instead, start_engine, supply
-from crossfarm.console import Console
-from crossfarm.decisions import Decision, decide
+from crossfarm.boards.transports import sandbox
+from crossfarm.config.loading import load_project
+from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
-from crossfarm.interrupts import Interrupts
-from crossfarm.options import Options
-from crossfarm.plan import Plan, Selection, make_plan
-from crossfarm.recording import KeptResults, Recorder, run_record
+from crossfarm.pipeline.engine_choice import EngineChoice, choose_engine, local_instead, start_engine, supply
+from crossfarm.pipeline.interrupts import Interrupts
+from crossfarm.pipeline.job_runner import Workplace
+from crossfarm.pipeline.key_context import git_commit, look_around
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Plan, Selection, make_plan
+from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
+from crossfarm.pipeline.scheduler import run_schedule
+from crossfarm.pipeline.staleness import Decision, decide
 from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
-from crossfarm.runs import live_run
-from crossfarm.schedule import run_schedule
-from crossfarm.spec.loading import load_project
-from crossfarm.spec.project import Project
 from crossfarm.stages import STAGES
-from crossfarm.store import Artifact, Store
-from crossfarm.surroundings import HOME, git_commit, look_around
-from crossfarm.text import write
-from crossfarm.work import Workplace
+from crossfarm.store.live_runs import live_run
+from crossfarm.store.store import Artifact, Store
+from crossfarm.util.console import Console
+from crossfarm.util.paths import HOME
+from crossfarm.util.text import write
 
 RESULTS = "results.jsonl"
 

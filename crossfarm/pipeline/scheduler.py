@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from crossfarm.boards.pool import Answer, Granted, Pool, Refused
-from crossfarm.decisions import Decision
 from crossfarm.engines.protocol import Engine
-from crossfarm.interrupts import Interrupts
-from crossfarm.plan import Plan, PlannedJob
-from crossfarm.work import Finished, Work, Workplace, result_of
+from crossfarm.pipeline.interrupts import Interrupts
+from crossfarm.pipeline.job_runner import Finished, Work, Workplace, result_of
+from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.staleness import Decision
 
 TYPICAL_SECONDS: Mapping[str, float] = {
     "fetch": 5.0,

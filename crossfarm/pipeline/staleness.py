@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from crossfarm.keys import describe_change
-from crossfarm.plan import Plan, PlannedJob, without_collector
-from crossfarm.store import Artifact, Store
+from crossfarm.pipeline.plan import Plan, PlannedJob, without_collector
+from crossfarm.store.keys import describe_change
+from crossfarm.store.store import Artifact, Store
 
 Choice = Literal["run", "hit", "unneeded"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.reports import junit, summary
-from crossfarm.reports.atomic import write_text
-from crossfarm.reports.overview import Overview, overview
+from crossfarm.reports.run_view import Overview, overview
 from crossfarm.results import Record, read_records
+from crossfarm.util.files import write_text
 
 JUNIT = "junit.xml"
 SUMMARY = "summary.md"

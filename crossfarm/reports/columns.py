@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from crossfarm.reports.overview import CellOutcome
-from crossfarm.reports.text import quantity
+from crossfarm.reports.run_view import CellOutcome
 from crossfarm.results import CheckRecord
-from crossfarm.text import one_line
+from crossfarm.util.numbers import quantity
+from crossfarm.util.text import one_line
 
 COLUMNS = ("model", "target", "verdict", "max diff", "quantising", "right", "p50", "program", "weights", "memory")
 _LATENCY = "latency.p50"

@@ -14,10 +14,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from crossfarm.reports.overview import CellOutcome, Overview, is_flaky
-from crossfarm.reports.text import count, quantity
+from crossfarm.reports.run_view import CellOutcome, Overview, is_flaky
 from crossfarm.results import CheckRecord, JobRecord, Provenance, RunRecord
-from crossfarm.text import clean, one_line
+from crossfarm.util.numbers import count, quantity
+from crossfarm.util.text import clean, one_line
 
 MOST_OUTPUT = 64 * 1024
 """Characters of text that one case carries at most: the largest servers take files of 30 MB."""

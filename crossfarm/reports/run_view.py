@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from crossfarm.reports.text import count, quantity
 from crossfarm.results import (
     CheckRecord,
     EndRecord,
@@ -18,7 +17,8 @@ from crossfarm.results import (
     RunRecord,
     last_run,
 )
-from crossfarm.text import one_line
+from crossfarm.util.numbers import count, quantity
+from crossfarm.util.text import one_line
 
 CellState = Literal["passed", "failed", "error", "made", "skipped", "not run"]
 """`passed`: a check held, and none did not; `failed`: the product is wrong; `error`: the infrastructure is; `made`: its

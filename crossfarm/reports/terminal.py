@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crossfarm.reports.cells import COLUMNS, row
-from crossfarm.reports.overview import CellOutcome, Overview
+from crossfarm.reports.columns import COLUMNS, row
+from crossfarm.reports.run_view import CellOutcome, Overview
 from crossfarm.results import JobRecord
-from crossfarm.text import one_line
+from crossfarm.util.text import one_line
 
 _VERDICT = COLUMNS.index("verdict")
 _NUMBERS = frozenset(COLUMNS.index(name) for name in ("max diff", "quantising", "p50", "program", "weights", "memory"))

@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfarm.collecting import Limits, collect_garbage, count_garbage, remove_store
-from crossfarm.collecting import verify as verify_store
+from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, CrossfarmError
-from crossfarm.images.old import OldImage, described, named_references, old_images, remove_old_images
-from crossfarm.leftovers import (
+from crossfarm.images.outdated import OldImage, described, named_references, old_images, remove_old_images
+from crossfarm.setup.leftovers import (
     abandoned,
     compiler_cache,
     held,
@@ -23,9 +22,10 @@ from crossfarm.leftovers import (
     remove_logs,
     vanished_logs,
 )
-from crossfarm.spec.project import Project
-from crossfarm.store import Store
-from crossfarm.text import write
+from crossfarm.store.garbage import Limits, collect_garbage, count_garbage, remove_store
+from crossfarm.store.garbage import verify as verify_store
+from crossfarm.store.store import Store
+from crossfarm.util.text import write
 
 _DAY = 86400.0
 _MEBIBYTE = 2**20
@@ -139,8 +139,8 @@ def _clean_images(wishes: Wishes, ground: Ground) -> None:
 
 
 def _old_images(home: Path, *, days: float) -> list[OldImage]:
-    from crossfarm.virtual.kinds import KINDS
-    from crossfarm.virtual.userland import image_name
+    from crossfarm.boards.virtual.kinds import KINDS
+    from crossfarm.boards.virtual.userland import image_name
 
     named = named_references(home, boards=[image_name(kind) for kind in KINDS.values()])
     return old_images(named, age_seconds=days * _DAY)

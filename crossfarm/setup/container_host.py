@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, CrossfarmError, EngineError, ToolError
-from crossfarm.images import engine
-from crossfarm.images.bootstrap import PACKAGE as BOOTSTRAP_PACKAGE
-from crossfarm.images.building import Say
-from crossfarm.images.supply import Terms, supply_base
-from crossfarm.installation import HOME
-from crossfarm.installing import install_packages
-from crossfarm.requirement import Requirement
+from crossfarm.images.build import Say
+from crossfarm.images.debian_base import PACKAGE as BOOTSTRAP_PACKAGE
+from crossfarm.images.ensure import Terms, supply_base
+from crossfarm.setup.install import install_packages
+from crossfarm.setup.requirement import Requirement
+from crossfarm.util import docker
+from crossfarm.util.console import Console
+from crossfarm.util.paths import HOME
 
 ENGINE_PACKAGE = "docker.io"
 ENGINE_LOG = Path("/var/log/crossfarm-dockerd.log")
@@ -87,7 +87,7 @@ def host_requirements(host: Host | None = None) -> Iterator[Requirement]:
     """Yield what `doctor` shows about containers; nothing of it is needed for a run on this host."""
     host = host or Host()
     try:
-        version, advice = engine.version(), ""
+        version, advice = docker.version(), ""
     except EngineError as error:
         version, advice = None, str(error)
     yield Requirement(
@@ -103,7 +103,7 @@ def host_requirements(host: Host | None = None) -> Iterator[Requirement]:
     )
 
 
-def start_engine(log: Path, *, say: Say, running: Callable[[], bool] = engine.answers) -> None:
+def start_engine(log: Path, *, say: Say, running: Callable[[], bool] = docker.answers) -> None:
     """Start the engine's daemon, and return when it answers.
 
     Args:
@@ -188,10 +188,10 @@ def register_binfmt(host: Host, names: tuple[str, ...], *, say: Say) -> None:
 
 
 def _see_to_engine(host: Host, console: Console, say: Say) -> None:
-    if engine.answers():
+    if docker.answers():
         return
     if os.environ.get("DOCKER_HOST"):
-        raise EngineError(f"DOCKER_HOST={engine.engine_host()}: nobody answers there; start that engine, or unset it")
+        raise EngineError(f"DOCKER_HOST={docker.engine_host()}: nobody answers there; start that engine, or unset it")
     if not host.is_root:
         raise EngineError(
             "no container engine answers. As root, on Debian: apt-get install docker.io; then join its group: "
@@ -206,9 +206,9 @@ def _see_to_engine(host: Host, console: Console, say: Say) -> None:
             packages=(ENGINE_PACKAGE,),
         )
         install_packages(row.packages, [row], yes=True, is_root=True, console=console)
-    if not engine.answers():  # where systemd runs, the package has started it
+    if not docker.answers():  # where systemd runs, the package has started it
         start_engine(host.log, say=say)
-    say(f"container engine: {engine.version()}")
+    say(f"container engine: {docker.version()}")
 
 
 def _see_to_binfmt(host: Host, console: Console, say: Say) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossfarm.console import Console
 from crossfarm.errors import ToolError
+from crossfarm.util.console import Console
 
 if TYPE_CHECKING:
-    from crossfarm.requirement import Requirement
+    from crossfarm.setup.requirement import Requirement
 
 TORCH = Path("requirements", "torch.txt")
 """All that PyTorch needs, with hashes."""

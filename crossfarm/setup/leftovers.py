@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator, Set
 from pathlib import Path
 
+from crossfarm.config.project import Project
 from crossfarm.errors import StoreError
-from crossfarm.runs import count_live_runs
-from crossfarm.scratch import abandoned_folders, remove_abandoned
-from crossfarm.spec.project import Project
-from crossfarm.store import Store, raise_store_error
+from crossfarm.store.live_runs import count_live_runs
+from crossfarm.store.store import Store, raise_store_error
+from crossfarm.util.scratch import abandoned_folders, remove_abandoned
 
 _RESULTS = ("results.jsonl", "results.previous.jsonl")
 _STAGES = ("prepare", "reference", "quantize", "compile", "bundle", "measure", "check")

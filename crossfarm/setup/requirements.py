@@ -14,10 +14,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from crossfarm.boards import local, sandbox
-from crossfarm.console import Console
+from crossfarm.boards.transports import local, sandbox
+from crossfarm.config.models import Model
+from crossfarm.config.project import Project
+from crossfarm.config.targets import CommandCompiler, Target
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError
-from crossfarm.installing import (
+from crossfarm.setup.install import (
     TORCH,
     TORCH_BUILD,
     hashed_command,
@@ -28,12 +30,10 @@ from crossfarm.installing import (
     torch_commands,
     version_of,
 )
-from crossfarm.requirement import Requirement
-from crossfarm.spec.models import Model
-from crossfarm.spec.project import Project
-from crossfarm.spec.targets import CommandCompiler, Target
+from crossfarm.setup.requirement import Requirement
+from crossfarm.util.console import Console
+from crossfarm.util.paths import HOME
 
-HOME = Path(__file__).resolve().parent.parent
 LOCK = Path("requirements.lock")
 TESTS = Path("requirements", "test.txt")
 

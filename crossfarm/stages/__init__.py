@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from crossfarm.spec.pipelines import STAGES as NAMES
+from crossfarm.config.pipelines import STAGES as NAMES
 from crossfarm.stages.protocol import Stage
 
 
@@ -16,7 +16,7 @@ class _Stages(Mapping[str, Stage]):
     def __getitem__(self, name: str) -> Stage:
         if name not in NAMES:
             raise KeyError(name)
-        return cast(Stage, importlib.import_module(f"crossfarm.stages.{name}"))
+        return cast(Stage, importlib.import_module(f"crossfarm.stages.{name}.stage"))
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)

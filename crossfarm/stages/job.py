@@ -1,33 +1,21 @@
-"""What a stage is given to run: one job, read from and written to a JSON file.
+"""What a stage is given to run: one job, read from and written to a JSON file; and what became of it.
 
-A job sees its declared inputs, its parameters, an empty output folder and a log, and nothing else. It runs the same in
-this process, in a container and on a worker, as `python -m crossfarm.job JOB.json`. What became of it stands in
-`outcome.json` beside the job file.
+A job sees its declared inputs, its parameters, an empty output folder and a log, and nothing else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
-import resource
 import stat
-import sys
-import time
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError
-from crossfarm.text import one_line
-
-MEMORY = "CROSSFARM_JOB_MEMORY"
-"""The environment variable with the most bytes of memory that a job may take which takes a stranger's model apart."""
-_LIMITED = frozenset({"prepare", "reference", "quantize"})
-"""Stages that do. A compiler may take more, and what runs on a board is limited there."""
+from crossfarm.util.text import one_line
 
 HOST = "host"
 """Stands for an image's digest where a job runs on this host."""
@@ -39,7 +27,7 @@ class Grant:
     """A board that the job may use as long as its lease lasts.
 
     Attributes:
-        board: a `crossfarm.spec.boards.Board` as plain JSON; `key` is an absolute path.
+        board: a `crossfarm.config.boards.Board` as plain JSON; `key` is an absolute path.
         token: the fencing token; it grows with every lease of this board, and the board refuses a smaller one than it
             has seen.
     """
@@ -130,53 +118,6 @@ class Outcome:
     is_board_fault: bool = False
 
 
-def run_job_file(path: Path) -> Outcome:
-    """Run the job of a job file in this process and write outcome.json beside it. Never raises for a failed job."""
-    from crossfarm.stages import STAGES
-
-    started = time.monotonic()
-    try:
-        job = Job.read(path)
-        _limit_memory(job.stage)
-        STAGES[job.stage].run(job)
-    except CrossfarmError as error:
-        traceback.print_exc()
-        outcome = failed(error, time.monotonic() - started)
-    except MemoryError:
-        traceback.print_exc()
-        outcome = Outcome(
-            good=False,
-            seconds=time.monotonic() - started,
-            fault="infrastructure",
-            cause="out of memory; give jobs more with --memory, or run fewer at once with --jobs 1",
-        )
-    except Exception as error:
-        traceback.print_exc()
-        disk_full = isinstance(error, OSError) and error.errno is not None
-        outcome = Outcome(
-            good=False,
-            seconds=time.monotonic() - started,
-            cause=one_line(f"{type(error).__name__}: {error}"),
-            fault="infrastructure" if disk_full else "product",
-        )
-    else:
-        outcome = Outcome(good=True, seconds=time.monotonic() - started)
-    with contextlib.suppress(OSError):
-        temporary = path.with_name("outcome.tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
-        temporary.rename(path.with_name("outcome.json"))
-    return outcome
-
-
-def _limit_memory(stage: str) -> None:
-    """Limit what this process may write to, where its engine says so: address space that libraries reserve is free."""
-    most = os.environ.get(MEMORY, "")
-    if stage in _LIMITED and most.isdecimal():
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = int(most) if hard == resource.RLIM_INFINITY else min(int(most), hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
-
-
 def failed(error: CrossfarmError, seconds: float) -> Outcome:
     """Return the outcome of a job that ended with one of our own errors."""
     product = error.exit_code == EXIT_CHECK_FAILED or error.exit_code < EXIT_INFRASTRUCTURE
@@ -213,21 +154,3 @@ def read_outcome(path: Path) -> Outcome | None:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, OSError):
             return None
-
-
-def main(arguments: list[str]) -> int:
-    """Run one job file and return the exit code: 0, 1 for the product's fault, 3 for the infrastructure's."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.stderr.write("usage: python -m crossfarm.job JOB.json\n")
-        return 2
-    path = Path(arguments[0])
-    os.environ.setdefault("PYTHONHASHSEED", "0")
-    outcome = run_job_file(path)
-    if outcome.good:
-        return 0
-    sys.stderr.write(f"{path}: {outcome.cause}\n")
-    return EXIT_CHECK_FAILED if outcome.fault == "product" else EXIT_INFRASTRUCTURE
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from crossfarm.job import Job
-from crossfarm.spec.models import Dataset, Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.spec.targets import Target
+from crossfarm.config.models import Dataset, Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.sources import FileSource, Package, UrlSource
+from crossfarm.config.targets import Target
+from crossfarm.stages.job import Job
 
 Scope = Literal["source", "model", "cell"]
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from crossfarm.errors import ConfigError, StoreError
-from crossfarm.store import Artifact, Store
-from crossfarm.trees import remove_tree
+from crossfarm.store.store import Artifact, Store
+from crossfarm.util.trees import remove_tree
 
 
 def copy_artifact(store: Store, artifact: Artifact, folder: Path) -> None:

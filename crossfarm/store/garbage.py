@@ -10,9 +10,9 @@ from collections.abc import Set
 from pathlib import Path
 
 from crossfarm.errors import StoreError
-from crossfarm.runs import count_live_runs, sweep
-from crossfarm.store import Store, raise_store_error
-from crossfarm.trees import remove_tree
+from crossfarm.store.live_runs import count_live_runs, sweep
+from crossfarm.store.store import Store, raise_store_error
+from crossfarm.util.trees import remove_tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

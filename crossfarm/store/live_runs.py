@@ -10,8 +10,8 @@ import fcntl
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from crossfarm.store import Store, raise_store_error
-from crossfarm.trees import remove_tree
+from crossfarm.store.store import Store, raise_store_error
+from crossfarm.util.trees import remove_tree
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crossfarm.errors import StoreError
-from crossfarm.trees import Found
+from crossfarm.util.trees import Found
 
 OBJECT_MTIME_NS = 1_000_000_000 * 10**9
 """mtime of every object (2001-09-09): any later write changes it."""

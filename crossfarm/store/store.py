@@ -9,7 +9,7 @@
     work/.adding-...        a file on its way to the objects
     locks/                  one lock per key, held while its artifact is made
     zig/                    the C compiler's own cache
-    lock                    shared by whoever adds, exclusive for gc (crossfarm.collecting)
+    lock                    shared by whoever adds, exclusive for gc (crossfarm.store.garbage)
 
 Whatever is added is written under a temporary name, synced and renamed, objects before the manifest that names them.
 So a manifest that can be read names objects that were written whole. Objects carry a fixed mtime: a file that anybody
@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from crossfarm.errors import DamagedError, StoreError
-from crossfarm.keys import KeyDocument, canonical_json, digest_file
-from crossfarm.objects import OBJECT_MTIME_NS, add_object
-from crossfarm.trees import Found, TreeLimits, walk
+from crossfarm.store.keys import KeyDocument, canonical_json, digest_file
+from crossfarm.store.objects import OBJECT_MTIME_NS, add_object
+from crossfarm.util.trees import Found, TreeLimits, walk
 
 FORMAT = 1
 TREE_LIMITS = TreeLimits()

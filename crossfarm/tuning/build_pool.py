@@ -15,16 +15,16 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from crossfarm.backends.search_programs import link_program, prepare_runner
-from crossfarm.boards.programs import end_group
+from crossfarm.backends.tvm.search_programs import link_program, prepare_runner
+from crossfarm.boards.transports.programs import end_group
+from crossfarm.config.cell import Cell
+from crossfarm.config.targets import Target
 from crossfarm.errors import ModelError
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import Target
-from crossfarm.tuning.builder import Answer, LayerVariants, Request
+from crossfarm.tuning.build_worker import Answer, LayerVariants, Request
+from crossfarm.util.paths import HOME
 
 Choices = Mapping[str, Mapping[str, Any]]
 """Layer -> choice."""
-_HOME = Path(__file__).resolve().parents[2]
 
 
 class Builders:
@@ -49,7 +49,7 @@ class Builders:
         self._lock = threading.Lock()
         self._made = 0
         prepare_runner(
-            work / "runner", compiler=target.compiler, static=target.linkage == "static", runner=_HOME / "runner"
+            work / "runner", compiler=target.compiler, static=target.linkage == "static", runner=HOME / "runner"
         )
 
     def layers(self) -> tuple[LayerVariants, ...]:
@@ -125,11 +125,11 @@ class Builders:
             process = self._idle.pop() if self._idle else None
         if process is None:
             process = subprocess.Popen(
-                [sys.executable, "-m", "crossfarm.tuning.builder"],
+                [sys.executable, "-m", "crossfarm.tuning.build_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env={**os.environ, "PYTHONPATH": str(_HOME)},
+                env={**os.environ, "PYTHONPATH": str(HOME)},
                 start_new_session=True,
             )
             with self._lock:

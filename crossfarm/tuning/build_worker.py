@@ -1,4 +1,4 @@
-"""A process that makes code with chosen variants: `python -m crossfarm.tuning.builder`.
+"""A process that makes code with chosen variants: `python -m crossfarm.tuning.build_worker`.
 
 Reads one request a line from standard input, as JSON, and answers each with one line on standard output. It imports TVM
 once and ends with its input. A crash of the compiler takes this process only.
@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import CodeGeneration
+from crossfarm.config.cell import Cell
+from crossfarm.config.targets import CodeGeneration
 
 
 class LayerVariants(BaseModel):
@@ -53,7 +53,7 @@ class Answer(BaseModel):
 
 def answer(request: Request) -> Answer:
     """Do what is asked; an error of the compiler becomes a text."""
-    from crossfarm.backends import tvm as backend
+    from crossfarm.backends.tvm import backend
 
     try:
         if request.output is None:
@@ -74,11 +74,10 @@ def answer(request: Request) -> Answer:
 
 
 def _layers(request: Request) -> tuple[LayerVariants, ...]:
-    from crossfarm.backends import importing, lowering
-    from crossfarm.backends import tvm as backend
-    from crossfarm.backends.cpu import packing
-    from crossfarm.backends.cpu.choices import Choice, Layer, plain
-    from crossfarm.backends.cpu.processor import Processor
+    from crossfarm.backends.tvm import backend, lowering, onnx_import
+    from crossfarm.backends.tvm.schedules import packing
+    from crossfarm.backends.tvm.schedules.choices import Choice, Layer, plain
+    from crossfarm.backends.tvm.schedules.processor import Processor
     from crossfarm.tuning.variants import variants_of
 
     seen: dict[str, tuple[Choice, ...]] = {}
@@ -88,7 +87,7 @@ def _layers(request: Request) -> tuple[LayerVariants, ...]:
         return packing.choose(layer, processor)
 
     model = backend.load_model(request.model)
-    lowering.lower(importing.import_onnx(model), lowering.tvm_target(request.code), note)
+    lowering.lower(onnx_import.import_onnx(model), lowering.tvm_target(request.code), note)
     return tuple(LayerVariants(key=key, variants=tuple(map(plain, found))) for key, found in seen.items())
 
 

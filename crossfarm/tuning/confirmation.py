@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from crossfarm.tuning.halving import Interval, median_interval
-from crossfarm.tuning.profile import Run
+from crossfarm.tuning.layer_times import Run
+from crossfarm.tuning.successive_halving import Interval, median_interval
 
 FIRST_PAIRS, MOST_PAIRS = 11, 33
 """Pairs before the first look, and before the last. Three looks at 95 % each are not 95 % together, so what is nearly

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from crossfarm.backends.manifest import CompileReport, FunctionCost
-from crossfarm.boards.bundle_run import run_bundle
-from crossfarm.boards.written import OUTPUTS
+from crossfarm.boards.transports.bundle_run import run_bundle
+from crossfarm.boards.transports.written import OUTPUTS
+from crossfarm.bundles.manifest import CompileReport, FunctionCost
 from crossfarm.errors import BundleError
-from crossfarm.scratch import scratch_folder
-from crossfarm.stages.measure_file import PROFILE, RESULT, ProfileFile, RunnerResult, read_file
+from crossfarm.stages.measure.artifact import PROFILE, RESULT, ProfileFile, RunnerResult, read_file
+from crossfarm.util.scratch import scratch_folder
 
 TIME_LIMIT = 1800
 """Seconds after which a program is ended."""

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfarm.backends.toolchain import Toolchain
-from crossfarm.boards import programs
+from crossfarm.boards.transports import programs
+from crossfarm.bundles.c_compiler import Toolchain
+from crossfarm.config.targets import Target, ZigCompiler
 from crossfarm.errors import BoardError
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.targets import Target, ZigCompiler
+from crossfarm.util.scratch import scratch_folder
 
 _SOURCE = Path(__file__).with_name("peak.c")
 _FLAGS = ("-O3", "-ffp-contract=fast")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.errors import ConfigError
-from crossfarm.tuning.profile import Layer, Profile
+from crossfarm.tuning.layer_times import Layer, Profile
 
 NOT_SILICON = "not measured on silicon: these times rank nothing"
 _HEADINGS = ("ms", "share", "calls", "GFLOP/s", "of peak", "layer")

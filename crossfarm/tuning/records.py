@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import StoreError
-from crossfarm.spec.targets import CodeGeneration
 
 _COMPILER = "apache-tvm"
 _LOCK = ".lock"

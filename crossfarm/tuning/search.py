@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.backends.manifest import CompileReport
-from crossfarm.tuning.builder import LayerVariants
-from crossfarm.tuning.building import Builders, Choices
-from crossfarm.tuning.halving import better_half, runs_in, score
-from crossfarm.tuning.profile import Run, layer_times
+from crossfarm.bundles.manifest import CompileReport
+from crossfarm.tuning.build_pool import Builders, Choices
+from crossfarm.tuning.build_worker import LayerVariants
+from crossfarm.tuning.layer_times import Run, layer_times
 from crossfarm.tuning.records import Measured
+from crossfarm.tuning.successive_halving import better_half, runs_in, score
 
 CHUNK = 6
 """Programs that are built and then measured together: what a killed run loses at most."""

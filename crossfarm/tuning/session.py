@@ -9,19 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from crossfarm.boards import sandbox
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Pool
+from crossfarm.boards.transports import sandbox
+from crossfarm.config.cell import Cell
+from crossfarm.config.project import Project
 from crossfarm.errors import ConfigError, CrossfarmError
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.project import Project
-from crossfarm.store import Artifact, Store
-from crossfarm.text import write
+from crossfarm.store.store import Artifact, Store
 from crossfarm.tuning import records
-from crossfarm.tuning.places import boards_for, place_for
-from crossfarm.tuning.tune import Budget, Task, tune
+from crossfarm.tuning.tune_cell import Budget, Task, tune
 from crossfarm.tuning.tune_table import table
+from crossfarm.tuning.where import boards_for, place_for
+from crossfarm.util.scratch import scratch_folder
+from crossfarm.util.text import write
 
 VARIANTS = ("float32",)
 """What is searched; integer kernels have no choices yet."""

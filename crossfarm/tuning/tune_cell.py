@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from crossfarm.backends.manifest import Manifest
+from crossfarm.bundles.manifest import Manifest
+from crossfarm.config.cell import Cell
+from crossfarm.config.targets import Target
 from crossfarm.errors import CrossfarmError, ModelError
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import Target
 from crossfarm.tuning import records
-from crossfarm.tuning.building import Builders, Choices
-from crossfarm.tuning.confirming import Confirmation, confirm
-from crossfarm.tuning.halving import median_interval
-from crossfarm.tuning.places import Place
-from crossfarm.tuning.profile import Run
+from crossfarm.tuning.build_pool import Builders, Choices
+from crossfarm.tuning.confirmation import Confirmation, confirm
+from crossfarm.tuning.layer_times import Run
 from crossfarm.tuning.records import Measured, Taken
 from crossfarm.tuning.search import LayerState, Means, Stopped, best_choices, search, states_of, times_by_layer
+from crossfarm.tuning.successive_halving import median_interval
 from crossfarm.tuning.tune_table import LayerRow, Outcome, kind_of
+from crossfarm.tuning.where import Place
+from crossfarm.util.scratch import scratch_folder
 
 _CASES = 4
 """Cases whose outputs are compared before a program is timed."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from crossfarm.backends.cpu import depthwise, packing, rearranged, winograd
-from crossfarm.backends.cpu.choices import Choice, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
-from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
-from crossfarm.backends.cpu.register_tiling import depth_unroll, depth_unrolls, product_of, with_tile
-from crossfarm.backends.cpu.tiles import Product, divisors, register_tiles
+from crossfarm.backends.tvm.schedules import depthwise, nchwc_im2col, packing, winograd
+from crossfarm.backends.tvm.schedules.choices import Choice, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_FLOPS, Processor
+from crossfarm.backends.tvm.schedules.register_tiling import depth_unroll, depth_unrolls, product_of, with_tile
+from crossfarm.backends.tvm.schedules.tiles import Product, divisors, register_tiles
 
 MOST = 11
 """Variants of a layer; what takes time is building them."""
@@ -55,7 +55,7 @@ def variants_of(layer: Layer, processor: Processor, *, most: int = MOST) -> tupl
 
 def _blocked(layer: Layer, processor: Processor) -> Iterator[ProductChoice]:
     """The largest and a smaller block of channels, where there is a window or pixels lie far apart."""
-    if not rearranged.applies(layer) or (layer.kernel == (1, 1) and layer.depth * layer.strides[1] < _DEEP):
+    if not nchwc_im2col.applies(layer) or (layer.kernel == (1, 1) and layer.depth * layer.strides[1] < _DEEP):
         return
     sizes = [size for size in _DEPTH_BLOCKS if layer.depth % size == 0 and layer.depth > size]
     is_even = layer.kernel == (1, 1)
@@ -70,7 +70,7 @@ def _blocked(layer: Layer, processor: Processor) -> Iterator[ProductChoice]:
 
 def _gathered(layer: Layer, processor: Processor) -> Iterator[ProductChoice]:
     """Strips as large as fit beside the weights, and small ones; images are shallow where this may pay."""
-    if not rearranged.applies(layer) or layer.depth > _SHALLOW or layer.kernel == (1, 1):
+    if not nchwc_im2col.applies(layer) or layer.depth > _SHALLOW or layer.kernel == (1, 1):
         return
     height, width = layer.output
     rows = [each for each in divisors(height, height) if each * width * layer.steps <= _PATCHES]

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from crossfarm.boards import local
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.boards.protocol import Purpose, State, Transport, open_board
+from crossfarm.boards.transports import local
+from crossfarm.config.boards import Board
+from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError, BundleError, ConfigError, LeaseError
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import Target
-from crossfarm.stages.measure_file import PROFILE, RESULT
-from crossfarm.tuning.profile import TIME_LIMIT, Run, read_run, run_profiled, runner_options
+from crossfarm.stages.measure.artifact import PROFILE, RESULT
+from crossfarm.tuning.layer_times import TIME_LIMIT, Run, read_run, run_profiled, runner_options
+from crossfarm.util.scratch import scratch_folder
 
 NO_SILICON = "emulated: not measured on silicon"
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from crossfarm.text import clean, one_line, write
+from crossfarm.util.text import clean, one_line, write
 
 if TYPE_CHECKING:
     from crossfarm.results import JobState

@@ -1,7 +1,7 @@
 /* What the generator writes and the runtime reads: a compiled model as plain constant tables.
  *
- * The generator (crossfarm/backends/tables.py) emits one C file that defines `crossfarm_tables`. The runtime
- * (runner/model.c) turns the tables into tensors and calls when a model is opened. Nothing here is part of the public
+ * The generator (crossfarm/backends/tvm/tables.py) emits one C file that defines `crossfarm_tables`. The runtime
+ * (runner/library/model.c) turns the tables into tensors and calls when a model is opened. Nothing here is part of the public
  * interface: users see model.h alone.
  */
 #ifndef CROSSFARM_MODEL_TABLES_H

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from crossfarm.errors import CrossfarmError
-from crossfarm.stages.archives import extract_tree, read_member
+from crossfarm.stages.fetch.archives import extract_tree, read_member
 from tests.fuzz.harness import HarmError, Kind
 from tests.fuzz.spoiling import spoil
 

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from crossfarm.stages.onnx_external import read_from_folder
-from crossfarm.stages.static_onnx import StaticInput, make_static, serialise, signature
+from crossfarm.stages.prepare.external_data import read_from_folder
+from crossfarm.stages.prepare.static_onnx import StaticInput, make_static, serialise, signature
 from tests.fuzz.harness import Kind
 from tests.fuzz.spoiling import spoil
 

@@ -6,12 +6,12 @@ import random
 import struct
 from pathlib import Path
 
-from crossfarm.stages.onnx_external import no_external_data
-from crossfarm.stages.static_onnx import StaticInput, make_static, serialise
-from crossfarm.stages.tflite_graph import convert
+from crossfarm.stages.prepare.external_data import no_external_data
+from crossfarm.stages.prepare.static_onnx import StaticInput, make_static, serialise
+from crossfarm.stages.prepare.tflite.graph import convert
 from tests.fuzz.harness import Kind
 from tests.fuzz.spoiling import NUMBERS, spoil
-from tests.unit.stages.test_tflite_file import GOOD
+from tests.unit.stages.prepare.tflite.test_reader import GOOD
 
 INPUT = StaticInput(name="image", shape=(1, 4, 4, 6), dtype="int8", value=None)
 

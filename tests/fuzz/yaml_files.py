@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from crossfarm.spec.loading import load_boards, load_models, load_pipeline, load_targets
+from crossfarm.config.loading import load_boards, load_models, load_pipeline, load_targets
 from tests.fuzz.harness import Kind
 from tests.fuzz.spoiling import spoil
 

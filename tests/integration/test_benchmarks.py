@@ -13,7 +13,7 @@ from benchmarks import _all, _table
 from benchmarks._all import read_output
 from benchmarks._measuring import ROOT, Benchmark
 from benchmarks._table import names
-from crossfarm.images import engine
+from crossfarm.util import docker
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +22,7 @@ NEED_AN_ENGINE = ("image_cold", "images", "job_start", "preflight")
 
 @pytest.mark.parametrize("name", names())
 def test_a_benchmark_runs_in_its_small_form(name: str) -> None:
-    if name in NEED_AN_ENGINE and not engine.answers():
+    if name in NEED_AN_ENGINE and not docker.answers():
         pytest.skip("no container engine answers; ./inv setup as root installs one")
     command = [sys.executable, "-m", f"benchmarks.{name}", "--small"]
     done = subprocess.run(

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm import installing
-from crossfarm.console import Console
 from crossfarm.errors import ToolError
-from crossfarm.installing import install_torch
+from crossfarm.setup import install as installing
+from crossfarm.setup.install import install_torch
+from crossfarm.util.console import Console
 
 pytestmark = pytest.mark.integration
 

@@ -19,13 +19,19 @@ EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 GOAL = 90.0
 """Per cent of the mutants that are not equivalent to the module."""
 MODULES = {
-    "keys": ("crossfarm/keys.py", ("tests/unit/test_keys.py",)),
-    "plan": ("crossfarm/plan.py", ("tests/unit/test_plan_jobs.py", "tests/unit/test_plan.py")),
-    "store": ("crossfarm/store.py", ("tests/unit/test_store_layout.py", "tests/unit/test_store.py")),
-    "objects": ("crossfarm/objects.py", ("tests/unit/test_store_layout.py", "tests/unit/test_objects.py")),
-    "comparison": ("crossfarm/stages/comparison.py", ("tests/unit/stages/test_comparison.py",)),
-    "lease_rules": ("crossfarm/boards/lease_rules.py", ("tests/unit/boards/test_lease_rules.py",)),
-    "lease_queue": ("crossfarm/boards/lease_queue.py", ("tests/unit/boards/test_lease_queue.py",)),
+    "keys": ("crossfarm/store/keys.py", ("tests/unit/store/test_keys.py",)),
+    "plan": (
+        "crossfarm/pipeline/plan.py",
+        ("tests/unit/pipeline/test_plan_jobs.py", "tests/unit/pipeline/test_plan.py"),
+    ),
+    "store": ("crossfarm/store/store.py", ("tests/unit/store/test_store_layout.py", "tests/unit/store/test_store.py")),
+    "objects": (
+        "crossfarm/store/objects.py",
+        ("tests/unit/store/test_store_layout.py", "tests/unit/store/test_objects.py"),
+    ),
+    "comparison": ("crossfarm/stages/check/comparison.py", ("tests/unit/stages/check/test_comparison.py",)),
+    "lease_rules": ("crossfarm/boards/leases/rules.py", ("tests/unit/boards/leases/test_rules.py",)),
+    "lease_queue": ("crossfarm/boards/leases/queue.py", ("tests/unit/boards/leases/test_queue.py",)),
     "junit": ("crossfarm/reports/junit.py", ("tests/unit/reports/test_junit.py",)),
 }
 """Name -> module and the test files that are to notice its mutants."""

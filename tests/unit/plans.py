@@ -6,10 +6,10 @@ import dataclasses
 import textwrap
 from pathlib import Path
 
-from crossfarm.plan import BoardAccess, Plan, Selection, Surroundings, make_plan
-from crossfarm.spec.loading import load_project
-from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
-from crossfarm.spec.project import Project
+from crossfarm.config.loading import load_project
+from crossfarm.config.pipelines import STAGES as STAGE_ORDER
+from crossfarm.config.project import Project
+from crossfarm.pipeline.plan import BoardAccess, Plan, Selection, Surroundings, make_plan
 from crossfarm.stages import STAGES
 
 MODELS = """

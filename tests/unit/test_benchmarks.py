@@ -10,9 +10,9 @@ import pytest
 from benchmarks import _all, _table
 from benchmarks._made import Made
 from benchmarks._measuring import ROOT, SPREAD, Benchmark
-from crossfarm.keys import KeyDocument
-from crossfarm.plan import Plan, PlannedJob
-from crossfarm.store import Store
+from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.store.keys import KeyDocument
+from crossfarm.store.store import Store
 
 LINE = "start 0.187 s (goal under 0.6 s)"
 

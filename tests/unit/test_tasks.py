@@ -11,8 +11,8 @@ import pytest
 from invoke import Exit
 
 from crossfarm.errors import ConfigError, StoreError
-from crossfarm.options import Options
-from crossfarm.plan import Selection
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Selection
 
 ROOT = Path(__file__).parents[2]
 RUNS = ("pipeline", "compile", "measure")
@@ -41,7 +41,7 @@ def seen(tasks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         found.append(options)
         return 0
 
-    monkeypatch.setattr("crossfarm.pipeline.run_pipeline", note)
+    monkeypatch.setattr("crossfarm.pipeline.run.run_pipeline", note)
     return found
 
 

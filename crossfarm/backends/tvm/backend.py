@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.backends.manifest import CompileReport, FunctionCost, PortType, versions
-from crossfarm.backends.program import Port, Program
 from crossfarm.backends.protocol import BundleOrder
+from crossfarm.backends.tvm.program import Port, Program
+from crossfarm.bundles.manifest import CompileReport, FunctionCost, PortType, versions
+from crossfarm.config.cell import Cell
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import ModelError
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import CodeGeneration
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from crossfarm.backends.tables import Layout
+    from crossfarm.backends.tvm.tables import Layout
 
 COMPILE_TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 
@@ -30,8 +30,9 @@ def compile(
     *, cell: Cell, model: Path, code: CodeGeneration, output: Path, tuned: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
     """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
-    from crossfarm.backends import lowering, tables
-    from crossfarm.backends.cpu import int8_left, operations, rules
+    from crossfarm.backends.tvm import lowering, scheduling, tables
+    from crossfarm.backends.tvm.int8 import float_remainder
+    from crossfarm.backends.tvm.schedules import operation_count
 
     onnx_model = load_model(model)
     target = lowering.tvm_target(code)
@@ -40,8 +41,8 @@ def compile(
         lowering.build_object(module, program.functions, target, output / "model.o")
     except ModelError as error:
         raise ModelError(f"model {cell.model}, target {cell.target}: {error}") from error
-    unscheduled = rules.unscheduled(module, program.functions)
-    layers = operations.layers(module, program.functions)
+    unscheduled = scheduling.unscheduled(module, program.functions)
+    layers = operation_count.layers(module, program.functions)
     layout = tables.lay_out(program)
     identity = _identity(cell, program, layout, output / "model.o")
     source = tables.tables_source(program, layout, model=cell.model, target=cell.target, identity=identity)
@@ -61,10 +62,10 @@ def compile(
         outputs=_port_types(program, program.outputs),
         operators=dict(sorted(Counter(node.op_type for node in onnx_model.graph.node).items())),
         unscheduled=unscheduled,
-        left_in_float=int8_left.counted(module),
+        left_in_float=float_remainder.counted(module),
         costs=tuple(
             FunctionCost(name=name, operations=count, scheduled=name not in unscheduled, layer=layers[name])
-            for name, count in operations.operations(module, program.functions).items()
+            for name, count in operation_count.operations(module, program.functions).items()
         ),
         tools=versions(COMPILE_TOOLS),
     ).write(output / "compile.json")
@@ -72,7 +73,7 @@ def compile(
 
 def bundle(order: BundleOrder, *, output: Path) -> None:
     """Link the object with the runner and make the bundle; see protocol.Backend.bundle."""
-    from crossfarm.backends.bundling import make_bundle
+    from crossfarm.bundles.make import make_bundle
 
     make_bundle(order, output=output)
 
@@ -110,23 +111,23 @@ def translate(
     Raises:
         ModelError: something of it cannot be compiled; operator and node are named.
     """
-    from crossfarm.backends import importing, supported
+    from crossfarm.backends.tvm import onnx_import, unsupported
 
-    supported.check_graph(model, known=importing.known_operators())
+    unsupported.check_graph(model, known=onnx_import.known_operators())
     try:
         return _attempt(model, target, tuned or {})
-    except supported.UnsupportedError as error:
-        raise supported.blame(model, error, lambda alone: _attempt(alone, target, {})) from error
-    except supported.WrongPortError as error:
-        raise supported.blame_for_port(model, error, lambda alone: _attempt(alone, target, {})) from error
+    except unsupported.UnsupportedError as error:
+        raise unsupported.blame(model, error, lambda alone: _attempt(alone, target, {})) from error
+    except unsupported.WrongPortError as error:
+        raise unsupported.blame_for_port(model, error, lambda alone: _attempt(alone, target, {})) from error
 
 
 def _attempt(model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[Any, Program]:
-    from crossfarm.backends import importing, lowering, supported
-    from crossfarm.backends.cpu.recorded import recorded
-    from crossfarm.backends.reading import read_program
+    from crossfarm.backends.tvm import lowering, onnx_import, unsupported
+    from crossfarm.backends.tvm.read_program import read_program
+    from crossfarm.backends.tvm.schedules.recorded_choices import recorded
 
-    module = lowering.lower(importing.import_onnx(model), target, recorded(tuned))
+    module = lowering.lower(onnx_import.import_onnx(model), target, recorded(tuned))
     initialisers = {tensor.name for tensor in model.graph.initializer}
     program = read_program(
         module,
@@ -134,7 +135,7 @@ def _attempt(model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, An
         outputs=[port.name for port in model.graph.output],
     )
     lowering.check_functions(module, program.functions)
-    supported.check_ports(
+    unsupported.check_ports(
         model, inputs=_signatures(program, program.inputs), outputs=_signatures(program, program.outputs)
     )
     return module, program
@@ -146,7 +147,7 @@ def _signatures(program: Program, ports: tuple[Port, ...]) -> list[tuple[str, st
 
 def _identity(cell: Cell, program: Program, layout: Layout, object_file: Path) -> str:
     """Return sha256 over everything that program and weights are made of, as 64 hex digits."""
-    from crossfarm.backends import tables
+    from crossfarm.backends.tvm import tables
 
     digest = hashlib.sha256(f"{cell.id}\n".encode())
     digest.update(tables.tables_source(program, layout, model=cell.model, target=cell.target, identity="").encode())

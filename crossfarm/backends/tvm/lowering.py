@@ -10,16 +10,16 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from crossfarm.backends.cpu import rules
-from crossfarm.backends.cpu.accumulators import pipeline
-from crossfarm.backends.cpu.choices import Choose
-from crossfarm.backends.cpu.int8_dot import integer_unit
-from crossfarm.backends.cpu.int8_graph import is_quantised, use_integers
-from crossfarm.backends.cpu.int8_left import left_in_float, noted
-from crossfarm.backends.cpu.packing import choose
-from crossfarm.backends.cpu.processor import processor_of
-from crossfarm.backends.supported import UnsupportedError, said_by
-from crossfarm.spec.targets import CodeGeneration
+from crossfarm.backends.tvm import scheduling
+from crossfarm.backends.tvm.int8.dot_instructions import integer_unit
+from crossfarm.backends.tvm.int8.float_remainder import left_in_float, noted
+from crossfarm.backends.tvm.int8.rewrite import is_quantised, use_integers
+from crossfarm.backends.tvm.passes.register_allocation import pipeline
+from crossfarm.backends.tvm.schedules.choices import Choose
+from crossfarm.backends.tvm.schedules.packing import choose
+from crossfarm.backends.tvm.schedules.processor import processor_of
+from crossfarm.backends.tvm.unsupported import UnsupportedError, said_by
+from crossfarm.config.targets import CodeGeneration
 
 _OPTIMISATION_LEVEL = 2
 """Of LLVM. Level 3, TVM's default, takes up to seventy times as long for code that is hardly ever faster."""
@@ -63,7 +63,7 @@ def lower(module: Any, target: Any, choose: Choose = choose) -> Any:
             quantised = is_quantised(module)
             module = use_integers(module, integer_unit(target))
             left = left_in_float(module) if quantised else {}
-            module = rules.schedule_module(module, processor_of(target), choose)
+            module = scheduling.schedule_module(module, processor_of(target), choose)
             return noted(tvm.transform.Sequential(passes_to_calls())(module), left)
     except Exception as error:
         # As above: the passes raise errors of any type.

@@ -10,7 +10,7 @@ from onnx import ModelProto
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from crossfarm.backends.supported import describe_node, said_by
+from crossfarm.backends.tvm.unsupported import describe_node, said_by
 from crossfarm.errors import ModelError
 
 

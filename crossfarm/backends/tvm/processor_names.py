@@ -1,6 +1,6 @@
 """Asks LLVM for its names of processors and features, and writes them where the spec reads them without LLVM.
 
-As a program: `python -m crossfarm.backends.processor_names` rewrites crossfarm/spec/processor_names.json.
+As a program: `python -m crossfarm.backends.tvm.processor_names` rewrites crossfarm/config/processor_names.json.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 import subprocess
 import sys
 
+from crossfarm.config.processor_names import FAMILIES, TABLE
 from crossfarm.errors import ToolError
-from crossfarm.spec.processor_names import FAMILIES, TABLE
 
 _ASKING = """
 import sys, tvm

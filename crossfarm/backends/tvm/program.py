@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from crossfarm.backends.arena import Lifetime
+from crossfarm.backends.tvm.arena import Lifetime
 
 DTYPES: dict[str, tuple[int, int]] = {
     "int8": (0, 8),

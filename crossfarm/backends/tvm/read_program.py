@@ -18,8 +18,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from crossfarm.backends.program import DTYPES, Block, Call, Port, Program, Tensor, tensor_size
-from crossfarm.backends.supported import UnsupportedError
+from crossfarm.backends.tvm.program import DTYPES, Block, Call, Port, Program, Tensor, tensor_size
+from crossfarm.backends.tvm.unsupported import UnsupportedError
 
 _IGNORED = frozenset(
     {"relax.null_value", "relax.vm.kill_object", "vm.builtin.check_tensor_info", "vm.builtin.match_shape"}

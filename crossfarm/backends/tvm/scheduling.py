@@ -9,30 +9,29 @@ from typing import Any, Protocol
 import tvm
 from tvm import relax, s_tir, tirx
 
-from crossfarm.backends.cpu import (
+from crossfarm.backends.tvm.int8 import channel_scale, depthwise_dot4
+from crossfarm.backends.tvm.int8 import convolution as int8_product
+from crossfarm.backends.tvm.int8 import depthwise as int8_depthwise
+from crossfarm.backends.tvm.int8 import winograd as int8_winograd
+from crossfarm.backends.tvm.passes.constant_folding import fold_constants
+from crossfarm.backends.tvm.passes.layout import FreeTransposes, to_channels_last
+from crossfarm.backends.tvm.passes.relax_utils import rewrite_functions
+from crossfarm.backends.tvm.passes.transposed_convolution import gather_transposed
+from crossfarm.backends.tvm.schedules import (
     convolution,
     dense,
     depthwise,
     elementwise,
-    int8_depthwise,
-    int8_gates,
-    int8_product,
-    int8_quads,
-    int8_winograd,
     matmul,
-    operations,
+    operation_count,
     reduction,
     softmax,
     winograd,
 )
-from crossfarm.backends.cpu.choices import Choose
-from crossfarm.backends.cpu.folding import fold_constants
-from crossfarm.backends.cpu.layout import FreeTransposes, to_channels_last
-from crossfarm.backends.cpu.packing import choose, pack
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.relax_values import rewrite_functions
-from crossfarm.backends.cpu.schedules import LEFT
-from crossfarm.backends.cpu.transposed import gather_transposed
+from crossfarm.backends.tvm.schedules.choices import Choose
+from crossfarm.backends.tvm.schedules.packing import choose, pack
+from crossfarm.backends.tvm.schedules.primitives import LEFT
+from crossfarm.backends.tvm.schedules.processor import Processor
 
 _LOG = logging.getLogger(__name__)
 _SCHEDULED = "tirx.is_scheduled"
@@ -51,9 +50,9 @@ class Rule(Protocol):
 RULES: tuple[Rule, ...] = (
     int8_product,
     int8_winograd,
-    int8_quads,
+    depthwise_dot4,
     int8_depthwise,
-    int8_gates,
+    channel_scale,
     convolution,
     winograd,
     depthwise,
@@ -102,7 +101,7 @@ def fuse_module(module: Any) -> Any:
             relax.transform.RewriteDataflowReshape(),
         ]
     )
-    return operations.annotate(fuse(module))
+    return operation_count.annotate(fuse(module))
 
 
 def schedule_functions(module: Any, processor: Processor) -> Any:

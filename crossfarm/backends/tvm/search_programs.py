@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from crossfarm.backends.bundling import PROGRAM, WEIGHTS, copy_inputs, write_manifest
-from crossfarm.backends.manifest import CompileReport
-from crossfarm.backends.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES
-from crossfarm.backends.toolchain import Toolchain
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.targets import CommandCompiler, ZigCompiler
+from crossfarm.bundles.c_compiler import Toolchain
+from crossfarm.bundles.make import PROGRAM, WEIGHTS, copy_inputs, write_manifest
+from crossfarm.bundles.manifest import CompileReport
+from crossfarm.bundles.runner_sources import HEADERS, LIBRARY_SOURCES, PROGRAM_SOURCES, copy_sources
+from crossfarm.config.cell import Cell
+from crossfarm.config.targets import CommandCompiler, ZigCompiler
+from crossfarm.util.scratch import scratch_folder
 
 _TABLES, _CODE = "model_tables", "model_code.o"
 
@@ -31,8 +31,7 @@ def prepare_runner(folder: Path, *, compiler: ZigCompiler | CommandCompiler, sta
         ToolError: the compiler is missing or fails.
     """
     folder.mkdir(parents=True)
-    for name in RUNNER_SOURCES:
-        shutil.copyfile(runner / name, folder / name)
+    copy_sources(runner, folder)
     toolchain = Toolchain(compiler=compiler, static=static, folder=folder).for_programs()
     for name in (*LIBRARY_SOURCES, *PROGRAM_SOURCES):
         toolchain.compile(name, f"{Path(name).stem}.o")
@@ -70,7 +69,7 @@ def link_program(
     with scratch_folder("link") as folder:
         work = Path(folder)
         objects = [f"{Path(name).stem}.o" for name in (*PROGRAM_SOURCES, *LIBRARY_SOURCES)]
-        for name in (*objects, *(name for name in RUNNER_SOURCES if name.endswith(".h"))):
+        for name in (*objects, *HEADERS):
             (work / name).symlink_to(prepared / name)
         shutil.copyfile(compiled / "tables.c", work / f"{_TABLES}.c")
         shutil.copyfile(compiled / "model.o", work / _CODE)

@@ -1,4 +1,4 @@
-"""Writes what the runner reads: the tables of runner/model_tables.h as C, and the weights file."""
+"""Writes what the runner reads: the tables of runner/library/model_tables.h as C, and the weights file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from crossfarm.backends.arena import ALIGNMENT, align, plan_arena
-from crossfarm.backends.program import DTYPES, Port, Program
+from crossfarm.backends.tvm.arena import ALIGNMENT, align, plan_arena
+from crossfarm.backends.tvm.program import DTYPES, Port, Program
 
 _MAGIC = b"CFWEIGHT"
 _WEIGHTS_VERSION = 1

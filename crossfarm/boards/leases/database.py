@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from crossfarm.boards.database_url import shown_url, without_secrets
+from crossfarm.boards.leases.database_url import shown_url, without_secrets
 from crossfarm.errors import LeaseError
-from crossfarm.text import one_line
+from crossfarm.util.text import one_line
 
 METADATA = sa.MetaData()
 

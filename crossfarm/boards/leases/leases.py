@@ -17,10 +17,10 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from crossfarm.boards.bells import Bell, make_bell
-from crossfarm.boards.health import Health
-from crossfarm.boards.lease_database import LeaseDatabase
-from crossfarm.boards.lease_queue import LeaseQueue, Request, TicketRow, Watch, terms
+from crossfarm.boards.leases.database import LeaseDatabase
+from crossfarm.boards.leases.health import Health
+from crossfarm.boards.leases.notify import Bell, make_bell
+from crossfarm.boards.leases.queue import LeaseQueue, Request, TicketRow, Watch, terms
 from crossfarm.errors import LeaseError
 
 TTL_SECONDS = 30.0

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from crossfarm.boards.lease_database import LeaseDatabase
+from crossfarm.boards.leases.database import LeaseDatabase
 from crossfarm.errors import LeaseError
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from crossfarm.boards.health import Health
-from crossfarm.boards.lease_database import BOARDS, TICKETS, USERS, LeaseDatabase
-from crossfarm.boards.lease_rules import Waiting, assign
+from crossfarm.boards.leases.database import BOARDS, TICKETS, USERS, LeaseDatabase
+from crossfarm.boards.leases.health import Health
+from crossfarm.boards.leases.rules import Waiting, assign
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

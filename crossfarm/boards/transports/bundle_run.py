@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crossfarm.boards import programs, sandbox, written
-from crossfarm.boards.endings import killed
+from crossfarm.boards.exit_results import killed
+from crossfarm.boards.transports import programs, sandbox, written
 from crossfarm.errors import BoardError, BundleError
 
 _PROGRAM = "program"

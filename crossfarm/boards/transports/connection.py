@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from crossfarm.boards.allowance import Allowance, BoundedSocket
+from crossfarm.boards.transports.allowance import Allowance, BoundedSocket
+from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.spec.boards import Board
-from crossfarm.text import clean, one_line
+from crossfarm.util.text import clean, one_line
 
 if TYPE_CHECKING:
     import fabric

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 from crossfarm.boards.protocol import State
-from crossfarm.boards.virtualisation import Signs, Virtual, recognise
+from crossfarm.boards.transports.virtualisation import Signs, Virtual, recognise
 from crossfarm.errors import BoardError
-from crossfarm.text import one_line
+from crossfarm.util.text import one_line
 
 _LONGEST_VALUE = 20_000
 """Characters of one value: a processor's features take 2,000, an auxiliary vector 1,000."""

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossfarm.boards.facts import Facts
-from crossfarm.boards.processors import lacking
+from crossfarm.boards.cpu_features import lacking
+from crossfarm.boards.transports.facts import Facts
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import BundleError
-from crossfarm.spec.targets import CodeGeneration
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile

@@ -15,13 +15,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crossfarm.boards import processors
-from crossfarm.boards.bundle_run import run_bundle
+from crossfarm.boards import cpu_features
 from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
-from crossfarm.boards.virtualisation import Signs, recognise
+from crossfarm.boards.transports.bundle_run import run_bundle
+from crossfarm.boards.transports.virtualisation import Signs, recognise
+from crossfarm.config.boards import Board
+from crossfarm.config.targets import CodeGeneration, Emulator
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import CodeGeneration, Emulator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,9 +138,9 @@ def way(*, machines: Sequence[str], emulator: Emulator | None, code: CodeGenerat
             needs is not installed.
     """
     if platform.machine() in machines:
-        missing = processors.lacking(code, processors.cpu_flags(_cpuinfo())) if code is not None else ()
+        missing = cpu_features.lacking(code, cpu_features.cpu_flags(_cpuinfo())) if code is not None else ()
         if missing:
-            told = processors.explained(missing)
+            told = cpu_features.explained(missing)
             raise BoardError(
                 f"needs {told}, which this CPU ({_cpu_model() or 'unknown'}) has not; run it on one that has"
             )
@@ -217,7 +217,7 @@ def _virtualisation() -> str | None:
     signs = Signs(
         machine=platform.machine(),
         cpu_model=_cpu_model() or "",
-        features=processors.cpu_flags(_cpuinfo()),
+        features=cpu_features.cpu_flags(_cpuinfo()),
         processor=_line(devices / "cpu" / "modalias") or "",
         firmware=" ".join(firmware).strip(),
         hypervisor=_line(Path("/sys/hypervisor/type")) or "",

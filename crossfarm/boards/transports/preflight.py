@@ -5,9 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 
-from crossfarm.boards.facts import Facts
+from crossfarm.boards.transports.facts import Facts
+from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.spec.boards import Board
 
 
 def check_health(board: Board, facts: Facts) -> None:

@@ -16,9 +16,9 @@ from typing import IO, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from crossfarm.boards.facts import Facts, Heat
+from crossfarm.boards.transports.facts import Facts, Heat
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.text import clean
+from crossfarm.util.text import clean
 
 MANIFEST = "manifest.json"
 _PROFILE = "profile.json"

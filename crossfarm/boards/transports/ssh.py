@@ -7,17 +7,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfarm.boards.bundle_files import BundleFiles, read_bundle, sent_bytes, write_archive
-from crossfarm.boards.connection import MOST_TEXT_BYTES, Answer, Connection, Feed, Patience
-from crossfarm.boards.endings import killed, overdue
-from crossfarm.boards.facts import Facts, slowed_down
-from crossfarm.boards.fit import check_fit, read_program
-from crossfarm.boards.preflight import check_health
+from crossfarm.boards.exit_results import killed, overdue
 from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
-from crossfarm.boards.run_archive import Expected, RunReport, expected_of, unpack
+from crossfarm.boards.transports.bundle_files import BundleFiles, read_bundle, sent_bytes, write_archive
+from crossfarm.boards.transports.connection import MOST_TEXT_BYTES, Answer, Connection, Feed, Patience
+from crossfarm.boards.transports.facts import Facts, slowed_down
+from crossfarm.boards.transports.fit import check_fit, read_program
+from crossfarm.boards.transports.preflight import check_health
+from crossfarm.boards.transports.run_archive import Expected, RunReport, expected_of, unpack
+from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.spec.boards import Board
-from crossfarm.text import one_line
+from crossfarm.util.text import one_line
 
 _SCRIPT = Path(__file__).with_name("remote.sh")
 _SLOWEST_BYTES = 256 * 1024

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from crossfarm.boards.protocol import Purpose
-from crossfarm.boards.ssh import SshBoard
-from crossfarm.spec.boards import Board
+from crossfarm.boards.transports.ssh import SshBoard
+from crossfarm.config.boards import Board
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int) -> SshBoard:

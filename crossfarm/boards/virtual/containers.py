@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from crossfarm.engines.daemon import find_daemon
+from crossfarm.boards.virtual.emulation import register, version
+from crossfarm.boards.virtual.kinds import Kind, kind_of
+from crossfarm.boards.virtual.userland import LABEL, archive_of, ensure_image, remove_images
+from crossfarm.config.boards import Board, BoardsFile, Limits
 from crossfarm.errors import ConfigError, EngineError, ToolError
-from crossfarm.spec.boards import Board, BoardsFile, Limits
-from crossfarm.virtual.emulation import register, version
-from crossfarm.virtual.kinds import Kind, kind_of
-from crossfarm.virtual.userland import LABEL, archive_of, ensure_image, remove_images
+from crossfarm.util.docker_daemon import find_daemon
 
 if TYPE_CHECKING:
     import docker

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from crossfarm.boards.virtual.kinds import Kind
 from crossfarm.errors import ToolError
-from crossfarm.hosting import BINFMT, BINFMT_LINES, Host, register_binfmt
-from crossfarm.images.building import Say
-from crossfarm.virtual.kinds import Kind
+from crossfarm.images.build import Say
+from crossfarm.setup.container_host import BINFMT, BINFMT_LINES, Host, register_binfmt
 
 
 def register(kind: Kind, *, say: Say) -> None:

@@ -16,15 +16,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from crossfarm.boards.virtual.kinds import Kind
 from crossfarm.errors import EngineError, ToolError
-from crossfarm.images.bootstrap import debian_sources
-from crossfarm.scratch import scratch_folder
-from crossfarm.virtual.kinds import Kind
+from crossfarm.images.debian_base import debian_sources
+from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import docker
 
-LABEL = "crossfarm.virtual-board"
+LABEL = "crossfarm.boards.virtual-board"
 _SUITE = "bookworm"
 _PACKAGES = (
     "base-files",

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
-from crossfarm.backends.bundling import SERVER
-from crossfarm.backends.interfaces import DESCRIPTION, PYTHON
-from crossfarm.backends.manifest import Manifest
+from crossfarm.bundles.interfaces import DESCRIPTION, PYTHON
+from crossfarm.bundles.make import SERVER
+from crossfarm.bundles.manifest import Manifest
+from crossfarm.bundles.packages.archive import write_archive
+from crossfarm.bundles.packages.platforms import platform_tags
+from crossfarm.bundles.packages.wheel import File, Metadata, write_wheel
 from crossfarm.errors import ConfigError, StoreError
-from crossfarm.packaging.archive import write_archive
-from crossfarm.packaging.platforms import platform_tags
-from crossfarm.packaging.wheel import File, Metadata, write_wheel
 
 _VERSION = re.compile(
     r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?", re.ASCII

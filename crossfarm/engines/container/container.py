@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.engines.box import INPUTS, WRITABLE, Box
-from crossfarm.engines.daemon import Daemon
-from crossfarm.engines.frames import Frames
-from crossfarm.engines.isolation import EXIT_UNKILLABLE
-from crossfarm.engines.limits import Limits
+from crossfarm.engines.container.isolation import EXIT_UNKILLABLE
+from crossfarm.engines.container.job_folder import INPUTS, WRITABLE, Box
+from crossfarm.engines.container.limits import Limits
 from crossfarm.engines.messages import MOST_BYTES, Reply, new_secret
-from crossfarm.engines.watching import LOOK_SECONDS, Watch
+from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
 from crossfarm.errors import EngineError
+from crossfarm.util.docker_daemon import Daemon
+from crossfarm.util.docker_frames import Frames
 
 if TYPE_CHECKING:
     from docker import APIClient

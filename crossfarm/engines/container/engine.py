@@ -15,16 +15,16 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
-from crossfarm.engines.box import Box
-from crossfarm.engines.contained import Contained, Launch, callers_user
-from crossfarm.engines.daemon import Daemon
-from crossfarm.engines.limits import GIB, Limits
+from crossfarm.engines.container.container import Contained, Launch, callers_user
+from crossfarm.engines.container.job_folder import Box
+from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.engines.container.reaper import reap, this_process
 from crossfarm.engines.local import ONE_THREAD, LocalEngine
 from crossfarm.engines.messages import Reply
-from crossfarm.engines.reaper import reap, this_process
 from crossfarm.errors import CrossfarmError, EngineError, OutputError
-from crossfarm.job import HOST, Job, Outcome, failed
-from crossfarm.text import one_line
+from crossfarm.stages.job import HOST, Job, Outcome, failed
+from crossfarm.util.docker_daemon import Daemon
+from crossfarm.util.text import one_line
 
 
 class ContainerEngine:

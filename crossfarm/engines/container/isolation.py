@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from crossfarm.errors import EngineError
-from crossfarm.trees import empty_folder
+from crossfarm.util.trees import empty_folder
 
 PR_SET_DUMPABLE = 4
 SCRATCH = (Path("/tmp"), Path("/dev/shm"), Path("/dev/mqueue"))  # noqa: S108 - the container's own, gone with it

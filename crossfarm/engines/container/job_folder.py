@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from crossfarm.engines.messages import Request
-from crossfarm.job import Job, Outcome, read_outcome
-from crossfarm.text import one_line
-from crossfarm.trees import TreeLimits, empty_folder, excess, remove_tree
+from crossfarm.stages.job import Job, Outcome, read_outcome
+from crossfarm.util.text import one_line
+from crossfarm.util.trees import TreeLimits, empty_folder, excess, remove_tree
 
 INPUTS = Path("/job/in")
 """Where a container sees the job's inputs; read-only, and so the store's objects behind them."""

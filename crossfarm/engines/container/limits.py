@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from crossfarm.errors import ConfigError
-from crossfarm.trees import TreeLimits
+from crossfarm.util.trees import TreeLimits
 
 GIB = 1 << 30
 MOST_BY_ITSELF = 8 * GIB

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.engines.contained import PROJECT, callers_user
-from crossfarm.engines.daemon import Daemon
-from crossfarm.engines.frames import Frames
-from crossfarm.engines.reaper import this_process
+from crossfarm.engines.container.container import PROJECT, callers_user
+from crossfarm.engines.container.reaper import this_process
 from crossfarm.errors import EngineError
+from crossfarm.util.docker_daemon import Daemon
+from crossfarm.util.docker_frames import Frames
 
 if TYPE_CHECKING:
     from docker import APIClient

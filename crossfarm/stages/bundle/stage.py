@@ -7,31 +7,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crossfarm.backends.runner_sources import RUNNER_SOURCES
-from crossfarm.job import Job
-from crossfarm.spec.base import Declared, Name
-from crossfarm.spec.models import Decode, Preprocess
-from crossfarm.spec.targets import CommandCompiler, ZigCompiler
+from crossfarm.bundles.runner_sources import RUNNER_SOURCES
+from crossfarm.config.base import Declared, Name
+from crossfarm.config.models import Decode, Preprocess
+from crossfarm.config.targets import CommandCompiler, ZigCompiler
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.util.paths import HOME
 
-RUNNER = Path(__file__).resolve().parents[2] / "runner"
+RUNNER = HOME / "runner"
 """The runner's sources stand beside the package, wherever models.yaml stands."""
 
 VERSION = 1
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/backends/__init__.py",
-    "crossfarm/backends/bundling.py",
-    "crossfarm/backends/c_library.py",
-    "crossfarm/backends/interfaces.py",
-    "crossfarm/backends/manifest.py",
+    "crossfarm/bundles/make.py",
+    "crossfarm/bundles/c_library.py",
+    "crossfarm/bundles/interfaces.py",
+    "crossfarm/bundles/manifest.py",
     "crossfarm/backends/protocol.py",
-    "crossfarm/backends/runner_sources.py",
-    "crossfarm/backends/tool_runs.py",
-    "crossfarm/backends/toolchain.py",
-    "crossfarm/backends/tvm.py",
-    "crossfarm/scratch.py",
-    "crossfarm/stages/bundle.py",
+    "crossfarm/bundles/runner_sources.py",
+    "crossfarm/util/processes.py",
+    "crossfarm/bundles/c_compiler.py",
+    "crossfarm/backends/tvm/backend.py",
+    "crossfarm/util/scratch.py",
+    "crossfarm/stages/bundle/stage.py",
     *(f"runner/{name}" for name in RUNNER_SOURCES),
     "runner/interfaces/example/*",
     "runner/interfaces/python/*",
@@ -91,9 +92,9 @@ def run(job: Job) -> None:
         BundleError: the compiled model and the reference do not belong together.
     """
     from crossfarm.backends import load_backend
-    from crossfarm.backends.interfaces import About
     from crossfarm.backends.protocol import BundleOrder
-    from crossfarm.spec.cells import Cell
+    from crossfarm.bundles.interfaces import About
+    from crossfarm.config.cell import Cell
 
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))

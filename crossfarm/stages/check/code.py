@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from crossfarm.results import CheckRecord, MeasurementRecord
-from crossfarm.stages.measure_file import BundleManifest, ProfileFile
+from crossfarm.stages.measure.artifact import BundleManifest, ProfileFile
 
 UNSCHEDULED, LEFT_IN_FLOAT = "code.unscheduled", "code.left_in_float"
 """Names of the rows, and of the measurement with the share of the time."""

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.data.tensors import Array
 
 SMALLEST_SCALE = 1e-3
 """Least scale of a channel, as a share of the output's: what is smaller is noise beside the other channels."""

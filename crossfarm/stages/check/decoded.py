@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from crossfarm.config.checks import Checks
+from crossfarm.config.models import Classify, CtcText, Decode, Detect
 from crossfarm.results import CheckRecord, MeasurementRecord
-from crossfarm.spec.checks import Checks
-from crossfarm.spec.models import Classify, CtcText, Decode, Detect
-from crossfarm.stages.comparison import argmax_agrees
-from crossfarm.stages.decoding import class_name, ctc_text, decisions, top_classes
-from crossfarm.stages.reference_file import Case, Reference
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.check.comparison import argmax_agrees
+from crossfarm.stages.check.decoding import class_name, ctc_text, decisions, top_classes
+from crossfarm.stages.data.tensors import Array
+from crossfarm.stages.reference.artifact import Case, Reference
 
 Row = CheckRecord | MeasurementRecord
 

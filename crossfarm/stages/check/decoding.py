@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.data.tensors import Array
 
 CTC_BLANK = 0
 

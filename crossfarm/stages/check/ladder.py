@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from crossfarm.config.models import CtcText, Decode, Detect
 from crossfarm.results import CheckRecord, MeasurementRecord
-from crossfarm.spec.models import CtcText, Decode, Detect
-from crossfarm.stages.check_decoded import Decoded, answer
-from crossfarm.stages.comparison import Yardstick, compare
-from crossfarm.stages.decoding import ctc_text
-from crossfarm.stages.quantize_file import LayerError
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.check.comparison import Yardstick, compare
+from crossfarm.stages.check.decoded import Decoded, answer
+from crossfarm.stages.check.decoding import ctc_text
+from crossfarm.stages.data.tensors import Array
+from crossfarm.stages.quantize.artifact import LayerError
 
 Row = CheckRecord | MeasurementRecord
 

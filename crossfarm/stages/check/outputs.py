@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from crossfarm.config.checks import Checks, OutputCheck
 from crossfarm.errors import ConfigError, nearest
 from crossfarm.results import CheckRecord, MeasurementRecord
-from crossfarm.spec.checks import Checks, OutputCheck
-from crossfarm.stages.comparison import Difference, Spread, Yardstick, channel_axis, compare
-from crossfarm.stages.reference_file import Case, TensorFile
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.check.comparison import Difference, Spread, Yardstick, channel_axis, compare
+from crossfarm.stages.data.tensors import Array
+from crossfarm.stages.reference.artifact import Case, TensorFile
 
 Row = CheckRecord | MeasurementRecord
 

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossfarm.config.base import Declared, Name, Share
+from crossfarm.config.checks import Checks
+from crossfarm.config.models import Decode, Detect
 from crossfarm.errors import BundleError
-from crossfarm.job import HOST, Job
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
-from crossfarm.spec.base import Declared, Name, Share
-from crossfarm.spec.checks import Checks
-from crossfarm.spec.models import Decode, Detect
-from crossfarm.stages.check_code import code_records
-from crossfarm.stages.check_decoded import Decoded, decoded_records
-from crossfarm.stages.check_ladder import Rung, ladder_records, layer_records
-from crossfarm.stages.check_outputs import judged, output_records
-from crossfarm.stages.measure_file import (
+from crossfarm.stages.check.code import code_records
+from crossfarm.stages.check.decoded import Decoded, decoded_records
+from crossfarm.stages.check.ladder import Rung, ladder_records, layer_records
+from crossfarm.stages.check.outputs import judged, output_records
+from crossfarm.stages.check.statistics import Summary, summarise
+from crossfarm.stages.data.tensors import Array, read_stacked
+from crossfarm.stages.job import HOST, Job
+from crossfarm.stages.measure.artifact import (
     MANIFEST,
     MEASURE,
     PROFILE,
@@ -28,10 +30,8 @@ from crossfarm.stages.measure_file import (
     RunnerResult,
     read_file,
 )
-from crossfarm.stages.quantize_file import Quantised
-from crossfarm.stages.reference_file import Reference
-from crossfarm.stages.statistics import Summary, summarise
-from crossfarm.stages.tensors import Array, read_stacked
+from crossfarm.stages.quantize.artifact import Quantised
+from crossfarm.stages.reference.artifact import Reference
 
 Row = CheckRecord | MeasurementRecord
 

@@ -5,28 +5,28 @@ A check that does not hold is a row with status `failed`; the stage itself fails
 
 from __future__ import annotations
 
-from crossfarm.job import Job
-from crossfarm.spec.checks import inherited
+from crossfarm.config.checks import inherited
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
 VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/results.py",
-    "crossfarm/stages/check.py",
-    "crossfarm/stages/check_code.py",
-    "crossfarm/stages/check_decoded.py",
-    "crossfarm/stages/check_ladder.py",
-    "crossfarm/stages/check_outputs.py",
-    "crossfarm/stages/check_run.py",
-    "crossfarm/stages/comparison.py",
-    "crossfarm/stages/decoding.py",
-    "crossfarm/stages/measure_file.py",
-    "crossfarm/stages/quantize_file.py",
-    "crossfarm/stages/reference_file.py",
-    "crossfarm/stages/statistics.py",
-    "crossfarm/stages/tensors.py",
-    "crossfarm/text.py",
+    "crossfarm/stages/check/stage.py",
+    "crossfarm/stages/check/code.py",
+    "crossfarm/stages/check/decoded.py",
+    "crossfarm/stages/check/ladder.py",
+    "crossfarm/stages/check/outputs.py",
+    "crossfarm/stages/check/rows.py",
+    "crossfarm/stages/check/comparison.py",
+    "crossfarm/stages/check/decoding.py",
+    "crossfarm/stages/measure/artifact.py",
+    "crossfarm/stages/quantize/artifact.py",
+    "crossfarm/stages/reference/artifact.py",
+    "crossfarm/stages/check/statistics.py",
+    "crossfarm/stages/data/tensors.py",
+    "crossfarm/util/text.py",
 )
 TOOLS = ("numpy",)
 
@@ -62,7 +62,7 @@ def run(job: Job) -> None:
         BundleError: the measurement is incomplete, or belongs to another bundle or reference.
     """
     from crossfarm.results import to_json
-    from crossfarm.stages.check_run import records
+    from crossfarm.stages.check.rows import records
 
     lines = [to_json(record) + "\n" for record in records(job)]
     (job.output / RECORDS).write_text("".join(lines), encoding="utf-8")

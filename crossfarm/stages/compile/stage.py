@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossfarm.job import Job
-from crossfarm.spec.base import Declared, Name
-from crossfarm.spec.targets import CodeGeneration
+from crossfarm.config.base import Declared, Name
+from crossfarm.config.targets import CodeGeneration
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
 VERSION = 2
 SCOPE: Scope = "cell"
 SOURCES = (
     "crossfarm/backends/__init__.py",
-    "crossfarm/backends/arena.py",
-    "crossfarm/backends/c_library.py",
+    "crossfarm/backends/tvm/arena.py",
+    "crossfarm/bundles/c_library.py",
     "crossfarm/backends/cpu/*.py",
-    "crossfarm/backends/importing.py",
-    "crossfarm/backends/integer.py",
-    "crossfarm/backends/interfaces.py",
-    "crossfarm/backends/lowering.py",
-    "crossfarm/backends/manifest.py",
-    "crossfarm/backends/program.py",
+    "crossfarm/backends/tvm/onnx_import.py",
+    "crossfarm/backends/tvm/int8/numpy_reference.py",
+    "crossfarm/bundles/interfaces.py",
+    "crossfarm/backends/tvm/lowering.py",
+    "crossfarm/bundles/manifest.py",
+    "crossfarm/backends/tvm/program.py",
     "crossfarm/backends/protocol.py",
-    "crossfarm/backends/reading.py",
-    "crossfarm/backends/supported.py",
-    "crossfarm/backends/tables.py",
-    "crossfarm/backends/tool_runs.py",
-    "crossfarm/backends/tvm.py",
-    "crossfarm/scratch.py",
-    "crossfarm/stages/compile.py",
+    "crossfarm/backends/tvm/read_program.py",
+    "crossfarm/backends/tvm/unsupported.py",
+    "crossfarm/backends/tvm/tables.py",
+    "crossfarm/util/processes.py",
+    "crossfarm/backends/tvm/backend.py",
+    "crossfarm/util/scratch.py",
+    "crossfarm/stages/compile/stage.py",
 )
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 
@@ -77,7 +77,7 @@ def run(job: Job) -> None:
         ModelError: the model holds something that cannot be compiled; the message names operator and node.
     """
     from crossfarm.backends import load_backend
-    from crossfarm.spec.cells import Cell
+    from crossfarm.config.cell import Cell
 
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))

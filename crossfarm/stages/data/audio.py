@@ -8,9 +8,9 @@ import wave
 import numpy as np
 from numpy.typing import NDArray
 
+from crossfarm.config.models import Audio, Framing
 from crossfarm.errors import ConfigError
-from crossfarm.spec.models import Audio, Framing
-from crossfarm.stages.preprocessing import frame_audio
+from crossfarm.stages.data.preprocessing import frame_audio
 
 
 def frames(dataset: Audio, content: bytes, framing: Framing) -> tuple[NDArray[np.float32], list[int | None]]:

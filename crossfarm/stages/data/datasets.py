@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from crossfarm.config.models import Csv, Images, RenderedText
 from crossfarm.errors import ConfigError, FetchError
-from crossfarm.spec.models import Csv, Images, RenderedText
-from crossfarm.stages.archives import list_files, read_member
-from crossfarm.stages.fetch_file import fetched_file
-from crossfarm.stages.fetched import fetched_bytes
+from crossfarm.stages.fetch.archives import list_files, read_member
+from crossfarm.stages.fetch.artifact import fetched_file
+from crossfarm.stages.fetch.fetched import fetched_bytes
 
 _TURNS = {
     90: Image.Transpose.ROTATE_90,

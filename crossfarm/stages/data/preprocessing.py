@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from crossfarm.config.models import Framing, Preprocess, Resize
 from crossfarm.errors import ConfigError
-from crossfarm.spec.models import Framing, Preprocess, Resize
 
 Floats = NDArray[np.float32]
 

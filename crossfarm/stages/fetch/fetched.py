@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossfarm.spec.sources import FileSource, Package, PackageSource, UrlSource
-from crossfarm.stages.archives import read_member
-from crossfarm.stages.fetch_file import fetched_file
+from crossfarm.config.sources import FileSource, Package, PackageSource, UrlSource
+from crossfarm.stages.fetch.archives import read_member
+from crossfarm.stages.fetch.artifact import fetched_file
 
 
 def fetch_source(source: FileSource | UrlSource | Package) -> FileSource | UrlSource | Package:

@@ -10,18 +10,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError, FetchError, nearest
-from crossfarm.job import Job
-from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.stages.fetch_file import content_folder, write_description
+from crossfarm.stages.fetch.artifact import content_folder, write_description
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
 VERSION = 2
 SCOPE: Scope = "source"
 SOURCES = (
-    "crossfarm/stages/download.py",
-    "crossfarm/stages/fetch.py",
-    "crossfarm/stages/fetch_file.py",
+    "crossfarm/stages/fetch/download.py",
+    "crossfarm/stages/fetch/stage.py",
+    "crossfarm/stages/fetch/artifact.py",
 )
 TOOLS: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ def run(job: Job) -> None:
         if content_digest(path) != job.parameters["content"]:
             raise FetchError(f"file {source.file!r} was changed while the run was going on; run the same command again")
     else:
-        from crossfarm.stages.download import download_url, download_wheel
+        from crossfarm.stages.fetch.download import download_url, download_wheel
 
         if isinstance(source, UrlSource):
             path = download_url(source.url, sha256=source.sha256, folder=folder).path

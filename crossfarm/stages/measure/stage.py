@@ -11,41 +11,41 @@ from pathlib import Path
 from typing import Any
 
 from crossfarm.boards.protocol import Ended, Placed, Purpose, Transport, open_board, this_host
+from crossfarm.config.boards import Board
+from crossfarm.config.pipelines import Measure
+from crossfarm.config.targets import CodeGeneration, Emulator
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
-from crossfarm.job import Job
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.boards import Board
-from crossfarm.spec.pipelines import Measure
-from crossfarm.spec.targets import CodeGeneration, Emulator
-from crossfarm.stages.measure_file import MANIFEST, MEASURE, PROFILE, BoardFile, BundleManifest, read_file
+from crossfarm.stages.job import Job
+from crossfarm.stages.measure.artifact import MANIFEST, MEASURE, PROFILE, BoardFile, BundleManifest, read_file
 from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.util.scratch import scratch_folder
 
 VERSION = 3
 SCOPE: Scope = "cell"
 SOURCES = (
-    "crossfarm/boards/allowance.py",
-    "crossfarm/boards/bundle_files.py",
-    "crossfarm/boards/bundle_run.py",
-    "crossfarm/boards/connection.py",
-    "crossfarm/boards/endings.py",
-    "crossfarm/boards/facts.py",
-    "crossfarm/boards/fit.py",
-    "crossfarm/boards/local.py",
-    "crossfarm/boards/processors.py",
-    "crossfarm/boards/preflight.py",
-    "crossfarm/boards/programs.py",
+    "crossfarm/boards/transports/allowance.py",
+    "crossfarm/boards/transports/bundle_files.py",
+    "crossfarm/boards/transports/bundle_run.py",
+    "crossfarm/boards/transports/connection.py",
+    "crossfarm/boards/exit_results.py",
+    "crossfarm/boards/transports/facts.py",
+    "crossfarm/boards/transports/fit.py",
+    "crossfarm/boards/transports/local.py",
+    "crossfarm/boards/cpu_features.py",
+    "crossfarm/boards/transports/preflight.py",
+    "crossfarm/boards/transports/programs.py",
     "crossfarm/boards/protocol.py",
-    "crossfarm/boards/remote.sh",
-    "crossfarm/boards/run_archive.py",
-    "crossfarm/boards/sandbox.py",
-    "crossfarm/boards/ssh.py",
-    "crossfarm/boards/virtual.py",
-    "crossfarm/boards/virtualisation.py",
-    "crossfarm/boards/written.py",
-    "crossfarm/scratch.py",
-    "crossfarm/stages/measure.py",
-    "crossfarm/stages/measure_file.py",
-    "crossfarm/text.py",
+    "crossfarm/boards/transports/remote.sh",
+    "crossfarm/boards/transports/run_archive.py",
+    "crossfarm/boards/transports/sandbox.py",
+    "crossfarm/boards/transports/ssh.py",
+    "crossfarm/boards/transports/virtual.py",
+    "crossfarm/boards/transports/virtualisation.py",
+    "crossfarm/boards/transports/written.py",
+    "crossfarm/util/scratch.py",
+    "crossfarm/stages/measure/stage.py",
+    "crossfarm/stages/measure/artifact.py",
+    "crossfarm/util/text.py",
 )
 TOOLS: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.archives import is_inside
+from crossfarm.stages.fetch.archives import is_inside
 
 if TYPE_CHECKING:
     import onnx

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError
-from crossfarm.text import one_line
+from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
     import onnx

@@ -8,37 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from crossfarm.config.models import Input
+from crossfarm.config.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
 from crossfarm.errors import ConfigError, FetchError
-from crossfarm.job import Job
-from crossfarm.keys import tool_versions
-from crossfarm.spec.models import Input
-from crossfarm.spec.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
-from crossfarm.stages.fetch_file import content_folder, fetched_file
-from crossfarm.stages.fetched import fetch_source, fetched_bytes
+from crossfarm.stages.fetch.artifact import content_folder, fetched_file
+from crossfarm.stages.fetch.fetched import fetch_source, fetched_bytes
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.store.keys import tool_versions
 
 if TYPE_CHECKING:
-    from crossfarm.stages.onnx_external import ReadExternal
-    from crossfarm.stages.static_onnx import StaticInput
+    from crossfarm.stages.prepare.external_data import ReadExternal
+    from crossfarm.stages.prepare.static_onnx import StaticInput
 
 VERSION = 1
 SCOPE: Scope = "model"
 SOURCES = (
-    "crossfarm/keys.py",
-    "crossfarm/stages/archives.py",
-    "crossfarm/stages/fetch_file.py",
-    "crossfarm/stages/fetched.py",
-    "crossfarm/stages/onnx_external.py",
-    "crossfarm/stages/onnx_growth.py",
-    "crossfarm/stages/onnx_session.py",
-    "crossfarm/stages/prepare.py",
-    "crossfarm/stages/static_onnx.py",
-    "crossfarm/stages/tflite_emitter.py",
-    "crossfarm/stages/tflite_file.py",
-    "crossfarm/stages/tflite_graph.py",
-    "crossfarm/stages/tflite_operators.py",
-    "crossfarm/stages/torch_export.py",
-    "crossfarm/text.py",
+    "crossfarm/store/keys.py",
+    "crossfarm/stages/fetch/archives.py",
+    "crossfarm/stages/fetch/artifact.py",
+    "crossfarm/stages/fetch/fetched.py",
+    "crossfarm/stages/prepare/external_data.py",
+    "crossfarm/stages/prepare/growth.py",
+    "crossfarm/stages/prepare/onnx_session.py",
+    "crossfarm/stages/prepare/stage.py",
+    "crossfarm/stages/prepare/static_onnx.py",
+    "crossfarm/stages/prepare/tflite/emitter.py",
+    "crossfarm/stages/prepare/tflite/reader.py",
+    "crossfarm/stages/prepare/tflite/graph.py",
+    "crossfarm/stages/prepare/tflite/operators.py",
+    "crossfarm/stages/prepare/torch_export.py",
+    "crossfarm/util/text.py",
 )
 TOOLS = ("numpy", "onnx", "onnxruntime")
 EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript")}
@@ -92,7 +92,7 @@ def run(job: Job) -> None:
         ConfigError: the declared file is not in its wheel.
         ToolError: PyTorch is needed and not installed.
     """
-    from crossfarm.stages.static_onnx import make_static, serialise, signature
+    from crossfarm.stages.prepare.static_onnx import make_static, serialise, signature
 
     group = job.group("model")
     adapter: TypeAdapter[Source] = TypeAdapter(Source)
@@ -106,23 +106,23 @@ def run(job: Job) -> None:
 
 
 def _static_inputs(inputs: tuple[Input, ...]) -> list[StaticInput]:
-    from crossfarm.stages.static_onnx import StaticInput
+    from crossfarm.stages.prepare.static_onnx import StaticInput
 
     return [StaticInput(name=item.name, shape=item.shape, dtype=item.dtype, value=item.value) for item in inputs]
 
 
 def _as_onnx(job: Job, source: Source, form: str, inputs: tuple[Input, ...]) -> tuple[bytes, ReadExternal]:
     """Return the model as ONNX bytes, not yet static, and how files beside it are read."""
-    from crossfarm.stages.onnx_external import no_external_data
+    from crossfarm.stages.prepare.external_data import no_external_data
 
     if isinstance(source, FactorySource):
-        from crossfarm.stages.torch_export import export_factory
+        from crossfarm.stages.prepare.torch_export import export_factory
 
         content = export_factory(source, artifacts=job.inputs, inputs=_static_inputs(inputs))
         return content, no_external_data
     content = fetched_bytes(source, job.inputs["source"])
     if form == "tflite":
-        from crossfarm.stages.tflite_graph import convert
+        from crossfarm.stages.prepare.tflite.graph import convert
 
         return convert(content, _static_inputs(inputs)), no_external_data
     return content, _beside(source, job.inputs["source"])
@@ -130,8 +130,8 @@ def _as_onnx(job: Job, source: Source, form: str, inputs: tuple[Input, ...]) -> 
 
 def _beside(source: FileSource | UrlSource | PackageSource, artifact: Path) -> ReadExternal:
     """Return the reader of files beside the model: in its folder of the wheel, or what was fetched with it."""
-    from crossfarm.stages.archives import read_member
-    from crossfarm.stages.onnx_external import read_from_folder
+    from crossfarm.stages.fetch.archives import read_member
+    from crossfarm.stages.prepare.external_data import read_from_folder
 
     if not isinstance(source, PackageSource):
         return read_from_folder(content_folder(artifact))

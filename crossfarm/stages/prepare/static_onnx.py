@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError, nearest
-from crossfarm.stages.onnx_external import ReadExternal, inline_external_data, no_external_data
-from crossfarm.stages.onnx_growth import check_growth, check_tensors
-from crossfarm.stages.onnx_session import open_session
-from crossfarm.text import one_line
+from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
+from crossfarm.stages.prepare.growth import check_growth, check_tensors
+from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
     import onnx

@@ -1,7 +1,7 @@
 """PyTorch to ONNX: builds a module with its factory, loads its weights, and exports it.
 
 The code of a package is a stranger's, so it runs in a process of its own, from a temporary folder, and nothing of it is
-installed. As a program: `python -m crossfarm.stages.torch_export REQUEST.json`.
+installed. As a program: `python -m crossfarm.stages.prepare.torch_export REQUEST.json`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossfarm.config.sources import FactorySource
 from crossfarm.errors import ModelError, ToolError
-from crossfarm.spec.sources import FactorySource
 
 if TYPE_CHECKING:
-    from crossfarm.stages.static_onnx import StaticInput
+    from crossfarm.stages.prepare.static_onnx import StaticInput
 
 OPSET = 18
 TIMEOUT_SECONDS = 1800
@@ -97,8 +97,8 @@ def lay_out_code(source: FactorySource, artifacts: Mapping[str, Path], code: Pat
         artifacts: role -> artifact of `fetch`.
         code: an existing folder, which is first on that process's module path.
     """
-    from crossfarm.stages.archives import extract_tree
-    from crossfarm.stages.fetch_file import fetched_file
+    from crossfarm.stages.fetch.archives import extract_tree
+    from crossfarm.stages.fetch.artifact import fetched_file
 
     for index in range(len(source.packages)):
         extract_tree(fetched_file(artifacts[f"package{index}"]), code)
@@ -109,7 +109,7 @@ def lay_out_code(source: FactorySource, artifacts: Mapping[str, Path], code: Pat
 
 
 def _lay_out_state(source: FactorySource, artifacts: Mapping[str, Path], folder: Path) -> str | None:
-    from crossfarm.stages.fetched import fetched_bytes
+    from crossfarm.stages.fetch.fetched import fetched_bytes
 
     if source.state is None:
         return None
@@ -120,9 +120,9 @@ def _lay_out_state(source: FactorySource, artifacts: Mapping[str, Path], folder:
 
 def _run_exporter(folder: Path, factory: str) -> None:
     """Run this module as a program; what it prints goes to the log, its last complaint into the error."""
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "crossfarm.stages.torch_export", str(folder / "request.json")]
+    command = [sys.executable, "-m", "crossfarm.stages.prepare.torch_export", str(folder / "request.json")]
     try:
         done = subprocess.run(
             command,

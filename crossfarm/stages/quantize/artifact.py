@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from crossfarm.config.base import Declared
 from crossfarm.errors import StoreError
-from crossfarm.spec.base import Declared
 
 FILE_NAME = "quantisation.json"
 

@@ -11,9 +11,9 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.onnx_session import open_session
-from crossfarm.stages.quantize_file import LayerError
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.data.tensors import Array
+from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.stages.quantize.artifact import LayerError
 
 INPUTS = 4
 """Inputs on which layers are compared: what a layer loses hardly depends on which."""

@@ -18,22 +18,22 @@ from onnxruntime.quantization import (
 )
 from pydantic import TypeAdapter
 
+from crossfarm.config.base import Declared, Name
+from crossfarm.config.models import CtcText, Dataset, Decode, Input, Preprocess
+from crossfarm.config.quantisation import Quantisation
 from crossfarm.errors import ConfigError, ModelError
-from crossfarm.job import Job
-from crossfarm.scratch import scratch_folder
-from crossfarm.spec.base import Declared, Name
-from crossfarm.spec.models import CtcText, Dataset, Decode, Input, Preprocess
-from crossfarm.spec.quantisation import Quantisation
-from crossfarm.stages.onnx_session import in_empty_folder
-from crossfarm.stages.quantize_file import LayerError, Quantised
-from crossfarm.stages.quantize_graph import PRODUCTS, chosen_nodes, is_quantised, quantised_operators
-from crossfarm.stages.quantize_layers import layer_errors, output_steps
-from crossfarm.stages.quantize_scales import to_powers_of_two
-from crossfarm.stages.reference_cases import Trial, data_trials
-from crossfarm.stages.reference_file import Reference
-from crossfarm.stages.reference_run import Runtime
-from crossfarm.stages.static_onnx import serialise
-from crossfarm.stages.tensors import Array, read_stacked, write_stacked
+from crossfarm.stages.data.tensors import Array, read_stacked, write_stacked
+from crossfarm.stages.job import Job
+from crossfarm.stages.prepare.onnx_session import in_empty_folder
+from crossfarm.stages.prepare.static_onnx import serialise
+from crossfarm.stages.quantize.artifact import LayerError, Quantised
+from crossfarm.stages.quantize.layers import layer_errors, output_steps
+from crossfarm.stages.quantize.nodes import PRODUCTS, chosen_nodes, is_quantised, quantised_operators
+from crossfarm.stages.quantize.scales import to_powers_of_two
+from crossfarm.stages.reference.answers import Runtime
+from crossfarm.stages.reference.artifact import Reference
+from crossfarm.stages.reference.cases import Trial, data_trials
+from crossfarm.util.scratch import scratch_folder
 
 OPSET = 17
 """Scales for each channel need 13 or later."""

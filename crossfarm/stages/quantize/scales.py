@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.data.tensors import Array
 
 _TRIED = 5
 """Exponents that are tried for weights: that of the given scale, rounded up, and smaller ones."""

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfarm.job import Job
-from crossfarm.spec.models import RenderedText
-from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.stages.fetched import fetch_source
+from crossfarm.config.models import RenderedText
+from crossfarm.config.sources import FileSource, Package, UrlSource
+from crossfarm.stages.fetch.fetched import fetch_source
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
 VERSION = 2
 SCOPE: Scope = "model"
 SOURCES = (
-    "crossfarm/scratch.py",
-    "crossfarm/stages/archives.py",
-    "crossfarm/stages/dataset_audio.py",
-    "crossfarm/stages/datasets.py",
-    "crossfarm/stages/fetch_file.py",
-    "crossfarm/stages/fetched.py",
-    "crossfarm/stages/onnx_external.py",
-    "crossfarm/stages/onnx_growth.py",
-    "crossfarm/stages/onnx_session.py",
-    "crossfarm/stages/preprocessing.py",
-    "crossfarm/stages/quantize.py",
-    "crossfarm/stages/quantize_file.py",
-    "crossfarm/stages/quantize_graph.py",
-    "crossfarm/stages/quantize_layers.py",
-    "crossfarm/stages/quantize_run.py",
-    "crossfarm/stages/quantize_scales.py",
-    "crossfarm/stages/reference_cases.py",
-    "crossfarm/stages/reference_file.py",
-    "crossfarm/stages/reference_run.py",
-    "crossfarm/stages/static_onnx.py",
-    "crossfarm/stages/tensors.py",
-    "crossfarm/text.py",
+    "crossfarm/util/scratch.py",
+    "crossfarm/stages/fetch/archives.py",
+    "crossfarm/stages/data/audio.py",
+    "crossfarm/stages/data/datasets.py",
+    "crossfarm/stages/fetch/artifact.py",
+    "crossfarm/stages/fetch/fetched.py",
+    "crossfarm/stages/prepare/external_data.py",
+    "crossfarm/stages/prepare/growth.py",
+    "crossfarm/stages/prepare/onnx_session.py",
+    "crossfarm/stages/data/preprocessing.py",
+    "crossfarm/stages/quantize/stage.py",
+    "crossfarm/stages/quantize/artifact.py",
+    "crossfarm/stages/quantize/nodes.py",
+    "crossfarm/stages/quantize/layers.py",
+    "crossfarm/stages/quantize/quantise.py",
+    "crossfarm/stages/quantize/scales.py",
+    "crossfarm/stages/reference/cases.py",
+    "crossfarm/stages/reference/artifact.py",
+    "crossfarm/stages/reference/answers.py",
+    "crossfarm/stages/prepare/static_onnx.py",
+    "crossfarm/stages/data/tensors.py",
+    "crossfarm/util/text.py",
 )
 TOOLS = ("numpy", "onnx", "onnxruntime", "pillow")
 
@@ -70,6 +70,6 @@ def run(job: Job) -> None:
         ConfigError: there is no data to calibrate from.
         ModelError: ONNX Runtime cannot quantise or run the model.
     """
-    from crossfarm.stages.quantize_run import write_quantised
+    from crossfarm.stages.quantize.quantise import write_quantised
 
     write_quantised(job)

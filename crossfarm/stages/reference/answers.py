@@ -19,15 +19,15 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from pydantic import Field, TypeAdapter
 
+from crossfarm.config.base import Declared, Name
+from crossfarm.config.models import Classify, CtcText, Dataset, Decode, DType, Input, Preprocess
 from crossfarm.errors import ConfigError, ModelError, nearest
-from crossfarm.job import Job
-from crossfarm.spec.base import Declared, Name
-from crossfarm.spec.models import Classify, CtcText, Dataset, Decode, DType, Input, Preprocess
-from crossfarm.stages.fetched import fetched_bytes
-from crossfarm.stages.onnx_session import open_session
-from crossfarm.stages.reference_cases import Trial, data_trials, random_trials
-from crossfarm.stages.reference_file import Case, Reference, TensorFile
-from crossfarm.stages.tensors import Array, little_endian
+from crossfarm.stages.data.tensors import Array, little_endian
+from crossfarm.stages.fetch.fetched import fetched_bytes
+from crossfarm.stages.job import Job
+from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.stages.reference.artifact import Case, Reference, TensorFile
+from crossfarm.stages.reference.cases import Trial, data_trials, random_trials
 
 _ORT_ERRORS = (
     ort_errors.EPFail,

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from crossfarm.config.base import Declared
+from crossfarm.config.models import DType
 from crossfarm.errors import StoreError
-from crossfarm.spec.base import Declared
-from crossfarm.spec.models import DType
 
 FILE_NAME = "reference.json"
 

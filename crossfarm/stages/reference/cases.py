@@ -11,14 +11,14 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from crossfarm.config.models import Audio, Csv, Images, Input, Preprocess, RenderedText
 from crossfarm.errors import ConfigError
-from crossfarm.spec.models import Audio, Csv, Images, Input, Preprocess, RenderedText
-from crossfarm.stages.dataset_audio import frames
-from crossfarm.stages.datasets import samples
-from crossfarm.stages.fetched import fetched_bytes
-from crossfarm.stages.preprocessing import image_tensor, to_input
-from crossfarm.stages.reference_file import Case
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.data.audio import frames
+from crossfarm.stages.data.datasets import samples
+from crossfarm.stages.data.preprocessing import image_tensor, to_input
+from crossfarm.stages.data.tensors import Array
+from crossfarm.stages.fetch.fetched import fetched_bytes
+from crossfarm.stages.reference.artifact import Case
 
 _Found = TypeVar("_Found")
 

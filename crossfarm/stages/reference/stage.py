@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfarm.job import Job
-from crossfarm.spec.models import Classify, RenderedText
-from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.stages.fetched import fetch_source
+from crossfarm.config.models import Classify, RenderedText
+from crossfarm.config.sources import FileSource, Package, UrlSource
+from crossfarm.stages.fetch.fetched import fetch_source
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
 VERSION = 1
 SCOPE: Scope = "model"
 SOURCES = (
-    "crossfarm/stages/archives.py",
-    "crossfarm/stages/dataset_audio.py",
-    "crossfarm/stages/datasets.py",
-    "crossfarm/stages/fetch_file.py",
-    "crossfarm/stages/fetched.py",
-    "crossfarm/stages/onnx_session.py",
-    "crossfarm/stages/preprocessing.py",
-    "crossfarm/stages/reference.py",
-    "crossfarm/stages/reference_cases.py",
-    "crossfarm/stages/reference_file.py",
-    "crossfarm/stages/reference_run.py",
-    "crossfarm/stages/tensors.py",
+    "crossfarm/stages/fetch/archives.py",
+    "crossfarm/stages/data/audio.py",
+    "crossfarm/stages/data/datasets.py",
+    "crossfarm/stages/fetch/artifact.py",
+    "crossfarm/stages/fetch/fetched.py",
+    "crossfarm/stages/prepare/onnx_session.py",
+    "crossfarm/stages/data/preprocessing.py",
+    "crossfarm/stages/reference/stage.py",
+    "crossfarm/stages/reference/cases.py",
+    "crossfarm/stages/reference/artifact.py",
+    "crossfarm/stages/reference/answers.py",
+    "crossfarm/stages/data/tensors.py",
 )
 TOOLS = ("numpy", "onnxruntime", "pillow")
 
@@ -55,6 +55,6 @@ def needs(subject: Subject) -> Needs:
 
 def run(job: Job) -> None:
     """Write reference.json, inputs/K.bin and outputs/K.bin."""
-    from crossfarm.stages.reference_run import write_reference
+    from crossfarm.stages.reference.answers import write_reference
 
     write_reference(job)

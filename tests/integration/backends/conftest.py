@@ -17,11 +17,12 @@ import onnxruntime
 import pytest
 import yaml
 
-from crossfarm.job import Job
-from crossfarm.spec.models import Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.targets import Target
-from crossfarm.stages import bundle, compile
+from crossfarm.config.models import Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.targets import Target
+from crossfarm.stages.bundle import stage as bundle
+from crossfarm.stages.compile import stage as compile
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
 
 ROOT = Path(__file__).parents[3]

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from crossfarm.backends import integer
-from crossfarm.backends.integer import Steps
-from crossfarm.spec.targets import Target
+from crossfarm.backends.tvm.int8 import numpy_reference
+from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from crossfarm.config.targets import Target
 from tests.integration.backends.conftest import Road, load_target, prefix
 
 pytestmark = pytest.mark.integration
@@ -74,14 +74,14 @@ def two_convolutions(wide: Array, deep: Array) -> onnx.ModelProto:
 def stored_sums(image: Array, weights: Array, *, source: Steps, result: Steps, low: float, **window: Any) -> Array:
     """Return a quantised convolution of the reference; image NHWC, weights OIHW."""
     kernel = weights.transpose(2, 3, 1, 0)
-    sums = integer.convolve(image, kernel, zero=source.zero, dilation=(1, 1), **window)
+    sums = numpy_reference.convolve(image, kernel, zero=source.zero, dilation=(1, 1), **window)
     bounds = result.bounds("uint8", low)
     channels = len(weights)
     scale = np.full(channels, np.float64(source.scale) * np.float64(WEIGHT_SCALE))
-    return integer.requantise(
+    return numpy_reference.requantise(
         sums,
         np.zeros(channels, np.int32),
-        integer.multipliers(scale, result.scale),
+        numpy_reference.multipliers(scale, result.scale),
         low=bounds[0],
         high=bounds[1],
         zero=result.zero,

@@ -8,12 +8,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from crossfarm.backends import lowering
-from crossfarm.backends.supported import check_ports
-from crossfarm.backends.tvm import translate
+from crossfarm.backends.tvm import lowering
+from crossfarm.backends.tvm.backend import translate
+from crossfarm.backends.tvm.unsupported import check_ports
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import EXIT_CHECK_FAILED, ModelError
-from crossfarm.spec.targets import CodeGeneration
-from crossfarm.stages.static_onnx import StaticInput, make_static
+from crossfarm.stages.prepare.static_onnx import StaticInput, make_static
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from crossfarm.boards.protocol import Purpose
-from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import CodeGeneration
+from crossfarm.config.boards import Board
+from crossfarm.config.targets import CodeGeneration
 
 CONFIG = """
 ListenAddress 127.0.0.1:{port}

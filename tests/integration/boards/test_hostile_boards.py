@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.adding import ask_host_key
-from crossfarm.boards.connection import Connection, Patience
-from crossfarm.boards.ssh import SshBoard
+from crossfarm.boards.declare import ask_host_key
+from crossfarm.boards.transports.connection import Connection, Patience
+from crossfarm.boards.transports.ssh import SshBoard
+from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.spec.boards import Board
-from crossfarm.text import clean
+from crossfarm.util.text import clean
 from tests.integration.boards import hostile_board
 from tests.integration.boards.conftest import MANIFEST, PURPOSE, Server, running_sshd
 
@@ -353,7 +353,7 @@ def test_what_is_no_sshd_at_all_is_given_up_in_time(server: Server, name: str) -
 
 @pytest.mark.parametrize("name", ["has a banner without an end", "drips its banner", "promises a packet of 2 GiB"])
 def test_a_host_key_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("crossfarm.boards.adding.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("crossfarm.boards.declare.ANSWER_SECONDS", 1.0)
     listener = Listener(LISTENERS[name])
     try:
         started = time.monotonic()

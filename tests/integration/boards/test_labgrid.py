@@ -16,8 +16,8 @@ import pytest
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.labgrid import identity, take
 from crossfarm.boards.pool import Granted, Pool, Refused
+from crossfarm.config.boards import Board, Labgrid
 from crossfarm.errors import BoardError
-from crossfarm.spec.boards import Board, Labgrid
 
 pytestmark = pytest.mark.integration
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.lease import BoardStatus, Leases
+from crossfarm.boards.leases.leases import BoardStatus, Leases
+from crossfarm.config.loading import load_project
 from crossfarm.errors import EXIT_INTERRUPTED
-from crossfarm.spec.loading import load_project
 from crossfarm.tuning import records
 from tests.integration.boards.conftest import Server
 
@@ -44,7 +44,7 @@ def start(clone: Path, server: Server, tmp_path: Path) -> Start:
         document = {"boards": [board.model_dump(mode="json", exclude_none=True, exclude_unset=True)]}
         # JSON is YAML too.
         (clone / "boards.yaml").write_text(json.dumps(document), encoding="utf-8")
-        command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(clone), "tune"]
+        command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(clone), "tune"]
         command += ["--targets", "x86_64", "--only", CELL, "--boards", "boards.yaml", "--out", str(clone / "out")]
         command += ["--store", str(ROOT / ".crossfarm" / "store"), "--engine", "local", *words]
         return subprocess.Popen(

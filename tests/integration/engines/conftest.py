@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from crossfarm.engines.container import ContainerEngine
-from crossfarm.engines.daemon import Daemon, find_daemon
-from crossfarm.engines.limits import GIB, Limits
+from crossfarm.engines.container.engine import ContainerEngine
+from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.images.identity import BASE
-from crossfarm.images.supply import Terms, supply_images
-from crossfarm.job import Job, Outcome
+from crossfarm.stages.job import Job, Outcome
+from crossfarm.util.docker_daemon import Daemon, find_daemon
 
 ROOT = Path(__file__).parents[3]
 STAGE = '''

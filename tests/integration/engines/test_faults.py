@@ -17,8 +17,8 @@ from typing import IO, Any
 import docker
 import pytest
 
-from crossfarm.engines.daemon import Daemon, find_daemon
-from crossfarm.engines.reaper import RUN, reap, this_process
+from crossfarm.engines.container.reaper import RUN, reap, this_process
+from crossfarm.util.docker_daemon import Daemon, find_daemon
 
 pytestmark = pytest.mark.integration
 
@@ -124,9 +124,9 @@ def test_the_reaper_takes_containers_of_dead_runs_and_no_others(base_image: str,
 KILLED = """
 import sys, threading, time
 from pathlib import Path
-from crossfarm.engines.container import ContainerEngine
-from crossfarm.engines.daemon import find_daemon
-from crossfarm.engines.limits import GIB, Limits
+from crossfarm.engines.container.engine import ContainerEngine
+from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.engines.container.limits import GIB, Limits
 folder, home, digest, image = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 engine = ContainerEngine(daemon=find_daemon(), images={digest: image}, slots=1,
     limits=Limits(memory=GIB // 2, cpus=1.0), run="killed", work=folder, home=home)

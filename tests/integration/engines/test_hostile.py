@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.engines.limits import GIB, Limits
+from crossfarm.engines.container.limits import GIB, Limits
 
 pytestmark = pytest.mark.integration
 

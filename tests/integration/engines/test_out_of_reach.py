@@ -11,9 +11,9 @@ from typing import Any
 import docker
 import pytest
 
-from crossfarm.engines import contained
-from crossfarm.engines.daemon import Daemon
-from crossfarm.engines.limits import GIB, Limits
+from crossfarm.engines.container import container
+from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.util.docker_daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -189,7 +189,7 @@ def test_the_secret_of_a_job_is_nowhere_in_its_memory(trial: Trial, monkeypatch:
         made.append("c0ffee" + secrets.token_hex(13))
         return made[-1]
 
-    monkeypatch.setattr(contained, "new_secret", new_secret)
+    monkeypatch.setattr(container, "new_secret", new_secret)
     code = """
         import re
         found, searched = [], 0

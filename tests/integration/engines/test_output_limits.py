@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from crossfarm.engines.limits import GIB, Limits
+from crossfarm.engines.container.limits import GIB, Limits
 from crossfarm.engines.local import LocalEngine
-from crossfarm.job import HOST, Job, Outcome
-from crossfarm.runs import live_run
-from crossfarm.store import Store
-from crossfarm.trees import TreeLimits, remove_tree
+from crossfarm.stages.job import HOST, Job, Outcome
+from crossfarm.store.live_runs import live_run
+from crossfarm.store.store import Store
+from crossfarm.util.trees import TreeLimits, remove_tree
 
 pytestmark = pytest.mark.integration
 

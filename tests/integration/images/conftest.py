@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.images import engine
+from crossfarm.images.ensure import Terms, supply_base
 from crossfarm.images.identity import BASE, dockerfile_path
 from crossfarm.images.lock import LOCK, Pin
-from crossfarm.images.supply import Terms, supply_base
+from crossfarm.util import docker
 from tests.integration.images.project import HEAD, ROOT, Project
 
 
 @pytest.fixture(scope="session")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Pin:
     """The Debian below the images: pulled, or made here, or there already."""
-    if not engine.answers():
+    if not docker.answers():
         pytest.skip("no container engine answers; ./inv setup as root installs one")
     if shutil.which("mmdebstrap") is None:
         pytest.skip("mmdebstrap is not installed, and no registry may answer; ./inv setup as root installs it")

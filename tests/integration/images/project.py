@@ -6,9 +6,9 @@ import contextlib
 import uuid
 from pathlib import Path
 
-from crossfarm.images import engine
 from crossfarm.images.identity import BASE, dockerfile_path, identities, known_names
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, write_pin
+from crossfarm.util import docker
 
 ROOT = Path(__file__).parents[3]
 HEAD = "ARG BASE_IMAGE=debian:bookworm-slim\nFROM ${BASE_IMAGE}\n"
@@ -37,8 +37,8 @@ class Project:
         self.said.append(text)
 
     def remove_images(self) -> None:
-        with contextlib.closing(engine.client()) as client:
-            present = engine.present_references()
+        with contextlib.closing(docker.client()) as client:
+            present = docker.present_references()
             for image in reversed(identities(self.folder, known_names(self.folder)).values()):
                 if image.reference in present:
                     client.images.remove(image.reference)

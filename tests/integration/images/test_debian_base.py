@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.images import engine
-from crossfarm.images.bootstrap import NAME, debian_sources
+from crossfarm.images.debian_base import NAME, debian_sources
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base
+from crossfarm.util import docker
 
 pytestmark = pytest.mark.integration
 
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
 from pathlib import Path
-from crossfarm.images.bootstrap import bootstrap
-from crossfarm.images.building import one_at_a_time
+from crossfarm.images.debian_base import bootstrap
+from crossfarm.images.build import one_at_a_time
 say = lambda text: print(text, flush=True)
 with one_at_a_time(say) as lock:
     bootstrap(Path(sys.argv[1]), lock=lock, say=say, sources=sys.argv[2])
@@ -38,7 +38,7 @@ def _start(folder: Path, sources: str) -> subprocess.Popen[str]:
 
 def _debians() -> set[str]:
     filters = urllib.parse.quote(json.dumps({"reference": [NAME]}))
-    return {tag for image in engine.ask(f"/images/json?filters={filters}") for tag in image["RepoTags"] or ()}
+    return {tag for image in docker.ask(f"/images/json?filters={filters}") for tag in image["RepoTags"] or ()}
 
 
 def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Path, debian: Pin) -> None:
@@ -69,7 +69,7 @@ def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Pa
         assert pin.is_own
         assert _debians() == before | {pin.reference}
         assert not working.exists()
-        with contextlib.closing(engine.client()) as client:
+        with contextlib.closing(docker.client()) as client:
             found = client.containers.run(
                 pin.reference, ["sh", "-c", "apt-get --version; ls /var/cache/apt; cat /etc/hostname"], remove=True
             )
@@ -77,7 +77,7 @@ def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Pa
         assert b"pkgcache" not in found
         assert os.uname().nodename.encode() not in found
     finally:
-        with contextlib.closing(engine.client()) as client:
+        with contextlib.closing(docker.client()) as client:
             client.images.remove(pin.reference)
 
 

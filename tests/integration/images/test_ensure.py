@@ -12,10 +12,10 @@ import time
 import pytest
 
 from crossfarm.errors import EngineError, ToolError
-from crossfarm.images import engine
+from crossfarm.images.ensure import missing_images, supply_images
 from crossfarm.images.identity import identities
 from crossfarm.images.lock import pinned_base
-from crossfarm.images.supply import missing_images, supply_images
+from crossfarm.util import docker as engine
 from tests.integration.images.project import ROOT, Project
 
 pytestmark = pytest.mark.integration
@@ -24,7 +24,7 @@ SUPPLY = """
 import sys
 from pathlib import Path
 from crossfarm.images.lock import pinned_base
-from crossfarm.images.supply import supply_images
+from crossfarm.images.ensure import supply_images
 supply_images(Path(sys.argv[1]), ["one"], say=lambda text: print(text, flush=True))
 """
 

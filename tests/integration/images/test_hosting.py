@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.hosting import start_engine
-from crossfarm.images import engine
+from crossfarm.images.ensure import supply_images
 from crossfarm.images.identity import BASE
-from crossfarm.images.supply import supply_images
+from crossfarm.setup.container_host import start_engine
+from crossfarm.util import docker
 from tests.integration.images.project import Project
 
 pytestmark = pytest.mark.integration
@@ -52,13 +52,13 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_an_engine_is_started_and_answers(daemon: Path, tmp_path: Path) -> None:
-    assert not engine.answers()
+    assert not docker.answers()
     said: list[str] = []
     began = time.monotonic()
     start_engine(tmp_path / "log", say=said.append)
     assert time.monotonic() - began < 31
-    assert engine.answers()
-    assert engine.present_references() == frozenset()
+    assert docker.answers()
+    assert docker.present_references() == frozenset()
     assert said == [f"starting dockerd, its log is {tmp_path / 'log'}"]
     assert "API listen" in (tmp_path / "log").read_text()
 
@@ -70,7 +70,7 @@ def test_an_arm_program_runs_in_a_container_that_has_no_emulator(project: Projec
         pytest.skip("the emulator is not registered with the kernel, or there is no ARM program; ./inv setup as root")
     assert "F" in entry.read_text().partition("flags:")[2].splitlines()[0]
     image = supply_images(project.folder, [], say=project.say)[BASE]
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         output: bytes = client.containers.run(
             image.reference,
             ["sh", "-c", "test ! -e /usr/bin/qemu-arm-static && /ld-linux-armhf.so.3 --version"],

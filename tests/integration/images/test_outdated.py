@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from crossfarm.images import engine
-from crossfarm.images.old import old_images, remove_old_images
-from crossfarm.images.supply import IMAGE_LABEL
+from crossfarm.images.ensure import IMAGE_LABEL
+from crossfarm.images.outdated import old_images, remove_old_images
+from crossfarm.util import docker
 
 pytestmark = pytest.mark.integration
 
@@ -30,11 +30,11 @@ def _make(client: object, tag: str, label: str) -> None:
 @pytest.fixture
 def word() -> Iterator[str]:
     """A word in the names of a test's images, which go at its end."""
-    if not engine.answers():
+    if not docker.answers():
         pytest.skip("no container engine answers; ./inv setup as root installs one")
     word = uuid.uuid4().hex[:16]
     yield word
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         for image in client.images.list():
             for tag in image.tags:
                 if word in tag:
@@ -45,7 +45,7 @@ def test_only_ours_that_nothing_names_and_no_container_uses_go(word: str) -> Non
     ours = f'LABEL {IMAGE_LABEL}="x"'
     old, named, used = (f"crossfarm-{name}{word[:4]}:{word}" for name in ("old", "named", "used"))
     foreign, kept = f"crossfarm-foreign{word[:4]}:{word}", f"precious-{word[:4]}:{word}"
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         for tag in (old, named, used, kept):
             _make(client, tag, ours)
         _make(client, foreign, "LABEL another=1")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.images import engine
-from crossfarm.images.command import image_names
+from crossfarm.cli.image_commands import image_names
+from crossfarm.config.loading import load_pipeline, load_targets
 from crossfarm.images.identity import ImageIdentity, identities
 from crossfarm.images.lock import Pin
-from crossfarm.spec.loading import load_pipeline, load_targets
+from crossfarm.util import docker
 from tests.integration.images.project import ROOT
 
 pytestmark = pytest.mark.integration
@@ -28,7 +28,7 @@ DOCKER = "/usr/bin/docker"
 
 
 def _inv(*arguments: str) -> str:
-    command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT), *arguments]
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), *arguments]
     done = subprocess.run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=SECONDS
     )
@@ -65,7 +65,7 @@ def _artifacts(store: Path, stage: str) -> dict[str, dict[str, str]]:
 
 
 def _python(image: ImageIdentity, program: str) -> str:
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         output: bytes = client.containers.run(
             image.reference, ["python", "-c", program], remove=True, network_mode="none", user="4711:4711"
         )
@@ -131,7 +131,7 @@ def test_a_stock_client_builds_the_same_file(images: Mapping[str, ImageIdentity]
     )
     try:
         assert done.returncode == 0, done.stdout + done.stderr
-        built = engine.ask(f"/images/{tag}/json")["Config"]
+        built = docker.ask(f"/images/{tag}/json")["Config"]
         assert built["User"] == "farm"
         assert built["Labels"]["org.opencontainers.image.title"] == "crossfarm x86_64"
     finally:

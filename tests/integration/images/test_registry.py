@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 from crossfarm.errors import EngineError
-from crossfarm.images import engine
+from crossfarm.images.ensure import Terms, supply_images, update_lock
 from crossfarm.images.identity import BASE
 from crossfarm.images.lock import LOCK, Pin, pinned_base, write_pin
-from crossfarm.images.publishing import push_images, remote_name
-from crossfarm.images.supply import Terms, supply_images, update_lock
+from crossfarm.images.registry import push_images, remote_name
+from crossfarm.util import docker
 from tests.integration.images.project import Project
 
 pytestmark = pytest.mark.integration
@@ -83,7 +83,7 @@ def test_what_was_pushed_is_pulled_in_place_of_being_built(project: Project, reg
     assert [text for text in project.said if "pushed" in text] == [
         f"{name}: pushed {reference}" for name, reference in zip(images, pushed, strict=True)
     ]
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         for reference in (*reversed(pushed), images["one"].reference, images[BASE].reference):
             client.images.remove(reference)
         project.said.clear()
@@ -98,7 +98,7 @@ def test_another_image_under_the_name_is_not_believed(project: Project, registry
     project.dockerfile("one", "RUN echo one >/one\n")
     images = supply_images(project.folder, ["one"], say=project.say)
     repository, tag = remote_name(images["one"], registry)
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         client.api.tag(images[BASE].reference, repository, tag)
         client.images.push(repository, tag=tag)
         client.images.remove(f"{repository}:{tag}")
@@ -116,14 +116,14 @@ def test_a_registry_that_is_not_there_is_named(project: Project) -> None:
         registry = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(EngineError, match=rf"{registry}/crossfarm-base:.*see that the registry answers"):
             push_images(images.values(), registry, say=project.say)
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         client.images.remove(":".join(remote_name(images[BASE], registry)))
 
 
 def test_a_pinned_debian_is_pulled_from_its_registry(project: Project, registry: str, debian: Pin) -> None:
     own = f"{registry}/debian"
     zeros = Pin(name=own, digest=f"sha256:{'0' * 64}", tag="bookworm-slim")
-    with contextlib.closing(engine.client()) as client:
+    with contextlib.closing(docker.client()) as client:
         client.api.tag(debian.reference, own, zeros.tag)
         client.images.push(own, tag=zeros.tag)
         client.images.remove(f"{own}:{zeros.tag}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.lease import Leases
+from crossfarm.boards.leases.leases import Leases
 
 pytestmark = pytest.mark.integration
 

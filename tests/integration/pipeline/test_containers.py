@@ -18,8 +18,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from crossfarm.engines.daemon import find_daemon
-from crossfarm.images.supply import Terms, supply_images
+from crossfarm.images.ensure import Terms, supply_images
+from crossfarm.util.docker_daemon import find_daemon
 from tests.integration.pipeline.waiting import Farm, wait_until
 
 pytestmark = pytest.mark.integration

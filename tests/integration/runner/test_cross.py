@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from crossfarm.spec.targets import Target, ZigCompiler
+from crossfarm.config.targets import Target, ZigCompiler
 from tests.integration.runner.building import HERE, ROOT, build, expected_share, make_bundle, program_sources, run
 
 pytestmark = pytest.mark.integration

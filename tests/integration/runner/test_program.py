@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfarm.stages.measure_file import RunnerResult
+from crossfarm.stages.measure.artifact import RunnerResult
 from tests.integration.runner import building
 from tests.integration.runner.building import IDENTITY, WEIGHTS, Bundle, expected_share, make_bundle, run
 

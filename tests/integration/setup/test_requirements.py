@@ -13,13 +13,13 @@ from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE
 
 pytestmark = pytest.mark.integration
 
-HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[3]
 PROGRAM = """
 import sys
-from crossfarm.console import Console
+from crossfarm.util.console import Console
 from crossfarm.errors import ToolError
-from crossfarm.installation import HOME, run_doctor, run_setup
-from crossfarm.spec.loading import load_project
+from crossfarm.setup.requirements import HOME, run_doctor, run_setup
+from crossfarm.config.loading import load_project
 
 project = load_project(
     models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines" / "default.yaml"

@@ -14,15 +14,17 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from crossfarm.job import Job
-from crossfarm.spec.loading import load_models
-from crossfarm.spec.models import Classify, CtcText, Detect, Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.stages import fetch, prepare, reference
-from crossfarm.stages.decoding import ctc_text, decisions, top_classes
+from crossfarm.config.loading import load_models
+from crossfarm.config.models import Classify, CtcText, Detect, Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.stages.check.decoding import ctc_text, decisions, top_classes
+from crossfarm.stages.data.tensors import Array, read_stacked
+from crossfarm.stages.fetch import stage as fetch
+from crossfarm.stages.job import Job
+from crossfarm.stages.prepare import stage as prepare
 from crossfarm.stages.protocol import Needs, Subject
-from crossfarm.stages.reference_file import Reference
-from crossfarm.stages.tensors import Array, read_stacked
+from crossfarm.stages.reference import stage as reference
+from crossfarm.stages.reference.artifact import Reference
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ def test_the_layers_of_a_model_add_up_to_a_whole_run(tmp_path: Path) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("needs an x86-64 machine, on which the target runs natively")
     picture = tmp_path / "profile.svg"
-    command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT), "profile"]
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), "profile"]
     command += ["x86_64-ppocr_cls-float32", "--plot", str(picture), "--repeat", "60", "--engine", "local"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.spec.loading import load_project
+from crossfarm.config.loading import load_project
 from crossfarm.tuning import records
 
 pytestmark = pytest.mark.integration
@@ -33,7 +33,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def start(clone: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(clone), *words]
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(clone), *words]
     command += ["--store", str(ROOT / ".crossfarm" / "store"), "--engine", "local"]
     return subprocess.Popen(
         command,

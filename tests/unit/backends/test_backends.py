@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from crossfarm.backends import BACKENDS, load_backend
+from crossfarm.config.cell import Cell
+from crossfarm.config.models import Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.models import Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.targets import Target
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import Needs, Subject
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from crossfarm.boards import local
-from crossfarm.boards.processors import cpu_flags, explained, lacking
+from crossfarm.boards.cpu_features import cpu_flags, explained, lacking
+from crossfarm.boards.transports import local
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import BoardError
-from crossfarm.spec.targets import CodeGeneration
 
 HASWELL = frozenset(
     "abm avx avx2 bmi1 bmi2 cx16 f16c fma lahf_lm movbe popcnt sse4_1 sse4_2 ssse3 xsave".split()  # noqa: SIM905

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.adding import NewBoard, fingerprint, split_host, write_entry
+from crossfarm.boards.declare import NewBoard, fingerprint, split_host, write_entry
+from crossfarm.config.loading import load_boards
 from crossfarm.errors import ConfigError
-from crossfarm.spec.loading import load_boards
 
 # Made with ssh-keygen, which also gave the fingerprint.
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPjb2JArC8bQLfp1ULBVfz4zt7asFLDnS19QeCOj1w/f"

@@ -12,15 +12,15 @@ import pytest
 from pydantic import ValidationError
 
 from crossfarm.boards import labgrid, pool
-from crossfarm.boards.command import Wishes, show_boards
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.labgrid import give_back, identity, take
-from crossfarm.boards.lease import Leases
+from crossfarm.boards.leases.leases import Leases
 from crossfarm.boards.pool import Granted, Pool, Refused
-from crossfarm.boards.probing import probe_board
+from crossfarm.boards.probe import probe_board
+from crossfarm.cli.board_commands import Wishes, show_boards
+from crossfarm.config.boards import Board, Labgrid
+from crossfarm.config.loading import load_targets
 from crossfarm.errors import BoardError, BusyError
-from crossfarm.spec.boards import Board, Labgrid
-from crossfarm.spec.loading import load_targets
 
 TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")
 CLIENT = """#!/bin/sh

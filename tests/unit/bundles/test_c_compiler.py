@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.backends.toolchain import Toolchain
+from crossfarm.bundles.c_compiler import Toolchain
+from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.errors import ConfigError, ToolError
-from crossfarm.spec.targets import CommandCompiler, ZigCompiler
 
 
 def _shell(tmp_path: Path, script: str, **options: object) -> Toolchain:

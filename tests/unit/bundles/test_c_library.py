@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.backends.c_library import CACHE, IN_IMAGE, building, missing
-from crossfarm.spec.targets import CommandCompiler, ZigCompiler
+from crossfarm.bundles.c_library import CACHE, IN_IMAGE, building, missing
+from crossfarm.config.targets import CommandCompiler, ZigCompiler
 
 MUSL = ZigCompiler(kind="zig", target="x86_64-linux-musl")
 SPLIT = ZigCompiler(kind="zig", target="x86_64-linux-gnu.2.17", program_target="x86_64-linux-musl")

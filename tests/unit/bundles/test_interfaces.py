@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from crossfarm.backends.interfaces import About, write_interfaces
-from crossfarm.backends.manifest import CompileReport, PortType
-from crossfarm.spec.models import Classify, CtcText, Decode, Detect, Framing, Preprocess, Resize
-from crossfarm.stages.decoding import class_name, ctc_text, top_classes
-from crossfarm.stages.preprocessing import image_tensor
+from crossfarm.bundles.interfaces import About, write_interfaces
+from crossfarm.bundles.manifest import CompileReport, PortType
+from crossfarm.config.models import Classify, CtcText, Decode, Detect, Framing, Preprocess, Resize
+from crossfarm.stages.check.decoding import class_name, ctc_text, top_classes
+from crossfarm.stages.data.preprocessing import image_tensor
 
 RUNNER = Path(__file__).parents[3] / "runner"
 IDENTITY = "0123456789abcdef" * 4

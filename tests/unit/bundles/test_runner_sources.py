@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossfarm.backends.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES
+from crossfarm.bundles.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES
 
 RUNNER = Path(__file__).parents[3] / "runner"
 

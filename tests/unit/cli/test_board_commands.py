@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.command import Wishes, show_boards
 from crossfarm.boards.inventory import Inventory
-from crossfarm.boards.lease import Leases
+from crossfarm.boards.leases.leases import Leases
+from crossfarm.cli.board_commands import Wishes, show_boards
+from crossfarm.config.boards import Board
+from crossfarm.config.loading import load_targets
 from crossfarm.errors import ConfigError
-from crossfarm.spec.boards import Board
-from crossfarm.spec.loading import load_targets
 
 TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")
 Capture = pytest.CaptureFixture[str]
@@ -78,7 +78,7 @@ def test_what_cannot_be_done_is_refused(inventory: Inventory, wishes: Wishes, me
 
 
 def test_a_board_in_use_is_not_probed(inventory: Inventory, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossfarm.boards.command.PROBE_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("crossfarm.cli.board_commands.PROBE_WAIT_SECONDS", 0.2)
     with Leases(inventory.database) as leases:
         lease = leases.acquire(["pi-1"], user="ada", purpose="measure:x", timeout=5)
         assert show_boards(inventory, TARGETS, Wishes(probe=True)) == 0

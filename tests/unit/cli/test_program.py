@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _type(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT), *words]
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.config.boards import BoardsFile
+from crossfarm.config.loading import load_boards
 from crossfarm.errors import ConfigError
-from crossfarm.spec.boards import BoardsFile
-from crossfarm.spec.loading import load_boards
 
 BOARD = """\
 boards:

@@ -14,10 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossfarm.config.diagnostics import ENOUGH_PROBLEMS, MAX_PROBLEMS
+from crossfarm.config.loading import load_models, load_pipeline, load_project, load_targets
+from crossfarm.config.schemas import SCHEMAS, schema
 from crossfarm.errors import EXIT_BAD_CONFIG, ConfigError
-from crossfarm.spec.loading import load_models, load_pipeline, load_project, load_targets
-from crossfarm.spec.problems import ENOUGH_PROBLEMS, MAX_PROBLEMS
-from crossfarm.spec.schemas import SCHEMAS, schema
 
 MODEL = """\
 models:

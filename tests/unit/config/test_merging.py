@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfarm.spec.loading import load_models, merge
-from crossfarm.spec.yaml_tree import Mapping, parse
+from crossfarm.config.loading import load_models, merge
+from crossfarm.config.yaml_reader import Mapping, parse
 
 KEYS = st.sampled_from("abcd")
 MAPPINGS: st.SearchStrategy[dict[str, Any]] = st.recursive(

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from crossfarm.spec.models import MAX_ELEMENTS, Dataset, Input, Model, Preprocess, Resize
-from crossfarm.spec.sources import FactorySource, FileSource, PackageSource, Source, UrlSource
-from crossfarm.spec.targets import Target
+from crossfarm.config.models import MAX_ELEMENTS, Dataset, Input, Model, Preprocess, Resize
+from crossfarm.config.sources import FactorySource, FileSource, PackageSource, Source, UrlSource
+from crossfarm.config.targets import Target
 
 SHA256 = "0" * 64
 MODEL: dict[str, Any] = {

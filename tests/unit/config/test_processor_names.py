@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.config.loading import load_targets
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import EXIT_BAD_CONFIG, ConfigError
-from crossfarm.spec.loading import load_targets
-from crossfarm.spec.targets import CodeGeneration
 
 ROOT = Path(__file__).parents[3]
 TARGET = """\

@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 import yaml
 
+from crossfarm.config import schemas
+from crossfarm.config.loading import load_boards, load_models, load_pipeline, load_project, load_targets
+from crossfarm.config.yaml_reader import parse
 from crossfarm.errors import ConfigError
-from crossfarm.spec import schemas
-from crossfarm.spec.loading import load_boards, load_models, load_pipeline, load_project, load_targets
-from crossfarm.spec.yaml_tree import parse
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = {"models": "models.md", "toolchain": "toolchains.md", "pipeline": "pipelines.md", "boards": "boards.md"}
@@ -48,7 +48,7 @@ def check(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_the_committed_schema_is_what_the_models_say(name: str) -> None:
-    assert schemas.file(name).read_text() == schemas.text(name), "run: python -m crossfarm.spec.schemas"
+    assert schemas.file(name).read_text() == schemas.text(name), "run: python -m crossfarm.config.schemas"
 
 
 @pytest.mark.parametrize("name", schemas.SCHEMAS)

@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.spec import yaml_tree
-from crossfarm.spec.yaml_tree import YamlError, parse, resolve
+from crossfarm.config import yaml_reader
+from crossfarm.config.yaml_reader import YamlError, parse, resolve
 
 TEXTS = st.text(st.characters(max_codepoint=0xD7FF), max_size=20).filter(lambda text: text != "<<")
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
@@ -77,7 +77,7 @@ def test_any_text_is_read_or_refused_with_a_line(text: str) -> None:
 def test_both_parsers_of_pyyaml_agree(text: str) -> None:
     def outcome(loader: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(yaml_tree, "_Loader", loader)
+            patch.setattr(yaml_reader, "_Loader", loader)
             try:
                 return parse(text)[0]
             except YamlError:
@@ -166,7 +166,7 @@ def test_aliases_that_unfold_without_end_are_refused() -> None:
 
 @pytest.mark.parametrize("text", ["a: [1,\n 2, 3, 4]", "a: [[],\n [], [], []]", "a: 1\nb: 2\nc: 3\n"])
 def test_more_values_than_any_project_has_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yaml_tree, "MAX_VALUES", 4)
+    monkeypatch.setattr(yaml_reader, "MAX_VALUES", 4)
     with pytest.raises(YamlError, match="more than 4 values; split the file into several") as refused:
         parse(text)
     assert refused.value.line == 2
@@ -205,25 +205,25 @@ def test_what_is_refused_says_where_and_why(text: str, line: int, message: str) 
     ("content", "line", "message"),
     [
         (b"a: 1\nb: \xff\n", 2, "byte 0xff is not UTF-8"),
-        (b"a" * (yaml_tree.MAX_BYTES + 1), 1, "is larger than 16 MiB"),
+        (b"a" * (yaml_reader.MAX_BYTES + 1), 1, "is larger than 16 MiB"),
     ],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes, line: int, message: str) -> None:
     path = tmp_path / "models.yaml"
     path.write_bytes(content)
     with pytest.raises(YamlError, match=message) as refused:
-        yaml_tree.read_text(path)
+        yaml_reader.read_text(path)
     assert refused.value.line == line
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_bytes("\ufeffa: 1\n".encode())
-    assert parse(yaml_tree.read_text(path))[0] == {"a": 1}
+    assert parse(yaml_reader.read_text(path))[0] == {"a": 1}
 
 
 def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(YamlError, match="there is no such file"):
-        yaml_tree.read_text(tmp_path / "models.yaml")
+        yaml_reader.read_text(tmp_path / "models.yaml")
     with pytest.raises(YamlError, match="cannot be read: Is a directory"):
-        yaml_tree.read_text(tmp_path)
+        yaml_reader.read_text(tmp_path)

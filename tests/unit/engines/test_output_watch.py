@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from crossfarm.engines.watching import LOOK_SECONDS, Watch
+from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
 from crossfarm.errors import OutputError
 
 

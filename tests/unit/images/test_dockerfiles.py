@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.config.loading import load_targets
+from crossfarm.config.targets import ZigCompiler
 from crossfarm.errors import ConfigError
 from crossfarm.images.dockerfile import copied_files, instructions
 from crossfarm.images.identity import BASE, dockerfile_path, known_names
-from crossfarm.spec.loading import load_targets
-from crossfarm.spec.targets import ZigCompiler
 
 ROOT = Path(__file__).parents[3]
 NAMES = known_names(ROOT)

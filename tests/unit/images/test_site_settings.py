@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import ToolError
-from crossfarm.images.site import Site, site_context, site_reference, this_site
+from crossfarm.images.site_settings import Site, site_context, site_reference, this_site
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 

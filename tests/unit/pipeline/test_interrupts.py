@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from crossfarm.interrupts import Interrupts
+from crossfarm.pipeline.interrupts import Interrupts
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 

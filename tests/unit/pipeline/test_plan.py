@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.decisions import decide
+from crossfarm.config.project import Project
+from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError
-from crossfarm.plan import (
+from crossfarm.pipeline.plan import (
     BoardAccess,
     Plan,
     Selection,
     select_cells,
     source_label,
 )
-from crossfarm.spec.project import Project
-from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.store import Store
+from crossfarm.pipeline.staleness import decide
+from crossfarm.store.store import Store
 from tests.unit.plans import make, surroundings, write_project
 
 

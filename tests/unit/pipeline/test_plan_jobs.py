@@ -9,15 +9,23 @@ from typing import cast
 
 import pytest
 
+from crossfarm.config.models import Skip
+from crossfarm.config.pipelines import STAGES as STAGE_ORDER
+from crossfarm.config.project import Project
+from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError
-from crossfarm.keys import KeyDocument, canonical_json, digest_json
-from crossfarm.plan import BoardAccess, Plan, Selection, make_plan, select_cells, source_label, without_collector
-from crossfarm.spec.models import Skip
-from crossfarm.spec.pipelines import STAGES as STAGE_ORDER
-from crossfarm.spec.project import Project
-from crossfarm.spec.sources import FileSource, Package, UrlSource
+from crossfarm.pipeline.plan import (
+    BoardAccess,
+    Plan,
+    Selection,
+    make_plan,
+    select_cells,
+    source_label,
+    without_collector,
+)
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import Needs, Stage, Subject
+from crossfarm.store.keys import KeyDocument, canonical_json, digest_json
 from tests.unit.plans import make, surroundings, write_project
 
 
@@ -251,7 +259,7 @@ def test_each_job_subject_and_digest_is_made_once(quantised: Project, monkeypatc
             asked.append((self.name, subject))
             return STAGES[self.name].needs(subject)
 
-    monkeypatch.setattr("crossfarm.plan.digest_json", digest)
+    monkeypatch.setattr("crossfarm.pipeline.plan.digest_json", digest)
     stages = cast(dict[str, Stage], {name: Recorded(name) for name in STAGES})
     plan = make_plan(quantised, Selection(), stages=stages, surroundings=surroundings())
     assert len(asked) == len(plan.jobs)

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from crossfarm.console import Console
-from crossfarm.decisions import Decision
+from crossfarm.config.cell import Cell
+from crossfarm.config.loading import load_project
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE
-from crossfarm.keys import KeyDocument
-from crossfarm.options import Options
-from crossfarm.plan import Plan, PlannedJob, SkippedCell
-from crossfarm.recording import KeptResults, Recorder
+from crossfarm.pipeline.job_runner import Finished
+from crossfarm.pipeline.options import Options
+from crossfarm.pipeline.plan import Plan, PlannedJob, SkippedCell
+from crossfarm.pipeline.recorder import KeptResults, Recorder
+from crossfarm.pipeline.staleness import Decision
 from crossfarm.results import CheckRecord, to_json
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.loading import load_project
-from crossfarm.store import Artifact, Store
-from crossfarm.work import Finished
+from crossfarm.store.keys import KeyDocument
+from crossfarm.store.store import Artifact, Store
+from crossfarm.util.console import Console
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CELLS = tuple(Cell(model="m", target=target, variant="float32") for target in ("x86_64", "armv7"))
 MODELS = "models:\n  - {name: m, licence: MIT, source: {file: m.onnx}, inputs: [{name: x, shape: [1]}]}\n"
 PRODUCT = Finished(state="failed", cause="wrong", fault="product")

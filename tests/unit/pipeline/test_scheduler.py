@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossfarm.collecting import verify
-from crossfarm.decisions import decide
-from crossfarm.interrupts import Interrupts
-from crossfarm.job import Outcome
-from crossfarm.keys import KeyDocument, digest_json
-from crossfarm.plan import Plan, PlannedJob
-from crossfarm.runs import live_run
-from crossfarm.schedule import run_schedule
-from crossfarm.store import Store
-from crossfarm.work import Finished, Workplace
+from crossfarm.pipeline.interrupts import Interrupts
+from crossfarm.pipeline.job_runner import Finished, Workplace
+from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.scheduler import run_schedule
+from crossfarm.pipeline.staleness import decide
+from crossfarm.stages.job import Outcome
+from crossfarm.store.garbage import verify
+from crossfarm.store.keys import KeyDocument, digest_json
+from crossfarm.store.live_runs import live_run
+from crossfarm.store.store import Store
 
 
 class _Engine:

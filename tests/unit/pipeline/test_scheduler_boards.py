@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.health import Health, quarantined
 from crossfarm.boards.inventory import Inventory
-from crossfarm.boards.lease import Leases
+from crossfarm.boards.leases.health import Health, quarantined
+from crossfarm.boards.leases.leases import Leases
 from crossfarm.boards.pool import Pool
-from crossfarm.decisions import decide
-from crossfarm.job import Outcome
-from crossfarm.keys import KeyDocument, digest_json
-from crossfarm.plan import Plan, PlannedJob
-from crossfarm.runs import live_run
-from crossfarm.schedule import run_schedule
-from crossfarm.spec.boards import Board
-from crossfarm.store import Store
-from crossfarm.work import Finished, Workplace
+from crossfarm.config.boards import Board
+from crossfarm.pipeline.job_runner import Finished, Workplace
+from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.scheduler import run_schedule
+from crossfarm.pipeline.staleness import decide
+from crossfarm.stages.job import Outcome
+from crossfarm.store.keys import KeyDocument, digest_json
+from crossfarm.store.live_runs import live_run
+from crossfarm.store.store import Store
 
 GOOD = Outcome(good=True, seconds=0.0)
 BOARD_DIED = Outcome(good=False, seconds=0.0, cause="it does not answer", fault="infrastructure", is_board_fault=True)

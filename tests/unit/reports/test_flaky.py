@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crossfarm.reports import junit, summary
-from crossfarm.reports.overview import overview
+from crossfarm.reports.run_view import overview
 from crossfarm.results import EndRecord
 from tests.unit.reports.records import GOOD, job, parse, run_record
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from crossfarm.reports import junit
-from crossfarm.reports.overview import overview
+from crossfarm.reports.run_view import overview
 from crossfarm.results import EndRecord, JobRecord, Provenance, Record
 from tests.unit.reports.records import (
     BAD,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from crossfarm.reports import summary, terminal
-from crossfarm.reports.overview import overview
+from crossfarm.reports.run_view import overview
 from crossfarm.results import EndRecord, JobRecord, Record
 from tests.unit.reports.records import (
     BAD,

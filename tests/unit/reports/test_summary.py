@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crossfarm.reports import summary
-from crossfarm.reports.cells import COLUMNS
-from crossfarm.reports.overview import overview
+from crossfarm.reports.columns import COLUMNS
+from crossfarm.reports.run_view import overview
 from crossfarm.results import JobRecord, Record
 from tests.unit.reports.records import BAD, GOOD, SILICON, any_records, check, job, number, run_record, whole_run
 

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 
 from crossfarm.reports import terminal
-from crossfarm.reports.overview import overview
+from crossfarm.reports.run_view import overview
 from crossfarm.results import Record
 from tests.unit.reports.records import BAD, LOST, any_records, check, job, run_record, whole_run
 

@@ -46,5 +46,5 @@ def test_reports_know_results_and_nothing_above_them() -> None:
         "crossfarm",
         "crossfarm.errors",
         "crossfarm.results",
-        "crossfarm.text",
+        "crossfarm.util.text",
     }

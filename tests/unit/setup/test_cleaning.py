@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.cleaning import Ground, Wishes, clean, holdings
-from crossfarm.collecting import verify
 from crossfarm.errors import StoreError
-from crossfarm.keys import KeyDocument
-from crossfarm.runs import live_run
-from crossfarm.store import Artifact, Store
+from crossfarm.setup.cleaning import Ground, Wishes, clean, holdings
+from crossfarm.store.garbage import verify
+from crossfarm.store.keys import KeyDocument
+from crossfarm.store.live_runs import live_run
+from crossfarm.store.store import Artifact, Store
 
 
 def _put(store: Store, name: str) -> Artifact:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm import hosting
-from crossfarm.console import Console
 from crossfarm.errors import EXIT_GOOD, EngineError, ToolError
-from crossfarm.hosting import Host, host_requirements, prepare_host, register_binfmt, start_engine
-from crossfarm.images import engine
+from crossfarm.setup import container_host
+from crossfarm.setup.container_host import Host, host_requirements, prepare_host, register_binfmt, start_engine
+from crossfarm.util import docker
+from crossfarm.util.console import Console
 
 NAMES = ("qemu-arm", "qemu-aarch64")
 
@@ -70,32 +70,32 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_an_engine_is_asked_over_its_socket(served: Path) -> None:
-    assert engine.answers()
-    assert engine.version() == f"Docker 1.2.3 at unix://{served}"
-    assert engine.present_references() == {"crossfarm-a:1"}
+    assert docker.answers()
+    assert docker.version() == f"Docker 1.2.3 at unix://{served}"
+    assert docker.present_references() == {"crossfarm-a:1"}
     with pytest.raises(EngineError, match="/nothing answered 404"):
-        engine.ask("/nothing")
+        docker.ask("/nothing")
 
 
 def test_a_socket_that_is_not_there_and_one_that_is_refused_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    assert not engine.answers()
+    assert not docker.answers()
     with pytest.raises(EngineError, match=r"none\.sock: does not answer .*No such file"):
-        engine.ask("/_ping")
+        docker.ask("/_ping")
 
 
 @pytest.mark.parametrize("address", ["ssh://somewhere", "unix://", "nonsense"])
 def test_an_address_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("DOCKER_HOST", address)
     with pytest.raises(EngineError, match="give unix:///PATH or tcp://HOST:PORT"):
-        engine.ask("/_ping")
+        docker.ask("/_ping")
 
 
 def test_a_user_who_is_not_root_is_told_what_to_do(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setattr(engine, "DEFAULT_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setattr(docker, "DEFAULT_HOST", f"unix://{tmp_path}/none.sock")
     said = io.StringIO()
     code = prepare_host(Console(said), Host(home=tmp_path, is_root=False, log=host.log, binfmt=host.binfmt))
     assert code == EXIT_GOOD
@@ -164,6 +164,6 @@ def test_a_daemon_that_never_answers_is_waited_for_so_long_and_no_longer(
     daemon.write_text("#!/bin/sh\nexec /bin/sleep 2\n")
     daemon.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(hosting, "_SECONDS_TO_START", 0.5)
+    monkeypatch.setattr(container_host, "_SECONDS_TO_START", 0.5)
     with pytest.raises(ToolError, match=r"did not answer within 0\.5 s"):
         start_engine(tmp_path / "log", say=lambda _: None, running=lambda: False)

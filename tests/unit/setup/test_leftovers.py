@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.leftovers import remove_logs, vanished_logs
-from crossfarm.spec.loading import load_project
-from crossfarm.spec.project import Project
+from crossfarm.config.loading import load_project
+from crossfarm.config.project import Project
+from crossfarm.setup.leftovers import remove_logs, vanished_logs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

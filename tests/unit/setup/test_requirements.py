@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm import installation, installing
-from crossfarm.boards import sandbox
-from crossfarm.console import Console
+from crossfarm.boards.transports import sandbox
+from crossfarm.config.loading import load_project
+from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
-from crossfarm.installation import requirements, run_doctor, run_setup
-from crossfarm.spec.loading import load_project
-from crossfarm.spec.project import Project
+from crossfarm.setup import install
+from crossfarm.setup import requirements as installation
+from crossfarm.setup.requirements import requirements, run_doctor, run_setup
+from crossfarm.util.console import Console
 
 MODELS = """
 models:
@@ -106,7 +107,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     monkeypatch.setenv("PATH", str(made.bin))
-    monkeypatch.setattr(installing, "_SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(install, "_SECONDS_BETWEEN_TRIES", 0.0)
     monkeypatch.setattr(sandbox, "available", lambda: "bubblewrap")
     monkeypatch.setattr(sandbox, "has_bubblewrap", lambda: True)
     return made
@@ -304,7 +305,7 @@ def test_a_compiler_that_a_toolchain_names_must_be_there(machine: Machine) -> No
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, crossfarm.installation\n"
+        "import sys, crossfarm.setup.requirements\n"
         "print(*{'tvm', 'numpy', 'onnx', 'onnxruntime', 'torch', 'PIL', 'ziglang'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

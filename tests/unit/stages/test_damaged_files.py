@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from crossfarm.config.models import Csv, Images
 from crossfarm.errors import ConfigError, CrossfarmError, FetchError
-from crossfarm.spec.models import Csv, Images
-from crossfarm.stages import archives
-from crossfarm.stages.archives import extract_tree, list_files, read_member
-from crossfarm.stages.dataset_audio import samples
-from crossfarm.stages.datasets import csv_rows, image_files
+from crossfarm.stages.data.audio import samples
+from crossfarm.stages.data.datasets import csv_rows, image_files
+from crossfarm.stages.fetch import archives
+from crossfarm.stages.fetch.archives import extract_tree, list_files, read_member
 
 DAMAGED = Path(__file__).parents[1] / "data"
 MUTANTS = 80
@@ -181,7 +181,7 @@ def test_damaged_data_gives_errors_of_our_own_alone(
 
 
 def test_a_small_gzip_file_that_holds_more_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossfarm.stages.datasets._LARGEST_CSV", 1000)
+    monkeypatch.setattr("crossfarm.stages.data.datasets._LARGEST_CSV", 1000)
     with pytest.raises(ConfigError, match="more than 1000 bytes when unpacked"):
         list(csv_rows(TABLE, gzip.compress(b"1," * 5000)))
 

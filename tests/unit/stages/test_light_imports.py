@@ -14,7 +14,7 @@ HEAVY = {"numpy", "PIL", "onnx", "onnxruntime", "tvm", "torch", "tflite"}
 
 def test_a_plan_imports_nothing_heavy_for_any_stage() -> None:
     names = [f"crossfarm.stages.{name}" for name in STAGES]
-    code = f"import sys, crossfarm.boards.local, {', '.join(names)}; print(*sys.modules)"
+    code = f"import sys, crossfarm.boards.transports.local, {', '.join(names)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert set(names) <= set(loaded.split())
     assert not HEAVY & set(loaded.split())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.keys import (
+from crossfarm.store.keys import (
     KeyDocument,
     canonical_json,
     describe_change,

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm import objects
-from crossfarm.collecting import remove_store
 from crossfarm.errors import OutputError, StoreError
-from crossfarm.keys import KeyDocument, digest_json
-from crossfarm.objects import OBJECT_MTIME_NS, add_object
-from crossfarm.runs import live_run
-from crossfarm.store import Artifact, Store
-from crossfarm.trees import TreeLimits, empty_folder, walk
+from crossfarm.store import objects
+from crossfarm.store.garbage import remove_store
+from crossfarm.store.keys import KeyDocument, digest_json
+from crossfarm.store.live_runs import live_run
+from crossfarm.store.objects import OBJECT_MTIME_NS, add_object
+from crossfarm.store.store import Artifact, Store
+from crossfarm.util.trees import TreeLimits, empty_folder, walk
 
 DOCUMENT = KeyDocument(
     stage="compile", version=1, parameters={}, sources=digest_json(0), inputs={}, image="host", tools={}

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from crossfarm.collecting import Limits, collect_garbage
 from crossfarm.errors import DamagedError, StoreError
-from crossfarm.keys import KeyDocument, digest_json
-from crossfarm.runs import live_run
-from crossfarm.store import Artifact, Store
+from crossfarm.store.garbage import Limits, collect_garbage
+from crossfarm.store.keys import KeyDocument, digest_json
+from crossfarm.store.live_runs import live_run
+from crossfarm.store.store import Artifact, Store
 
 GROUPS = {"model m": {"name": "m"}}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import DamagedError, StoreError
-from crossfarm.keys import KeyDocument, canonical_json, digest_json
-from crossfarm.objects import OBJECT_MTIME_NS
-from crossfarm.store import Artifact, Store, StoredFile, raise_store_error
+from crossfarm.store.keys import KeyDocument, canonical_json, digest_json
+from crossfarm.store.objects import OBJECT_MTIME_NS
+from crossfarm.store.store import Artifact, Store, StoredFile, raise_store_error
 
 GROUPS = {"model m": {"a": 1}, "toolchain t": {"b": [2]}}
 DOCUMENT = KeyDocument(

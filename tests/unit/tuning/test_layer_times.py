@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends.manifest import CompileReport, FunctionCost
+from crossfarm.bundles.manifest import CompileReport, FunctionCost
+from crossfarm.cli.show_profile import show_profile
+from crossfarm.config.loading import load_project
+from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError
-from crossfarm.spec.loading import load_project
-from crossfarm.spec.targets import Target
+from crossfarm.tuning.layer_times import Run, layer_times, summarised
 from crossfarm.tuning.peak import processor_flags
-from crossfarm.tuning.profile import Run, layer_times, summarised
 from crossfarm.tuning.profile_table import NOT_SILICON, plot, svg, table
-from crossfarm.tuning.profiling import show_profile
 
 ROOT = Path(__file__).parents[3]
 REPORT = CompileReport(

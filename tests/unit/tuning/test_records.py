@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.spec.targets import CodeGeneration
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.tuning import records
 from crossfarm.tuning.records import Measured, Taken
 

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossfarm.cli import tuning as faces
 from crossfarm.errors import ConfigError
-from crossfarm.faces import tuning as faces
-from crossfarm.tuning.builder import LayerVariants
-from crossfarm.tuning.halving import better_half, median_interval, runs_in, score
+from crossfarm.tuning.build_worker import LayerVariants
 from crossfarm.tuning.records import Measured, Taken
 from crossfarm.tuning.search import Stopped, best_choices, estimate, find_culprits, states_of
-from crossfarm.tuning.tune import Budget
+from crossfarm.tuning.session import budget_of
+from crossfarm.tuning.successive_halving import better_half, median_interval, runs_in, score
+from crossfarm.tuning.tune_cell import Budget
 from crossfarm.tuning.tune_table import LayerRow, Outcome, kind_of, table
-from crossfarm.tuning.tuning import budget_of
 
 
 def halve(times: Sequence[float], noise: random.Random) -> tuple[int, int]:
@@ -177,7 +177,9 @@ def test_the_kind_of_a_choice_is_told_by_its_fields() -> None:
 
 def test_tune_takes_its_own_options_and_those_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, Any]] = []
-    monkeypatch.setattr("crossfarm.tuning.tuning.tune_cells", lambda cells, session: seen.append((cells, session)) or 0)
+    monkeypatch.setattr(
+        "crossfarm.tuning.session.tune_cells", lambda cells, session: seen.append((cells, session)) or 0
+    )
     faces.tune.body(None, targets="x86_64", only="x86_64-mnist_cnn-float32", budget="7runs", threads="2", again=True)
     [(cells, session)] = seen
     assert [cell.id for cell in cells] == ["x86_64-mnist_cnn-float32"]

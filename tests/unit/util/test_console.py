@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.console import Console, duration
+from crossfarm.util.console import Console, duration
 
 
 class Screen:

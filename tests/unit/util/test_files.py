@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import StoreError
-from crossfarm.reports.atomic import write_text
+from crossfarm.util.files import write_text
 
 
 def test_a_file_is_replaced_and_its_folder_made(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.backends.tool_runs import run_tool
 from crossfarm.errors import ToolError
+from crossfarm.util.processes import run_tool
 
 
 def test_a_tool_that_loops_is_ended_by_the_processor_time_it_took(tmp_path: Path) -> None:

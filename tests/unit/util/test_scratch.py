@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.scratch import abandoned_folders, remove_abandoned, scratch_folder
+from crossfarm.util.scratch import abandoned_folders, remove_abandoned, scratch_folder
 
 OWNER = """
 import sys, time
-from crossfarm.scratch import scratch_folder
+from crossfarm.util.scratch import scratch_folder
 with scratch_folder("link") as folder:
     (folder / "file").write_text("12345")
     print(folder, flush=True)

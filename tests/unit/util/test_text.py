@@ -17,16 +17,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from invoke.exceptions import Exit
 
-from crossfarm.boards.health import Health
 from crossfarm.boards.inventory import Inventory
-from crossfarm.boards.lease import BoardStatus, Status
-from crossfarm.boards.listing import as_json, as_text
-from crossfarm.console import Console
+from crossfarm.boards.leases.health import Health
+from crossfarm.boards.leases.leases import BoardStatus, Status
+from crossfarm.cli.arguments import finish
+from crossfarm.cli.board_table import as_json, as_text
+from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.faces.common import finish
 from crossfarm.results import JobRecord, from_json, to_json
-from crossfarm.spec.boards import Board
-from crossfarm.text import clean, escaped_json, one_line, write
+from crossfarm.util.console import Console
+from crossfarm.util.text import clean, escaped_json, one_line, write
 from tests.unit.reports.records import parse
 
 HOSTILE = [

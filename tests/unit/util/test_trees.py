@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import OutputError
-from crossfarm.trees import TreeLimits, empty_folder, excess, remove_tree, walk
+from crossfarm.util.trees import TreeLimits, empty_folder, excess, remove_tree, walk
 
 DEEP = 1100
 """More than Python recurses, more than one path may name (PATH_MAX), more folders than may be open at once."""

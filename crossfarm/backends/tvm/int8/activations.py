@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.int8_values import MOST_OF_A_SUM, Gated, Known, Sums, Swished
-from crossfarm.backends.cpu.relax_values import bound, constant_number, operator_name, without_factor
-from crossfarm.backends.integer import Swishing
+from crossfarm.backends.tvm.int8.numpy_reference import Swishing
+from crossfarm.backends.tvm.int8.values import MOST_OF_A_SUM, Gated, Known, Sums, Swished
+from crossfarm.backends.tvm.passes.relax_utils import bound, constant_number, operator_name, without_factor
 
 HARD_SWISH = "crossfarm_int8_hard_swish"
 """Name of the block that makes stored integers of 16-bit ones."""

@@ -1,4 +1,4 @@
-"""The exact arithmetic of quantised tensors, as tensor expressions. crossfarm/backends/integer.py has it in NumPy.
+"""The exact arithmetic of quantised tensors, as tensor expressions; numpy_reference.py has it in NumPy.
 
 A stored integer q stands for the real number (q - zero) * scale. Sums are 32-bit integers. Real numbers become stored
 ones in single precision: multiply, clamp, round halves to even, add the zero point; no two of these operations can be
@@ -13,8 +13,8 @@ from typing import Any
 
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.int8_storing import Storing
-from crossfarm.backends.integer import Addition, Steps
+from crossfarm.backends.tvm.int8.numpy_reference import Addition, Steps
+from crossfarm.backends.tvm.int8.rounding import Storing
 
 HALVES = "crossfarm_int8_halves"
 """Name of a block that makes 16-bit integers of sums."""

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.int8_storing import Storing
-from crossfarm.backends.cpu.int8_values import Stored, Walk
-from crossfarm.backends.cpu.int8_windows import vector_of_bytes
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
-from crossfarm.backends.cpu.relax_values import static_shape
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.int8.numpy_reference import Gating, Steps, gating
+from crossfarm.backends.tvm.int8.rounding import Storing
+from crossfarm.backends.tvm.int8.values import Stored, Walk
+from crossfarm.backends.tvm.int8.windows import vector_of_bytes
+from crossfarm.backends.tvm.passes.relax_utils import static_shape
+from crossfarm.backends.tvm.schedules.primitives import (
     block_names,
     blocks,
     extent,
@@ -31,7 +31,7 @@ from crossfarm.backends.cpu.schedules import (
     total,
     vectorise,
 )
-from crossfarm.backends.integer import Gating, Steps, gating
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
 
 BLOCK, GATES = "crossfarm_int8_gated", "crossfarm_int8_gates"
 _REPEATED = "crossfarm.pixels"

@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu import int8_activations
-from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
-from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
-from crossfarm.backends.cpu.int8_initial import with_initial
-from crossfarm.backends.cpu.int8_lines import LINE_AXES, Line, line_of, schedule_lines
-from crossfarm.backends.cpu.int8_overlapping import LANES, by_channel, channels_of, over_places
-from crossfarm.backends.cpu.int8_strips import attached, detached, mark, pixels_of_strip
-from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
-from crossfarm.backends.cpu.int8_windows import FRAME, Window, vector_of_bytes
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
-from crossfarm.backends.cpu.relax_values import Array, static_shape
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.int8 import activations
+from crossfarm.backends.tvm.int8.bias_init import with_initial
+from crossfarm.backends.tvm.int8.dot_instructions import DOTS, Dot, IntegerUnit, tensor_intrinsic
+from crossfarm.backends.tvm.int8.epilogue_strips import attached, detached, mark, pixels_of_strip
+from crossfarm.backends.tvm.int8.few_channels import LINE_AXES, Line, line_of, schedule_lines
+from crossfarm.backends.tvm.int8.overlapping_vectors import LANES, by_channel, channels_of, over_places
+from crossfarm.backends.tvm.int8.tiles import integer_tile, padded_channels
+from crossfarm.backends.tvm.int8.windows import FRAME, Window, vector_of_bytes
+from crossfarm.backends.tvm.passes.relax_utils import Array, static_shape
+from crossfarm.backends.tvm.schedules.hoisting import mark_copy, with_hoisted
+from crossfarm.backends.tvm.schedules.primitives import (
     attach_epilogue,
     block_name,
     block_names,
@@ -41,6 +40,7 @@ from crossfarm.backends.cpu.schedules import (
     unroll_all,
     vectorise,
 )
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 
 BLOCK = "crossfarm_int8_product"
 STREAMED_WEIGHTS = 400_000
@@ -248,7 +248,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
-    function, behind = detached(function, processor, last=int8_activations.HARD_SWISH)
+    function, behind = detached(function, processor, last=activations.HARD_SWISH)
     schedule = over_places(schedule_of(function), sums=BLOCK, keep={FRAME, BLOCK})
     block = schedule.get_sblock(BLOCK)
     body = schedule.get(block)

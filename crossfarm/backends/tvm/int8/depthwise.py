@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.choices import DepthwiseChoice
-from crossfarm.backends.cpu.depthwise import COLUMNS, ROWS, UNROLLED_KERNEL, parts_and_sharing, pays, schedule_strips
-from crossfarm.backends.cpu.hoisting import with_hoisted
-from crossfarm.backends.cpu.int8_windows import FRAME, Window
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.relax_values import Array
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.int8.windows import FRAME, Window
+from crossfarm.backends.tvm.passes.relax_utils import Array
+from crossfarm.backends.tvm.schedules.choices import DepthwiseChoice
+from crossfarm.backends.tvm.schedules.depthwise import (
+    COLUMNS,
+    ROWS,
+    UNROLLED_KERNEL,
+    parts_and_sharing,
+    pays,
+    schedule_strips,
+)
+from crossfarm.backends.tvm.schedules.hoisting import with_hoisted
+from crossfarm.backends.tvm.schedules.primitives import (
     block_names,
     extent,
     extents,
@@ -28,8 +34,9 @@ from crossfarm.backends.cpu.schedules import (
     schedule_of,
     total,
 )
-from crossfarm.backends.cpu.schedules import zero as nought
-from crossfarm.backends.cpu.tiles import divisors
+from crossfarm.backends.tvm.schedules.primitives import zero as nought
+from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.tiles import divisors
 
 BLOCK = "crossfarm_int8_depthwise"
 MAX_TAPS = 2**24 // (255 * 128)

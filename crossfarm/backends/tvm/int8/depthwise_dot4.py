@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu import int8_activations
-from crossfarm.backends.cpu.hoisting import with_hoisted
-from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, column_intrinsic
-from crossfarm.backends.cpu.int8_initial import with_initial
-from crossfarm.backends.cpu.int8_overlapping import (
+from crossfarm.backends.tvm.int8 import activations
+from crossfarm.backends.tvm.int8.bias_init import with_initial
+from crossfarm.backends.tvm.int8.convolution import is_worth_threads, schedule_frames
+from crossfarm.backends.tvm.int8.dot_instructions import DOTS, Dot, IntegerUnit, column_intrinsic
+from crossfarm.backends.tvm.int8.epilogue_strips import attached, detached, mark
+from crossfarm.backends.tvm.int8.overlapping_vectors import (
     LANES,
     by_channel,
     channel_of,
@@ -27,12 +28,10 @@ from crossfarm.backends.cpu.int8_overlapping import (
     over_places,
     places_of,
 )
-from crossfarm.backends.cpu.int8_product import is_worth_threads, schedule_frames
-from crossfarm.backends.cpu.int8_strips import attached, detached, mark
-from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.relax_values import Array, static_shape
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.int8.windows import FRAME, Window, framed
+from crossfarm.backends.tvm.passes.relax_utils import Array, static_shape
+from crossfarm.backends.tvm.schedules.hoisting import with_hoisted
+from crossfarm.backends.tvm.schedules.primitives import (
     attach_epilogue,
     block_names,
     clear_tile,
@@ -46,7 +45,8 @@ from crossfarm.backends.cpu.schedules import (
     unroll_all,
     vectorise,
 )
-from crossfarm.backends.cpu.tiles import divisors
+from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.tiles import divisors
 
 BLOCK = "crossfarm_int8_quads"
 STACKED = "crossfarm_int8_stacked_rows"
@@ -201,7 +201,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
-    function, behind = detached(function, processor, last=int8_activations.HARD_SWISH)
+    function, behind = detached(function, processor, last=activations.HARD_SWISH)
     schedule = over_places(schedule_of(function), sums=BLOCK, keep={FRAME, STACKED, BLOCK})
     block, stacked = schedule.get_sblock(BLOCK), schedule.get_sblock(STACKED)
     dot = DOTS[str(schedule.get(block).annotations["crossfarm.dot"])]

@@ -16,10 +16,10 @@ from typing import Any
 import tvm_ffi
 from tvm import s_tir, tirx
 
-from crossfarm.backends.cpu.int8_arithmetic import HALVES
-from crossfarm.backends.cpu.int8_windows import vector_of_bytes
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
-from crossfarm.backends.cpu.schedules import block_names, function_of, schedule_of
+from crossfarm.backends.tvm.int8.arithmetic import HALVES
+from crossfarm.backends.tvm.int8.windows import vector_of_bytes
+from crossfarm.backends.tvm.schedules.primitives import block_names, function_of, schedule_of
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
 
 LONGEST = 8192
 """Numbers of a strip at most: 16 KB, half of a first-level cache, and little for a stack of 128 KB."""

@@ -15,10 +15,10 @@ from typing import Any
 
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.hoisting import mark_copy
-from crossfarm.backends.cpu.int8_dot import Dot
-from crossfarm.backends.cpu.int8_windows import FRAME, Window, vector_of_bytes
-from crossfarm.backends.cpu.schedules import vectorise
+from crossfarm.backends.tvm.int8.dot_instructions import Dot
+from crossfarm.backends.tvm.int8.windows import FRAME, Window, vector_of_bytes
+from crossfarm.backends.tvm.schedules.hoisting import mark_copy
+from crossfarm.backends.tvm.schedules.primitives import vectorise
 
 LINE_AXES = 3
 """Axes of a frame of lines: images, rows, numbers of a row."""

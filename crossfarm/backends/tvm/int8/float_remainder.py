@@ -9,7 +9,7 @@ from typing import Any
 import tvm_ffi
 from tvm import relax
 
-from crossfarm.backends.cpu.relax_values import dtype_of, operator_name
+from crossfarm.backends.tvm.passes.relax_utils import dtype_of, operator_name
 
 _ATTRIBUTE = "crossfarm.left_in_float"
 _STORED = ("int8", "uint8")

@@ -16,8 +16,8 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, te, tirx
 
-from crossfarm.backends.cpu.relax_values import Array
-from crossfarm.backends.cpu.schedules import blocks, function_of, inline_spatial, schedule_of
+from crossfarm.backends.tvm.passes.relax_utils import Array
+from crossfarm.backends.tvm.schedules.primitives import blocks, function_of, inline_spatial, schedule_of
 
 LANES = "crossfarm.overlapping"
 """Annotation of the sums: lanes of the vectors whose places they stand in."""

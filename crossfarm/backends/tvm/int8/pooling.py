@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.int8_values import Stored, Sums, Walk, channels_first, channels_last
-from crossfarm.backends.cpu.int8_windows import Window, framed, window_of
-from crossfarm.backends.cpu.relax_values import integers, operator_name, static_shape
+from crossfarm.backends.tvm.int8.values import Stored, Sums, Walk, channels_first, channels_last
+from crossfarm.backends.tvm.int8.windows import Window, framed, window_of
+from crossfarm.backends.tvm.passes.relax_utils import integers, operator_name, static_shape
 
 _ATTRIBUTES = ("pool_size", "strides", "padding", "dilation", "ceil_mode", "count_include_pad")
 

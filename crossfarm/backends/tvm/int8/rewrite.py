@@ -21,19 +21,20 @@ import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu import (
-    int8_activations,
-    int8_arithmetic,
-    int8_bounds,
-    int8_depthwise,
-    int8_gates,
-    int8_pooling,
-    int8_product,
-    int8_quads,
-    int8_winograd,
+from crossfarm.backends.tvm.int8 import (
+    activations,
+    arithmetic,
+    channel_scale,
+    convolution,
+    depthwise,
+    depthwise_dot4,
+    pooling,
+    value_bounds,
+    winograd,
 )
-from crossfarm.backends.cpu.int8_dot import IntegerUnit
-from crossfarm.backends.cpu.int8_values import (
+from crossfarm.backends.tvm.int8.dot_instructions import IntegerUnit
+from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from crossfarm.backends.tvm.int8.values import (
     Gated,
     Joined,
     Known,
@@ -50,8 +51,8 @@ from crossfarm.backends.cpu.int8_values import (
     channels_last,
     clamped,
 )
-from crossfarm.backends.cpu.int8_windows import window_of
-from crossfarm.backends.cpu.relax_values import (
+from crossfarm.backends.tvm.int8.windows import window_of
+from crossfarm.backends.tvm.passes.relax_utils import (
     constant_array,
     constant_number,
     dtype_of,
@@ -61,7 +62,6 @@ from crossfarm.backends.cpu.relax_values import (
     static_shape,
     without_factor,
 )
-from crossfarm.backends.integer import Steps
 
 
 def use_integers(module: Any, unit: IntegerUnit) -> Any:
@@ -153,9 +153,7 @@ def _quantise(walk: _Rewriter, call: Any) -> Any | None:
     tensor = value.tensor
     if dtype != walk.unit.activation:
         shift = 128 if dtype == "uint8" else -128
-        tensor = walk.call(
-            functools.partial(int8_arithmetic.change_type, shift=shift, dtype=dtype), tensor, name="retype"
-        )
+        tensor = walk.call(functools.partial(arithmetic.change_type, shift=shift, dtype=dtype), tensor, name="retype")
     return walk.know(channels_first(walk, tensor), value)
 
 
@@ -164,11 +162,11 @@ def _any_value(walk: _Rewriter, expression: Any) -> Value:
     value = walk.value(expression)
     if value is not None and not isinstance(value, Weights):
         return value
-    line = int8_activations.clamped_line(expression, known=walk.value, binding=walk.lookup_binding)
+    line = activations.clamped_line(expression, known=walk.value, binding=walk.lookup_binding)
     if line is not None:
         return line
     source, factor = without_factor(expression, walk.lookup_binding)
-    most = int8_bounds.largest(expression, walk.value, walk.lookup_binding)
+    most = value_bounds.largest(expression, walk.value, walk.lookup_binding)
     return Real(expression=expression, source=source, factor=factor, largest=most)
 
 
@@ -190,7 +188,7 @@ def _dequantise(walk: _Rewriter, call: Any) -> Any | None:
     tensor = channels_last(walk, call.args[0])
     if dtype != walk.unit.activation:
         shift = -128 if dtype == "uint8" else 128
-        compute = functools.partial(int8_arithmetic.change_type, shift=shift, dtype=walk.unit.activation)
+        compute = functools.partial(arithmetic.change_type, shift=shift, dtype=walk.unit.activation)
         tensor = walk.call(compute, tensor, name="retype")
     return walk.keep(Stored(tensor=tensor, steps=steps))
 
@@ -220,15 +218,15 @@ def _convolve(walk: _Rewriter, call: Any) -> Any | None:
     zero = image.steps.zero
     offsets = -zero * kernel.astype(np.int64).sum(axis=(0, 1, 2))
     is_depthwise = groups == channels and kernel.shape[2:] == (1, channels) and channels > 1
-    if is_depthwise and math.prod(window.kernel) <= int8_depthwise.MAX_TAPS:
-        taps, dot = kernel[:, :, 0], int8_quads.dot_for(walk.unit, channels)
+    if is_depthwise and math.prod(window.kernel) <= depthwise.MAX_TAPS:
+        taps, dot = kernel[:, :, 0], depthwise_dot4.dot_for(walk.unit, channels)
         if dot is None:
-            made = int8_depthwise.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_)
+            made = depthwise.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_)
             offsets = np.zeros_like(offsets)
         else:
-            made = int8_quads.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_, dot=dot)
+            made = depthwise_dot4.convolve(image.tensor, taps, zero=zero, window=window, builder=walk.builder_, dot=dot)
     else:
-        made = int8_winograd.convolve(
+        made = winograd.convolve(
             image.tensor, kernel, zero=zero, window=window, groups=groups, builder=walk.builder_, unit=walk.unit
         )
     return walk.keep(_sums(walk.emit(made), image, weights, kernel, offsets))
@@ -250,7 +248,7 @@ def _multiply_matrices(walk: _Rewriter, call: Any) -> Any | None:
     shape = static_shape(left.tensor) or ()
     if len(shape) != 2 or weights.array.ndim != 2 or weights.axis not in (None, 1):
         return None
-    made = int8_product.multiply(left.tensor, weights.array, builder=walk.builder_, unit=walk.unit)
+    made = convolution.multiply(left.tensor, weights.array, builder=walk.builder_, unit=walk.unit)
     offsets = -left.steps.zero * weights.array.astype(np.int64).sum(axis=0)
     return walk.keep(_sums(walk.emit(made), left, weights, weights.array, offsets))
 
@@ -272,15 +270,15 @@ def _ranks_agree(left: Stored, right: Stored) -> bool:
 def _multiply(walk: _Rewriter, call: Any) -> Any | None:
     left, right = (walk.value(argument) for argument in call.args)
     if not isinstance(left, Stored) or not isinstance(right, Stored) or not _ranks_agree(left, right):
-        swished = int8_activations.hard_swish(call, known=walk.value, binding=walk.lookup_binding)
+        swished = activations.hard_swish(call, known=walk.value, binding=walk.lookup_binding)
         return None if swished is None else walk.know(call, swished)
-    compute = functools.partial(int8_arithmetic.multiply, zeros=(left.steps.zero, right.steps.zero))
+    compute = functools.partial(arithmetic.multiply, zeros=(left.steps.zero, right.steps.zero))
     tensor = walk.call(compute, left.tensor, right.tensor, name="multiply_int8")
     channels = (static_shape(tensor) or ())[-1]
     scale = np.full(channels, left.steps.scale * right.steps.scale)
     product = Sums(tensor=tensor, scale=scale, bias=np.zeros(channels, np.int32))
     for image, gate in ((left, right), (right, left)):
-        if int8_gates.is_gate(image, gate):
+        if channel_scale.is_gate(image, gate):
             return walk.keep(Gated(image=image, gate=gate, product=product))
     return walk.keep(product)
 
@@ -313,7 +311,7 @@ def _clamp(walk: _Rewriter, call: Any, low: float, high: float) -> Any | None:
     if isinstance(value, Sums):
         return walk.keep(clamped(value, low, high))
     if isinstance(value, Stored) and (low, high) == (0.0, float("inf")):
-        compute = functools.partial(int8_arithmetic.positive, zero=value.steps.zero)
+        compute = functools.partial(arithmetic.positive, zero=value.steps.zero)
         return walk.keep(dataclasses.replace(value, tensor=walk.call(compute, value.tensor, name="relu_int8")))
     if isinstance(value, Summed):
         return walk.know(call, dataclasses.replace(clamped(value, low, high), sum=call))
@@ -325,28 +323,28 @@ def _max_pool(walk: _Rewriter, call: Any) -> Any | None:
     is_plain = not bool(call.attrs.ceil_mode) and str(call.attrs.layout) == "NCHW"
     window = window_of(call.attrs, integers(call.attrs.pool_size))
     if value is None or isinstance(value, Swished):
-        pooled = int8_pooling.of_reals(walk, call)
+        pooled = pooling.of_reals(walk, call)
         if not is_plain:
             return pooled
         return walk.know(pooled, Pooled(of=_any_value(walk, call.args[0]), window=window, pooled=pooled))
     if isinstance(value, Weights) or not is_plain:
         return None
     if isinstance(value, Stored):
-        return walk.keep(int8_pooling.maximum(walk, value, window))
+        return walk.keep(pooling.maximum(walk, value, window))
     return walk.know(call, Pooled(of=value, window=window, pooled=call))
 
 
 def _mean_pool(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
     if value is None or isinstance(value, Swished):
-        return int8_pooling.of_reals(walk, call)
-    made = int8_pooling.mean_pool(walk, value, call) if isinstance(value, Stored) else None
+        return pooling.of_reals(walk, call)
+    made = pooling.mean_pool(walk, value, call) if isinstance(value, Stored) else None
     return None if made is None else walk.keep(made)
 
 
 def _global_mean(walk: _Rewriter, call: Any) -> Any | None:
     value = walk.value(call.args[0])
-    made = int8_pooling.global_mean(walk, value, call) if isinstance(value, Stored) else None
+    made = pooling.global_mean(walk, value, call) if isinstance(value, Stored) else None
     return None if made is None else walk.keep(made)
 
 

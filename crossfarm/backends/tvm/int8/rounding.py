@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from crossfarm.backends.integer import MAGIC, MAGIC_BITS
+from crossfarm.backends.tvm.int8.numpy_reference import MAGIC, MAGIC_BITS
 
 LARGEST = 2.0**30
 """Numbers up to that are converted to 32-bit integers without any doubt, and with a zero point added."""

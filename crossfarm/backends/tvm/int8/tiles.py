@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from crossfarm.backends.cpu.int8_dot import Dot, IntegerUnit
-from crossfarm.backends.cpu.tiles import divisors
+from crossfarm.backends.tvm.int8.dot_instructions import Dot, IntegerUnit
+from crossfarm.backends.tvm.schedules.tiles import divisors
 
 MAX_ROWS = 28
 MAX_VECTORS = 16

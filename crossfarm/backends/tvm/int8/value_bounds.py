@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from crossfarm.backends.cpu.int8_values import Known, Stored, Sums
-from crossfarm.backends.cpu.relax_values import constant_array, operator_name
+from crossfarm.backends.tvm.int8.values import Known, Stored, Sums
+from crossfarm.backends.tvm.passes.relax_utils import constant_array, operator_name
 
 _MOVES = ("relax.permute_dims", "relax.reshape")
 

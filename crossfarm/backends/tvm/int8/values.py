@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from tvm import relax
 
-from crossfarm.backends.cpu import int8_arithmetic, int8_storing
-from crossfarm.backends.cpu.int8_dot import IntegerUnit
-from crossfarm.backends.cpu.int8_windows import Window
-from crossfarm.backends.cpu.relax_values import Array, dtype_of, static_shape
-from crossfarm.backends.integer import Steps, addition, multipliers, swishing
+from crossfarm.backends.tvm.int8 import arithmetic, rounding
+from crossfarm.backends.tvm.int8.dot_instructions import IntegerUnit
+from crossfarm.backends.tvm.int8.numpy_reference import Steps, addition, multipliers, swishing
+from crossfarm.backends.tvm.int8.windows import Window
+from crossfarm.backends.tvm.passes.relax_utils import Array, dtype_of, static_shape
 
 EXACT_IN_FLOAT = 2**24
 """Integers below that are float32 numbers."""
@@ -37,16 +37,16 @@ class Walk(Protocol):
 
 def _storing(
     walk: Walk, steps: Steps, *, low: float = -math.inf, high: float = math.inf, largest: float
-) -> int8_storing.Storing:
+) -> rounding.Storing:
     """Return how real numbers within bounds are stored; in units of the scale none is beyond `largest`."""
     least, most = steps.bounds(walk.unit.activation, low, high)
-    return int8_storing.Storing(
+    return rounding.Storing(
         low=least,
         high=most,
         zero=steps.zero,
         dtype=walk.unit.activation,
         converts=walk.unit.converts,
-        is_bounded=largest < int8_storing.LARGEST,
+        is_bounded=largest < rounding.LARGEST,
     )
 
 
@@ -94,7 +94,7 @@ class Stored:
 
     def real(self, walk: Walk) -> Any:
         """Emit the real numbers."""
-        return walk.call(functools.partial(int8_arithmetic.dequantise, steps=self.steps), self.tensor, name="real")
+        return walk.call(functools.partial(arithmetic.dequantise, steps=self.steps), self.tensor, name="real")
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers for other steps; nothing when they are the same."""
@@ -102,7 +102,7 @@ class Stored:
             return self
         most = 255 * self.steps.scale / steps.scale
         compute = functools.partial(
-            int8_arithmetic.quantise, factor=steps.inverse, storing=_storing(walk, steps, largest=most)
+            arithmetic.quantise, factor=steps.inverse, storing=_storing(walk, steps, largest=most)
         )
         return Stored(tensor=walk.call(compute, self.real(walk), name="quantise"), steps=steps)
 
@@ -149,7 +149,7 @@ class Sums:
     def real(self, walk: Walk) -> Any:
         """Emit the real numbers."""
         tensor, constants, scaling = self._terms(walk, self.scale.astype(np.float32))
-        compute = functools.partial(int8_arithmetic.real_sums, scaling=scaling, low=self.low, high=self.high)
+        compute = functools.partial(arithmetic.real_sums, scaling=scaling, low=self.low, high=self.high)
         return walk.call(compute, tensor, *constants, name="real")
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
@@ -159,23 +159,23 @@ class Sums:
         storing = _storing(
             walk, steps, low=self.low, high=self.high, largest=self.largest * float(factors.max(initial=0.0))
         )
-        compute = functools.partial(int8_arithmetic.requantise, scaling=scaling, storing=storing)
+        compute = functools.partial(arithmetic.requantise, scaling=scaling, storing=storing)
         return Stored(tensor=walk.call(compute, tensor, *constants, name="requantise"), steps=steps)
 
     def halves(self, walk: Walk, step: float) -> Any:
         """Emit 16-bit integers in units of `step`, at whose bounds stays what is beyond them; not clamped sums only."""
         factors = multipliers(self.scale, step)
         tensor, constants, scaling = self._terms(walk, factors)
-        bounded = self.largest * float(np.abs(factors).max(initial=0.0)) < int8_storing.LARGEST
+        bounded = self.largest * float(np.abs(factors).max(initial=0.0)) < rounding.LARGEST
         compute = functools.partial(
-            int8_arithmetic.requantise,
+            arithmetic.requantise,
             scaling=scaling,
-            storing=int8_storing.halves(converts=walk.unit.converts, is_bounded=bounded),
-            name=int8_arithmetic.HALVES,
+            storing=rounding.halves(converts=walk.unit.converts, is_bounded=bounded),
+            name=arithmetic.HALVES,
         )
         return walk.call(compute, tensor, *constants, name="halves")
 
-    def _terms(self, walk: Walk, factors: Array) -> tuple[Any, list[Any], int8_arithmetic.Scaling]:
+    def _terms(self, walk: Walk, factors: Array) -> tuple[Any, list[Any], arithmetic.Scaling]:
         """Return the sums, the constants of their channels, and what is done with both.
 
         The sum of two floats that are integers below 2**24 is rounded once, to what the integer sum becomes as a float.
@@ -187,9 +187,7 @@ class Sums:
             else:
                 tensor = walk.emit(relax.op.astype(tensor, "int32"))
         is_even = bool(np.all(factors == factors.flat[0]))
-        scaling = int8_arithmetic.Scaling(
-            has_bias=bool(np.any(bias)), factor=float(factors.flat[0]) if is_even else None
-        )
+        scaling = arithmetic.Scaling(has_bias=bool(np.any(bias)), factor=float(factors.flat[0]) if is_even else None)
         constants = [bias] * scaling.has_bias + [factors] * (not is_even)
         return tensor, [relax.const(each) for each in constants], scaling
 
@@ -220,7 +218,7 @@ class Summed:
         """Emit the stored integers."""
         how = addition(self.left.steps, self.right.steps, steps)
         storing = _storing(walk, steps, low=self.low, high=self.high, largest=MOST_OF_A_SUM * 2.0**-how.shift)
-        compute = functools.partial(int8_arithmetic.add, how=how, storing=storing)
+        compute = functools.partial(arithmetic.add, how=how, storing=storing)
         return Stored(tensor=walk.call(compute, self.left.tensor, self.right.tensor, name="add_int8"), steps=steps)
 
 
@@ -244,7 +242,7 @@ class Gated:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        from crossfarm.backends.cpu.int8_gates import gated
+        from crossfarm.backends.tvm.int8.channel_scale import gated
 
         return gated(walk, self.image, self.gate, steps) or self.product.stored(walk, steps)
 
@@ -281,7 +279,7 @@ class Swished:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        from crossfarm.backends.cpu.int8_activations import swish
+        from crossfarm.backends.tvm.int8.activations import swish
 
         how = swishing(shift=self.shift, top=self.top, factor=self.factor, result=steps, dtype=walk.unit.activation)
         if how is None:
@@ -305,7 +303,7 @@ class Pooled:
 
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
-        from crossfarm.backends.cpu.int8_pooling import maximum
+        from crossfarm.backends.tvm.int8.pooling import maximum
 
         return maximum(walk, self.of.stored(walk, steps), self.window)
 
@@ -351,7 +349,7 @@ class Real:
     def stored(self, walk: Walk, steps: Steps) -> Stored:
         """Emit the stored integers."""
         storing = _storing(walk, steps, largest=self.largest / steps.scale)
-        compute = functools.partial(int8_arithmetic.quantise, factor=self.factor * steps.inverse, storing=storing)
+        compute = functools.partial(arithmetic.quantise, factor=self.factor * steps.inverse, storing=storing)
         tensor = walk.call(compute, channels_last(walk, self.source), name="quantise")
         return Stored(tensor=tensor, steps=steps)
 

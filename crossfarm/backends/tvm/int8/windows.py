@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.relax_values import integers
+from crossfarm.backends.tvm.passes.relax_utils import integers
 
 FRAME = "crossfarm_int8_frame"
 """Block that copies an image into its frame."""

@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu import int8_product
-from crossfarm.backends.cpu.hoisting import with_hoisted
-from crossfarm.backends.cpu.int8_dot import DOTS, Dot, IntegerUnit, tensor_intrinsic
-from crossfarm.backends.cpu.int8_product import schedule_frames
-from crossfarm.backends.cpu.int8_tiles import IntegerTile, integer_tile
-from crossfarm.backends.cpu.int8_windows import FRAME, Window, framed
-from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
-from crossfarm.backends.cpu.relax_values import Array, static_shape
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.int8 import convolution
+from crossfarm.backends.tvm.int8.convolution import schedule_frames
+from crossfarm.backends.tvm.int8.dot_instructions import DOTS, Dot, IntegerUnit, tensor_intrinsic
+from crossfarm.backends.tvm.int8.tiles import IntegerTile, integer_tile
+from crossfarm.backends.tvm.int8.windows import FRAME, Window, framed
+from crossfarm.backends.tvm.passes.relax_utils import Array, static_shape
+from crossfarm.backends.tvm.schedules.hoisting import with_hoisted
+from crossfarm.backends.tvm.schedules.primitives import (
     block_name,
     block_names,
     blocks,
@@ -41,8 +40,9 @@ from crossfarm.backends.cpu.schedules import (
     unroll_all,
     vectorise,
 )
-from crossfarm.backends.cpu.tiles import divisors
-from crossfarm.backends.cpu.winograd import IMAGE, KERNEL, SUM, Grid, row_of
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_FLOPS, Processor
+from crossfarm.backends.tvm.schedules.tiles import divisors
+from crossfarm.backends.tvm.schedules.winograd import IMAGE, KERNEL, SUM, Grid, row_of
 
 _PREFIX = "crossfarm_int8_winograd_"
 _ROWS, _TILES, _PRODUCT, _SUMS = _PREFIX + "rows", _PREFIX + "tiles", _PREFIX + "product", _PREFIX + "sums"
@@ -76,12 +76,10 @@ def convolve(
     """Emit the sums of a convolution, so where it pays and directly elsewhere; see `int8_product.convolve`."""
     shape = static_shape(image) or ()
     if not pays(shape, weights, window=window, groups=groups, unit=unit):
-        return int8_product.convolve(
-            image, weights, zero=zero, window=window, groups=groups, builder=builder, unit=unit
-        )
+        return convolution.convolve(image, weights, zero=zero, window=window, groups=groups, builder=builder, unit=unit)
     channels = weights.shape[3]
     grid, tile = _plan(*window.output(*shape[1:3]), depth=shape[3], channels=channels, unit=unit)
-    packed = int8_product.pack(transformed(weights), groups=1, wide=channels, block=tile.columns, dot=tile.dot)
+    packed = convolution.pack(transformed(weights), groups=1, wide=channels, block=tile.columns, dot=tile.dot)
     return builder.call_te(
         functools.partial(compute, window=window, zero=zero, grid=grid, tile=tile),
         image,

@@ -13,8 +13,14 @@ import numpy as np
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu.folding import fold_constants
-from crossfarm.backends.cpu.relax_values import constant_array, integers, operator_name, rewrite_functions, static_shape
+from crossfarm.backends.tvm.passes.constant_folding import fold_constants
+from crossfarm.backends.tvm.passes.relax_utils import (
+    constant_array,
+    integers,
+    operator_name,
+    rewrite_functions,
+    static_shape,
+)
 
 _ELEMENTWISE = frozenset(
     "relax." + name

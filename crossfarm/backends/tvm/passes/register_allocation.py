@@ -14,7 +14,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from crossfarm.backends.cpu.maxima import keeping_nan
+from crossfarm.backends.tvm.passes.maxima import keeping_nan
 
 PIPELINE = "crossfarm"
 LARGEST_ON_STACK = 1024

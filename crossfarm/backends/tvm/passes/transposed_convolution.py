@@ -14,7 +14,7 @@ import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu.relax_values import (
+from crossfarm.backends.tvm.passes.relax_utils import (
     Array,
     constant_array,
     integers,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.tvm.schedules.processor import Processor
 
 LAYER, CHOICE, RUN = "crossfarm.layer", "crossfarm.choice", "crossfarm.run"
 """Names of the annotations; the last one is how many channels of the result follow each other without padding."""

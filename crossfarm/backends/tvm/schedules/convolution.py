@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu import rearranged, winograd
-from crossfarm.backends.cpu.choices import Choice, Choose, Layer, ProductChoice, WinogradChoice, as_attributes
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.register_tiling import schedule_product
-from crossfarm.backends.cpu.relax_values import Array, constant_array, is_float32, static_shape
-from crossfarm.backends.cpu.schedules import block_names
-from crossfarm.backends.cpu.windows import layer_1d, layer_2d, padded
+from crossfarm.backends.tvm.passes.relax_utils import Array, constant_array, is_float32, static_shape
+from crossfarm.backends.tvm.schedules import nchwc_im2col, winograd
+from crossfarm.backends.tvm.schedules.choices import Choice, Choose, Layer, ProductChoice, WinogradChoice, as_attributes
+from crossfarm.backends.tvm.schedules.primitives import block_names
+from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.register_tiling import schedule_product
+from crossfarm.backends.tvm.schedules.windows import layer_1d, layer_2d, padded
 
 BLOCK = "crossfarm_convolution"
 
@@ -82,8 +82,8 @@ def _convolve(image: Any, weights: Array, layer: Layer, builder: Any, choice: Ch
 def _packed(weights: Array, layer: Layer, choice: ProductChoice) -> Array:
     packed = pack(weights, groups=layer.groups, block=choice.columns)
     if choice.gathered_rows:
-        return rearranged.for_patches(packed)
-    return rearranged.for_blocks(packed, depth_block=choice.depth_block) if choice.depth_block else packed
+        return nchwc_im2col.for_patches(packed)
+    return nchwc_im2col.for_blocks(packed, depth_block=choice.depth_block) if choice.depth_block else packed
 
 
 def pack(weights: Array, *, groups: int, block: int) -> Array:
@@ -120,9 +120,9 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> 
     padded_group = padded_channels // groups
     shape = (layer.image[0], *layer.output)
     if choice.gathered_rows:
-        element = rearranged.over_patches(image, packed, layer=layer)
+        element = nchwc_im2col.over_patches(image, packed, layer=layer)
     elif choice.depth_block:
-        element = rearranged.over_blocks(image, packed, layer=layer, depth_block=choice.depth_block)
+        element = nchwc_im2col.over_blocks(image, packed, layer=layer, depth_block=choice.depth_block)
     else:
         element = _over_image(image, packed, layer=layer, padded_group=padded_group)
     product = te.compute((*shape, padded_channels), element, name=BLOCK, attrs=as_attributes(layer, choice))
@@ -136,7 +136,7 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> 
     return te.compute((*shape, channels), without_padding, name="crossfarm_unpadded")
 
 
-def _over_image(image: Any, packed: Any, *, layer: Layer, padded_group: int) -> rearranged.Element:
+def _over_image(image: Any, packed: Any, *, layer: Layer, padded_group: int) -> nchwc_im2col.Element:
     _, kernel_height, kernel_width, depth, block = (int(extent) for extent in packed.shape)
     framed = padded(image, layer)
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.choices import Choose, Layer, ProductChoice, as_attributes
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.register_tiling import schedule_product
-from crossfarm.backends.cpu.relax_values import Array, constant_array, is_float32, static_shape
-from crossfarm.backends.cpu.schedules import block_names, schedule_of
+from crossfarm.backends.tvm.passes.relax_utils import Array, constant_array, is_float32, static_shape
+from crossfarm.backends.tvm.schedules.choices import Choose, Layer, ProductChoice, as_attributes
+from crossfarm.backends.tvm.schedules.primitives import block_names, schedule_of
+from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.register_tiling import schedule_product
 
 BLOCK = "crossfarm_dense"
 

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.choices import Choose, DepthwiseChoice, Layer, as_attributes, depthwise_choice
-from crossfarm.backends.cpu.hoisting import mark_copy, mark_sum, with_hoisted
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
-from crossfarm.backends.cpu.register_tiling import PADDED_INPUT, PARALLEL_CHUNKS
-from crossfarm.backends.cpu.relax_values import constant_array, is_float32, static_shape
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.passes.relax_utils import constant_array, is_float32, static_shape
+from crossfarm.backends.tvm.schedules.choices import Choose, DepthwiseChoice, Layer, as_attributes, depthwise_choice
+from crossfarm.backends.tvm.schedules.hoisting import mark_copy, mark_sum, with_hoisted
+from crossfarm.backends.tvm.schedules.primitives import (
     attach_epilogue,
     block_name,
     block_names,
@@ -35,8 +33,10 @@ from crossfarm.backends.cpu.schedules import (
     vectorise_copy,
     zero,
 )
-from crossfarm.backends.cpu.tiles import divisors
-from crossfarm.backends.cpu.windows import layer_2d, padded_across
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
+from crossfarm.backends.tvm.schedules.register_tiling import PADDED_INPUT, PARALLEL_CHUNKS
+from crossfarm.backends.tvm.schedules.tiles import divisors
+from crossfarm.backends.tvm.schedules.windows import layer_2d, padded_across
 
 BLOCK = "crossfarm_depthwise"
 ROWS = 8

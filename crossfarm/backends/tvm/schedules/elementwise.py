@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.schedules.primitives import (
     blocks,
     function_of,
     inline_spatial,
@@ -13,6 +12,7 @@ from crossfarm.backends.cpu.schedules import (
     schedule_of,
     schedule_spatial,
 )
+from crossfarm.backends.tvm.schedules.processor import Processor
 
 
 def matches(function: Any) -> bool:

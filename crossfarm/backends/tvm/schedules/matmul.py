@@ -12,12 +12,12 @@ from typing import Any
 
 from tvm import te
 
-from crossfarm.backends.cpu import register_tiling
-from crossfarm.backends.cpu.choices import Choose, Layer, ProductChoice, as_attributes
-from crossfarm.backends.cpu.processor import PARALLEL_FLOPS, Processor
-from crossfarm.backends.cpu.relax_values import constant_array, is_float32, static_shape
-from crossfarm.backends.cpu.schedules import block_names, schedule_of
-from crossfarm.backends.cpu.tiles import Product, register_tiles
+from crossfarm.backends.tvm.passes.relax_utils import constant_array, is_float32, static_shape
+from crossfarm.backends.tvm.schedules import register_tiling
+from crossfarm.backends.tvm.schedules.choices import Choose, Layer, ProductChoice, as_attributes
+from crossfarm.backends.tvm.schedules.primitives import block_names, schedule_of
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_FLOPS, Processor
+from crossfarm.backends.tvm.schedules.tiles import Product, register_tiles
 
 BLOCK = "crossfarm_matmul"
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.choices import Layer
-from crossfarm.backends.cpu.register_tiling import PADDED_INPUT, PATCHES
-from crossfarm.backends.cpu.relax_values import Array
-from crossfarm.backends.cpu.schedules import zero
-from crossfarm.backends.cpu.windows import padded
+from crossfarm.backends.tvm.passes.relax_utils import Array
+from crossfarm.backends.tvm.schedules.choices import Layer
+from crossfarm.backends.tvm.schedules.primitives import zero
+from crossfarm.backends.tvm.schedules.register_tiling import PADDED_INPUT, PATCHES
+from crossfarm.backends.tvm.schedules.windows import padded
 
 Element = Callable[[Any, Any, Any, Any], Any]
 """From batch, row, column and channel to an element of the result."""

@@ -9,8 +9,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir.analysis import estimate_tir_flops
 
-from crossfarm.backends.cpu.choices import LAYER
-from crossfarm.backends.cpu.schedules import blocks, schedule_of
+from crossfarm.backends.tvm.schedules.choices import LAYER
+from crossfarm.backends.tvm.schedules.primitives import blocks, schedule_of
 
 _OPERATIONS, _LAYER = "crossfarm.operations", "crossfarm.function_layer"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from crossfarm.backends.cpu import convolution, dense, depthwise, matmul, register_tiling, softmax
-from crossfarm.backends.cpu.choices import Choice, Choose, Layer
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.relax_values import operator_name, rewrite_functions
+from crossfarm.backends.tvm.passes.relax_utils import operator_name, rewrite_functions
+from crossfarm.backends.tvm.schedules import convolution, dense, depthwise, matmul, register_tiling, softmax
+from crossfarm.backends.tvm.schedules.choices import Choice, Choose, Layer
+from crossfarm.backends.tvm.schedules.processor import Processor
 
 _REWRITES = {
     "relax.nn.conv1d": (convolution.rewrite,),

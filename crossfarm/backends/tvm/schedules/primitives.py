@@ -10,7 +10,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.sym import Analyzer
 
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
 
 INNER_TRIPS = 4
 """Trips from which on the innermost loop stays one: to count all axes at once costs a division for every vector."""

@@ -6,9 +6,16 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from crossfarm.backends.cpu import depthwise, packing, rearranged, winograd
-from crossfarm.backends.cpu.choices import Choice, Choose, DepthwiseChoice, Layer, ProductChoice, WinogradChoice
-from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.tvm.schedules import depthwise, nchwc_im2col, packing, winograd
+from crossfarm.backends.tvm.schedules.choices import (
+    Choice,
+    Choose,
+    DepthwiseChoice,
+    Layer,
+    ProductChoice,
+    WinogradChoice,
+)
+from crossfarm.backends.tvm.schedules.processor import Processor
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +85,7 @@ def _fits(layer: Layer, choice: Choice, processor: Processor) -> bool:
 def _is_rearrangeable(layer: Layer, choice: ProductChoice) -> bool:
     if not choice.depth_block and not choice.gathered_rows:
         return True
-    if not rearranged.applies(layer):
+    if not nchwc_im2col.applies(layer):
         return False
     height, width = layer.output
     if choice.depth_block:

@@ -6,8 +6,7 @@ from typing import Any
 
 from tvm import s_tir
 
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.schedules.primitives import (
     LEFT,
     block_name,
     blocks,
@@ -22,6 +21,7 @@ from crossfarm.backends.cpu.schedules import (
     total,
     vectorise,
 )
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
 
 PARTS = (4, 2, 1)
 """Vectors of parts side by side: four hide the latency of an addition on most processors."""

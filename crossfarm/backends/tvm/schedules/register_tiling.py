@@ -9,11 +9,10 @@ from typing import Any
 
 from tvm import tirx
 
-from crossfarm.backends.cpu.choices import RUN, Layer, ProductChoice, product_choice
-from crossfarm.backends.cpu.hoisting import mark_copy, with_hoisted
-from crossfarm.backends.cpu.overlapping import without_guards
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.schedules.choices import RUN, Layer, ProductChoice, product_choice
+from crossfarm.backends.tvm.schedules.hoisting import mark_copy, with_hoisted
+from crossfarm.backends.tvm.schedules.overlapping_tiles import without_guards
+from crossfarm.backends.tvm.schedules.primitives import (
     attach_epilogue,
     block_name,
     blocks,
@@ -32,7 +31,8 @@ from crossfarm.backends.cpu.schedules import (
     vectorise,
     vectorise_copy,
 )
-from crossfarm.backends.cpu.tiles import Product, Tile, divisors, register_tiles
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
+from crossfarm.backends.tvm.schedules.tiles import Product, Tile, divisors, register_tiles
 
 PADDED_INPUT = "crossfarm_padded_input"
 """Block that copies the input into a frame of noughts."""

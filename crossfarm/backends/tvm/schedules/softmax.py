@@ -11,10 +11,9 @@ from typing import Any
 
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.choices import Choose
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
-from crossfarm.backends.cpu.relax_values import is_float32, static_shape
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.passes.relax_utils import is_float32, static_shape
+from crossfarm.backends.tvm.schedules.choices import Choose
+from crossfarm.backends.tvm.schedules.primitives import (
     block_names,
     extent,
     function_of,
@@ -24,6 +23,7 @@ from crossfarm.backends.cpu.schedules import (
     total,
     vectorise,
 )
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
 
 _PREFIX = "crossfarm_softmax_"
 _RESULT = _PREFIX + "result"

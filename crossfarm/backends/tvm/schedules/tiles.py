@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from crossfarm.backends.cpu.processor import ACCUMULATORS_IN_FLIGHT, Processor
+from crossfarm.backends.tvm.schedules.processor import ACCUMULATORS_IN_FLIGHT, Processor
 
 MAX_ROWS = 28
 MAX_VECTORS = 8

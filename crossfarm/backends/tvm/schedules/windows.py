@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from tvm import te, tirx
 
-from crossfarm.backends.cpu.choices import Layer
-from crossfarm.backends.cpu.register_tiling import PADDED_INPUT
-from crossfarm.backends.cpu.relax_values import integers
-from crossfarm.backends.cpu.schedules import zero
+from crossfarm.backends.tvm.passes.relax_utils import integers
+from crossfarm.backends.tvm.schedules.choices import Layer
+from crossfarm.backends.tvm.schedules.primitives import zero
+from crossfarm.backends.tvm.schedules.register_tiling import PADDED_INPUT
 
 
 def layer_2d(attributes: Any, kind: Literal["convolution", "depthwise"], *, image: Any, weights: Any) -> Layer:

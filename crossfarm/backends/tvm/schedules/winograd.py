@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.cpu.choices import Layer, WinogradChoice, as_attributes, winograd_choice
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.relax_values import Array
-from crossfarm.backends.cpu.schedules import (
+from crossfarm.backends.tvm.passes.relax_utils import Array
+from crossfarm.backends.tvm.schedules.choices import Layer, WinogradChoice, as_attributes, winograd_choice
+from crossfarm.backends.tvm.schedules.primitives import (
     block_name,
     block_names,
     blocks,
@@ -33,6 +32,7 @@ from crossfarm.backends.cpu.schedules import (
     unroll_all,
     vectorise,
 )
+from crossfarm.backends.tvm.schedules.processor import Processor
 
 _PREFIX = "crossfarm_winograd_"
 _FRAMED, _ROWS, _TILES = _PREFIX + "framed", _PREFIX + "rows", _PREFIX + "tiles"

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.tflite_file import Graph, Operator, Quantisation, Tensor
+from crossfarm.stages.prepare.tflite.reader import Graph, Operator, Quantisation, Tensor
 
 Layout = Literal["last", "first"]
 TO_FIRST = (0, 3, 1, 2)

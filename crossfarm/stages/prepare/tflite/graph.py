@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.static_onnx import StaticInput, serialise
-from crossfarm.stages.tflite_emitter import Emitter
-from crossfarm.stages.tflite_file import Graph, Operator, Tensor, read_tflite
-from crossfarm.stages.tflite_operators import CONVERTERS
+from crossfarm.stages.prepare.static_onnx import StaticInput, serialise
+from crossfarm.stages.prepare.tflite.emitter import Emitter
+from crossfarm.stages.prepare.tflite.operators import CONVERTERS
+from crossfarm.stages.prepare.tflite.reader import Graph, Operator, Tensor, read_tflite
 
 OPSET = 18
 IR_VERSION = 10

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.tflite_emitter import IMAGE_RANK, TO_FIRST, Emitter, Layout
-from crossfarm.stages.tflite_file import Operator, Quantisation, Tensor
+from crossfarm.stages.prepare.tflite.emitter import IMAGE_RANK, TO_FIRST, Emitter, Layout
+from crossfarm.stages.prepare.tflite.reader import Operator, Quantisation, Tensor
 
 Converter = Callable[[Emitter, Operator], None]
 

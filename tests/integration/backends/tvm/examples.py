@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from crossfarm.backends.integer import Steps
+from crossfarm.backends.tvm.int8.numpy_reference import Steps
 
 Array = np.ndarray[Any, Any]
 node = helper.make_node

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from crossfarm.backends import integer
-from crossfarm.backends.integer import Steps
-from tests.integration.backends.cpu.examples import Array, Draw, Example, Window, node, window
+from crossfarm.backends.tvm.int8 import numpy_reference
+from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from tests.integration.backends.tvm.examples import Array, Draw, Example, Window, node, window
 
 WEIGHT_SCALE = np.float32(2.0**-6)
 
@@ -46,19 +46,21 @@ def quantised_hard_swish(draw: Draw) -> Example:
     weights = draw.integers("int8", channels, depth, 3, 3, least=-127)
     plain = _quantised_convolution(draw, how, image, weights, groups)
     source, result = draw.steps(), draw.steps()
-    swishing = functools.partial(integer.swishing, shift=3.0, top=6.0, factor=float(np.float32(1 / 6)), dtype="uint8")
+    swishing = functools.partial(
+        numpy_reference.swishing, shift=3.0, top=6.0, factor=float(np.float32(1 / 6)), dtype="uint8"
+    )
     while (steps := swishing(result=result)) is None:
         result = draw.steps()
     x, y = map(draw.name, "xy")
     sums = _sums(image, weights, source, how, groups)
-    factors = integer.multipliers(_sums_scale(source, channels), steps.step)
+    factors = numpy_reference.multipliers(_sums_scale(source, channels), steps.step)
     nothing = np.zeros(channels, np.int32)
-    halves = integer.halves(sums, nothing, factors)
+    halves = numpy_reference.halves(sums, nothing, factors)
     return dataclasses.replace(
         plain,
         nodes=[each if each.op_type != "Relu" else node("HardSwish", each.input, each.output) for each in plain.nodes],
         constants={**plain.constants, **_steps(x, source), **_steps(y, result)},
-        expected=integer.swish(halves, how=steps, dtype="uint8").transpose(0, 3, 1, 2),
+        expected=numpy_reference.swish(halves, how=steps, dtype="uint8").transpose(0, 3, 1, 2),
         words=f"HardSwish of {plain.words}, then {source}, {result}",
     )
 
@@ -85,7 +87,7 @@ def _quantised_convolution(draw: Draw, how: Window, image: Array, weights: Array
 
 def _sums(image: Array, weights: Array, source: Steps, how: Window, groups: int) -> Array:
     """Return the sums with channels last; image NCHW, weights OIHW."""
-    return integer.convolve(
+    return numpy_reference.convolve(
         image.transpose(0, 2, 3, 1),
         weights.transpose(2, 3, 1, 0),
         zero=source.zero,
@@ -132,12 +134,12 @@ def quantised_pair(draw: Draw) -> Example:
     if draw.one(True, False):
         joint, words = node("Add", [r, s], [c]), "sum"
         low, high = result.bounds("uint8")
-        how = integer.addition(left, right, result)
-        expected = integer.add(first, second, how=how, low=low, high=high, zero=result.zero, dtype="uint8")
+        how = numpy_reference.addition(left, right, result)
+        expected = numpy_reference.add(first, second, how=how, low=low, high=high, zero=result.zero, dtype="uint8")
     else:
         joint, words = node("Concat", [r, s], [c], axis=1), "concatenation"
         parts = [
-            integer.quantise(integer.dequantise(part, steps=steps), steps=result, dtype="uint8")
+            numpy_reference.quantise(numpy_reference.dequantise(part, steps=steps), steps=result, dtype="uint8")
             for part, steps in ((first, left), (second, right))
         ]
         expected = np.concatenate(parts, axis=1)
@@ -154,7 +156,7 @@ def quantised_gates(draw: Draw) -> Example:
     """Return a quantised tensor times one quantised number for each channel."""
     batch, channels, height, width = draw.extent(2), draw.extent(40), draw.extent(6, least=2), draw.extent(9)
     image, gate, result = draw.steps(), draw.steps(), draw.steps()
-    while (how := integer.gating(image, gate, result, dtype="uint8")) is None:
+    while (how := numpy_reference.gating(image, gate, result, dtype="uint8")) is None:
         image, gate, result = draw.steps(), draw.steps(), draw.steps()
     x, z, y = map(draw.name, "xzy")
     r, s, m = map(draw.name, "rsm")
@@ -164,7 +166,7 @@ def quantised_gates(draw: Draw) -> Example:
         nodes=[_dequantised(x, r, x), _dequantised(z, s, z), node("Mul", [r, s], [m]), _quantised(m, y)],
         inputs={x: pixels.transpose(0, 3, 1, 2), z: gates.transpose(0, 3, 1, 2)},
         constants={**_steps(x, image), **_steps(z, gate), **_steps(y, result)},
-        expected=integer.gate(pixels, gates, how=how, dtype="uint8").transpose(0, 3, 1, 2),
+        expected=numpy_reference.gate(pixels, gates, how=how, dtype="uint8").transpose(0, 3, 1, 2),
         words=f"{pixels.shape}, {image}, {gate}, {result}",
     )
 
@@ -192,10 +194,10 @@ def _weight_steps(draw: Draw) -> dict[str, Array]:
 def _requantised(sums: Array, source: Steps, result: Steps, *, low: float) -> Array:
     channels = sums.shape[-1]
     bounds = result.bounds("uint8", low)
-    return integer.requantise(
+    return numpy_reference.requantise(
         sums,
         np.zeros(channels, np.int32),
-        integer.multipliers(_sums_scale(source, channels), result.scale),
+        numpy_reference.multipliers(_sums_scale(source, channels), result.scale),
         low=bounds[0],
         high=bounds[1],
         zero=result.zero,

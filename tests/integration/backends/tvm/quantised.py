@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from tvm import relax
 
-from crossfarm.backends import importing, integer, lowering
-from crossfarm.backends.cpu import accumulators, rules
-from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit, integer_unit
-from crossfarm.backends.cpu.int8_graph import use_integers
-from crossfarm.backends.cpu.int8_left import left_in_float
-from crossfarm.backends.cpu.processor import processor_of
-from crossfarm.backends.integer import Steps
-from crossfarm.spec.targets import CodeGeneration
+from crossfarm.backends.tvm import lowering, onnx_import, scheduling
+from crossfarm.backends.tvm.int8 import numpy_reference
+from crossfarm.backends.tvm.int8.dot_instructions import DOTS, IntegerUnit, integer_unit
+from crossfarm.backends.tvm.int8.float_remainder import left_in_float
+from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from crossfarm.backends.tvm.int8.rewrite import use_integers
+from crossfarm.backends.tvm.passes import register_allocation
+from crossfarm.backends.tvm.schedules.processor import processor_of
+from crossfarm.config.targets import CodeGeneration
 
 Array = np.ndarray[Any, Any]
 FLAGS = Path("/proc/cpuinfo").read_text()
@@ -153,16 +154,16 @@ def _run(
     model = onnx.shape_inference.infer_shapes(model)
     tvm_target = lowering.tvm_target(code)
     with tvm_target:
-        module = use_integers(importing.import_onnx(model), unit)
+        module = use_integers(onnx_import.import_onnx(model), unit)
         left = left_in_float(module)
-        module = rules.schedule_module(module, processor_of(tvm_target))
+        module = scheduling.schedule_module(module, processor_of(tvm_target))
         names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
-        assert rules.uncovered(module, names) == ()
+        assert scheduling.uncovered(module, names) == ()
         built = relax.build(
             module,
             target=tvm_target,
             relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()),
-            tir_pipeline=accumulators.pipeline(),
+            tir_pipeline=register_allocation.pipeline(),
         )
     machine = relax.VirtualMachine(built, tvm.cpu())
     result: Array = machine["main"](*[tvm.runtime.tensor(array) for array in inputs.values()]).numpy()
@@ -311,7 +312,7 @@ class Convolution:
     @property
     def sums(self) -> Array:
         """Sums without the bias, with channels last."""
-        return integer.convolve(
+        return numpy_reference.convolve(
             self.image,
             self.weights,
             zero=self.source.steps.zero,
@@ -322,10 +323,10 @@ class Convolution:
         )
 
     @property
-    def how(self) -> integer.Swishing | None:
+    def how(self) -> numpy_reference.Swishing | None:
         """How the reference computes the swish."""
         swish = SWISHES[self.swish]
-        return integer.swishing(
+        return numpy_reference.swishing(
             shift=swish.shift, top=swish.top, factor=swish.factor, result=self.result.steps, dtype=self.result.dtype
         )
 
@@ -335,12 +336,14 @@ class Convolution:
         if self.swish:
             how = self.how
             assert how is not None
-            factors = integer.multipliers(self.sums_scale, how.step)
-            return first(integer.swish(integer.halves(self.sums, self.bias, factors), how=how, dtype=dtype))
+            factors = numpy_reference.multipliers(self.sums_scale, how.step)
+            return first(
+                numpy_reference.swish(numpy_reference.halves(self.sums, self.bias, factors), how=how, dtype=dtype)
+            )
         low, high = steps.bounds(dtype, 0.0 if self.relu else -np.inf)
-        factors = integer.multipliers(self.sums_scale, steps.scale)
+        factors = numpy_reference.multipliers(self.sums_scale, steps.scale)
         return first(
-            integer.requantise(self.sums, self.bias, factors, low=low, high=high, zero=steps.zero, dtype=dtype)
+            numpy_reference.requantise(self.sums, self.bias, factors, low=low, high=high, zero=steps.zero, dtype=dtype)
         )
 
     @property

@@ -14,10 +14,9 @@ import tvm
 from onnx import helper, numpy_helper
 from tvm import relax
 
-from crossfarm.backends import importing, lowering
-from crossfarm.backends.cpu import rules
-from crossfarm.backends.cpu.accumulators import pipeline
-from crossfarm.backends.cpu.processor import Processor
+from crossfarm.backends.tvm import lowering, onnx_import, scheduling
+from crossfarm.backends.tvm.passes.register_allocation import pipeline
+from crossfarm.backends.tvm.schedules.processor import Processor
 
 Array = np.ndarray[Any, Any]
 PROCESSORS = {
@@ -85,9 +84,9 @@ def run_both(
     )
     target = tvm.target.Target(HOST)
     with target:
-        module = rules.schedule_module(importing.import_onnx(model), processor)
+        module = scheduling.schedule_module(onnx_import.import_onnx(model), processor)
         names = [str(name.name_hint) for name, function in module.functions.items() if name.name_hint != "main"]
-        left, partly = rules.uncovered(module, names), rules.unscheduled(module, names)
+        left, partly = scheduling.uncovered(module, names), scheduling.unscheduled(module, names)
         built = relax.build(
             module,
             target=target,

@@ -11,11 +11,11 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from crossfarm.spec.targets import Target
+from crossfarm.config.targets import Target
 from tests.integration.backends.conftest import Road, load_target, prefix
-from tests.integration.backends.cpu.examples import FLOATS, Draw, Example, draw_examples, model_of
-from tests.integration.backends.cpu.integer_examples import INTEGERS
-from tests.integration.backends.cpu.not_numbers import ELEMENTWISE, Array, everywhere, node, one_each
+from tests.integration.backends.tvm.examples import FLOATS, Draw, Example, draw_examples, model_of
+from tests.integration.backends.tvm.integer_examples import INTEGERS
+from tests.integration.backends.tvm.not_numbers import ELEMENTWISE, Array, everywhere, node, one_each
 
 pytestmark = pytest.mark.integration
 

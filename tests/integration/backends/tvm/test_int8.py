@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crossfarm.backends import integer
-from crossfarm.backends.cpu import depthwise, int8_winograd
-from tests.integration.backends.cpu.quantised import (
+from crossfarm.backends.tvm.int8 import numpy_reference, winograd
+from crossfarm.backends.tvm.schedules import depthwise
+from tests.integration.backends.tvm.quantised import (
     TARGETS,
     Convolution,
     Tensor,
@@ -84,13 +84,13 @@ def test_a_convolution_by_winograd_is_that_of_the_reference(
         limits = np.iinfo(source.dtype)
         image = np.where(image > np.median(image), limits.max, limits.min).astype(image.dtype)
         weights = np.where(weights > data.draw(st.sampled_from([-129, 0, 128])), -128, 127).astype(np.int8)
-    tiles = data.draw(st.sampled_from([1, int8_winograd.TILES_IN_STRIP]), label="tiles in a strip")
-    shared = data.draw(st.sampled_from([0, int8_winograd.PARALLEL_OPERATIONS]), label="operations worth a thread")
+    tiles = data.draw(st.sampled_from([1, winograd.TILES_IN_STRIP]), label="tiles in a strip")
+    shared = data.draw(st.sampled_from([0, winograd.PARALLEL_OPERATIONS]), label="operations worth a thread")
     convolution = Convolution(image=image, weights=weights, source=source, result=result, seed=seed, pads=pads)
     with (
-        patch.object(int8_winograd, "MARGIN", np.inf),
-        patch.object(int8_winograd, "TILES_IN_STRIP", tiles),
-        patch.object(int8_winograd, "PARALLEL_OPERATIONS", shared),
+        patch.object(winograd, "MARGIN", np.inf),
+        patch.object(winograd, "TILES_IN_STRIP", tiles),
+        patch.object(winograd, "PARALLEL_OPERATIONS", shared),
     ):
         found, names = convolution.run(target)
     assert np.array_equal(found, convolution.wanted())
@@ -125,10 +125,10 @@ def test_a_dense_layer_is_that_of_the_reference(
     sums = (left.astype(np.int32) - source.steps.zero) @ weights.T.astype(np.int32)
     scale = np.full(columns, np.float64(source.steps.scale) * np.float64(np.float32(0.01)))
     low, high = result.steps.bounds(result.dtype)
-    wanted = integer.requantise(
+    wanted = numpy_reference.requantise(
         sums,
         np.zeros(columns, np.int32),
-        integer.multipliers(scale, result.steps.scale),
+        numpy_reference.multipliers(scale, result.steps.scale),
         low=low,
         high=high,
         zero=result.steps.zero,
@@ -159,17 +159,17 @@ def test_a_sum_of_two_tensors_is_that_of_the_reference(
         {**left.constants("x"), **right.constants("z"), **result.constants("y")},
     )
     low, high = result.steps.bounds(result.dtype)
-    how = integer.addition(left.steps, right.steps, result.steps)
-    wanted = integer.add(x, z, how=how, low=low, high=high, zero=result.steps.zero, dtype=result.dtype)
+    how = numpy_reference.addition(left.steps, right.steps, result.steps)
+    wanted = numpy_reference.add(x, z, how=how, low=low, high=high, zero=result.steps.zero, dtype=result.dtype)
     assert np.array_equal(found, wanted)
-    real = integer.dequantise(x, steps=left.steps) + integer.dequantise(z, steps=right.steps)
-    step = np.abs(integer.dequantise(wanted, steps=result.steps) - real) / result.steps.scale
+    real = numpy_reference.dequantise(x, steps=left.steps) + numpy_reference.dequantise(z, steps=right.steps)
+    step = np.abs(numpy_reference.dequantise(wanted, steps=result.steps) - real) / result.steps.scale
     inside = (wanted > np.iinfo(result.dtype).min) & (wanted < np.iinfo(result.dtype).max)
     # Half a step by rounding; and both factors are rounded to FACTOR_BITS of the larger one, which counts where large
     # numbers cancel out.
     numbers = np.abs(x - np.float64(left.steps.zero)) + np.abs(z - np.float64(right.steps.zero))
     ratio = max(left.steps.scale, right.steps.scale) / result.steps.scale
-    bound = 0.505 + numbers * float(ratio) * 2.0**-integer.FACTOR_BITS
+    bound = 0.505 + numbers * float(ratio) * 2.0**-numpy_reference.FACTOR_BITS
     assert np.all((step <= bound)[np.broadcast_to(inside, step.shape)])
 
 
@@ -202,7 +202,9 @@ def test_a_concatenation_is_that_of_the_reference(
     stored = [
         array
         if part == result
-        else integer.quantise(integer.dequantise(array, steps=part.steps), steps=result.steps, dtype=result.dtype)
+        else numpy_reference.quantise(
+            numpy_reference.dequantise(array, steps=part.steps), steps=result.steps, dtype=result.dtype
+        )
         for part, array in zip(drawn, arrays.values(), strict=True)
     ]
     assert np.array_equal(found, np.concatenate(stored, axis=axis))
@@ -240,23 +242,23 @@ def test_products_and_floats_are_joined_in_integers(
             "w_zero": np.int8(0).reshape(()),
         },
     )
-    sums = integer.convolve(
+    sums = numpy_reference.convolve(
         image, weights, zero=source.steps.zero, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1
     )
     scale = np.full(channels[1], np.float64(source.steps.scale) * np.float64(np.float32(0.01)))
     low, high = result.steps.bounds(result.dtype)
-    product = integer.requantise(
+    product = numpy_reference.requantise(
         sums,
         np.zeros(channels[1], np.int32),
-        integer.multipliers(scale, result.steps.scale),
+        numpy_reference.multipliers(scale, result.steps.scale),
         low=low,
         high=high,
         zero=result.steps.zero,
         dtype=result.dtype,
     )
-    real = integer.dequantise(beside, steps=other.steps)
-    plain = integer.quantise(real, steps=result.steps, dtype=result.dtype) if other != result else beside
-    negative = integer.quantise(-real, steps=result.steps, dtype=result.dtype)
+    real = numpy_reference.dequantise(beside, steps=other.steps)
+    plain = numpy_reference.quantise(real, steps=result.steps, dtype=result.dtype) if other != result else beside
+    negative = numpy_reference.quantise(-real, steps=result.steps, dtype=result.dtype)
     assert np.array_equal(found, first(np.concatenate([product, plain, negative], axis=3)))
     assert left == {"negative": 1}
 
@@ -277,6 +279,6 @@ def test_relu_of_a_stored_tensor_is_that_of_the_reference(
         {"x": values},
         {**source.constants("x"), **result.constants("y")},
     )
-    real = np.maximum(integer.dequantise(values, steps=source.steps), np.float32(0))
-    assert np.array_equal(found, integer.quantise(real, steps=result.steps, dtype=result.dtype))
+    real = np.maximum(numpy_reference.dequantise(values, steps=source.steps), np.float32(0))
+    assert np.array_equal(found, numpy_reference.quantise(real, steps=result.steps, dtype=result.dtype))
     assert left == {}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from crossfarm.backends import integer
-from tests.integration.backends.cpu.quantised import (
+from crossfarm.backends.tvm.int8 import numpy_reference
+from tests.integration.backends.tvm.quantised import (
     TARGETS,
     Case,
     Convolution,
@@ -143,10 +143,10 @@ def test_a_product_with_gates_is_that_of_the_reference(
         {"x": first(image), "z": first(gates)},
         {**left.constants("x"), **right.constants("z"), **result.constants("y")},
     )
-    how = integer.gating(left.steps, right.steps, result.steps, dtype=left.dtype)
+    how = numpy_reference.gating(left.steps, right.steps, result.steps, dtype=left.dtype)
     scale = np.float64(left.steps.scale) * np.float64(right.steps.scale)
     if shape[1] * shape[2] > 1 and left.dtype == right.dtype == result.dtype and how is not None:
-        wanted = integer.gate(image, gates, how=how, dtype=result.dtype)
+        wanted = numpy_reference.gate(image, gates, how=how, dtype=result.dtype)
         assert np.array_equal(found, first(wanted))
     centred = (image.astype(np.int64) - left.steps.zero) * (gates.astype(np.int64) - right.steps.zero)
     exact = np.clip(
@@ -169,7 +169,7 @@ def test_a_product_with_gates_is_that_of_the_reference(
 def test_maxima_of_floats_between_quantised_tensors_are_taken_of_integers(
     shape: tuple[int, int, int, int], target: str, drawn: tuple[Tensor, Tensor] | None, seed: int
 ) -> None:
-    same = Tensor(dtype="uint8", steps=integer.Steps(scale=0.25, zero=7))
+    same = Tensor(dtype="uint8", steps=numpy_reference.Steps(scale=0.25, zero=7))
     source, result = drawn or (same, same)
     image = any_integers(seed, shape, source.dtype)
     found, names = run(
@@ -183,7 +183,7 @@ def test_maxima_of_floats_between_quantised_tensors_are_taken_of_integers(
         {"x": first(image)},
         {**source.constants("x"), **result.constants("y")},
     )
-    real = -integer.dequantise(image, steps=source.steps)
+    real = -numpy_reference.dequantise(image, steps=source.steps)
     most = np.maximum.reduce([real[:, y : y + shape[1] - 1, x : x + shape[2] - 1] for y in (0, 1) for x in (0, 1)])
-    assert np.array_equal(found, first(integer.quantise(most, steps=result.steps, dtype=result.dtype)))
+    assert np.array_equal(found, first(numpy_reference.quantise(most, steps=result.steps, dtype=result.dtype)))
     assert any("max_pool_int8" in name for name in names)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crossfarm.backends import integer
-from crossfarm.backends.cpu.int8_activations import FINE
-from tests.integration.backends.cpu.quantised import (
+from crossfarm.backends.tvm.int8 import numpy_reference
+from crossfarm.backends.tvm.int8.activations import FINE
+from tests.integration.backends.tvm.quantised import (
     SWISHES,
     TARGETS,
     Case,
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 swishes = st.sampled_from(sorted(SWISHES))
 
 
-STEPS = integer.Steps(scale=2.0**-4, zero=9)
+STEPS = numpy_reference.Steps(scale=2.0**-4, zero=9)
 SOME = Case(
     target=sorted(TARGETS)[0],
     source=Tensor(dtype="uint8", steps=STEPS),
@@ -137,10 +137,10 @@ def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
     if not is_fine:
         return
     low, high = steps.bounds(case.result.dtype, 0.0, 1.0)
-    wanted = integer.requantise(
+    wanted = numpy_reference.requantise(
         convolution.sums,
         convolution.bias + offset.astype(np.int32),
-        integer.multipliers(scale * alpha, steps.scale),
+        numpy_reference.multipliers(scale * alpha, steps.scale),
         low=low,
         high=high,
         zero=steps.zero,

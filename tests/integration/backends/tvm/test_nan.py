@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossfarm.backends.cpu.processor import Processor
-from tests.integration.backends.cpu.not_numbers import (
+from crossfarm.backends.tvm.schedules.processor import Processor
+from tests.integration.backends.tvm.not_numbers import (
     ACTIVATIONS,
     ELEMENTWISE,
     LENGTHS,
@@ -18,7 +18,7 @@ from tests.integration.backends.cpu.not_numbers import (
     node,
     one_each,
 )
-from tests.integration.backends.cpu.running import PROCESSORS, Outcome, run_both
+from tests.integration.backends.tvm.running import PROCESSORS, Outcome, run_both
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from crossfarm.backends.cpu import depthwise
-from tests.integration.backends.cpu.running import PROCESSORS, Array, run_both
+from crossfarm.backends.tvm.schedules import depthwise
+from tests.integration.backends.tvm.running import PROCESSORS, Array, run_both
 
 pytestmark = pytest.mark.integration
 

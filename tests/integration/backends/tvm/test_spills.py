@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
-from crossfarm.backends import tvm as backend
-from crossfarm.spec.cells import Cell
-from crossfarm.spec.loading import load_targets
+from crossfarm.backends.tvm import backend
+from crossfarm.config.cell import Cell
+from crossfarm.config.loading import load_targets
 
 pytestmark = pytest.mark.integration
 

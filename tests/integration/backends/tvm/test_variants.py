@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tvm import relax
 
-from crossfarm.backends import importing, lowering
-from crossfarm.backends.cpu import packing, recorded, rules, winograd
-from crossfarm.backends.cpu.choices import Choice, Layer, ProductChoice, WinogradChoice, plain
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.tiles import divisors
+from crossfarm.backends.tvm import lowering, onnx_import, scheduling
+from crossfarm.backends.tvm.schedules import packing, recorded_choices, winograd
+from crossfarm.backends.tvm.schedules.choices import Choice, Layer, ProductChoice, WinogradChoice, plain
+from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.tiles import divisors
 from crossfarm.tuning.variants import variants_of
-from tests.integration.backends.cpu.running import HOST, PROCESSORS, Array
+from tests.integration.backends.tvm.running import HOST, PROCESSORS, Array
 
 pytestmark = pytest.mark.integration
 
@@ -61,9 +61,9 @@ def computed(model: ModelProto, image: Array, processor: Processor, choice: Choi
     """Return the model's output with one choice for its layer; fails when that could not be scheduled."""
     target = tvm.target.Target(HOST)
     with target:
-        module = rules.schedule_module(importing.import_onnx(model), processor, lambda *_: choice)
+        module = scheduling.schedule_module(onnx_import.import_onnx(model), processor, lambda *_: choice)
         names = [str(name.name_hint) for name in module.functions if name.name_hint != "main"]
-        assert rules.uncovered(module, names) == ()
+        assert scheduling.uncovered(module, names) == ()
         built = relax.build(module, target=target, relax_pipeline=tvm.transform.Sequential(lowering.passes_to_calls()))
     result: Array = relax.VirtualMachine(built, tvm.cpu())["main"](tvm.runtime.tensor(image)).numpy()
     return result
@@ -78,7 +78,7 @@ def variants(model: ModelProto, processor: Processor) -> tuple[Choice, ...]:
         return packing.choose(layer, known)
 
     with tvm.target.Target(HOST):
-        rules.schedule_module(importing.import_onnx(model), processor, note)
+        scheduling.schedule_module(onnx_import.import_onnx(model), processor, note)
     return tuple(found)
 
 
@@ -91,7 +91,7 @@ def layer_of(model: ModelProto, processor: Processor) -> Layer:
         return packing.choose(layer, known)
 
     with tvm.target.Target(HOST):
-        rules.schedule_module(importing.import_onnx(model), processor, note)
+        scheduling.schedule_module(onnx_import.import_onnx(model), processor, note)
     (layer,) = found
     return layer
 
@@ -175,7 +175,7 @@ def test_blocks_of_channels_and_patches_compute_the_same(data: st.DataObject) ->
     ruled = packing.choose(layer, processor)
     assert isinstance(ruled, ProductChoice)
     choice = data.draw(st.composite(arrangements)(layer, ruled))
-    assert recorded.choice_for(layer, plain(choice), processor) == choice
+    assert recorded_choices.choice_for(layer, plain(choice), processor) == choice
     wanted = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
         None, {"x": image}
     )[0]

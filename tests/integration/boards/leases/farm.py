@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfarm.boards.lease import Lease, Leases
+from crossfarm.boards.leases.leases import Lease, Leases
 from crossfarm.errors import LeaseError
 
 

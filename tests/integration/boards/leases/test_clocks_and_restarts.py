@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.lease import Leases
+from crossfarm.boards.leases.leases import Leases
 from crossfarm.errors import LeaseError
 
 pytestmark = pytest.mark.integration

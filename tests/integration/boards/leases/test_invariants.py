@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.health import quarantined, released
-from crossfarm.boards.lease import Lease, Leases
+from crossfarm.boards.leases.health import quarantined, released
+from crossfarm.boards.leases.leases import Lease, Leases
 from crossfarm.errors import LeaseError
 
 pytestmark = pytest.mark.integration

@@ -19,8 +19,8 @@ from typing import Literal
 
 import pytest
 
-from crossfarm.boards import sandbox
-from crossfarm.boards.bundle_run import Ran, run_bundle
+from crossfarm.boards.transports import sandbox
+from crossfarm.boards.transports.bundle_run import Ran, run_bundle
 from crossfarm.errors import BoardError, BundleError
 
 pytestmark = pytest.mark.integration
@@ -216,7 +216,8 @@ def test_a_farm_that_is_killed_takes_its_programs_along(prison: Prison) -> None:
     prison.run("exit 0")
     (prison.folder / "bundle/program").write_text(f"#!/bin/sh\nsleep {mark}\n")
     code = (
-        "import pathlib, sys; from crossfarm.boards.bundle_run import run_bundle; p = pathlib.Path(sys.argv[1]);"
+        "import pathlib, sys; from crossfarm.boards.transports.bundle_run import run_bundle;"
+        "p = pathlib.Path(sys.argv[1]);"
         "run_bundle(p / 'bundle', [], output=p / 'output', timeout=60, kind=sys.argv[2])"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(prison.folder), prison.kind]) as farm:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.connection import Patience, fingerprint
 from crossfarm.boards.protocol import open_board
-from crossfarm.boards.ssh import SshBoard
+from crossfarm.boards.transports.connection import Patience, fingerprint
+from crossfarm.boards.transports.ssh import SshBoard
+from crossfarm.config.boards import Board
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.spec.boards import Board
-from crossfarm.spec.targets import CodeGeneration
 from tests.integration.boards.conftest import MANIFEST, PURPOSE, Server, make_key, public_key
 
 pytestmark = pytest.mark.integration
@@ -96,7 +96,7 @@ def test_a_model_that_was_compiled_again_sends_no_weights(board: Board, bundle: 
 def test_a_file_that_was_damaged_on_its_way_is_refused_and_nothing_is_kept(
     board: Board, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from crossfarm.boards import ssh
+    from crossfarm.boards.transports import ssh
 
     whole = ssh.write_archive
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.connection import Patience
 from crossfarm.boards.protocol import Purpose, open_board
-from crossfarm.boards.ssh import SshBoard
+from crossfarm.boards.transports.connection import Patience
+from crossfarm.boards.transports.ssh import SshBoard
+from crossfarm.boards.virtual.containers import Place, boards_down, boards_up
+from crossfarm.config.boards import Board
+from crossfarm.config.loading import load_boards
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import BoardError, BundleError, ConfigError, EngineError, ToolError
-from crossfarm.spec.boards import Board
-from crossfarm.spec.loading import load_boards
-from crossfarm.spec.targets import CodeGeneration
-from crossfarm.virtual.containers import Place, boards_down, boards_up
 from tests.integration.boards.conftest import MANIFEST, PROGRAM
 
 pytestmark = pytest.mark.integration

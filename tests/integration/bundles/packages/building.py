@@ -17,9 +17,9 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from crossfarm.packaging.packages import Packages, write_packages
+from crossfarm.bundles.packages.packages import Packages, write_packages
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CLASSES = ("plain", "red, white", 'quo"te \\ ?', "größe", "two  blanks", "$(touch x)", "seven")
 SIDE = 32
 SIZES = ((50, 44), (33, 71), (64, 64), (90, 41))
@@ -117,7 +117,7 @@ def command(folder: Path, *words: str) -> list[str]:
     """Return a command line of crossfarm for the project in `folder`."""
     told = ["--models", "models.yaml", "--pipeline", "trial.yaml", "--store", "store", "--engine", "local"]
     paths = [word if word.startswith("--") or word == "local" else str(folder / word) for word in told]
-    return [sys.executable, "-m", "crossfarm.commandline", "--search-root", str(ROOT), *words, *paths]
+    return [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), *words, *paths]
 
 
 def make(folder: Path, target: str, photographs: Sequence[Path]) -> Built:

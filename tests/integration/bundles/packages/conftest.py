@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.packaging.building import Built, make, write_project
+from tests.integration.bundles.packages.building import Built, make, write_project
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crossfarm.boards.virtual.containers import Place, boards_down, boards_up
+from crossfarm.config.boards import Board
 from crossfarm.errors import EngineError, ToolError
-from crossfarm.spec.boards import Board
-from crossfarm.virtual.containers import Place, boards_down, boards_up
-from tests.integration.packaging.building import Built
+from tests.integration.bundles.packages.building import Built
 
 pytestmark = pytest.mark.integration
 

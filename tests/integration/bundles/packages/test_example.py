@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfarm.spec.models import Preprocess, Resize
-from crossfarm.stages.preprocessing import image_tensor
-from tests.integration.packaging.building import ROOT, Built
+from crossfarm.config.models import Preprocess, Resize
+from crossfarm.stages.data.preprocessing import image_tensor
+from tests.integration.bundles.packages.building import ROOT, Built
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.packaging.building import CLASSES, ROOT, Built, command
+from tests.integration.bundles.packages.building import CLASSES, ROOT, Built, command
 
 pytestmark = [
     pytest.mark.integration,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import FetchError
-from crossfarm.stages.download import download_wheel
+from crossfarm.stages.fetch.download import download_wheel
 
 pytestmark = pytest.mark.integration
 

@@ -25,24 +25,25 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from crossfarm.config.loading import load_models
+from crossfarm.config.models import Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.sources import FactorySource, FileSource, Package, PackageSource, UrlSource
 from crossfarm.errors import FetchError, ModelError
-from crossfarm.job import Job
-from crossfarm.keys import digest_json
-from crossfarm.spec.loading import load_models
-from crossfarm.spec.models import Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.sources import FactorySource, FileSource, Package, PackageSource, UrlSource
-from crossfarm.stages import fetch, prepare
-from crossfarm.stages.archives import read_member
-from crossfarm.stages.fetched import fetched_bytes, fetched_file
+from crossfarm.stages.fetch import stage as fetch
+from crossfarm.stages.fetch.archives import read_member
+from crossfarm.stages.fetch.fetched import fetched_bytes, fetched_file
+from crossfarm.stages.job import Job
+from crossfarm.stages.prepare import stage as prepare
+from crossfarm.stages.prepare.static_onnx import StaticInput
+from crossfarm.stages.prepare.tflite.graph import convert
+from crossfarm.stages.prepare.tflite.reader import read_tflite
 from crossfarm.stages.protocol import Subject
-from crossfarm.stages.static_onnx import StaticInput
-from crossfarm.stages.tflite_file import read_tflite
-from crossfarm.stages.tflite_graph import convert
+from crossfarm.store.keys import digest_json
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PIPELINE = Pipeline(name="any", targets=("x86_64",))
 MODELS = {model.name: model for model in load_models(ROOT / "models.yaml").models}
 BY_FORMAT = {
@@ -157,7 +158,7 @@ def test_an_exported_module_computes_what_the_module_computes(
     np.save(tmp_path / "inputs.npy", np.concatenate([next(iter(feeds.values())) for feeds in cases]))
     script = (
         "import sys, zipfile, numpy, torch\n"
-        "from crossfarm.stages.torch_export import load_factory\n"
+        "from crossfarm.stages.prepare.torch_export import load_factory\n"
         "zipfile.ZipFile(sys.argv[1]).extractall('code'); sys.path.insert(0, 'code')\n"
         "net = load_factory(sys.argv[2])(*sys.argv[3:])\n"
         "net.load_state_dict(torch.load('state.pth', weights_only=True)); net.eval()\n"

@@ -7,7 +7,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends.arena import ALIGNMENT, Lifetime, align, most_alive, plan_arena
+from crossfarm.backends.tvm.arena import ALIGNMENT, Lifetime, align, most_alive, plan_arena
 
 
 @st.composite

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crossfarm.backends.arena import Lifetime
-from crossfarm.backends.program import DTYPES, Block, Call, Port, Program, Tensor, tensor_size
+from crossfarm.backends.tvm.arena import Lifetime
+from crossfarm.backends.tvm.program import DTYPES, Block, Call, Port, Program, Tensor, tensor_size
 
 
 def _program(*, outputs: tuple[int, ...]) -> Program:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends.program import Block, Call, Port, Program, Tensor
-from crossfarm.backends.tables import lay_out, tables_source, weights_header, write_weights
+from crossfarm.backends.tvm.program import Block, Call, Port, Program, Tensor
+from crossfarm.backends.tvm.tables import lay_out, tables_source, weights_header, write_weights
 
 IDENTITY = "0123456789abcdef" * 4
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from crossfarm.backends.supported import UnsupportedError, blame, check_graph, describe_node
+from crossfarm.backends.tvm.unsupported import UnsupportedError, blame, check_graph, describe_node
 from crossfarm.errors import ModelError
 
 KNOWN = frozenset({"Relu", "If", "TopK", "Identity"})

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from crossfarm.boards.database_url import shown_url, without_secrets
-from crossfarm.boards.lease_database import LeaseDatabase
+from crossfarm.boards.leases.database import LeaseDatabase
+from crossfarm.boards.leases.database_url import shown_url, without_secrets
 from crossfarm.errors import LeaseError
 
 HIDDEN = "s3cr/t @:&?x"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.boards.health import (
+from crossfarm.boards.leases.health import (
     GIVEN_UP_FAILURES,
     LONGEST_BETWEEN_PROBES,
     LOOPING_FALLS,

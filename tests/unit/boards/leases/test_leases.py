@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.health import Health, quarantined, released
-from crossfarm.boards.lease import Lease, Leases
+from crossfarm.boards.leases.health import Health, quarantined, released
+from crossfarm.boards.leases.leases import Lease, Leases
 from crossfarm.errors import LeaseError
 
 Make = Callable[..., Leases]

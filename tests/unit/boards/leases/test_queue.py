@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from crossfarm.boards.health import Health, quarantined
-from crossfarm.boards.lease_database import BOARDS, TICKETS, USERS, LeaseDatabase
-from crossfarm.boards.lease_queue import LeaseQueue, Request, TicketRow, Watch, terms
+from crossfarm.boards.leases.database import BOARDS, TICKETS, USERS, LeaseDatabase
+from crossfarm.boards.leases.health import Health, quarantined
+from crossfarm.boards.leases.queue import LeaseQueue, Request, TicketRow, Watch, terms
 
 TTL = 30.0
 

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.boards.lease_rules import Assignment, Waiting, assign
+from crossfarm.boards.leases.rules import Assignment, Waiting, assign
 
 BOARDS = ("a", "b", "c")
 USERS = ("ada", "bob", "cyd")

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.boards.facts import Facts, Heat, slowed_down
-from crossfarm.boards.preflight import problems_of
+from crossfarm.boards.transports.facts import Facts, Heat, slowed_down
+from crossfarm.boards.transports.preflight import problems_of
+from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.spec.boards import Board
-from crossfarm.text import clean
+from crossfarm.util.text import clean
 
 BOARD = Board(name="here", transport="local", targets=("x86_64",))
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.facts import Facts
-from crossfarm.boards.fit import Program, check_fit, misfits, read_program
+from crossfarm.boards.transports.facts import Facts
+from crossfarm.boards.transports.fit import Program, check_fit, misfits, read_program
+from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import BundleError
-from crossfarm.spec.targets import CodeGeneration
 
 CODE = CodeGeneration(triple="armv7l-linux-gnueabihf", cpu="cortex-a53", features=("+neon", "+vfp4"), float_abi="hard")
 PROGRAM = Program(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards import local
+from crossfarm.boards.transports import local
+from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError
-from crossfarm.spec.targets import Emulator
 
 HERE = (platform.machine(),)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.facts import Facts, Heat
-from crossfarm.boards.preflight import check_health, problems_of
+from crossfarm.boards.transports.facts import Facts, Heat
+from crossfarm.boards.transports.preflight import check_health, problems_of
+from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.spec.boards import Board
 
 FACTS = Facts.parse("machine armv7l\nmodel Raspberry Pi 2 Model B\nfree_kib 1048576\nload 0.5\nprocessors 0-3\n")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards import programs
+from crossfarm.boards.transports import programs
 from crossfarm.errors import BoardError
 
 

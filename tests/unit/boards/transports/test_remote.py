@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import crossfarm.boards
-from crossfarm.boards.bundle_files import read_bundle, write_archive
-from crossfarm.boards.facts import Facts
+import crossfarm.boards.transports
+from crossfarm.boards.transports.bundle_files import read_bundle, write_archive
+from crossfarm.boards.transports.facts import Facts
 from crossfarm.errors import BundleError
 
-SCRIPT = (Path(crossfarm.boards.__file__).parent / "remote.sh").read_text()
+SCRIPT = (Path(crossfarm.boards.transports.__file__).parent / "remote.sh").read_text()
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.boards.run_archive import Expected, expected_of, unpack
+from crossfarm.boards.transports.run_archive import Expected, expected_of, unpack
 from crossfarm.errors import BoardError, BundleError
 
 FACTS = b"machine x86_64\nfree_kib 7\n"

@@ -10,8 +10,8 @@ from typing import Literal
 
 import pytest
 
-from crossfarm.boards import sandbox
-from crossfarm.boards.bundle_run import run_bundle
+from crossfarm.boards.transports import sandbox
+from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.errors import BoardError
 
 KINDS: tuple[Literal["bubblewrap", "unshare"], ...] = ("bubblewrap", "unshare")

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from crossfarm.boards.facts import Facts
 from crossfarm.boards.inventory import Inventory
-from crossfarm.boards.local import probe
 from crossfarm.boards.protocol import Purpose
-from crossfarm.boards.ssh import SshBoard
-from crossfarm.boards.virtualisation import Signs, Virtual, recognise
-from crossfarm.spec.boards import Board
-from crossfarm.spec.loading import load_targets
-from crossfarm.spec.targets import CodeGeneration
-from crossfarm.surroundings import access
-from tests.unit.boards.test_facts import RASPBERRY
+from crossfarm.boards.transports.facts import Facts
+from crossfarm.boards.transports.local import probe
+from crossfarm.boards.transports.ssh import SshBoard
+from crossfarm.boards.transports.virtualisation import Signs, Virtual, recognise
+from crossfarm.config.boards import Board
+from crossfarm.config.loading import load_targets
+from crossfarm.config.targets import CodeGeneration
+from crossfarm.pipeline.key_context import access
+from tests.unit.boards.transports.test_facts import RASPBERRY
 
 X86 = "cpu:type:x86,ven0002fam0019mod0001"
 BARE, KVM, QEMU = Virtual(), Virtual(name="kvm"), Virtual(name="qemu", is_emulated=True)
@@ -121,7 +121,7 @@ def test_this_host_names_its_hypervisor() -> None:
 
 
 def test_a_declared_timing_is_part_of_what_a_measurement_is_known_by() -> None:
-    target = load_targets(Path(__file__).parents[3] / "toolchains")["x86_64"]
+    target = load_targets(Path(__file__).parents[4] / "toolchains")["x86_64"]
     boards = [_opened(RASPBERRY, **fields)._board for fields in ({}, {"timing": "emulated"})]
     keys = [access(target, Inventory(declared={"x": board}, chosen={"x": board})).parameters for board in boards]
     assert keys[0] != keys[1] and "timing" not in keys[0]["x"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.written import declared, take
+from crossfarm.boards.transports.written import declared, take
 from crossfarm.errors import BundleError
 
 FILES = {"result.json": 10, "outputs/0.bin": 4}

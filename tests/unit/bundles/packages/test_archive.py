@@ -6,7 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 
-from crossfarm.packaging.archive import write_archive
+from crossfarm.bundles.packages.archive import write_archive
 
 
 def _folder(path: Path) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from crossfarm.bundles.packages.packages import check_names
 from crossfarm.errors import ConfigError
-from crossfarm.packaging.packages import check_names
 
 
 @pytest.mark.parametrize("model", ["class", "json", "numpy", "3d_net"])

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy
 import pytest
 
+from crossfarm.bundles.packages.platforms import platform_tags
 from crossfarm.errors import BundleError
-from crossfarm.packaging.platforms import platform_tags
 
 EM_ARM, EM_X86_64, EM_AARCH64, EM_MIPS = 40, 62, 183, 8
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.packaging.wheel import File, Metadata, write_wheel
+from crossfarm.bundles.packages.wheel import File, Metadata, write_wheel
 
 METADATA = Metadata(
     name="shapes",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.engines.box import INPUTS, WRITABLE, Box
-from crossfarm.job import Job, Outcome
-from crossfarm.trees import TreeLimits
+from crossfarm.engines.container.job_folder import INPUTS, WRITABLE, Box
+from crossfarm.stages.job import Job, Outcome
+from crossfarm.util.trees import TreeLimits
 
 GOOD = {"good": True, "seconds": 1.5, "cause": "", "fault": None}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.engines.limits import GIB, LEAST, MOST_BY_ITSELF, limits_for, machine_memory
+from crossfarm.engines.container.limits import GIB, LEAST, MOST_BY_ITSELF, limits_for, machine_memory
 from crossfarm.errors import ConfigError
 
 

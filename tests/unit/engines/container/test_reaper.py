@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from crossfarm.engines.reaper import is_orphan, this_process
+from crossfarm.engines.container.reaper import is_orphan, this_process
 
 
 def test_a_container_of_this_process_is_no_orphan() -> None:

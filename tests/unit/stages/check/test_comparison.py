@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from crossfarm.stages.comparison import Difference, Spread, Yardstick, argmax_agrees, channel_axis, compare
+from crossfarm.stages.check.comparison import Difference, Spread, Yardstick, argmax_agrees, channel_axis, compare
 
 Floats = NDArray[np.float32]
 

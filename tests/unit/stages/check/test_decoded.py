@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crossfarm.config.checks import Checks
+from crossfarm.config.models import Classify, CtcText, Detect
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
-from crossfarm.spec.checks import Checks
-from crossfarm.spec.models import Classify, CtcText, Detect
-from crossfarm.stages.check_decoded import Decoded, decoded_records
-from crossfarm.stages.reference_file import Case, Reference
+from crossfarm.stages.check.decoded import Decoded, decoded_records
+from crossfarm.stages.reference.artifact import Case, Reference
 
 PROVENANCE = Provenance(board="host", timing="silicon")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.stages.decoding import class_name, ctc_text, decisions, top_classes
+from crossfarm.stages.check.decoding import class_name, ctc_text, decisions, top_classes
 
 CHARACTERS = ("", *"0123456789", " ")
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from crossfarm.config.checks import Checks
+from crossfarm.config.models import Classify
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
-from crossfarm.spec.checks import Checks
-from crossfarm.spec.models import Classify
-from crossfarm.stages.check_decoded import Decoded
-from crossfarm.stages.check_ladder import Rung, ladder_records, layer_records
-from crossfarm.stages.comparison import Yardstick
-from crossfarm.stages.quantize_file import LayerError
-from crossfarm.stages.reference_file import Case, Reference
-from crossfarm.stages.tensors import Array
+from crossfarm.stages.check.comparison import Yardstick
+from crossfarm.stages.check.decoded import Decoded
+from crossfarm.stages.check.ladder import Rung, ladder_records, layer_records
+from crossfarm.stages.data.tensors import Array
+from crossfarm.stages.quantize.artifact import LayerError
+from crossfarm.stages.reference.artifact import Case, Reference
 
 LABELS = (0, 1, 2, 3)
 PROVENANCE = Provenance(board="host", timing="silicon")

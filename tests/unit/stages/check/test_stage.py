@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crossfarm.config.models import DType, Model
+from crossfarm.config.pipelines import Pipeline
 from crossfarm.errors import BundleError, ConfigError
-from crossfarm.job import Job
 from crossfarm.results import CheckRecord, MeasurementRecord, read_records
-from crossfarm.spec.models import DType, Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.stages import check
+from crossfarm.stages.check import stage as check
+from crossfarm.stages.data.tensors import write_stacked
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
-from crossfarm.stages.reference_file import Case, Reference, TensorFile
-from crossfarm.stages.tensors import write_stacked
+from crossfarm.stages.reference.artifact import Case, Reference, TensorFile
 
 IDENTITY = "ab" * 32
 ENTRY = {

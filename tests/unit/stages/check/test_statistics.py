@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.stages.statistics import coefficient_of_variation, quantile, summarise
+from crossfarm.stages.check.statistics import coefficient_of_variation, quantile, summarise
 
 SAMPLES = st.lists(st.integers(min_value=1, max_value=10**12), min_size=1, max_size=60)
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from crossfarm.config.models import Audio, Csv, Framing, Images, RenderedText
+from crossfarm.config.sources import FileSource
 from crossfarm.errors import ConfigError
-from crossfarm.spec.models import Audio, Csv, Framing, Images, RenderedText
-from crossfarm.spec.sources import FileSource
-from crossfarm.stages import dataset_audio
-from crossfarm.stages.datasets import csv_rows, image_files, rendered_lines
+from crossfarm.stages.data import audio
+from crossfarm.stages.data.datasets import csv_rows, image_files, rendered_lines
 
 SOURCE = FileSource(file="data")
 
@@ -177,13 +177,13 @@ def _audio(**fields: object) -> Audio:
 def test_audio_is_scaled_framed_and_labelled_by_the_middle_of_each_frame() -> None:
     framing = Framing(rate=10, size=2, context=1)
     dataset = _audio(speech=[[0.25, 0.5]], limit=3)
-    cut, labels = dataset_audio.frames(dataset, _wav([0, 1, 2, 3, -32768, 5, 6, 7], rate=10), framing)
+    cut, labels = audio.frames(dataset, _wav([0, 1, 2, 3, -32768, 5, 6, 7], rate=10), framing)
     assert (cut * 32768).tolist() == [[0, 0, 1], [1, 2, 3], [3, -32768, 5]]
     assert labels == [0, 1, 0]
 
 
 def test_audio_without_intervals_has_no_labels() -> None:
-    _, labels = dataset_audio.frames(_audio(), _wav([0] * 8), Framing(size=4))
+    _, labels = audio.frames(_audio(), _wav([0] * 8), Framing(size=4))
     assert labels == [None, None]
 
 
@@ -199,4 +199,4 @@ def test_audio_without_intervals_has_no_labels() -> None:
 )
 def test_audio_of_another_form_is_told(content: bytes, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        dataset_audio.frames(_audio(), content, Framing(size=4))
+        audio.frames(_audio(), content, Framing(size=4))

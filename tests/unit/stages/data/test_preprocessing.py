@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from crossfarm.config.models import Framing, Preprocess, Resize
 from crossfarm.errors import ConfigError
-from crossfarm.spec.models import Framing, Preprocess, Resize
-from crossfarm.stages.preprocessing import centre_crop, frame_audio, image_tensor, normalise, to_input
+from crossfarm.stages.data.preprocessing import centre_crop, frame_audio, image_tensor, normalise, to_input
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

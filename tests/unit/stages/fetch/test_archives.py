@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfarm.errors import ConfigError, FetchError
-from crossfarm.stages.archives import checked_path, extract_tree, read_member
+from crossfarm.stages.fetch.archives import checked_path, extract_tree, read_member
 
 
 def _zip(files: dict[str, bytes]) -> bytes:

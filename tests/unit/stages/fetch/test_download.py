@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import FetchError, ToolError
-from crossfarm.stages.download import base_name, download_url, download_wheel, other_wheel
+from crossfarm.stages.fetch.download import base_name, download_url, download_wheel, other_wheel
 
 BODY = b"weights" * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError, FetchError
-from crossfarm.job import Job
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.sources import FileSource, Package, UrlSource
-from crossfarm.stages import fetch
-from crossfarm.stages.download import Fetched
-from crossfarm.stages.fetch_file import content_folder, fetched_file
-from crossfarm.stages.fetched import fetched_bytes
+from crossfarm.stages.fetch import stage as fetch
+from crossfarm.stages.fetch.artifact import content_folder, fetched_file
+from crossfarm.stages.fetch.download import Fetched
+from crossfarm.stages.fetch.fetched import fetched_bytes
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
 
 PIPELINE = Pipeline(name="any", targets=("x86_64",))
@@ -158,7 +158,7 @@ def test_a_download_that_is_called_like_one_of_ours_stays_what_it_is(
         path.write_bytes(b"theirs")
         return Fetched(path=path, size=6, sha256=sha256)
 
-    monkeypatch.setattr("crossfarm.stages.download.download_url", download)
+    monkeypatch.setattr("crossfarm.stages.fetch.download.download_url", download)
     source = UrlSource(url="https://example.com/source.json", sha256="0" * 64)
     parameters = fetch.needs(Subject(pipeline=PIPELINE, source=source)).parameters
     artifact = tmp_path / "artifact"

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards import sandbox
+from crossfarm.boards.transports import sandbox
+from crossfarm.config.models import Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
-from crossfarm.job import Job
-from crossfarm.spec.models import Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.targets import Target
-from crossfarm.stages import measure
-from crossfarm.stages.measure_file import BoardFile, RunnerResult, read_file
+from crossfarm.stages.job import Job
+from crossfarm.stages.measure import stage as measure
+from crossfarm.stages.measure.artifact import BoardFile, RunnerResult, read_file
 from crossfarm.stages.protocol import Subject
 
 RECORD = """

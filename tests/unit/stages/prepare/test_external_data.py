@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.onnx_external import inline_external_data, no_external_data, read_from_folder
+from crossfarm.stages.prepare.external_data import inline_external_data, no_external_data, read_from_folder
 
 WEIGHTS = np.arange(6, dtype=np.float32)
 
@@ -173,7 +173,7 @@ def test_a_deep_nest_of_graphs_is_walked() -> None:
 
 
 def test_one_file_that_many_tensors_take_whole_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossfarm.stages.onnx_external.MODEL_LIMIT", 1000)
+    monkeypatch.setattr("crossfarm.stages.prepare.external_data.MODEL_LIMIT", 1000)
     (tmp_path / "w.bin").write_bytes(bytes(300))
     model = onnx.ModelProto()
     for _ in range(4):

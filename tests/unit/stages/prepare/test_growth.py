@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.static_onnx import StaticInput, make_static, serialise
+from crossfarm.stages.prepare.static_onnx import StaticInput, make_static, serialise
 
 X = StaticInput(name="x", shape=(1, 4), dtype="float32")
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]

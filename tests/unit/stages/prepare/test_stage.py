@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from crossfarm.config.models import Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.sources import FileSource, Package
 from crossfarm.errors import ConfigError, ModelError
-from crossfarm.job import Job
-from crossfarm.spec.models import Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.sources import FileSource, Package
-from crossfarm.stages import prepare
-from crossfarm.stages.fetch_file import content_folder, write_description
+from crossfarm.stages.fetch.artifact import content_folder, write_description
+from crossfarm.stages.job import Job
+from crossfarm.stages.prepare import stage as prepare
 from crossfarm.stages.protocol import Needs, Subject
 
 PIPELINE = Pipeline(name="any", targets=("x86_64",))

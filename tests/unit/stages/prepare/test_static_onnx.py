@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from crossfarm.errors import ModelError
-from crossfarm.stages import static_onnx
-from crossfarm.stages.static_onnx import StaticInput, make_static, serialise, signature
+from crossfarm.stages.prepare import static_onnx
+from crossfarm.stages.prepare.static_onnx import StaticInput, make_static, serialise, signature
 
 X = StaticInput(name="x", shape=(1, 3, 8, 8), dtype="float32")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.config.sources import FactorySource
 from crossfarm.errors import ToolError
-from crossfarm.spec.sources import FactorySource
-from crossfarm.stages.fetch_file import content_folder, write_description
-from crossfarm.stages.torch_export import export_factory, lay_out_code, load_factory
+from crossfarm.stages.fetch.artifact import content_folder, write_description
+from crossfarm.stages.prepare.torch_export import export_factory, lay_out_code, load_factory
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from crossfarm.config.quantisation import Quantisation
 from crossfarm.errors import ModelError
-from crossfarm.spec.quantisation import Quantisation
-from crossfarm.stages.quantize_file import LayerError
-from crossfarm.stages.quantize_graph import chosen_nodes
-from crossfarm.stages.quantize_layers import layer_errors, output_steps
-from crossfarm.stages.quantize_run import quantise
+from crossfarm.stages.quantize.artifact import LayerError
+from crossfarm.stages.quantize.layers import layer_errors, output_steps
+from crossfarm.stages.quantize.nodes import chosen_nodes
+from crossfarm.stages.quantize.quantise import quantise
 
 node = helper.make_node
 

@@ -11,18 +11,18 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from crossfarm.config.models import Model
+from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.quantisation import Quantisation
 from crossfarm.errors import ConfigError, ModelError
-from crossfarm.job import Job
-from crossfarm.spec.models import Model
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.spec.quantisation import Quantisation
-from crossfarm.stages import quantize
+from crossfarm.stages.job import Job
+from crossfarm.stages.prepare.static_onnx import serialise
 from crossfarm.stages.protocol import Subject
-from crossfarm.stages.quantize_graph import chosen_nodes, is_quantised, quantised_operators
-from crossfarm.stages.quantize_run import answers_of, calibration_inputs, quantise
-from crossfarm.stages.reference_file import Case, Reference, TensorFile
-from crossfarm.stages.reference_run import Runtime
-from crossfarm.stages.static_onnx import serialise
+from crossfarm.stages.quantize import stage as quantize
+from crossfarm.stages.quantize.nodes import chosen_nodes, is_quantised, quantised_operators
+from crossfarm.stages.quantize.quantise import answers_of, calibration_inputs, quantise
+from crossfarm.stages.reference.answers import Runtime
+from crossfarm.stages.reference.artifact import Case, Reference, TensorFile
 
 node = helper.make_node
 ENTRY = {

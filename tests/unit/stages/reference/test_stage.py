@@ -16,17 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from crossfarm.config.models import Input, ModelsFile
+from crossfarm.config.pipelines import Pipeline
 from crossfarm.errors import ConfigError, ModelError, StoreError
-from crossfarm.job import Job
-from crossfarm.spec.models import Input, ModelsFile
-from crossfarm.spec.pipelines import Pipeline
-from crossfarm.stages import reference
-from crossfarm.stages.fetch_file import content_folder, write_description
+from crossfarm.stages.data.tensors import read_stacked
+from crossfarm.stages.fetch.artifact import content_folder, write_description
+from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
-from crossfarm.stages.reference_cases import random_tensor, spread
-from crossfarm.stages.reference_file import Reference
-from crossfarm.stages.reference_run import carried_by_runs, parse_class_names
-from crossfarm.stages.tensors import read_stacked
+from crossfarm.stages.reference import stage as reference
+from crossfarm.stages.reference.answers import carried_by_runs, parse_class_names
+from crossfarm.stages.reference.artifact import Reference
+from crossfarm.stages.reference.cases import random_tensor, spread
 
 WHEEL = {"package": "data==1.0", "sha256": "0" * 64}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tvm import tirx
 
-from crossfarm.backends.cpu.int8_strips import LONGEST, Behind, pixels_of_strip
+from crossfarm.backends.tvm.int8.epilogue_strips import LONGEST, Behind, pixels_of_strip
 
 
 def behind(across: int, channels: int) -> Behind:

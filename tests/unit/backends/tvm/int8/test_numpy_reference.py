@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crossfarm.backends import integer
-from crossfarm.backends.integer import Steps
+from crossfarm.backends.tvm.int8 import numpy_reference
+from crossfarm.backends.tvm.int8.numpy_reference import Steps
 
 scales = st.floats(2.0**-12, 2.0**2).map(lambda scale: float(np.float32(scale)))
 steps = st.builds(Steps, scale=scales, zero=st.integers(0, 255))
@@ -20,13 +20,15 @@ steps = st.builds(Steps, scale=scales, zero=st.integers(0, 255))
 @given(steps, st.lists(st.integers(0, 255), min_size=1, max_size=50))
 def test_what_is_dequantised_is_quantised_to_the_same(how: Steps, stored: list[int]) -> None:
     array = np.array(stored, np.uint8)
-    assert np.array_equal(integer.quantise(integer.dequantise(array, steps=how), steps=how, dtype="uint8"), array)
+    assert np.array_equal(
+        numpy_reference.quantise(numpy_reference.dequantise(array, steps=how), steps=how, dtype="uint8"), array
+    )
 
 
 @given(steps, st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50))
 def test_quantising_errs_by_half_a_step_at_most(how: Steps, values: list[float]) -> None:
     array = np.array(values, np.float32)
-    stored = integer.quantise(array, steps=how, dtype="uint8")
+    stored = numpy_reference.quantise(array, steps=how, dtype="uint8")
     for value, found in zip(array.tolist(), stored.tolist(), strict=True):
         exact = Fraction(value) / Fraction(how.scale) + how.zero
         nearest = min(max(exact, Fraction(0)), Fraction(255))
@@ -35,9 +37,9 @@ def test_quantising_errs_by_half_a_step_at_most(how: Steps, values: list[float])
 
 @given(steps, steps, steps, st.integers(0, 255), st.integers(0, 255))
 def test_a_sum_errs_by_half_a_step_at_most(left: Steps, right: Steps, result: Steps, x: int, y: int) -> None:
-    how = integer.addition(left, right, result)
+    how = numpy_reference.addition(left, right, result)
     low, high = result.bounds("uint8")
-    found = integer.add(
+    found = numpy_reference.add(
         np.array([x], np.uint8), np.array([y], np.uint8), how=how, low=low, high=high, zero=result.zero, dtype="uint8"
     )
     exact = (Fraction(left.scale) * (x - left.zero) + Fraction(right.scale) * (y - right.zero)) / Fraction(
@@ -54,7 +56,7 @@ def swishes(draw: st.DrawFn) -> tuple[float, float, float, Steps]:
         st.one_of(st.just(hard), st.tuples(st.floats(0.5, 4), st.floats(4.5, 10), st.floats(0.05, 2)))
     )
     result = Steps(scale=float(np.float32(draw(st.floats(2.0**-12, 2.0**12)))), zero=draw(st.integers(0, 255)))
-    assume(integer.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8") is not None)
+    assume(numpy_reference.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8") is not None)
     return shift, top, factor, result
 
 
@@ -63,12 +65,12 @@ def test_a_hard_swish_errs_by_little_more_than_half_a_step(
     drawn: tuple[float, float, float, Steps], values: list[float]
 ) -> None:
     shift, top, factor, result = drawn
-    how = integer.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
+    how = numpy_reference.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
     assert how is not None
     x = np.array(values)
     halves = np.clip(np.rint(x / how.step), -(2**15), 2**15 - 1).astype(np.int16)
     real = x * np.clip(x + shift, 0, top) * factor / result.scale + result.zero
-    found = integer.swish(halves, how=how, dtype="uint8")
+    found = numpy_reference.swish(halves, how=how, dtype="uint8")
     assert np.abs(found - np.clip(real, 0, 255)).max() <= 0.8
 
 
@@ -78,13 +80,13 @@ def test_a_hard_swish_has_the_same_numbers_stored_with_a_sign_and_without(
 ) -> None:
     shift, top, factor, result = drawn
     signed = Steps(scale=result.scale, zero=result.zero - 128)
-    one = integer.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
-    other = integer.swishing(shift=shift, top=top, factor=factor, result=signed, dtype="int8")
+    one = numpy_reference.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
+    other = numpy_reference.swishing(shift=shift, top=top, factor=factor, result=signed, dtype="int8")
     assert one is not None and other is not None
     half = np.array([value], np.int16)
     assert (
-        int(integer.swish(half, how=one, dtype="uint8")[0])
-        == int(integer.swish(half, how=other, dtype="int8")[0]) + 128
+        int(numpy_reference.swish(half, how=one, dtype="uint8")[0])
+        == int(numpy_reference.swish(half, how=other, dtype="int8")[0]) + 128
     )
 
 
@@ -95,13 +97,13 @@ def test_a_hard_swish_has_the_same_numbers_stored_with_a_sign_and_without(
 )
 def test_a_hard_swish_that_16_bits_do_not_hold_has_no_integers(scale: float, zero: int, top: float) -> None:
     result = Steps(scale=scale, zero=zero)
-    assert integer.swishing(shift=3.0, top=top, factor=1 / 6, result=result, dtype="uint8") is None
+    assert numpy_reference.swishing(shift=3.0, top=top, factor=1 / 6, result=result, dtype="uint8") is None
 
 
 def test_halves_go_to_the_even_neighbour_before_the_zero_point_is_added() -> None:
     how = Steps(scale=1.0, zero=3)
     values = np.array([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)
-    assert integer.quantise(values, steps=how, dtype="uint8").tolist() == [1, 3, 3, 5, 5]
+    assert numpy_reference.quantise(values, steps=how, dtype="uint8").tolist() == [1, 3, 3, 5, 5]
 
 
 def test_a_real_bound_is_a_bound_of_what_is_stored() -> None:
@@ -122,8 +124,8 @@ def test_what_stands_around_an_image_is_its_zero_point(zero: int) -> None:
         top, left, bottom, right = padding
         around = np.full((1, 4 + top + bottom, 5 + left + right, 2), zero, np.uint8)
         around[:, top : top + 4, left : left + 5] = image
-        found = integer.convolve(image, weights, padding=padding, **how)
-        assert np.array_equal(found, integer.convolve(around, weights, padding=(0, 0, 0, 0), **how))
+        found = numpy_reference.convolve(image, weights, padding=padding, **how)
+        assert np.array_equal(found, numpy_reference.convolve(around, weights, padding=(0, 0, 0, 0), **how))
 
 
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 0, 2, 3), (1, 1, 1, 1)])
@@ -137,7 +139,7 @@ def test_a_convolution_is_the_sum_over_its_window_with_zeros_outside_of_the_imag
     zero = 7
     image = rng.integers(0, 256, (1, 6, 7, 4), dtype=np.uint8)
     weights = rng.integers(-128, 128, (2, 3, 4 // groups, 4), dtype=np.int8)
-    found = integer.convolve(
+    found = numpy_reference.convolve(
         image, weights, zero=zero, strides=strides, padding=padding, dilation=dilation, groups=groups
     )
     top, left, bottom, right = padding

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit
-from crossfarm.backends.cpu.int8_tiles import integer_tile, padded_channels
+from crossfarm.backends.tvm.int8.dot_instructions import DOTS, IntegerUnit
+from crossfarm.backends.tvm.int8.tiles import integer_tile, padded_channels
 
 VNNI = IntegerUnit(activation="uint8", dots=(DOTS["vnni16"], DOTS["vnni8"], DOTS["vnni4"]), registers=32)
 AVX2 = IntegerUnit(activation="uint8", dots=(DOTS["pairs8"], DOTS["pairs4"]), registers=16)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends import integer
-from crossfarm.backends.cpu.int8_dot import DOTS, IntegerUnit
-from crossfarm.backends.cpu.int8_windows import Window
-from crossfarm.backends.cpu.int8_winograd import LARGEST, pays, transformed
-from crossfarm.backends.cpu.winograd import IMAGE, SUM
+from crossfarm.backends.tvm.int8 import numpy_reference
+from crossfarm.backends.tvm.int8.dot_instructions import DOTS, IntegerUnit
+from crossfarm.backends.tvm.int8.windows import Window
+from crossfarm.backends.tvm.int8.winograd import LARGEST, pays, transformed
+from crossfarm.backends.tvm.schedules.winograd import IMAGE, SUM
 
 Array = np.ndarray[Any, Any]
 AVX2 = IntegerUnit(activation="uint8", dots=(DOTS["pairs8"], DOTS["pairs4"]), registers=16)
@@ -40,7 +40,9 @@ def test_a_tile_of_integers_gives_four_times_the_sums_and_stays_within_16_bits(
     there, back = np.array(IMAGE[2], np.int64), np.array(SUM[2], np.int64)
     values, by = np.einsum("ai,bj,ijk->abk", there, there, image[0]), transformed(weights)
     product = np.einsum("abk,abkc->abc", values, by.astype(np.int64))
-    sums = integer.convolve(image, weights, zero=0, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1)
+    sums = numpy_reference.convolve(
+        image, weights, zero=0, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1
+    )
     assert np.array_equal(np.einsum("pa,qb,abc->pqc", back, back, product), 4 * sums[0])
     assert np.abs(values).max() <= LARGEST
     assert np.abs(by).max() < 2**15

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends.cpu.layout import inverse, only_moves_ones
+from crossfarm.backends.tvm.passes.layout import inverse, only_moves_ones
 
 shapes = st.lists(st.integers(1, 3), min_size=1, max_size=5)
 

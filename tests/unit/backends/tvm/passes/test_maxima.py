@@ -11,11 +11,11 @@ import pytest
 import tvm
 from tvm import s_tir, te, tirx
 
-from crossfarm.backends import lowering
-from crossfarm.backends.cpu.accumulators import pipeline
-from crossfarm.spec.loading import load_targets
+from crossfarm.backends.tvm import lowering
+from crossfarm.backends.tvm.passes.register_allocation import pipeline
+from crossfarm.config.loading import load_targets
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 LENGTH = 19
 """Two vectors of eight, and three numbers in a loop of their own."""
 _HOST = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64"}

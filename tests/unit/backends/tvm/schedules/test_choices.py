@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from crossfarm.backends.cpu.choices import (
+from crossfarm.backends.tvm.schedules.choices import (
     CHOICE,
     LAYER,
     DepthwiseChoice,
@@ -13,9 +13,9 @@ from crossfarm.backends.cpu.choices import (
     plain,
     product_choice,
 )
-from crossfarm.backends.cpu.packing import choose
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.recorded import choice_for, recorded
+from crossfarm.backends.tvm.schedules.packing import choose
+from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.recorded_choices import choice_for, recorded
 
 AVX2 = Processor(lanes=(8, 4), registers=16)
 

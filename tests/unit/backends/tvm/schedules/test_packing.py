@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends.cpu import convolution, dense
+from crossfarm.backends.tvm.schedules import convolution, dense
 
 
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.sampled_from([1, 4, 8]))

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crossfarm.backends.cpu.processor import Processor, processor_of
-from crossfarm.backends.lowering import tvm_target
-from crossfarm.spec.targets import CodeGeneration, Target
+from crossfarm.backends.tvm.lowering import tvm_target
+from crossfarm.backends.tvm.schedules.processor import Processor, processor_of
+from crossfarm.config.targets import CodeGeneration, Target
 
-TOOLCHAINS = Path(__file__).parents[4] / "toolchains"
+TOOLCHAINS = Path(__file__).parents[5] / "toolchains"
 
 
 @pytest.mark.parametrize(

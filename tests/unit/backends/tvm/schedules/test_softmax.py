@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from tvm import te
 
-from crossfarm.backends.cpu import softmax
-from crossfarm.backends.cpu.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.tvm.schedules import softmax
+from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
 
 
 @pytest.mark.parametrize("length", [16, 17, 6624, 6625])

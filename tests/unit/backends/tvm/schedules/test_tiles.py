@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends.cpu.processor import Processor
-from crossfarm.backends.cpu.tiles import MAX_ROWS, Product, divisors, register_tiles
+from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.tiles import MAX_ROWS, Product, divisors, register_tiles
 
 AVX512 = Processor(lanes=(16, 8, 4), registers=32)
 AVX2 = Processor(lanes=(8, 4), registers=16)

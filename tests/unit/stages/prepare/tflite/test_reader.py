@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.tflite_file import read_tflite
-from crossfarm.stages.tflite_graph import convert_graph
+from crossfarm.stages.prepare.tflite.graph import convert_graph
+from crossfarm.stages.prepare.tflite.reader import read_tflite
 
 WEIGHTS = np.arange(12, dtype=np.int8).reshape(2, 1, 1, 6)
 SCALES = np.array([0.5, 0.25], np.float32)

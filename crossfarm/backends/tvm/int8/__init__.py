@@ -1,0 +1,1 @@
+"""Integer kernels: quantised operators of a graph, in exact integer arithmetic."""

@@ -1,0 +1,1 @@
+"""Exclusive claims on boards that end by themselves, kept in a database."""

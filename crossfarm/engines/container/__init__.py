@@ -1,0 +1,1 @@
+"""Jobs in containers without network, as the caller's user."""

@@ -1,0 +1,1 @@
+"""`./inv pipeline`: options, plan, staleness, scheduler, records."""

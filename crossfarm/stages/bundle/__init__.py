@@ -1,0 +1,1 @@
+"""The stage `bundle`: compiled code is linked with the runner."""

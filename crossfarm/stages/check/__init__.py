@@ -1,0 +1,1 @@
+"""The stage `check`: records about outputs, classes, times and sizes."""

@@ -1,0 +1,1 @@
+"""The stage `compile`: a prepared model goes through the target's backend."""

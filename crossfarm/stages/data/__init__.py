@@ -1,0 +1,1 @@
+"""Labelled samples and tensors that several stages read."""

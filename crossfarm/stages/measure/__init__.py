@@ -1,0 +1,1 @@
+"""The stage `measure`: a bundle runs on a board."""

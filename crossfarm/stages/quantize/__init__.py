@@ -1,0 +1,1 @@
+"""The stage `quantize`: a float32 model becomes int8."""

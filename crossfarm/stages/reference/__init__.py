@@ -1,0 +1,1 @@
+"""The stage `reference`: the cases, and what ONNX Runtime answers."""
