@@ -25,7 +25,7 @@ from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.images.identity import BASE
 from crossfarm.stages.fetch.artifact import content_folder, write_description
 from crossfarm.stages.job import HOST, Job
-from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.util.docker import find_daemon
 
 GOAL = 150.0
 """Milliseconds."""

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from crossfarm.bundles.interfaces import About
+from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.cell import Cell
-from crossfarm.config.targets import CodeGeneration, CommandCompiler, ZigCompiler
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BundleOrder:
-    """What a bundle is made of.
-
-    Attributes:
-        cell: names of what is built.
-        about: what the users of the model want to know.
-        compiler: the C compiler to link with.
-        static: link programs statically, and make no shared library.
-        compiled: artifact of the stage `compile`.
-        reference: artifact of the stage `reference`, whose inputs and names go into the bundle.
-        runner: folder of the sources that run a model on a board.
-    """
-
-    cell: Cell
-    about: About
-    compiler: ZigCompiler | CommandCompiler
-    static: bool
-    compiled: Path
-    reference: Path
-    runner: Path
+from crossfarm.config.targets import CodeGeneration
 
 
 class Backend(Protocol):

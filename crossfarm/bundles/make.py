@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
-from crossfarm.backends.protocol import BundleOrder
 from crossfarm.bundles.c_compiler import Toolchain, tool_version
+from crossfarm.bundles.compile_report import CompileReport
 from crossfarm.bundles.interfaces import write_interfaces
-from crossfarm.bundles.manifest import BundleFile, CompileReport, InputFile, Manifest, Sequence, WeightsFile
+from crossfarm.bundles.manifest import BundleFile, InputFile, Manifest, Sequence, WeightsFile
+from crossfarm.bundles.order import BundleOrder
 from crossfarm.bundles.runner_sources import (
     EXPORTS,
     LIBRARY_SOURCES,

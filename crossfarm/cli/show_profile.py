@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from crossfarm.boards.transports import local, sandbox
-from crossfarm.bundles.manifest import CompileReport
+from crossfarm.bundles.compile_report import CompileReport
 from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError
 from crossfarm.store.store import Artifact, Store

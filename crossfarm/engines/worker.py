@@ -105,7 +105,7 @@ def _write_to(log: Path) -> None:
 
 def _start(request: Request, guard: isolation.Guard | None) -> int:
     """Start one job in a child; returns its process id."""
-    for name in (*PRELOAD.get(request.stage, ()), f"crossfarm.stages.{request.stage}"):
+    for name in (*PRELOAD.get(request.stage, ()), f"crossfarm.stages.{request.stage}.stage"):
         with contextlib.suppress(Exception):  # the job imports it again and says what is wrong
             importlib.import_module(name)
     sys.stdout.flush()

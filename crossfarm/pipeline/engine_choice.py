@@ -21,7 +21,7 @@ from crossfarm.errors import ConfigError, CrossfarmError, EngineError, nearest
 from crossfarm.images.identity import BASE, ImageIdentity, identities
 from crossfarm.pipeline.options import ENGINES, Options
 from crossfarm.stages.job import HOST
-from crossfarm.util.docker_daemon import Daemon, find_daemon
+from crossfarm.util.docker import Daemon, find_daemon
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import one_line
 

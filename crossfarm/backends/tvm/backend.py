@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.backends.protocol import BundleOrder
 from crossfarm.backends.tvm.program import Port, Program
-from crossfarm.bundles.manifest import CompileReport, FunctionCost, PortType, versions
+from crossfarm.bundles.compile_report import CompileReport, FunctionCost, PortType, versions
+from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import ModelError

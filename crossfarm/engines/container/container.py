@@ -18,8 +18,7 @@ from crossfarm.engines.container.limits import Limits
 from crossfarm.engines.messages import MOST_BYTES, Reply, new_secret
 from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
 from crossfarm.errors import EngineError
-from crossfarm.util.docker_daemon import Daemon
-from crossfarm.util.docker_frames import Frames
+from crossfarm.util.docker import Daemon, Frames
 
 if TYPE_CHECKING:
     from docker import APIClient

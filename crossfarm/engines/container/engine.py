@@ -23,7 +23,7 @@ from crossfarm.engines.local import ONE_THREAD, LocalEngine
 from crossfarm.engines.messages import Reply
 from crossfarm.errors import CrossfarmError, EngineError, OutputError
 from crossfarm.stages.job import HOST, Job, Outcome, failed
-from crossfarm.util.docker_daemon import Daemon
+from crossfarm.util.docker import Daemon
 from crossfarm.util.text import one_line
 
 

@@ -92,8 +92,7 @@ def run(job: Job) -> None:
         BundleError: the compiled model and the reference do not belong together.
     """
     from crossfarm.backends import load_backend
-    from crossfarm.backends.protocol import BundleOrder
-    from crossfarm.bundles.interfaces import About
+    from crossfarm.bundles.order import About, BundleOrder
     from crossfarm.config.cell import Cell
 
     toolchain = _Toolchain.model_validate(job.group("toolchain"))

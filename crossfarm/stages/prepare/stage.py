@@ -11,8 +11,7 @@ from pydantic import TypeAdapter
 from crossfarm.config.models import Input
 from crossfarm.config.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
 from crossfarm.errors import ConfigError, FetchError
-from crossfarm.stages.fetch.artifact import content_folder, fetched_file
-from crossfarm.stages.fetch.fetched import fetch_source, fetched_bytes
+from crossfarm.stages.fetch.artifact import content_folder, fetch_source, fetched_bytes, fetched_file
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 from crossfarm.store.keys import tool_versions
@@ -27,7 +26,6 @@ SOURCES = (
     "crossfarm/store/keys.py",
     "crossfarm/stages/fetch/archives.py",
     "crossfarm/stages/fetch/artifact.py",
-    "crossfarm/stages/fetch/fetched.py",
     "crossfarm/stages/prepare/external_data.py",
     "crossfarm/stages/prepare/growth.py",
     "crossfarm/stages/prepare/onnx_session.py",

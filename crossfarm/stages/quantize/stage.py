@@ -6,7 +6,7 @@ from typing import Any
 
 from crossfarm.config.models import RenderedText
 from crossfarm.config.sources import FileSource, Package, UrlSource
-from crossfarm.stages.fetch.fetched import fetch_source
+from crossfarm.stages.fetch.artifact import fetch_source
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
 
@@ -18,7 +18,6 @@ SOURCES = (
     "crossfarm/stages/data/audio.py",
     "crossfarm/stages/data/datasets.py",
     "crossfarm/stages/fetch/artifact.py",
-    "crossfarm/stages/fetch/fetched.py",
     "crossfarm/stages/prepare/external_data.py",
     "crossfarm/stages/prepare/growth.py",
     "crossfarm/stages/prepare/onnx_session.py",

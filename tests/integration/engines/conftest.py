@@ -19,7 +19,7 @@ from crossfarm.engines.container.limits import GIB, Limits
 from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.images.identity import BASE
 from crossfarm.stages.job import Job, Outcome
-from crossfarm.util.docker_daemon import Daemon, find_daemon
+from crossfarm.util.docker import Daemon, find_daemon
 
 ROOT = Path(__file__).parents[3]
 STAGE = '''

@@ -18,7 +18,7 @@ import docker
 import pytest
 
 from crossfarm.engines.container.reaper import RUN, reap, this_process
-from crossfarm.util.docker_daemon import Daemon, find_daemon
+from crossfarm.util.docker import Daemon, find_daemon
 
 pytestmark = pytest.mark.integration
 
@@ -125,7 +125,7 @@ KILLED = """
 import sys, threading, time
 from pathlib import Path
 from crossfarm.engines.container.engine import ContainerEngine
-from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.util.docker import find_daemon
 from crossfarm.engines.container.limits import GIB, Limits
 folder, home, digest, image = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 engine = ContainerEngine(daemon=find_daemon(), images={digest: image}, slots=1,

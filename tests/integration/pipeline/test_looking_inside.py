@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 import pytest
 
-from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.util.docker import find_daemon
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.bundles.manifest import CompileReport, FunctionCost
+from crossfarm.bundles.compile_report import CompileReport, FunctionCost
 from crossfarm.cli.show_profile import show_profile
 from crossfarm.config.loading import load_project
 from crossfarm.config.targets import Target

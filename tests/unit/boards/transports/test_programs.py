@@ -98,7 +98,7 @@ def test_an_interrupt_ends_the_program_before_it_goes_on(tmp_path: Path) -> None
     program = _script(
         tmp_path / "p", f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 60"
     )
-    code = "import sys; from crossfarm.boards import programs; programs.run([sys.argv[1]], timeout=60)"
+    code = "import sys; from crossfarm.boards.transports import programs; programs.run([sys.argv[1]], timeout=60)"
     process = subprocess.Popen([sys.executable, "-c", code, str(program)], stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 20
