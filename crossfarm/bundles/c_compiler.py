@@ -118,6 +118,19 @@ class Toolchain:
         static = ["-static"] if self.static else []
         return [*self._driver(), *_LINK_FLAGS, *static, *objects, *_LIBRARIES, "-o", output]
 
+    def build_c_libraries(self) -> list[str]:
+        """Have zig build what this toolchain and that of its programs link with; return the zig targets, none for gcc.
+
+        Raises:
+            ToolError: the compiler is missing or fails.
+        """
+        built = []
+        for toolchain in dict.fromkeys((self, self.for_programs())):
+            if isinstance(toolchain.compiler, ZigCompiler):
+                toolchain._need_c_library()
+                built.append(toolchain.compiler.target)
+        return built
+
     def _need_c_library(self) -> None:
         """Have zig build the target's C library, once for all jobs, and say so in the job's log."""
         if not isinstance(self.compiler, ZigCompiler):

@@ -40,6 +40,7 @@ class BundleOrder:
         static: link programs statically, and make no shared library.
         compiled: artifact of the stage `compile`.
         reference: artifact of the stage `reference`, whose inputs and names go into the bundle.
+        objects: artifact of the stage `runner`: what is compiled of those sources.
         runner: folder of the sources that run a model on a board.
     """
 
@@ -49,4 +50,5 @@ class BundleOrder:
     static: bool
     compiled: Path
     reference: Path
+    objects: Path
     runner: Path

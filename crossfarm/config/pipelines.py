@@ -8,8 +8,21 @@ from pydantic import Field, model_validator
 
 from crossfarm.config.base import Declared, Integer, Line, Name, refuse_repeated
 
-StageName = Literal["fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check"]
-STAGES: tuple[StageName, ...] = ("fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check")
+StageName = Literal[
+    "fetch", "prepare", "reference", "quantize", "compile", "c_library", "runner", "bundle", "measure", "check"
+]
+STAGES: tuple[StageName, ...] = (
+    "fetch",
+    "prepare",
+    "reference",
+    "quantize",
+    "compile",
+    "c_library",
+    "runner",
+    "bundle",
+    "measure",
+    "check",
+)
 
 QUANTISED_ONLY: tuple[StageName, ...] = ("quantize",)
 """Stages that only cells of the variant int8 go through."""

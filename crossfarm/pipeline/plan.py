@@ -24,7 +24,7 @@ from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError, nearest
 from crossfarm.stages.job import HOST
-from crossfarm.stages.protocol import ON_HOST, Needs, Stage, Subject
+from crossfarm.stages.protocol import IN_IMAGES, ON_HOST, Needs, Stage, Subject
 from crossfarm.store.keys import KeyDocument, digest_json
 
 Fetchable = FileSource | UrlSource | Package
@@ -64,8 +64,8 @@ class PlannedJob:
     Attributes:
         id: `STAGE:SUBJECT`.
         stage: name of the stage.
-        cell: the cell, or None for jobs about a source or a model.
-        model: name of the model, or None for jobs about a source.
+        cell: the cell, or None for jobs about a source, a model or a target.
+        model: name of the model, or None for jobs about a source or a target.
         key: the key.
         document: what the key was made of.
         groups: the parameter groups, by the names that users know.
@@ -267,26 +267,34 @@ class _Builder:
         self._surroundings = surroundings
         self._digests: dict[bytes, str] = {}
         self._subjects: dict[str, Subject] = {}
+        self._target_jobs: dict[tuple[str, str], PlannedJob] = {}
+        self._same_jobs: dict[tuple[str, ...], PlannedJob] = {}
         self.compiled_here: Mapping[str, Cell] = {}
         """Model -> an int8 cell that is measured on this host, for the accuracy ladder of the cells that are not."""
 
     def want(self, stage: str, cell: Cell) -> list[str]:
         """Make the jobs of a stage for a cell, with all that they need; returns their ids."""
-        if self._stages[stage].SCOPE == "source":
-            prepare = self._job("prepare", cell)
-            return [name for name in prepare.inputs.values() if name.startswith(f"{stage}:")]
+        user = {"source": "prepare", "target": "bundle"}.get(self._stages[stage].SCOPE)
+        if user is not None:
+            inputs = self._job(user, cell).inputs.values()
+            return [name for name in inputs if name.startswith(f"{stage}:")]
         return [self._job(stage, cell).id]
 
     def _job(self, stage: str, cell: Cell) -> PlannedJob:
-        per_cell = self._stages[stage].SCOPE == "cell"
+        scope = self._stages[stage].SCOPE
+        if scope == "target":
+            return self._of_target(stage, cell.target)
+        per_cell = scope == "cell"
         identity = f"{stage}:{cell.id if per_cell else cell.model}"
         known = self.jobs.get(identity)
         if known:
             return known
         needs = self._stages[stage].needs(self._subject(cell if per_cell else None, cell.model))
+        image = self._image(stage, cell, per_cell=per_cell)
         inputs = {
             role: (self._fetch(source).id if source is not None else self._job(needed, cell).id)
             for role, (needed, source) in needs.inputs.items()
+            if image == HOST or needed not in IN_IMAGES
         }
         here = self.compiled_here.get(cell.model) if stage == "check" and cell.variant == "int8" else None
         if here is not None and not self._surroundings.boards[cell.target].exclusive:
@@ -297,22 +305,28 @@ class _Builder:
         board = self._surroundings.boards[cell.target] if stage == "measure" else None
         if board is not None:
             groups["board"] = board.parameters
-        if stage in ON_HOST:
-            image = HOST
-        elif per_cell:
-            image = self._surroundings.image[cell.target]
-        else:
-            image = self._surroundings.model_image[self.models[cell.model].format]
-        return self._add(
-            identity,
-            stage,
-            groups,
-            inputs,
-            image=image,
-            cell=cell if per_cell else None,
-            model=cell.model,
-            board=board,
+        about = cell if per_cell else None
+        return self._add(identity, stage, groups, inputs, image=image, cell=about, model=cell.model, board=board)
+
+    def _image(self, stage: str, cell: Cell, *, per_cell: bool) -> str:
+        about = self._surroundings.image[cell.target] if per_cell else None
+        return HOST if stage in ON_HOST else about or self._surroundings.model_image[self.models[cell.model].format]
+
+    def _of_target(self, stage: str, target: str) -> PlannedJob:
+        """Make a job about a target; targets that ask for the very same one share it, under the name of the first."""
+        known = self._target_jobs.get((stage, target))
+        if known:
+            return known
+        needs = self._stages[stage].needs(Subject(pipeline=self._pipeline, target=self._targets[target]))
+        inputs = {role: self._of_target(needed, target).id for role, (needed, _) in needs.inputs.items()}
+        image = self._surroundings.image[target]
+        groups = dict(needs.parameters)
+        same = (stage, image, *map(self._digest, groups.values()))
+        job = self._same_jobs.get(same) or self._add(
+            f"{stage}:{target}", stage, groups, inputs, image=image, cell=None, model=None
         )
+        self._same_jobs[same] = self._target_jobs[stage, target] = job
+        return job
 
     def _fetch(self, source: Fetchable) -> PlannedJob:
         identity = f"fetch:{source_label(source)}"

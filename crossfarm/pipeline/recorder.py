@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 import shlex
 import sys
@@ -60,7 +59,6 @@ class Recorder:
         self._cells: tuple[str, ...] = ()
         self._checked: set[str] = set()
         self._started: dict[str, str] = {}
-        self._told: set[str] = set()
 
     def exit_code(self) -> int:
         """Return 1 when the product is wrong somewhere, 3 when only the infrastructure failed, 0 when all is well.
@@ -112,20 +110,6 @@ class Recorder:
         """Show that a job runs."""
         self._started[job.id] = datetime.now().astimezone().isoformat(timespec="seconds")
         self._console.started(job.id)
-        self._tell_of_c_library(job)
-
-    def _tell_of_c_library(self, job: PlannedJob) -> None:
-        """Say once for each target that a job on this host builds its C library first; images hold it already."""
-        if job.stage != "bundle" or job.cell is None or job.document.image != HOST:
-            return
-        from crossfarm.bundles.c_library import CACHE, missing
-
-        target = self._project.targets[job.cell.target]
-        cache = Path(os.environ.get(CACHE) or self._store.root / "zig")
-        for name in missing(target.compiler, static=target.linkage == "static", cache=cache):
-            if name not in self._told:
-                self._told.add(name)
-                self._console.line(f"{job.id} first builds the C library of {name}, once for all jobs")
 
     def finished(self, job: PlannedJob, result: Finished) -> bool:
         """Record how a job ended, and what its checks found; returns whether the run shall stop."""

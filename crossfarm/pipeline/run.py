@@ -32,7 +32,9 @@ from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, decide
 from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
+from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
+from crossfarm.stages.c_library import stage as c_library
 from crossfarm.store.live_runs import live_run
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
@@ -90,7 +92,13 @@ def _plan(options: Options, project: Project, inventory: Inventory, choice: Engi
 
 
 def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision]:
-    return decide(plan, store, again=frozenset({"measure"}) if options.measure_again else frozenset())
+    cache = _compiler_cache(store)
+    return decide(
+        plan,
+        store,
+        again=frozenset({"measure"}) if options.measure_again else frozenset(),
+        lost=lambda job: c_library.lost(job.groups, cache=cache) if job.stage == "c_library" else "",
+    )
 
 
 def run_pipeline(options: Options) -> int:
@@ -345,11 +353,15 @@ def _unusable(out: Path, error: OSError) -> ConfigError:
     return ConfigError(f"--out {out}: {error.strerror}; give a folder that can be written")
 
 
+def _compiler_cache(store: Store) -> Path:
+    """Return where jobs on this host find zig's cache."""
+    return Path(os.environ.get("ZIG_GLOBAL_CACHE_DIR") or compiler_cache(store.root))
+
+
 def _environment(store: Store, commit: str | None) -> dict[str, str]:
     """Return what jobs find in their environment: a compiler cache in the store, and the commit for provenance."""
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))}
-    if "ZIG_GLOBAL_CACHE_DIR" not in os.environ:
-        environment["ZIG_GLOBAL_CACHE_DIR"] = str(store.root / "zig")
+    environment["ZIG_GLOBAL_CACHE_DIR"] = str(_compiler_cache(store))
     if commit:
         environment["CROSSFARM_GIT_COMMIT"] = commit
     return environment

@@ -26,6 +26,8 @@ TYPICAL_SECONDS: Mapping[str, float] = {
     "reference": 3.0,
     "quantize": 10.0,
     "compile": 8.0,
+    "c_library": 60.0,
+    "runner": 4.0,
     "bundle": 2.0,
     "measure": 3.0,
     "check": 0.5,
@@ -174,7 +176,7 @@ class _Schedule:
         artifacts = {role: self._artifacts[source] for role, source in job.inputs.items()}
         self._running.add(name)
         self._listener.started(job)
-        forced = self._decisions[name].reason == "asked for again"
+        forced = self._decisions[name].is_forced
         work = Work(plan=self._plan, engine=self._engine, place=self._place, pool=self._pool)
         granted = self._granted.pop(name, None)
         if granted is None:

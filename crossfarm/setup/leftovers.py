@@ -19,8 +19,8 @@ from crossfarm.store.store import Store, raise_store_error
 from crossfarm.util.scratch import abandoned_folders, remove_abandoned
 
 _RESULTS = ("results.jsonl", "results.previous.jsonl")
-_STAGES = ("prepare", "reference", "quantize", "compile", "bundle", "measure", "check")
-"""Whose logs are named by a model or a cell; a fetched file is named by its content."""
+_STAGES = ("prepare", "reference", "quantize", "compile", "c_library", "runner", "bundle", "measure", "check")
+"""Whose logs are named by a model, a target or a cell; a fetched file is named by its content."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def _declared(project: Project) -> Set[str]:
         for model in project.models_file.models
         for variant in ("float32", "int8")
     }
-    return {f"{stage}-{subject}" for stage in _STAGES for subject in names | cells}
+    return {f"{stage}-{subject}" for stage in _STAGES for subject in names | cells | set(project.targets)}
 
 
 def _last_jobs(out: Path) -> Set[str]:

@@ -12,15 +12,18 @@ from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.config.targets import Target
 from crossfarm.stages.job import Job
 
-Scope = Literal["source", "model", "cell"]
+Scope = Literal["source", "model", "target", "cell"]
 
 ON_HOST = frozenset({"fetch", "measure"})
 """Stages that need the network or boards, so that no engine runs their jobs in containers."""
 
+IN_IMAGES = frozenset({"c_library"})
+"""Stages whose work the images hold already, so that no job in a container needs it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What a job is about: a source to fetch, a model, or a cell (model, target and variant)."""
+    """What a job is about: a source to fetch, a model, a target, or a cell (model, target and variant)."""
 
     pipeline: Pipeline
     source: FileSource | UrlSource | Package | None = None
@@ -37,8 +40,8 @@ class Needs:
     Attributes:
         parameters: named groups of plain JSON values, the names as the user knows them: {"model mnist_cnn": {...},
             "toolchain armv7": {...}}. The reason that `plan` prints is the group and path that changed.
-        inputs: role -> (stage, source or None); the artifact of that stage for the same model or cell, or of that
-            source.
+        inputs: role -> (stage, source or None); the artifact of that stage for the same model, target or cell, or of
+            that source.
     """
 
     parameters: Mapping[str, Any]

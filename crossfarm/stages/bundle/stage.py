@@ -13,10 +13,7 @@ from crossfarm.config.models import Decode, Preprocess
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Scope, Subject
-from crossfarm.util.paths import HOME
-
-RUNNER = HOME / "runner"
-"""The runner's sources stand beside the package, wherever models.yaml stands."""
+from crossfarm.stages.runner.stage import RUNNER
 
 VERSION = 1
 SCOPE: Scope = "cell"
@@ -27,12 +24,15 @@ SOURCES = (
     "crossfarm/bundles/interfaces.py",
     "crossfarm/bundles/manifest.py",
     "crossfarm/backends/protocol.py",
+    "crossfarm/bundles/runner_objects.py",
     "crossfarm/bundles/runner_sources.py",
     "crossfarm/util/processes.py",
     "crossfarm/bundles/c_compiler.py",
     "crossfarm/backends/tvm/backend.py",
     "crossfarm/util/scratch.py",
     "crossfarm/stages/bundle/stage.py",
+    "crossfarm/stages/c_library/stage.py",
+    "crossfarm/stages/runner/stage.py",
     *(f"runner/{name}" for name in RUNNER_SOURCES),
     "runner/interfaces/example/*",
     "runner/interfaces/python/*",
@@ -62,10 +62,12 @@ class _Model(Declared):
 
 
 def needs(subject: Subject) -> Needs:
-    """Depend on the compiled model, on the inputs of the reference and on the C compiler."""
+    """Depend on the compiled model, on the inputs of the reference, on the runner and on the C compiler."""
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `bundle` is about a cell")
+    # The C library is in zig's cache, not in an artifact that would be laid out; but it must be there before a link.
+    libraries = {"c_library": ("c_library", None)} if target.compiler.kind == "zig" else {}
     return Needs(
         parameters={
             f"toolchain {target.name}": {
@@ -80,7 +82,12 @@ def needs(subject: Subject) -> Needs:
                 "inputs": [item.name for item in model.inputs if item.value is None],
             },
         },
-        inputs={"compile": ("compile", None), "reference": ("reference", None)},
+        inputs={
+            "compile": ("compile", None),
+            "reference": ("reference", None),
+            "runner": ("runner", None),
+            **libraries,
+        },
     )
 
 
@@ -110,6 +117,7 @@ def run(job: Job) -> None:
         static=toolchain.linkage == "static",
         compiled=Path(job.inputs["compile"]),
         reference=Path(job.inputs["reference"]),
+        objects=Path(job.inputs["runner"]),
         runner=RUNNER,
     )
     load_backend(toolchain.backend).bundle(order, output=Path(job.output))

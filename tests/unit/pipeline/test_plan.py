@@ -16,6 +16,7 @@ from crossfarm.errors import ConfigError
 from crossfarm.pipeline.plan import (
     BoardAccess,
     Plan,
+    PlannedJob,
     Selection,
     select_cells,
     source_label,
@@ -205,6 +206,38 @@ def test_measuring_again_runs_the_checks_again_too(project: Project, tmp_path: P
     runs = [name for name, d in decide(plan, store, again=frozenset({"measure"})).items() if d.choice == "run"]
     assert len(runs) == 6
     assert {name.split(":")[0] for name in runs} == {"measure", "check"}
+
+
+@pytest.mark.parametrize("stage", ["fetch", "c_library", "runner"])
+def test_a_stage_that_is_asked_for_alone_runs_although_others_that_nobody_asked_for_use_it(
+    project: Project, tmp_path: Path, stage: str
+) -> None:
+    plan = make(project, Selection(targets=("x86_64",), stages=(stage,)))
+    choices = {name: decision.choice for name, decision in decide(plan, Store(tmp_path / "store")).items()}
+    assert {name for name, choice in choices.items() if choice == "run"} == plan.wanted
+    assert {name.partition(":")[0] for name in plan.wanted} == {stage}
+
+
+def test_what_a_job_made_outside_of_the_store_is_made_again_when_it_is_gone_and_needed(
+    project: Project, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = make(project, Selection(stages=("bundle",)))
+    _put_all(plan, store)
+
+    def lost(job: PlannedJob) -> str:
+        return "its cache is empty" if job.id == "c_library:armv7" else ""
+
+    assert {decision.choice for decision in decide(plan, store, lost=lost).values()} == {"hit"}, "nothing links"
+    artifact = store.read(plan.jobs["bundle:armv7-one-float32"].key)
+    assert artifact is not None
+    store.drop(artifact)
+    found = decide(plan, store, lost=lost)
+    ran = {name: decision for name, decision in found.items() if decision.choice == "run"}
+    assert set(ran) == {"c_library:armv7", "bundle:armv7-one-float32"}
+    assert ran["c_library:armv7"].reason == "its cache is empty"
+    assert ran["c_library:armv7"].is_forced
+    assert not ran["bundle:armv7-one-float32"].is_forced
 
 
 def test_labels_of_sources_are_safe_as_file_names_and_differ() -> None:

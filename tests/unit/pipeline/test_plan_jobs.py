@@ -13,6 +13,7 @@ from crossfarm.config.models import Skip
 from crossfarm.config.pipelines import STAGES as STAGE_ORDER
 from crossfarm.config.project import Project
 from crossfarm.config.sources import FileSource, Package, UrlSource
+from crossfarm.config.targets import CommandCompiler
 from crossfarm.errors import ConfigError
 from crossfarm.pipeline.plan import (
     BoardAccess,
@@ -96,6 +97,8 @@ def test_a_job_is_about_a_source_a_model_or_a_cell_and_knows_its_groups_and_boar
         f"measure:{cell}": (cell, "one", ["board", "measure", "toolchain armv7"], True, ("p", "q")),
         f"check:{cell}": (cell, "one", ["model one"], False, ()),
     }
+    runner = plan.jobs["runner:armv7"]
+    assert (runner.cell, runner.model, sorted(runner.groups), runner.inputs) == (None, None, ["linking"], {})
     assert plan.jobs[f"measure:{cell}"].groups["board"] == {"id": 7}
     assert plan.jobs[f"compile:{cell}"].groups[f"tuning {cell}"] == {"layer": 1}
     assert "tuning x86_64-one-int8" not in plan.jobs["compile:x86_64-one-int8"].groups
@@ -107,6 +110,69 @@ def test_a_job_is_about_a_source_a_model_or_a_cell_and_knows_its_groups_and_boar
     ]
 
 
+def _with_target(project: Project, name: str, **changes: object) -> Project:
+    """Return the project with another target, which is like x86_64 but for its name and what is changed."""
+    target = project.targets["x86_64"].model_copy(update={"name": name, **changes})
+    pipeline = project.pipeline.model_copy(update={"targets": (*project.pipeline.targets, name)})
+    return dataclasses.replace(project, targets={**project.targets, name: target}, pipeline=pipeline)
+
+
+def _plan_with(project: Project, name: str, **changes: object) -> Plan:
+    around = surroundings()
+    return make(
+        _with_target(project, name, **changes),
+        image={**around.image, name: "host"},
+        boards={**around.boards, name: around.boards["x86_64"]},
+    )
+
+
+def _about_targets(plan: Plan) -> set[str]:
+    return {name for name in plan.jobs if name.startswith(("c_library:", "runner:"))}
+
+
+def test_the_c_library_and_the_runner_are_one_job_each_for_all_bundles_of_a_target(quantised: Project) -> None:
+    plan = make(quantised)
+    assert _about_targets(plan) == {
+        f"{stage}:{name}" for stage in ("c_library", "runner") for name in ("x86_64", "armv7")
+    }
+    for name, job in plan.jobs.items():
+        if job.stage == "bundle" and job.cell:
+            assert job.inputs["c_library"] == f"c_library:{job.cell.target}", name
+            assert job.inputs["runner"] == f"runner:{job.cell.target}", name
+    assert plan.wanted >= _about_targets(plan)
+
+
+def test_targets_with_the_same_c_compiler_share_the_jobs_of_the_first(project: Project) -> None:
+    plan = _plan_with(project, "wide")
+    assert _about_targets(plan) == _about_targets(make(project))
+    bundle = plan.jobs["bundle:wide-one-float32"]
+    assert bundle.inputs == {
+        "compile": "compile:wide-one-float32",
+        "reference": "reference:one",
+        "c_library": "c_library:x86_64",
+        "runner": "runner:x86_64",
+    }
+
+
+def test_other_flags_of_the_c_compiler_are_another_job(project: Project) -> None:
+    compiler = project.targets["x86_64"].compiler.model_copy(update={"flags": ("-mcpu=x86_64_v3",)})
+    plan = _plan_with(project, "wide", compiler=compiler)
+    assert _about_targets(plan) - _about_targets(make(project)) == {"c_library:wide", "runner:wide"}
+
+
+def test_a_compiler_that_brings_its_c_library_has_no_job_for_it(project: Project) -> None:
+    plan = _plan_with(project, "gcc", compiler=CommandCompiler(kind="command", command=("gcc",)))
+    assert _about_targets(plan) - _about_targets(make(project)) == {"runner:gcc"}
+    assert "c_library" not in plan.jobs["bundle:gcc-one-float32"].inputs
+
+
+def test_an_image_holds_the_c_library_so_no_job_builds_it(project: Project) -> None:
+    plan = make(project, image={"x86_64": "a" * 64, "armv7": "host"})
+    assert _about_targets(plan) == {"c_library:armv7", "runner:armv7", "runner:x86_64"}
+    assert "c_library" not in plan.jobs["bundle:x86_64-one-float32"].inputs
+    assert plan.jobs["runner:x86_64"].document.image == "a" * 64
+
+
 def test_only_what_was_asked_for_is_wanted(quantised: Project) -> None:
     def wanted(*stages: str) -> set[str]:
         plan = make(quantised, Selection(only=("*-one-*",), targets=("x86_64",), stages=stages))
@@ -115,6 +181,8 @@ def test_only_what_was_asked_for_is_wanted(quantised: Project) -> None:
 
     assert wanted("fetch") == {"fetch:shared-1.0"}
     assert wanted("prepare") == {"prepare:one"}
+    assert wanted("c_library") == {"c_library:x86_64"}
+    assert wanted("runner") == {"runner:x86_64"}
     assert wanted("quantize", "compile") == {"quantize:one", "compile:x86_64-one-float32", "compile:x86_64-one-int8"}
 
 

@@ -111,13 +111,21 @@ def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset()) 
     return Plan(jobs=jobs, wanted=frozenset(jobs), cells=())
 
 
-def _run(plan: Plan, folder: Path, engine: _Engine, *, slots: int = 2, stop_at: str = "") -> _Notes:
+def _run(
+    plan: Plan,
+    folder: Path,
+    engine: _Engine,
+    *,
+    slots: int = 2,
+    stop_at: str = "",
+    lost: Callable[[PlannedJob], str] = lambda _: "",
+) -> _Notes:
     store = Store(folder / "store")
     notes = _Notes(stop_at)
     (folder / "logs").mkdir(exist_ok=True)
     with live_run(store, "run", []) as work, engine:
         place = Workplace(store=store, work=work, logs=folder / "logs", root=folder)
-        run_schedule(plan, decide(plan, store), engine=engine, slots=slots, place=place, listener=notes)
+        run_schedule(plan, decide(plan, store, lost=lost), engine=engine, slots=slots, place=place, listener=notes)
     return notes
 
 
@@ -269,6 +277,15 @@ def test_what_is_planned_to_run_for_damage_is_not_taken_for_whole_after_all(tmp_
     _rot(store, plan, "a")
     assert decide(plan, store)["a"].choice == "run"
     assert _run(plan, tmp_path, _Engine(1)).states() == {"a": "run"}
+
+
+def test_a_job_that_is_forced_runs_although_the_store_has_its_artifact(tmp_path: Path) -> None:
+    plan = _plan({"a": []})
+    _run(plan, tmp_path, _Engine(1))
+    engine = _Engine(1)
+    notes = _run(plan, tmp_path, engine, lost=lambda job: "its cache is gone")
+    assert engine.order == ["a"]
+    assert notes.states() == {"a": "run"}
 
 
 def test_a_hit_counts_as_a_use(tmp_path: Path) -> None:
