@@ -8,6 +8,7 @@ import signal
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.processor_time import ProcessorTime
 from tests.skips import counter
 
 settings.register_profile("crossfarm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(counter(config), "skips")
+    config.pluginmanager.register(ProcessorTime(), "processor time")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
