@@ -1,7 +1,6 @@
 """How tests wait: for events, never for a length of time.
 
-A deadline here is what only a program that hangs misses, on a machine however busy. A test that promises a time of its
-own stretches it with `stretched`.
+Deadlines are those of a quiet machine; where processes queue up for the processors they are stretched accordingly.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ def wait_until(
 
     Args:
         condition: is asked again and again.
-        seconds: the deadline, from now.
+        seconds: the deadline, from now, on a quiet machine.
         process: brings the condition about; the test fails when it ends before.
         told: what the failing test says.
 
     Raises:
         AssertionError: the process ended, or the deadline passed.
     """
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while not condition():
         assert process is None or process.poll() is None or condition(), f"the process ended early: {told()}"
-        assert time.monotonic() < deadline, told()
+        assert time.monotonic() - started < stretched(seconds), told()
         time.sleep(PAUSE_SECONDS)
 
 
@@ -51,7 +50,7 @@ def wait_for_end(process: int, *, seconds: float = PATIENCE_SECONDS) -> None:
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(process)
         try:
-            assert select.select([descriptor], [], [], seconds)[0], f"process {process} still runs"
+            assert select.select([descriptor], [], [], stretched(seconds))[0], f"process {process} still runs"
         finally:
             os.close(descriptor)
 

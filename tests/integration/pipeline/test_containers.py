@@ -20,7 +20,8 @@ from onnx import helper, numpy_helper
 
 from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.util.docker import find_daemon
-from tests.integration.pipeline.waiting import Farm, wait_until
+from tests.integration.pipeline.waiting import Farm
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 

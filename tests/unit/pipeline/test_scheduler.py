@@ -26,6 +26,7 @@ from crossfarm.store.garbage import verify
 from crossfarm.store.keys import KeyDocument, digest_json
 from crossfarm.store.live_runs import live_run
 from crossfarm.store.store import Store
+from tests.waiting import PATIENCE_SECONDS
 
 
 class _Engine:
@@ -56,7 +57,6 @@ class _Engine:
             for folder in job["inputs"].values():
                 assert (Path(folder) / "made").is_file()
             (Path(job["output"]) / "made").write_text(job["id"])
-            time.sleep(0.002)
             return self.behaviour.get(job["id"], lambda: Outcome(good=True, seconds=0.0))()
         finally:
             with self.lock:
@@ -173,17 +173,30 @@ def test_fail_fast_starts_nothing_more(tmp_path: Path) -> None:
 
 def test_a_job_that_is_measured_runs_alone(tmp_path: Path) -> None:
     names = {f"j{number}": [] for number in range(8)}
-    engine = _Engine(4)
+    meeting = threading.Barrier(2)
+    engine = _Engine(4, {name: _meets(meeting) for name in set(names) - {"j2", "j5"}})
     _run(_plan(names, alone=frozenset({"j2", "j5"})), tmp_path, engine, slots=4)
     assert max(map(len, engine.together)) > 1
     assert {frozenset({"j2"}), frozenset({"j5"})} <= set(engine.together)
     assert all(len(group) == 1 for group in engine.together if group & {"j2", "j5"})
 
 
-def test_no_more_jobs_run_at_once_than_there_are_slots(tmp_path: Path) -> None:
-    engine = _Engine(8)
-    _run(_plan({f"j{number}": [] for number in range(12)}), tmp_path, engine, slots=3)
-    assert max(map(len, engine.together)) <= 3
+def test_as_many_jobs_run_at_once_as_there_are_slots_and_no_more(tmp_path: Path) -> None:
+    names = [f"j{number}" for number in range(12)]
+    meeting = threading.Barrier(3)
+    engine = _Engine(8, dict.fromkeys(names, _meets(meeting)))
+    _run(_plan({name: [] for name in names}), tmp_path, engine, slots=3)
+    assert max(map(len, engine.together)) == 3
+
+
+def _meets(meeting: threading.Barrier) -> Callable[[], Outcome]:
+    """Return what a job does that ends when others run beside it; the barrier breaks where they never come."""
+
+    def meet() -> Outcome:
+        meeting.wait(PATIENCE_SECONDS)
+        return Outcome(good=True, seconds=0.0)
+
+    return meet
 
 
 def test_an_interrupt_ends_the_engine_and_tells_every_job(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_a_daemon_that_never_answers_is_waited_for_so_long_and_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon = tmp_path / "dockerd"
-    daemon.write_text("#!/bin/sh\nexec /bin/sleep 2\n")
+    daemon.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
     daemon.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(container_host, "_SECONDS_TO_START", 0.5)

@@ -21,6 +21,7 @@ from crossfarm.config.boards import Board
 from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import BoardError, BundleError
 from tests.integration.boards.conftest import MANIFEST, PURPOSE, Server, make_key, public_key
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -44,9 +45,7 @@ def _strays(folder: str) -> list[str]:
 
 
 def _wait_for_strays(folder: str) -> None:
-    end = time.monotonic() + 20
-    while not _strays(folder) and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: _strays(folder))
 
 
 def _environments() -> list[str]:
