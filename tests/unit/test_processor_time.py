@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 HOME = Path(__file__).resolve().parents[2]
+CONFTEST = """
+from tests.processor_time import ProcessorTime
+def pytest_configure(config): config.pluginmanager.register(ProcessorTime())
+"""
 TESTS = """
 import os, pathlib, pytest, subprocess, sys
 BURN = "import time\\nwhile time.process_time() < 0.5: pass"
@@ -30,7 +34,7 @@ def test_the_processor_time_of_a_run_holds_that_of_workers_and_children(
     if options and importlib.util.find_spec("xdist") is None:
         pytest.skip("pytest-xdist is not installed; ./inv setup installs it")
     (tmp_path / "test_some.py").write_text(TESTS)
-    (tmp_path / "conftest.py").write_text((HOME / "tests" / "conftest.py").read_text())
+    (tmp_path / "conftest.py").write_text(CONFTEST)
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(HOME / "pyproject.toml"), "--rootdir", str(tmp_path)]
     done = subprocess.run(
         [*command, *options, "-p", "no:cacheprovider", str(tmp_path)],
