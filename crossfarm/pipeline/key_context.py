@@ -42,17 +42,21 @@ def look_around(
         return content_digest(local_path(source, root=project.root))
 
     folders = project.targets if project.pipeline.tuned else ()
-    searched = {name for name in folders if (HOME / "tuning" / name).is_dir()}
+    searched = {name: records.searched(HOME / "tuning", target=name) for name in folders}
+
+    @functools.cache
+    def identity(target: str) -> str:
+        return records.identity(project.targets[target].code)
 
     def tuned(cell: Cell) -> Mapping[str, Any]:
-        if cell.target not in searched:
+        if (cell.model, cell.variant) not in searched.get(cell.target, ()):
             return {}
         return records.taken_choices(
             HOME / "tuning",
             target=cell.target,
             model=cell.model,
             variant=cell.variant,
-            identity=records.identity(project.targets[cell.target].code),
+            identity=identity(cell.target),
         )
 
     return Surroundings(

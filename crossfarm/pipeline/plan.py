@@ -25,7 +25,7 @@ from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError, nearest
 from crossfarm.stages.job import HOST
 from crossfarm.stages.protocol import IN_IMAGES, ON_HOST, Needs, Stage, Subject
-from crossfarm.store.keys import KeyDocument, digest_json
+from crossfarm.store.keys import KeyDocument, digest_json, tools_text
 
 Fetchable = FileSource | UrlSource | Package
 
@@ -266,6 +266,10 @@ class _Builder:
         self._stages = dict(stages)
         self._surroundings = surroundings
         self._digests: dict[bytes, str] = {}
+        self._known_digests: dict[int, str] = {}
+        self._groups: dict[tuple[str, ...], Any] = {}
+        self._tools = {name: tools_text(tools) for name, tools in surroundings.tools.items()}
+        self._per_cell = {name: stage.SCOPE == "cell" for name, stage in stages.items()}
         self._subjects: dict[str, Subject] = {}
         self._target_jobs: dict[tuple[str, str], PlannedJob] = {}
         self._same_jobs: dict[tuple[str, ...], PlannedJob] = {}
@@ -281,10 +285,9 @@ class _Builder:
         return [self._job(stage, cell).id]
 
     def _job(self, stage: str, cell: Cell) -> PlannedJob:
-        scope = self._stages[stage].SCOPE
-        if scope == "target":
+        if self._stages[stage].SCOPE == "target":
             return self._of_target(stage, cell.target)
-        per_cell = scope == "cell"
+        per_cell = self._per_cell[stage]
         identity = f"{stage}:{cell.id if per_cell else cell.model}"
         known = self.jobs.get(identity)
         if known:
@@ -350,6 +353,7 @@ class _Builder:
                 datasets=tuple(self._datasets[name] for name in model.data),
                 target=self._targets[cell.target] if cell else None,
                 variant=cell.variant if cell else None,
+                groups=self._groups,
             )
         return subject
 
@@ -365,10 +369,11 @@ class _Builder:
         model: str | None,
         board: BoardAccess | None = None,
     ) -> PlannedJob:
+        known = self._known_digests
         document = KeyDocument(
             stage=stage,
             version=self._stages[stage].VERSION,
-            parameters={name: self._digest(group) for name, group in groups.items()},
+            parameters={name: known.get(id(group)) or self._digest(group) for name, group in groups.items()},
             sources=self._surroundings.sources[stage],
             inputs={role: self.jobs[name].key for role, name in inputs.items()},
             image=image,
@@ -379,7 +384,7 @@ class _Builder:
             stage=stage,
             cell=cell,
             model=model,
-            key=document.key(),
+            key=document.key(tools=self._tools[stage]),
             document=document,
             groups=groups,
             inputs=inputs,
@@ -390,23 +395,31 @@ class _Builder:
         return job
 
     def _digest(self, group: Any) -> str:
-        """Digest a group. Most groups are the same for many cells; marshal finds that out cheaper than JSON does."""
+        """Digest a group. Most groups are the same for many cells: often one object, which the jobs keep alive.
+
+        Where it is another, marshal finds out cheaper than JSON does that it is equal.
+        """
         same = marshal.dumps(group, 2)
-        known = self._digests.get(same)
-        if known is None:
-            known = self._digests[same] = digest_json(group)
-        return known
+        digest = self._digests.get(same)
+        if digest is None:
+            digest = self._digests[same] = digest_json(group)
+        self._known_digests[id(group)] = digest
+        return digest
 
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Keep the cycle collector from walking a growing plan again and again; plans and decisions make no cycles."""
+    """Keep the cycle collector from walking a growing plan again and again; plans and decisions make no cycles.
+
+    What was made meanwhile is not walked afterwards either: it counts as old, and is freed when nobody needs it.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            gc.freeze()
             gc.enable()
 
 

@@ -32,6 +32,10 @@ class Decision:
     is_forced: bool = False
 
 
+_UNNEEDED = Decision(choice="unneeded")
+_NEVER_RUN = Decision(choice="run", reason="it was never run")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Known:
     """What the store lists, asked once for all jobs."""
@@ -69,7 +73,7 @@ def _decide(
     found: dict[str, Decision] = {}
     for job in reversed(plan.jobs.values()):
         if job.id not in needed:
-            found[job.id] = Decision(choice="unneeded")
+            found[job.id] = _UNNEEDED
             continue
         decision = _decide_one(job, store, known, again=job.id in forced)
         if decision.choice == "hit" and (reason := lost(job)):
@@ -103,7 +107,7 @@ def _decide_one(job: PlannedJob, store: Store, known: _Known, *, again: bool) ->
     artifact = store.read(job.key) if job.key in known.keys else None
     if artifact is None:
         if job.id not in known.jobs:
-            return Decision(choice="run", reason="it was never run")
+            return _NEVER_RUN
         last = store.last_artifact(job.id)
         if last is None:
             return Decision(choice="run", reason="its artifact is gone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 from crossfarm.config.models import Dataset, Model
@@ -23,7 +23,12 @@ IN_IMAGES = frozenset({"c_library"})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What a job is about: a source to fetch, a model, a target, or a cell (model, target and variant)."""
+    """What a job is about: a source to fetch, a model, a target, or a cell (model, target and variant).
+
+    Attributes:
+        groups: parameter groups that were made before, by stage and names. All subjects of a plan share them: most are
+            the same for many cells, and making them costs most of what a plan costs.
+    """
 
     pipeline: Pipeline
     source: FileSource | UrlSource | Package | None = None
@@ -31,6 +36,19 @@ class Subject:
     datasets: tuple[Dataset, ...] = ()
     target: Target | None = None
     variant: str | None = None
+    groups: dict[tuple[str, ...], Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def group(self, *names: str, make: Callable[[], Any]) -> Any:
+        """Return a parameter group, made when it is first asked for; nobody may change it.
+
+        Args:
+            names: the stage, and the names of all that the group depends on: model, target, variant.
+            make: makes it, of plain JSON values.
+        """
+        found = self.groups.get(names)
+        if found is None:
+            found = self.groups[names] = make()
+        return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

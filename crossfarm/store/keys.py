@@ -18,6 +18,9 @@ from typing import Any
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of `value`: sorted keys, no blanks, ASCII only.
 
@@ -25,7 +28,7 @@ def canonical_json(value: Any) -> str:
         ValueError: a number is NaN or infinite, which JSON cannot say.
         TypeError: a value is not JSON.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def digest_json(value: Any) -> str:
@@ -61,19 +64,15 @@ class KeyDocument:
     image: str
     tools: Mapping[str, str]
 
-    def key(self) -> str:
-        """Return the key: sha256 over an unambiguous text of this document, the order of its mappings left out."""
-        text = repr(
-            (
-                self.stage,
-                self.version,
-                sorted(self.parameters.items()),
-                self.sources,
-                sorted(self.inputs.items()),
-                self.image,
-                sorted(self.tools.items()),
-            )
-        )
+    def key(self, *, tools: str | None = None) -> str:
+        """Return the key: sha256 over an unambiguous text of this document, the order of its mappings left out.
+
+        Args:
+            tools: `tools_text` of this document's tools, where it is known already.
+        """
+        parameters, inputs = sorted(self.parameters.items()), sorted(self.inputs.items())
+        head = repr((self.stage, self.version, parameters, self.sources, inputs, self.image))
+        text = f"{head[:-1]}, {tools_text(self.tools) if tools is None else tools})"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -87,6 +86,11 @@ class KeyDocument:
             "image": self.image,
             "tools": dict(self.tools),
         }
+
+
+def tools_text(tools: Mapping[str, str]) -> str:
+    """Return what a key is made of for tool versions; it is the same for all jobs of a stage."""
+    return repr(sorted(tools.items()))
 
 
 def describe_change(

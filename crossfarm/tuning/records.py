@@ -112,6 +112,21 @@ def records_path(root: Path, *, target: str, model: str, variant: str) -> Path:
     return root / target / f"{model}-{variant}.jsonl"
 
 
+def searched(root: Path, *, target: str) -> frozenset[tuple[str, str]]:
+    """Return model and variant of the cells of a target that have records: a plan asks for every cell.
+
+    Args:
+        root: the folder tuning/.
+        target: name of the target.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(root / target)]
+    except OSError:
+        return frozenset()
+    cells = (name.removesuffix(".jsonl").rpartition("-") for name in names if name.endswith(".jsonl"))
+    return frozenset((model, variant) for model, _, variant in cells)
+
+
 def read(path: Path, *, identity: str) -> Read:
     """Read a file of records; one that does not exist holds none.
 

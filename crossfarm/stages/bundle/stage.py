@@ -70,17 +70,26 @@ def needs(subject: Subject) -> Needs:
     libraries = {"c_library": ("c_library", None)} if target.compiler.kind == "zig" else {}
     return Needs(
         parameters={
-            f"toolchain {target.name}": {
-                "name": target.name,
-                "backend": target.backend,
-                "compiler": target.compiler.model_dump(mode="json"),
-                "linkage": target.linkage,
-            },
-            f"model {model.name}": {
-                **model.model_dump(mode="json", include={"name", "description", "licence", "preprocess", "decode"}),
-                "variant": variant,
-                "inputs": [item.name for item in model.inputs if item.value is None],
-            },
+            f"toolchain {target.name}": subject.group(
+                "bundle",
+                target.name,
+                make=lambda: {
+                    "name": target.name,
+                    "backend": target.backend,
+                    "compiler": target.compiler.model_dump(mode="json"),
+                    "linkage": target.linkage,
+                },
+            ),
+            f"model {model.name}": subject.group(
+                "bundle",
+                model.name,
+                variant,
+                make=lambda: {
+                    **model.model_dump(mode="json", include={"name", "description", "licence", "preprocess", "decode"}),
+                    "variant": variant,
+                    "inputs": [item.name for item in model.inputs if item.value is None],
+                },
+            ),
         },
         inputs={
             "compile": ("compile", None),

@@ -59,12 +59,18 @@ def needs(subject: Subject) -> Needs:
         raise ValueError("the stage `compile` is about a cell")
     return Needs(
         parameters={
-            f"toolchain {target.name}": {
-                "name": target.name,
-                "backend": target.backend,
-                "code": target.code.model_dump(mode="json"),
-            },
-            f"model {model.name}": {"name": model.name, "variant": variant},
+            f"toolchain {target.name}": subject.group(
+                "compile",
+                target.name,
+                make=lambda: {
+                    "name": target.name,
+                    "backend": target.backend,
+                    "code": target.code.model_dump(mode="json"),
+                },
+            ),
+            f"model {model.name}": subject.group(
+                "compile", model.name, variant, make=lambda: {"name": model.name, "variant": variant}
+            ),
         },
         inputs={"quantize": ("quantize", None)} if variant == "int8" else {"prepare": ("prepare", None)},
     )

@@ -64,12 +64,18 @@ def needs(subject: Subject) -> Needs:
         raise ValueError("the stage `measure` is about a cell")
     return Needs(
         parameters={
-            "measure": subject.pipeline.measure.model_dump(mode="json", exclude={"data_limit"}),
-            f"toolchain {target.name}": {
-                "machine": list(target.machine),
-                "code": target.code.model_dump(mode="json"),
-                "emulator": target.emulator.model_dump(mode="json") if target.emulator is not None else None,
-            },
+            "measure": subject.group(
+                "measure", make=lambda: subject.pipeline.measure.model_dump(mode="json", exclude={"data_limit"})
+            ),
+            f"toolchain {target.name}": subject.group(
+                "measure",
+                target.name,
+                make=lambda: {
+                    "machine": list(target.machine),
+                    "code": target.code.model_dump(mode="json"),
+                    "emulator": target.emulator.model_dump(mode="json") if target.emulator is not None else None,
+                },
+            ),
         },
         inputs={"bundle": ("bundle", None)},
     )

@@ -173,6 +173,17 @@ def test_an_image_holds_the_c_library_so_no_job_builds_it(project: Project) -> N
     assert plan.jobs["runner:x86_64"].document.image == "a" * 64
 
 
+def test_cells_share_the_groups_that_are_the_same_for_them(quantised: Project) -> None:
+    jobs = _rich_plan(quantised).jobs
+    one, other = "x86_64-one-float32", "x86_64-one-int8"
+    for stage in ("compile", "bundle", "measure"):
+        group = jobs[f"{stage}:{one}"].groups["toolchain x86_64"]
+        assert group is jobs[f"{stage}:{other}"].groups["toolchain x86_64"]
+        assert group != jobs[f"{stage}:armv7-one-int8"].groups["toolchain armv7"]
+    assert jobs[f"check:{one}"].groups != jobs[f"check:{other}"].groups
+    assert jobs["measure:x86_64-two-float32"].groups["measure"] is jobs["measure:armv7-one-int8"].groups["measure"]
+
+
 def test_only_what_was_asked_for_is_wanted(quantised: Project) -> None:
     def wanted(*stages: str) -> set[str]:
         plan = make(quantised, Selection(only=("*-one-*",), targets=("x86_64",), stages=stages))
