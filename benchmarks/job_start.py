@@ -69,7 +69,7 @@ def milliseconds(engine: Engine, folder: Path, image: str) -> float:
         image=image,
     ).write(folder / "job.json")
     started = time.perf_counter()
-    outcome = engine.run(folder / "job.json", folder / "log")
+    outcome = engine.run(folder, folder / "log")
     elapsed = time.perf_counter() - started
     assert outcome.good, outcome.cause
     return (elapsed - outcome.seconds) * 1000
@@ -88,7 +88,7 @@ if __name__ == "__main__":
     if daemon.problem:
         raise SystemExit(daemon.problem)
     with (
-        LocalEngine(slots=1) as local,
+        LocalEngine() as local,
         ContainerEngine(
             daemon=daemon,
             images={image.digest: image.reference},

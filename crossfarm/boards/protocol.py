@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from crossfarm.config.boards import Board
-from crossfarm.config.targets import CodeGeneration, Emulator
+from crossfarm.config.llvm import LlvmCode
+from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError
 
 Timing = Literal["silicon", "emulated", "simulated"]
@@ -54,13 +55,13 @@ class Purpose:
         target: its name.
         machine: what `uname -m` says where its code runs natively.
         emulator: runs its code on this host; boards that are reached over ssh have no use for it.
-        code: what its code was generated for.
+        code: which instructions its programs hold; None where they are not programs of a processor.
     """
 
     target: str
     machine: tuple[str, ...]
     emulator: Emulator | None
-    code: CodeGeneration
+    code: LlvmCode | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,11 +155,21 @@ class Transport(Protocol):
         """
 
 
-class _Way(Protocol):
-    """A module below crossfarm.boards that is a transport."""
+class TransportModule(Protocol):
+    """A module that is a transport."""
 
     def open_board(self, board: Board, purpose: Purpose, *, token: int) -> Transport:
         """Return the way to a board, not yet connected."""
+
+
+class Simulator(TransportModule, Protocol):
+    """A transport that a backend brings along, for this host."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return what of this host its measurements depend on: the simulator's version."""
+
+    def missing(self) -> str | None:
+        """Return why it cannot run here, and what to do; None when it can."""
 
 
 TRANSPORTS: Mapping[str, str] = {
@@ -174,15 +185,17 @@ def this_host(target: str) -> Board:
     return Board(name=THIS_HOST, transport="local", targets=(target,))
 
 
-def open_board(board: Board, purpose: Purpose, *, token: int) -> Transport:
+def open_board(board: Board, purpose: Purpose, *, token: int, simulator: str | None = None) -> Transport:
     """Return the way to a board; entering it connects.
 
     Args:
         board: the board; its key is an absolute path.
         purpose: what it is wanted for.
         token: fencing token of the lease; a board refuses whoever comes with a lower one than it has seen.
+        simulator: the module that runs these bundles on this host, where their backend brings one.
     """
-    module = cast(_Way, importlib.import_module(TRANSPORTS[board.transport]))
+    name = simulator if simulator and board.transport == "local" else TRANSPORTS[board.transport]
+    module = cast(TransportModule, importlib.import_module(name))
     return module.open_board(board, purpose, token=token)
 
 

@@ -5,6 +5,7 @@ The files of runner/interfaces are copied as they are; what is about the model s
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import crossfarm
 from crossfarm.bundles.compile_report import CompileReport
-from crossfarm.bundles.order import About
 from crossfarm.config.models import Classify, CtcText, Decode, Detect, Preprocess
 
 INTERFACES = "interfaces"
@@ -23,6 +23,25 @@ EXAMPLE, PYTHON = "example", "python"
 DESCRIPTION = "model.json"
 _TEMPLATE = "CMakeLists.txt.in"
 _DEFAULT_TOP = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class About:
+    """What models.yaml says about a model that its users want to know.
+
+    Attributes:
+        description: one line for people.
+        licence: SPDX expression.
+        inputs: names in the order of the declaration; data feeds the first that the compiled model has.
+        preprocess: from raw data to that input.
+        decode: what the first output means.
+    """
+
+    description: str
+    licence: str
+    inputs: tuple[str, ...]
+    preprocess: Preprocess | None
+    decode: Decode | None
 
 
 def write_interfaces(

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
-from crossfarm.bundles.c_compiler import Toolchain, tool_version
 from crossfarm.bundles.compile_report import CompileReport
-from crossfarm.bundles.interfaces import write_interfaces
-from crossfarm.bundles.manifest import BundleFile, InputFile, Manifest, Sequence, WeightsFile
-from crossfarm.bundles.order import BundleOrder
-from crossfarm.bundles.runner_objects import OWN, compile_all, object_names
-from crossfarm.bundles.runner_sources import (
+from crossfarm.bundles.linking.c_compiler import Toolchain, tool_version
+from crossfarm.bundles.linking.runner_objects import OWN, compile_all, object_names
+from crossfarm.bundles.linking.runner_sources import (
     EXPORTS,
     LIBRARY_SOURCES,
     PROGRAM_SOURCES,
@@ -24,6 +21,8 @@ from crossfarm.bundles.runner_sources import (
     SERVER_SOURCES,
     copy_sources,
 )
+from crossfarm.bundles.manifest import BundleFile, InputFile, Manifest, Sequence, WeightsFile
+from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.cell import Cell
 from crossfarm.errors import BundleError
 from crossfarm.util.scratch import scratch_folder
@@ -51,14 +50,6 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
     for name in {PROGRAM, SERVER} & set(names):
         (output / name).chmod(0o755)
     shutil.copyfile(order.compiled / WEIGHTS, output / WEIGHTS)
-    write_interfaces(
-        report=report,
-        about=order.about,
-        classes=document["classes"],
-        characters=document["characters"],
-        runner=order.runner,
-        output=output,
-    )
     provenance = {**report.tools, "crossfarm": crossfarm.__version__, "compiler": tool_version(compiler)}
     write_manifest(output, cell=cell, report=report, document=document, inputs=inputs, provenance=provenance)
 

@@ -6,27 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from crossfarm.config.cell import Cell
-from crossfarm.config.models import Decode, Preprocess
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class About:
-    """What models.yaml says about a model that its users want to know.
-
-    Attributes:
-        description: one line for people.
-        licence: SPDX expression.
-        inputs: names in the order of the declaration; data feeds the first that the compiled model has.
-        preprocess: from raw data to that input.
-        decode: what the first output means.
-    """
-
-    description: str
-    licence: str
-    inputs: tuple[str, ...]
-    preprocess: Preprocess | None
-    decode: Decode | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +15,6 @@ class BundleOrder:
 
     Attributes:
         cell: names of what is built.
-        about: what the users of the model want to know.
         compiler: the C compiler to link with.
         static: link programs statically, and make no shared library.
         compiled: artifact of the stage `compile`.
@@ -45,7 +24,6 @@ class BundleOrder:
     """
 
     cell: Cell
-    about: About
     compiler: ZigCompiler | CommandCompiler
     static: bool
     compiled: Path

@@ -93,7 +93,7 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
     project = load(wanted)
 
     def artifacts(cell: Any) -> Mapping[str, Any]:
-        code, found = make_cell(wanted, cell.id, stage="reference")
+        code, found = make_cell(wanted, cell.id, stages=("reference",))
         if code:
             raise StoreError(f"{cell.id}: its reference could not be made, see above")
         return found

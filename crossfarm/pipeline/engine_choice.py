@@ -150,7 +150,7 @@ def start_engine(
     limits = limits_for(slots=options.slots, memory_gib=options.memory)
     if choice.daemon is None:
         memory = limits_for(slots=1, memory_gib=options.memory).memory
-        return LocalEngine(slots=places, environment={**environment, MEMORY: str(memory)})
+        return LocalEngine(environment={**environment, MEMORY: str(memory)})
     from crossfarm.engines.container.engine import ContainerEngine
 
     return ContainerEngine(

@@ -15,7 +15,7 @@ from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, StoreError
 from crossfarm.pipeline.job_runner import Finished
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.staleness import Decision
 from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
 from crossfarm.stages.job import HOST
@@ -150,7 +150,7 @@ class Recorder:
             self._failed = self._failed or result.fault == "product"
             self._broken = self._broken or result.fault != "product"
         wrong = False
-        if job.stage == "check" and result.artifact is not None:
+        if job.declaration.leaves_records and result.artifact is not None:
             wrong = self._record_checks(job, result.artifact, command)
         return self._options.fail_fast and (wrong or result.state == "failed")
 

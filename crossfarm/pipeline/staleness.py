@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from crossfarm.pipeline.plan import Plan, PlannedJob, without_collector
+from crossfarm.pipeline.plan import without_collector
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.store.keys import describe_change
 from crossfarm.store.store import Artifact, Store
 
@@ -120,7 +121,7 @@ def _decide_one(job: PlannedJob, store: Store, known: _Known, *, again: bool) ->
     if again:
         return Decision(choice="run", reason="asked for again", seconds=artifact.seconds, is_forced=True)
     # What a job reads is hashed before it reads it. The records of a check are read by the run itself.
-    damage = store.damage(artifact, thorough=job.stage == "check")
+    damage = store.damage(artifact, thorough=job.declaration.leaves_records)
     if damage:
         return Decision(choice="run", reason=f"its artifact is damaged: {damage}", seconds=artifact.seconds)
     return Decision(choice="hit", artifact=artifact, seconds=artifact.seconds)

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -165,19 +166,52 @@ def digest_sources(root: Path, patterns: Iterable[str]) -> str:
 
     Args:
         root: the project's folder.
-        patterns: paths relative to it; `*` stands for any part of a file's name.
+        patterns: as `source_files` takes them.
 
     Raises:
-        FileNotFoundError: a pattern matches nothing, so the stage's list is out of date.
+        FileNotFoundError: a pattern matches nothing, so the list is out of date.
     """
     hasher = hashlib.sha256()
-    for pattern in sorted(patterns):
-        paths = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
-        if not paths:
-            raise FileNotFoundError(f"no source file matches {pattern!r} below {root}")
-        for path in paths:
-            hasher.update(f"{path.relative_to(root).as_posix()}\0{_source_digest(path)}\n".encode())
+    for name in source_files(root, patterns):
+        hasher.update(f"{name}\0{_source_digest(root / name)}\n".encode())
     return hasher.hexdigest()
+
+
+def source_files(root: Path, patterns: Iterable[str]) -> list[str]:
+    """Return the files that a list of sources names, each once, in order.
+
+    Args:
+        root: the project's folder.
+        patterns: paths relative to it. One that ends with `/` is a folder: all files below it, but what Python caches.
+            One that begins with `!` is taken out again.
+
+    Raises:
+        FileNotFoundError: a pattern matches nothing, so the list is out of date.
+    """
+    found: set[str] = set()
+    taken_out: set[str] = set()
+    for pattern in patterns:
+        name = pattern.removeprefix("!")
+        names = _below(root, name) if name.endswith("/") else [name] if (root / name).is_file() else []
+        if not names:
+            raise FileNotFoundError(f"no source file matches {pattern!r} below {root}")
+        (taken_out if pattern.startswith("!") else found).update(names)
+    return sorted(found - taken_out)
+
+
+def _below(root: Path, folder: str) -> list[str]:
+    """Return the files below a folder that ends with `/`."""
+    found: list[str] = []
+    if not (root / folder).is_dir():
+        return found
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__":
+                    found += _below(root, f"{folder}{entry.name}/")
+            elif not entry.name.endswith(".pyc"):
+                found.append(folder + entry.name)
+    return found
 
 
 def _source_digest(path: Path) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import StoreError
 
 _COMPILER = "apache-tvm"
@@ -94,7 +94,7 @@ class Read:
 
 
 @functools.cache
-def identity(code: CodeGeneration) -> str:
+def identity(code: LlvmCode) -> str:
     """Return what records depend on beside the layer: 16 hex digits over code generation and the compiler's version."""
     said = {"code": code.model_dump(mode="json"), _COMPILER: importlib.metadata.version(_COMPILER)}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from invoke.loader import FilesystemLoader
 from invoke.parser import Parser, ParserContext
 
 from crossfarm import errors
-from crossfarm.config.loading import load_project
+from crossfarm.backends.project_files import load_project
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

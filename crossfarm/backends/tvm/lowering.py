@@ -19,13 +19,13 @@ from crossfarm.backends.tvm.schedules.choices import Choose
 from crossfarm.backends.tvm.schedules.packing import choose
 from crossfarm.backends.tvm.schedules.processor import processor_of
 from crossfarm.backends.tvm.unsupported import UnsupportedError, said_by
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 
 _OPTIMISATION_LEVEL = 2
 """Of LLVM. Level 3, TVM's default, takes up to seventy times as long for code that is hardly ever faster."""
 
 
-def tvm_target(code: CodeGeneration) -> Any:
+def tvm_target(code: LlvmCode) -> Any:
     """Return the tvm.target.Target of a toolchain."""
     options: dict[str, Any] = {
         "kind": "llvm",

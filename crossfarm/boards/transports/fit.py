@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crossfarm.boards.cpu_features import lacking
 from crossfarm.boards.transports.facts import Facts
 from crossfarm.config.boards import Board
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import BoardError, BundleError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def read_program(path: Path) -> Program:
         raise BundleError(f"{path.name} is no program for Linux ({error}); make the bundle again") from error
 
 
-def check_fit(program: Program, facts: Facts, code: CodeGeneration, *, board: str, target: str) -> None:
+def check_fit(program: Program, facts: Facts, code: LlvmCode, *, board: str, target: str) -> None:
     """Make sure that a board runs a program.
 
     Raises:
@@ -117,7 +117,7 @@ def check_fit(program: Program, facts: Facts, code: CodeGeneration, *, board: st
         )
 
 
-def misfits(program: Program, facts: Facts, code: CodeGeneration) -> Iterator[str]:
+def misfits(program: Program, facts: Facts, code: LlvmCode) -> Iterator[str]:
     """Yield what keeps a program from running on a board, in words of the form `needs X, the board has Y`.
 
     Args:
@@ -150,7 +150,7 @@ def _loader_misfit(program: Program, facts: Facts) -> Iterator[str]:
         yield f"needs the loader {program.interpreter}, the board has {', '.join(facts.loaders)}"
 
 
-def _missing_features(program: Program, facts: Facts, code: CodeGeneration) -> list[str]:
+def _missing_features(program: Program, facts: Facts, code: LlvmCode) -> list[str]:
     """Return the features that the code needs and the CPU lacks, in the kernel's words, as far as both are known."""
     if facts.features is None:
         return []

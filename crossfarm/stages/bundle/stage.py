@@ -7,37 +7,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crossfarm.bundles.runner_sources import RUNNER_SOURCES
 from crossfarm.config.base import Declared, Name
-from crossfarm.config.models import Decode, Preprocess
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
-from crossfarm.stages.runner.stage import RUNNER
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-VERSION = 1
-SCOPE: Scope = "cell"
-SOURCES = (
-    "crossfarm/backends/__init__.py",
-    "crossfarm/bundles/make.py",
-    "crossfarm/bundles/c_library.py",
-    "crossfarm/bundles/interfaces.py",
-    "crossfarm/bundles/manifest.py",
-    "crossfarm/backends/protocol.py",
-    "crossfarm/bundles/runner_objects.py",
-    "crossfarm/bundles/runner_sources.py",
-    "crossfarm/util/processes.py",
-    "crossfarm/bundles/c_compiler.py",
-    "crossfarm/backends/tvm/backend.py",
-    "crossfarm/util/scratch.py",
-    "crossfarm/stages/bundle/stage.py",
-    "crossfarm/stages/c_library/stage.py",
-    "crossfarm/stages/runner/stage.py",
-    *(f"runner/{name}" for name in RUNNER_SOURCES),
-    "runner/interfaces/example/*",
-    "runner/interfaces/python/*",
+DECLARATION = Declaration(
+    version=1,
+    scope="cell",
+    sources=(
+        "crossfarm/stages/bundle/",
+        "crossfarm/stages/c_library/",
+        "crossfarm/backends/__init__.py",
+        "crossfarm/backends/protocol.py",
+        "crossfarm/bundles/make.py",
+        "crossfarm/bundles/manifest.py",
+        "crossfarm/bundles/order.py",
+        "crossfarm/bundles/compile_report.py",
+        "crossfarm/bundles/linking/",
+        "runner/library/",
+        "runner/program/",
+        "runner/server/",
+    ),
+    tools=("ziglang",),
+    calls_c_compiler=True,
+    usual_seconds=2.0,
 )
-TOOLS = ("ziglang",)
 
 
 class _Toolchain(Declared):
@@ -50,15 +45,10 @@ class _Toolchain(Declared):
 
 
 class _Model(Declared):
-    """What of a model's entry the bundle is named by and tells its users."""
+    """What of a model's entry the bundle is named by."""
 
     name: Name
     variant: str
-    description: str
-    licence: str
-    inputs: tuple[str, ...]
-    preprocess: Preprocess | None
-    decode: Decode | None
 
 
 def needs(subject: Subject) -> Needs:
@@ -84,11 +74,7 @@ def needs(subject: Subject) -> Needs:
                 "bundle",
                 model.name,
                 variant,
-                make=lambda: {
-                    **model.model_dump(mode="json", include={"name", "description", "licence", "preprocess", "decode"}),
-                    "variant": variant,
-                    "inputs": [item.name for item in model.inputs if item.value is None],
-                },
+                make=lambda: {"name": model.name, "variant": variant},
             ),
         },
         inputs={
@@ -101,27 +87,21 @@ def needs(subject: Subject) -> Needs:
 
 
 def run(job: Job) -> None:
-    """Write manifest.json, program, weights.bin, inputs/K.bin, model.h, the libraries, example and Python module.
+    """Write manifest.json, program, weights.bin, inputs/K.bin, model.h and the libraries.
 
     Raises:
         ToolError: the C compiler is missing or fails.
         BundleError: the compiled model and the reference do not belong together.
     """
     from crossfarm.backends import load_backend
-    from crossfarm.bundles.order import About, BundleOrder
+    from crossfarm.bundles.linking.runner_sources import RUNNER
+    from crossfarm.bundles.order import BundleOrder
     from crossfarm.config.cell import Cell
 
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))
     order = BundleOrder(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
-        about=About(
-            description=model.description,
-            licence=model.licence,
-            inputs=model.inputs,
-            preprocess=model.preprocess,
-            decode=model.decode,
-        ),
         compiler=toolchain.compiler,
         static=toolchain.linkage == "static",
         compiled=Path(job.inputs["compile"]),

@@ -17,18 +17,19 @@ from pydantic import Field
 from crossfarm.config.base import Declared
 from crossfarm.config.targets import CommandCompiler, Target, ZigCompiler
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-VERSION = 1
-SCOPE: Scope = "target"
-SOURCES = (
-    "crossfarm/bundles/c_library.py",
-    "crossfarm/util/processes.py",
-    "crossfarm/bundles/c_compiler.py",
-    "crossfarm/util/scratch.py",
-    "crossfarm/stages/c_library/stage.py",
+DECLARATION = Declaration(
+    version=1,
+    scope="target",
+    sources=("crossfarm/stages/c_library/", "crossfarm/bundles/linking/"),
+    tools=("ziglang",),
+    requested_by="bundle",
+    in_images=True,
+    leaves_cache=True,
+    calls_c_compiler=True,
+    usual_seconds=60.0,
 )
-TOOLS = ("ziglang",)
 BUILT = "c_library.json"
 """The file of the artifact: the zig targets whose C library was built."""
 
@@ -63,7 +64,7 @@ def run(job: Job) -> None:
     Raises:
         ToolError: zig is missing or fails.
     """
-    from crossfarm.bundles.c_compiler import Toolchain
+    from crossfarm.bundles.linking.c_compiler import Toolchain
     from crossfarm.util.scratch import scratch_folder
 
     wanted = Linking.model_validate(job.group("linking"))
@@ -80,7 +81,7 @@ def lost(groups: Mapping[str, Any], *, cache: Path) -> str:
         groups: parameter groups of the job.
         cache: zig's cache.
     """
-    from crossfarm.bundles import c_library
+    from crossfarm.bundles.linking import c_library
 
     wanted = Linking.model_validate(groups["linking"])
     missing = c_library.missing(wanted.compiler, static=wanted.is_static, cache=cache)

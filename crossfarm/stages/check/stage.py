@@ -10,28 +10,25 @@ from typing import Any
 from crossfarm.config.checks import inherited
 from crossfarm.config.models import Model
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-VERSION = 3
-SCOPE: Scope = "cell"
-SOURCES = (
-    "crossfarm/results.py",
-    "crossfarm/stages/check/stage.py",
-    "crossfarm/stages/check/code.py",
-    "crossfarm/stages/check/decoded.py",
-    "crossfarm/stages/check/ladder.py",
-    "crossfarm/stages/check/outputs.py",
-    "crossfarm/stages/check/rows.py",
-    "crossfarm/stages/check/comparison.py",
-    "crossfarm/stages/check/decoding.py",
-    "crossfarm/stages/measure/artifact.py",
-    "crossfarm/stages/quantize/artifact.py",
-    "crossfarm/stages/reference/artifact.py",
-    "crossfarm/stages/check/statistics.py",
-    "crossfarm/stages/data/tensors.py",
-    "crossfarm/util/text.py",
+DECLARATION = Declaration(
+    version=3,
+    scope="cell",
+    sources=(
+        "crossfarm/stages/check/",
+        "crossfarm/stages/data/",
+        "crossfarm/stages/measure/artifact.py",
+        "crossfarm/stages/quantize/artifact.py",
+        "crossfarm/stages/reference/artifact.py",
+        "crossfarm/results.py",
+    ),
+    tools=("numpy",),
+    board="reads",
+    leaves_records=True,
+    preload=("numpy",),
+    usual_seconds=0.5,
 )
-TOOLS = ("numpy",)
 
 FIELDS = frozenset({"name", "checks", "decode"})
 """What of a model shapes its checks."""
@@ -50,7 +47,11 @@ def needs(subject: Subject) -> Needs:
     variant = "int8" if is_int8 else "float32"
     limits = subject.group("check", model.name, variant, make=lambda: _limits(model, is_int8=is_int8))
     roles = ["measure", "reference", "bundle", *(["quantize"] if is_int8 else [])]
-    return Needs(parameters={f"model {model.name}": limits}, inputs={role: (role, None) for role in roles})
+    return Needs(
+        parameters={f"model {model.name}": limits},
+        inputs={role: (role, None) for role in roles},
+        of_native_cell={"compiled": "measure"} if is_int8 else {},
+    )
 
 
 def _limits(model: Model, *, is_int8: bool) -> dict[str, Any]:

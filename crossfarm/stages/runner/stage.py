@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from crossfarm.bundles.runner_sources import RUNNER_SOURCES
 from crossfarm.stages.c_library.stage import Linking, linking
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
-from crossfarm.util.paths import HOME
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-RUNNER = HOME / "runner"
-"""The runner's sources stand beside the package, wherever models.yaml stands."""
-
-VERSION = 1
-SCOPE: Scope = "target"
-SOURCES = (
-    "crossfarm/bundles/c_library.py",
-    "crossfarm/bundles/runner_objects.py",
-    "crossfarm/bundles/runner_sources.py",
-    "crossfarm/util/processes.py",
-    "crossfarm/bundles/c_compiler.py",
-    "crossfarm/util/scratch.py",
-    "crossfarm/stages/c_library/stage.py",
-    "crossfarm/stages/runner/stage.py",
-    *(f"runner/{name}" for name in RUNNER_SOURCES),
+DECLARATION = Declaration(
+    version=1,
+    scope="target",
+    sources=(
+        "crossfarm/stages/runner/",
+        "crossfarm/stages/c_library/",
+        "crossfarm/bundles/linking/",
+        "runner/library/",
+        "runner/program/",
+        "runner/server/",
+    ),
+    tools=("ziglang",),
+    requested_by="bundle",
+    calls_c_compiler=True,
+    usual_seconds=4.0,
 )
-TOOLS = ("ziglang",)
 
 
 def needs(subject: Subject) -> Needs:
@@ -40,7 +37,8 @@ def run(job: Job) -> None:
     Raises:
         ToolError: the C compiler is missing or fails.
     """
-    from crossfarm.bundles.runner_objects import compile_runner
+    from crossfarm.bundles.linking.runner_objects import compile_runner
+    from crossfarm.bundles.linking.runner_sources import RUNNER
 
     wanted = Linking.model_validate(job.group("linking"))
     compile_runner(wanted.compiler, static=wanted.is_static, sources=RUNNER, output=job.output)

@@ -17,9 +17,10 @@ import onnxruntime
 import pytest
 import yaml
 
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
-from crossfarm.config.targets import Target
+from crossfarm.config.targets import Target, target_with
 from crossfarm.stages.bundle import stage as bundle
 from crossfarm.stages.c_library import stage as c_library
 from crossfarm.stages.compile import stage as compile
@@ -102,7 +103,7 @@ class Road:
             target=self.target,
             variant="float32",
         )
-        stage_name = stage.__name__.rpartition(".")[2]
+        stage_name = stage.__name__.split(".")[-2]
         output = self._empty(stage_name)
         needs = stage.needs(subject)
         assert set(needs.inputs) == set(inputs)
@@ -128,7 +129,7 @@ class Road:
 
 def load_target(name: str) -> Target:
     """Read a toolchain file of the project."""
-    return Target.model_validate(yaml.safe_load((ROOT / "toolchains" / f"{name}.yaml").read_text()))
+    return target_with(LlvmCode).model_validate(yaml.safe_load((ROOT / "toolchains" / f"{name}.yaml").read_text()))
 
 
 def prefix(target: Target) -> list[str]:

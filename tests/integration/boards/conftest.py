@@ -18,7 +18,7 @@ import pytest
 
 from crossfarm.boards.protocol import Purpose
 from crossfarm.config.boards import Board
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from tests.waiting import wait_until
 
 CONFIG = """
@@ -36,7 +36,7 @@ PURPOSE = Purpose(
     target="x86_64",
     machine=("x86_64",),
     emulator=None,
-    code=CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64"),
+    code=LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64"),
 )
 
 

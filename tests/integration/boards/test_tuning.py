@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.backends.project_files import load_project
 from crossfarm.boards.leases.leases import BoardStatus, Leases
-from crossfarm.config.loading import load_project
 from crossfarm.errors import EXIT_INTERRUPTED
 from crossfarm.tuning import records
 from tests.integration.boards.conftest import Server

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from crossfarm.bundles.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES
+from crossfarm.bundles.linking.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES
 
 ROOT = Path(__file__).parents[3]
 RUNNER = ROOT / "runner"

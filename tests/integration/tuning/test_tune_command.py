@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.config.loading import load_project
+from crossfarm.backends.project_files import load_project
 from crossfarm.tuning import records
 from tests.waiting import wait_until
 

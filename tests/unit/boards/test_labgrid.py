@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from crossfarm.backends.project_files import load_targets
 from crossfarm.boards import labgrid, pool
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.labgrid import give_back, identity, take
@@ -18,7 +19,6 @@ from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.boards.probe import probe_board
 from crossfarm.cli.board_commands import Wishes, show_boards
 from crossfarm.config.boards import Board, Labgrid
-from crossfarm.config.loading import load_targets
 from crossfarm.errors import BoardError, BusyError
 from tests.waiting import wait_until
 

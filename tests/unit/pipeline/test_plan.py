@@ -13,17 +13,12 @@ import pytest
 from crossfarm.config.project import Project
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError
-from crossfarm.pipeline.plan import (
-    BoardAccess,
-    Plan,
-    PlannedJob,
-    Selection,
-    select_cells,
-    source_label,
-)
+from crossfarm.pipeline.plan import Selection, select_cells
+from crossfarm.pipeline.plan_jobs import source_label
+from crossfarm.pipeline.plan_types import BoardAccess, Plan, PlannedJob
 from crossfarm.pipeline.staleness import decide
 from crossfarm.store.store import Store
-from tests.unit.plans import make, surroundings, write_project
+from tests.unit.plans import context, make, write_project
 
 
 @pytest.fixture
@@ -82,7 +77,7 @@ def test_a_declared_skip_is_no_job_but_a_row_with_its_reason(project: Project) -
 
 
 def test_without_an_emulator_a_target_is_compiled_and_not_run(project: Project) -> None:
-    boards = {**surroundings().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
+    boards = {**context().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
     plan = make(project, boards=boards)
     assert "bundle:armv7-one-float32" in plan.jobs
     assert "measure:armv7-one-float32" not in plan.jobs
@@ -96,7 +91,7 @@ def test_stages_bring_what_they_need_and_nothing_more(project: Project) -> None:
 
 def test_a_measurement_is_not_shared_between_boards(project: Project) -> None:
     here = make(project).jobs
-    boards = {**surroundings().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
+    boards = {**context().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
     there = make(project, boards=boards).jobs
     changed = {name for name in here if here[name].key != there[name].key}
     assert changed == {f"{stage}:x86_64-{model}-float32" for stage in ("measure", "check") for model in ("one", "two")}

@@ -10,24 +10,17 @@ from typing import cast
 import pytest
 
 from crossfarm.config.models import Skip
-from crossfarm.config.pipelines import STAGES as STAGE_ORDER
 from crossfarm.config.project import Project
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.config.targets import CommandCompiler
 from crossfarm.errors import ConfigError
-from crossfarm.pipeline.plan import (
-    BoardAccess,
-    Plan,
-    Selection,
-    make_plan,
-    select_cells,
-    source_label,
-    without_collector,
-)
+from crossfarm.pipeline.plan import Selection, make_plan, select_cells, without_collector
+from crossfarm.pipeline.plan_jobs import source_label
+from crossfarm.pipeline.plan_types import BoardAccess, Plan, StageContext
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import Needs, Stage, Subject
 from crossfarm.store.keys import KeyDocument, canonical_json, digest_json
-from tests.unit.plans import make, surroundings, write_project
+from tests.unit.plans import context, make, write_project
 
 
 @pytest.fixture
@@ -43,15 +36,20 @@ def quantised(project: Project) -> Project:
     return dataclasses.replace(project, models_file=project.models_file.model_copy(update={"models": models}))
 
 
+def _rich_context(stage: str, backend: str | None) -> StageContext:
+    assert (backend == "tvm") == (STAGES[stage].DECLARATION.scope == "cell")
+    groups = ("tuning",) if stage == "compile" else ()
+    return StageContext(sources=digest_json(stage), tools={f"tool of {stage}": "1"}, groups=groups)
+
+
 def _rich_plan(project: Project) -> Plan:
     return make(
         project,
-        sources={name: digest_json(name) for name in STAGE_ORDER},
-        tools={name: {f"tool of {name}": "1"} for name in STAGE_ORDER},
+        stages=_rich_context,
         image={"x86_64": "sha256:x", "armv7": "sha256:a"},
         model_image={"onnx": "sha256:m", "tflite": "sha256:t"},
-        boards=surroundings().boards | {"armv7": BoardAccess(parameters={"id": 7}, exclusive=True, boards=("p", "q"))},
-        tuned=lambda cell: {"layer": 1} if cell.target == "armv7" else {},
+        boards=context().boards | {"armv7": BoardAccess(parameters={"id": 7}, exclusive=True, boards=("p", "q"))},
+        groups={"tuning": lambda cell: {"layer": 1} if cell.target == "armv7" else {}},
     )
 
 
@@ -69,7 +67,7 @@ def test_a_job_is_keyed_by_its_stage_its_groups_its_inputs_its_image_and_its_too
         assert job.id == name
         assert job.document == KeyDocument(
             stage=name.partition(":")[0],
-            version=STAGES[job.stage].VERSION,
+            version=STAGES[job.stage].DECLARATION.version,
             parameters={group: digest_json(value) for group, value in job.groups.items()},
             sources=digest_json(job.stage),
             inputs={role: plan.jobs[other].key for role, other in job.inputs.items()},
@@ -118,7 +116,7 @@ def _with_target(project: Project, name: str, **changes: object) -> Project:
 
 
 def _plan_with(project: Project, name: str, **changes: object) -> Plan:
-    around = surroundings()
+    around = context()
     return make(
         _with_target(project, name, **changes),
         image={**around.image, name: "host"},
@@ -211,7 +209,7 @@ LADDER = "check:armv7-one-int8"
 def test_the_accuracy_ladder_takes_no_cell_but_one_that_this_host_runs_itself(
     quantised: Project, there: BoardAccess
 ) -> None:
-    boards = surroundings().boards
+    boards = context().boards
     assert make(quantised).jobs[LADDER].inputs["compiled"] == "measure:x86_64-one-int8"
     without = make(quantised, boards={**boards, "x86_64": there})
     assert "compiled" not in without.jobs[LADDER].inputs
@@ -222,7 +220,7 @@ def test_the_accuracy_ladder_takes_no_cell_but_one_that_this_host_runs_itself(
 
 
 def test_the_accuracy_ladder_takes_the_first_cell_that_is_not_skipped(quantised: Project) -> None:
-    boards = {**surroundings().boards, "other": BoardAccess(parameters={}, exclusive=False)}
+    boards = {**context().boards, "other": BoardAccess(parameters={}, exclusive=False)}
     boards["armv7"] = BoardAccess(parameters={}, exclusive=True)
     other = quantised.targets["armv7"].model_copy(update={"name": "other"})
     more = dataclasses.replace(quantised, targets={**quantised.targets, "other": other})
@@ -241,7 +239,7 @@ def test_the_accuracy_ladder_takes_the_first_cell_that_is_not_skipped(quantised:
 
 
 def test_a_target_that_cannot_be_run_is_told_only_when_it_was_to_run(project: Project) -> None:
-    boards = {**surroundings().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no board")}
+    boards = {**context().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no board")}
     told = [(skip.cell.id, skip.stage, skip.reason) for skip in make(project, boards=boards).skipped]
     assert told == [
         ("armv7-one-float32", "measure", "no board"),
@@ -332,15 +330,15 @@ def test_each_job_subject_and_digest_is_made_once(quantised: Project, monkeypatc
 
     class Recorded:
         def __init__(self, name: str) -> None:
-            self.name, self.SCOPE, self.VERSION = name, STAGES[name].SCOPE, STAGES[name].VERSION
+            self.name, self.DECLARATION = name, STAGES[name].DECLARATION
 
         def needs(self, subject: Subject) -> Needs:
             asked.append((self.name, subject))
             return STAGES[self.name].needs(subject)
 
-    monkeypatch.setattr("crossfarm.pipeline.plan.digest_json", digest)
+    monkeypatch.setattr("crossfarm.pipeline.plan_jobs.digest_json", digest)
     stages = cast(dict[str, Stage], {name: Recorded(name) for name in STAGES})
-    plan = make_plan(quantised, Selection(), stages=stages, surroundings=surroundings())
+    plan = make_plan(quantised, Selection(), stages=stages, context=context())
     assert len(asked) == len(plan.jobs)
     groups = {canonical_json(group) for job in plan.jobs.values() for group in job.groups.values()}
     assert sorted(map(canonical_json, digested)) == sorted(groups)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.tuning import records
 from crossfarm.tuning.records import Measured, Taken
 
@@ -59,7 +59,7 @@ def test_records_of_another_target_or_compiler_are_counted_and_never_used(tmp_pa
 
 
 def test_the_identity_differs_with_every_feature_of_the_processor() -> None:
-    code = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64-v3")
+    code = LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64-v3")
     others = [code.model_copy(update={"cpu": "x86-64-v4"}), code.model_copy(update={"features": ("+avx512vnni",)})]
     assert len({records.identity(each) for each in (code, *others)}) == 3
 

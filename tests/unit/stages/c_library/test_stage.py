@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from crossfarm.bundles.c_library import CACHE, IN_IMAGE, building
+from crossfarm.bundles.linking.c_library import CACHE, IN_IMAGE, building
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.pipelines import Pipeline
-from crossfarm.config.targets import Target, ZigCompiler
+from crossfarm.config.targets import Target, ZigCompiler, target_with
 from crossfarm.stages.c_library import stage as c_library
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Subject
@@ -21,7 +22,7 @@ TOOLCHAINS = Path(__file__).parents[4] / "toolchains"
 
 
 def _target(name: str) -> Target:
-    return Target.model_validate(yaml.safe_load((TOOLCHAINS / f"{name}.yaml").read_text()))
+    return target_with(LlvmCode).model_validate(yaml.safe_load((TOOLCHAINS / f"{name}.yaml").read_text()))
 
 
 def _needs(target: Target) -> Needs:

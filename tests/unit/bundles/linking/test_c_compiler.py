@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.bundles.c_compiler import Toolchain
+from crossfarm.bundles.linking.c_compiler import Toolchain
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.errors import ConfigError, ToolError
 

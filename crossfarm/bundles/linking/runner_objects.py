@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from crossfarm.bundles.c_compiler import Toolchain
-from crossfarm.bundles.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, SERVER_SOURCES, copy_sources
+from crossfarm.bundles.linking.c_compiler import Toolchain
+from crossfarm.bundles.linking.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, SERVER_SOURCES, copy_sources
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.util.scratch import scratch_folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 
-from crossfarm.bundles.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES, copy_sources
+from crossfarm.bundles.linking.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES, copy_sources
 from crossfarm.util.paths import HOME
 
 RUNNER = HOME / "runner"

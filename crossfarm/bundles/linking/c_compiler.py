@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfarm.bundles import c_library
+from crossfarm.bundles.linking import c_library
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.errors import ConfigError, ToolError
 from crossfarm.util.processes import run_tool

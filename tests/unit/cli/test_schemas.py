@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-from crossfarm.config import schemas
-from crossfarm.config.loading import load_boards, load_models, load_pipeline, load_project, load_targets
+from crossfarm.backends.project_files import load_project, load_targets
+from crossfarm.cli import schemas
+from crossfarm.config.loading import load_boards, load_models, load_pipeline
 from crossfarm.config.yaml_reader import parse
 from crossfarm.errors import ConfigError
 
@@ -52,7 +53,7 @@ schema = functools.cache(schemas.schema)
 
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_the_committed_schema_is_what_the_models_say(name: str) -> None:
-    assert schemas.file(name).read_text() == schemas.text(name), "run: python -m crossfarm.config.schemas"
+    assert schemas.file(name).read_text() == schemas.text(name), "run: python -m crossfarm.cli.schemas"
 
 
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
