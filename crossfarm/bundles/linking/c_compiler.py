@@ -38,6 +38,8 @@ _PROCESSOR_SECONDS = 1800
 """What one call may compute; a link takes seconds."""
 _C_LIBRARY_PROCESSOR_SECONDS = 7200
 """What zig may compute for a target's C library, all threads together; musl takes two minutes."""
+_LEAST_FREE_BYTES = 1 << 20
+"""With less room than this, a tool that failed is taken to have failed for want of it."""
 _LOG_LINES = 10
 
 
@@ -164,11 +166,21 @@ class Toolchain:
             )
         done = run_tool(command, folder=self.folder, processor_seconds=processor_seconds)
         if done.returncode != 0:
+            self._blame_a_full_disk(command)
             said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_LOG_LINES:])
             raise ToolError(
                 f"{' '.join(command)} ended with {done.returncode}:\n{said}\n\n"
                 "Check compiler and flags in the toolchain file."
             )
+
+    def _blame_a_full_disk(self, command: Sequence[str]) -> None:
+        """Say so where a tool may have failed for want of room: LLVM aborts then without a word."""
+        for folder in (self.folder, c_library.cache_folder()):
+            if folder.is_dir() and (left := shutil.disk_usage(folder).free) < _LEAST_FREE_BYTES:
+                raise ToolError(
+                    f"the disk is full: {left} bytes are left in {folder}, where {command[0]} failed; make room, or "
+                    "see ./inv clean, and run the same command again"
+                )
 
 
 def tool_version(compiler: ZigCompiler | CommandCompiler) -> str:
