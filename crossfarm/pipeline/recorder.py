@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import shlex
 import sys
@@ -17,7 +16,7 @@ from crossfarm.pipeline.job_runner import Finished
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.staleness import Decision
-from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
+from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json, placed
 from crossfarm.stages.job import HOST
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
@@ -172,7 +171,7 @@ class Recorder:
     def _placed(self, record: Record, job: PlannedJob, command: str) -> Record:
         if not isinstance(record, CheckRecord) or job.model is None:
             return record
-        return dataclasses.replace(record, file=self._file, line=self._project.lines[job.model], command=command)
+        return placed(record, file=self._file, line=self._project.lines[job.model], command=command)
 
     def _command(self, only: str | None) -> str:
         return f"{self._words} --only {_utf8(shlex.quote(only))}" if only else self._words
