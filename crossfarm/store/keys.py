@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
+_VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -151,9 +153,13 @@ def _changed_paths(old: Any, new: Any, path: str) -> Iterator[str]:
 def tool_version(distribution: str) -> str:
     """Return the installed version of a Python distribution, or "absent"."""
     try:
-        return importlib.metadata.version(distribution)
+        found = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+    # `version` would have the whole of the metadata parsed as a mail, descriptions of many pages too.
+    headers = (found.read_text("METADATA") or "").partition("\n\n")[0]
+    version = _VERSION.search(headers)
+    return version[1] if version else found.version
 
 
 def tool_versions(distributions: Iterable[str]) -> dict[str, str]:
