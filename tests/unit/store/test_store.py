@@ -388,6 +388,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(
-    max_examples=settings().max_examples * 2 // 5, stateful_step_count=12, deadline=None
-)
+TestStoreMachine.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=12, deadline=None)
