@@ -18,11 +18,12 @@ from pathlib import Path
 
 from benchmarks._made import make
 from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
+from crossfarm.boards.result import RESULT, RunResult
 from crossfarm.boards.transports import sandbox
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
-from crossfarm.stages.measure.artifact import RESULT, RunnerResult, read_file
+from crossfarm.stages.measure.artifact import read_file
 
 GOAL = 1.02
 VISIT_NS = 80e6
@@ -62,7 +63,7 @@ def latency(bundle: Path, kind: sandbox.Kind, *, threads: int, repeat: int) -> S
     ran = run_bundle(bundle, [*options, "--no-verify", "--affinity", processors], output=output, timeout=600, kind=kind)
     if ran.code != 0:
         raise SystemExit(f"{bundle.name}, {NAMES[kind]}: ended with {ran.code}: {ran.tail}")
-    return read_file(RunnerResult, output / RESULT).latency_ns
+    return read_file(RunResult, output / RESULT).latency_ns
 
 
 def ratios(bundle: Path, kinds: Sequence[sandbox.Kind], *, threads: int, rounds: int) -> Mapping[str, float]:

@@ -62,17 +62,18 @@ class CompileReport(Document):
     model: Name
     target: Name
     variant: str
-    arena_bytes: int
-    storage_bytes: int
-    """What TVM's own planner would take instead of the arena, inputs not counted."""
-    weights_bytes: int
-    """Without the header."""
-    functions: int
-    calls: int
     inputs: tuple[PortType, ...]
     outputs: tuple[PortType, ...]
     operators: dict[str, int]
     """ONNX operator -> number of its nodes."""
+    arena_bytes: int = 0
+    """Of the one block that holds all tensors of a run; this and what follows is 0 where there is no such thing."""
+    storage_bytes: int = 0
+    """What TVM's own planner would take instead of the arena, inputs not counted."""
+    weights_bytes: int = 0
+    """Without the header."""
+    functions: int = 0
+    calls: int = 0
     unscheduled: tuple[str, ...] = ()
     """Functions that no rule of crossfarm.backends.tvm covered, or covered in part: they are right, and slow."""
     left_in_float: dict[str, int] = Field(default_factory=dict)

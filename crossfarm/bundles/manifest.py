@@ -56,7 +56,8 @@ class Manifest(Document):
     outputs: tuple[PortType, ...]
     sequences: tuple[Sequence, ...] = ()
     """Rising, none within another."""
-    weights: WeightsFile
+    weights: WeightsFile | None = None
+    """None in a bundle that is no program; the runner refuses that."""
     files: tuple[BundleFile, ...]
     """Every file but the manifest itself."""
     unscheduled: tuple[str, ...] = ()

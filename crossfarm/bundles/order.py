@@ -10,23 +10,34 @@ from crossfarm.config.targets import CommandCompiler, ZigCompiler
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Linking:
+    """How the programs and libraries of a bundle are linked.
+
+    Attributes:
+        compiler: the C compiler.
+        static: link programs statically, and make no shared library.
+        objects: artifact of the stage `runner`: what is compiled of those sources.
+        runner: folder of the sources that run a model on a board.
+    """
+
+    compiler: ZigCompiler | CommandCompiler
+    static: bool
+    objects: Path
+    runner: Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BundleOrder:
     """What a bundle is made of.
 
     Attributes:
         cell: names of what is built.
-        compiler: the C compiler to link with.
-        static: link programs statically, and make no shared library.
         compiled: artifact of the stage `compile`.
         reference: artifact of the stage `reference`, whose inputs and names go into the bundle.
-        objects: artifact of the stage `runner`: what is compiled of those sources.
-        runner: folder of the sources that run a model on a board.
+        linking: None where the toolchain file declares no C compiler.
     """
 
     cell: Cell
-    compiler: ZigCompiler | CommandCompiler
-    static: bool
     compiled: Path
     reference: Path
-    objects: Path
-    runner: Path
+    linking: Linking | None

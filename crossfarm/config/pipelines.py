@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -21,20 +21,8 @@ StageName = Literal[
     "measure",
     "check",
 ]
-STAGES: tuple[StageName, ...] = (
-    "fetch",
-    "prepare",
-    "reference",
-    "quantize",
-    "compile",
-    "c_library",
-    "runner",
-    "bundle",
-    "interfaces",
-    "measure",
-    "check",
-)
-
+"""In an order in which every stage stands behind those whose artifacts it takes."""
+STAGES: tuple[StageName, ...] = get_args(StageName)
 DEFAULT_STAGES: tuple[StageName, ...] = tuple(name for name in STAGES if name not in {"interfaces"})
 """What a pipeline does: all but what is made when somebody carries a bundle away."""
 

@@ -9,6 +9,7 @@ from pydantic import Field, SerializeAsAny, create_model, model_validator
 
 from crossfarm.config.base import Declared, Identifier, Line, Name
 from crossfarm.config.llvm import LlvmCode
+from crossfarm.errors import ConfigError
 
 Argument = Annotated[Line, Field(max_length=256)]
 Arguments = Annotated[tuple[Argument, ...], Field(min_length=1)]
@@ -56,6 +57,9 @@ class CommandCompiler(Declared):
     """More arguments for every compilation and link."""
 
 
+Compiler = Annotated[ZigCompiler | CommandCompiler, Field(discriminator="kind")]
+
+
 class Emulator(Declared):
     """qemu-user that runs a program for this target on another machine. Times taken so are marked as emulated."""
 
@@ -82,8 +86,8 @@ class Target(Declared):
     """What `uname -m` says on boards that run this natively."""
     code: SerializeAsAny[Declared]
     """What the backend is told; each backend has its own keys."""
-    compiler: Annotated[ZigCompiler | CommandCompiler, Field(discriminator="kind")]
-    """Compiles and links the C part."""
+    compiler: Compiler | None = None
+    """Compiles and links the C part; only a backend whose bundles are no programs of a processor needs none."""
     linkage: Literal["dynamic", "static"] = "dynamic"
     """How the program is linked; a static bundle has no shared library."""
     emulator: Emulator | None = None
@@ -102,8 +106,29 @@ class Target(Declared):
         """Return what its programs were compiled to; None where its backend makes no programs of a processor."""
         return self.code if isinstance(self.code, LlvmCode) else None
 
+    @property
+    def c_compiler(self) -> ZigCompiler | CommandCompiler:
+        """Return the C compiler, for what links programs.
+
+        Raises:
+            ConfigError: the toolchain file declares none.
+        """
+        if self.compiler is None:
+            raise ConfigError(
+                f"toolchains/{self.name}.yaml declares no `compiler`, and this needs one; declare it, or choose "
+                "another target"
+            )
+        return self.compiler
+
 
 @functools.cache
 def target_with(section: type[Declared]) -> type[Target]:
-    """Return the model of a toolchain file whose backend takes this `code:` section."""
+    """Return the model of a toolchain file whose backend takes this `code:` section.
+
+    What is compiled to programs of a processor is linked too, so that a C compiler is required.
+    """
+    if isinstance(section, type) and issubclass(section, LlvmCode):
+        return create_model(
+            "Target", __base__=Target, __module__=__name__, code=(section, ...), compiler=(Compiler, ...)
+        )
     return create_model("Target", __base__=Target, __module__=__name__, code=(section, ...))

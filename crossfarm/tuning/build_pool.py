@@ -49,7 +49,7 @@ class Builders:
         self._lock = threading.Lock()
         self._made = 0
         prepare_runner(
-            work / "runner", compiler=target.compiler, static=target.linkage == "static", runner=HOME / "runner"
+            work / "runner", compiler=target.c_compiler, static=target.linkage == "static", runner=HOME / "runner"
         )
 
     def layers(self) -> tuple[LayerVariants, ...]:
@@ -99,7 +99,7 @@ class Builders:
             self._work / "runner",
             program,
             cell=self._cell,
-            compiler=self._target.compiler,
+            compiler=self._target.c_compiler,
             static=self._target.linkage == "static",
             compiled=compiled,
             reference=self._reference,

@@ -33,8 +33,8 @@ def measured_peak(target: Target, *, prefix: Sequence[str] = ()) -> float:
         ToolError: the compiler fails.
         BoardError: the kernel does not run.
     """
-    flags = (*target.compiler.flags, *_FLAGS, *processor_flags(target))
-    compiler = target.compiler.model_copy(update={"flags": flags})
+    flags = (*target.c_compiler.flags, *_FLAGS, *processor_flags(target))
+    compiler = target.c_compiler.model_copy(update={"flags": flags})
     with scratch_folder("peak") as folder:
         work = Path(folder)
         shutil.copyfile(_SOURCE, work / "peak.c")
@@ -54,9 +54,9 @@ def processor_flags(target: Target) -> tuple[str, ...]:
     if code is None:
         return ()
     cpu = code.cpu
-    if "generic" in cpu or any(flag.startswith(("-mcpu", "-march")) for flag in target.compiler.flags):
+    if "generic" in cpu or any(flag.startswith(("-mcpu", "-march")) for flag in target.c_compiler.flags):
         return ()
-    if isinstance(target.compiler, ZigCompiler):
+    if isinstance(target.c_compiler, ZigCompiler):
         return (f"-mcpu={cpu.replace('-', '_')}",)
     return (f"-march={cpu}" if code.triple.startswith("x86_64") else f"-mcpu={cpu}",)
 

@@ -12,11 +12,12 @@ from typing import Protocol
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.boards.protocol import Purpose, State, Transport, open_board
+from crossfarm.boards.result import RESULT
 from crossfarm.boards.transports import local
 from crossfarm.config.boards import Board
 from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError, BundleError, ConfigError, LeaseError
-from crossfarm.stages.measure.artifact import PROFILE, RESULT
+from crossfarm.stages.measure.artifact import PROFILE
 from crossfarm.tuning.layer_times import TIME_LIMIT, Run, read_run, run_profiled, runner_options
 from crossfarm.util.scratch import scratch_folder
 

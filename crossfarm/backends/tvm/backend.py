@@ -36,8 +36,15 @@ DECLARATION = BackendDeclaration(
             "!crossfarm/backends/tvm/unsupported.py",
             "crossfarm/bundles/compile_report.py",
         ),
+        "bundle": (
+            "crossfarm/bundles/make.py",
+            "crossfarm/bundles/linking/",
+            "runner/library/",
+            "runner/program/",
+            "runner/server/",
+        ),
     },
-    tools={"compile": COMPILE_TOOLS},
+    tools={"compile": COMPILE_TOOLS, "bundle": ("ziglang",)},
     groups={"compile": ("tuning",)},
     preload={"compile": ("onnx", "tvm.relax.frontend.onnx")},
 )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from crossfarm.bundles.compile_report import CompileReport
+from crossfarm.bundles.contents import WEIGHTS, copy_inputs, write_manifest
 from crossfarm.bundles.linking.c_compiler import Toolchain
 from crossfarm.bundles.linking.runner_sources import HEADERS, LIBRARY_SOURCES, PROGRAM_SOURCES, copy_sources
-from crossfarm.bundles.make import PROGRAM, WEIGHTS, copy_inputs, write_manifest
+from crossfarm.bundles.make import PROGRAM
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.util.scratch import scratch_folder

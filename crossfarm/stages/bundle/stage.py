@@ -1,14 +1,12 @@
-"""Stage `bundle`: links compiled code with the runner into what goes onto a board."""
+"""Stage `bundle`: has the backend make compiled code into what goes onto a board."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from crossfarm.config.base import Declared, Name
-from crossfarm.config.targets import CommandCompiler, ZigCompiler
+from crossfarm.config.targets import Compiler
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Declaration, Needs, Subject
 
@@ -17,19 +15,13 @@ DECLARATION = Declaration(
     scope="cell",
     sources=(
         "crossfarm/stages/bundle/",
-        "crossfarm/stages/c_library/",
         "crossfarm/backends/__init__.py",
         "crossfarm/backends/protocol.py",
-        "crossfarm/bundles/make.py",
+        "crossfarm/bundles/contents.py",
         "crossfarm/bundles/manifest.py",
         "crossfarm/bundles/order.py",
         "crossfarm/bundles/compile_report.py",
-        "crossfarm/bundles/linking/",
-        "runner/library/",
-        "runner/program/",
-        "runner/server/",
     ),
-    tools=("ziglang",),
     calls_c_compiler=True,
     usual_seconds=2.0,
 )
@@ -40,7 +32,7 @@ class _Toolchain(Declared):
 
     name: Name
     backend: str
-    compiler: Annotated[ZigCompiler | CommandCompiler, Field(discriminator="kind")]
+    compiler: Compiler | None
     linkage: Literal["dynamic", "static"]
 
 
@@ -52,12 +44,14 @@ class _Model(Declared):
 
 
 def needs(subject: Subject) -> Needs:
-    """Depend on the compiled model, on the inputs of the reference, on the runner and on the C compiler."""
+    """Depend on the compiled model and the inputs of the reference; what is linked also on runner and C compiler."""
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `bundle` is about a cell")
-    # The C library is in zig's cache, not in an artifact that would be laid out; but it must be there before a link.
-    libraries = {"c_library": ("c_library", None)} if target.compiler.kind == "zig" else {}
+    linked = {} if target.compiler is None else {"runner": ("runner", None)}
+    if target.compiler is not None and target.compiler.kind == "zig":
+        # The C library is in zig's cache, not in an artifact that would be laid out; it must be there before a link.
+        linked["c_library"] = ("c_library", None)
     return Needs(
         parameters={
             f"toolchain {target.name}": subject.group(
@@ -66,7 +60,7 @@ def needs(subject: Subject) -> Needs:
                 make=lambda: {
                     "name": target.name,
                     "backend": target.backend,
-                    "compiler": target.compiler.model_dump(mode="json"),
+                    "compiler": target.compiler.model_dump(mode="json") if target.compiler is not None else None,
                     "linkage": target.linkage,
                 },
             ),
@@ -77,36 +71,36 @@ def needs(subject: Subject) -> Needs:
                 make=lambda: {"name": model.name, "variant": variant},
             ),
         },
-        inputs={
-            "compile": ("compile", None),
-            "reference": ("reference", None),
-            "runner": ("runner", None),
-            **libraries,
-        },
+        inputs={"compile": ("compile", None), "reference": ("reference", None), **linked},
     )
 
 
 def run(job: Job) -> None:
-    """Write manifest.json, program, weights.bin, inputs/K.bin, model.h and the libraries.
+    """Write manifest.json, inputs/K.bin and what the backend makes: of tvm program, weights.bin, model.h and libraries.
 
     Raises:
         ToolError: the C compiler is missing or fails.
         BundleError: the compiled model and the reference do not belong together.
     """
     from crossfarm.backends import load_backend
-    from crossfarm.bundles.linking.runner_sources import RUNNER
-    from crossfarm.bundles.order import BundleOrder
+    from crossfarm.bundles.order import BundleOrder, Linking
     from crossfarm.config.cell import Cell
+    from crossfarm.util.paths import HOME
 
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))
+    linking = None
+    if toolchain.compiler is not None:
+        linking = Linking(
+            compiler=toolchain.compiler,
+            static=toolchain.linkage == "static",
+            objects=Path(job.inputs["runner"]),
+            runner=HOME / "runner",
+        )
     order = BundleOrder(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
-        compiler=toolchain.compiler,
-        static=toolchain.linkage == "static",
         compiled=Path(job.inputs["compile"]),
         reference=Path(job.inputs["reference"]),
-        objects=Path(job.inputs["runner"]),
-        runner=RUNNER,
+        linking=linking,
     )
     load_backend(toolchain.backend).bundle(order, output=Path(job.output))

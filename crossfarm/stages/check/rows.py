@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossfarm.boards.result import RESULT, RunResult
 from crossfarm.config.base import Declared, Name, Share
 from crossfarm.config.checks import Checks
 from crossfarm.config.models import Decode, Detect
@@ -23,11 +24,9 @@ from crossfarm.stages.measure.artifact import (
     MANIFEST,
     MEASURE,
     PROFILE,
-    RESULT,
     BoardFile,
     BundleManifest,
     ProfileFile,
-    RunnerResult,
     read_file,
 )
 from crossfarm.stages.quantize.artifact import Quantised
@@ -59,7 +58,7 @@ class Measured:
 
     folder: Path
     bundle: BundleManifest
-    result: RunnerResult
+    result: RunResult
     board: BoardFile
     provenance: Provenance
 
@@ -73,6 +72,11 @@ class Measured:
             samples=tuple(float(sample) for sample in samples),
             provenance=self.provenance,
         )
+
+    def known_measurement(self, name: str, value: float | None, unit: str) -> Iterator[MeasurementRecord]:
+        """Yield a record of one number of this cell; none where what ran it does not know."""
+        if value is not None:
+            yield self.measurement(name, value, unit)
 
     def check(self, **fields: Any) -> CheckRecord:
         """Return a row of this cell."""
@@ -169,7 +173,7 @@ def _rungs(
         here = dataclasses.replace(
             measured,
             folder=job.inputs["compiled"],
-            result=read_file(RunnerResult, job.inputs["compiled"] / RESULT),
+            result=read_file(RunResult, job.inputs["compiled"] / RESULT),
         )
         words = f"int8 compiled for {here.result.target}, on this host"
         compiled = _measured_output(here, reference, 0)
@@ -220,20 +224,20 @@ def latency_message(summary: Summary, *, threads: int, timing: str, throttled: s
 def size_records(measured: Measured) -> Iterator[Row]:
     """Yield load time, memory and file sizes."""
     result = measured.result
-    yield measured.measurement("load_time", result.load_ns, "ns")
-    yield measured.measurement("verify_time", result.verify_ns, "ns")
-    yield measured.measurement("arena", result.arena_bytes, "bytes")
-    yield measured.measurement("weights", result.weights_bytes, "bytes")
-    yield measured.measurement("program", result.program_bytes, "bytes")
-    yield measured.measurement("workspace_peak", result.workspace_peak_bytes, "bytes")
-    yield measured.measurement("peak_rss", result.peak_rss_bytes, "bytes")
+    yield from measured.known_measurement("load_time", result.load_ns, "ns")
+    yield from measured.known_measurement("verify_time", result.verify_ns, "ns")
+    yield from measured.known_measurement("arena", result.arena_bytes, "bytes")
+    yield from measured.known_measurement("weights", result.weights_bytes, "bytes")
+    yield from measured.known_measurement("program", result.program_bytes, "bytes")
+    yield from measured.known_measurement("workspace_peak", result.workspace_peak_bytes, "bytes")
+    yield from measured.known_measurement("peak_rss", result.peak_rss_bytes, "bytes")
 
 
 def _measured(job: Job, reference: Reference) -> Measured:
     """Read the artifacts and make sure that they belong together."""
     folder = job.inputs["measure"]
     bundle = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
-    result = read_file(RunnerResult, folder / RESULT)
+    result = read_file(RunResult, folder / RESULT)
     board = read_file(BoardFile, folder / MEASURE)
     for what, found, expected in (
         ("identity", result.identity, bundle.identity),

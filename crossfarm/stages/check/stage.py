@@ -21,6 +21,7 @@ DECLARATION = Declaration(
         "crossfarm/stages/measure/artifact.py",
         "crossfarm/stages/quantize/artifact.py",
         "crossfarm/stages/reference/artifact.py",
+        "crossfarm/boards/result.py",
         "crossfarm/results.py",
     ),
     tools=("numpy",),

@@ -1,64 +1,28 @@
-"""What a run on a board leaves: result.json, which the runner writes, and measure.json, which says where that was."""
+"""What a run on a board leaves beside result.json: profile.json, and measure.json, which says where that was."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from crossfarm.boards.result import Size, Written
 from crossfarm.errors import BundleError
 
-RESULT = "result.json"
 MEASURE = "measure.json"
 PROFILE = "profile.json"
 MANIFEST = "manifest.json"
 
-Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 
-
-class _Written(BaseModel):
-    """A file of ours; what a newer version adds is passed over."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
-
-
-class OutputFile(_Written):
-    """One output in result.json; `file` is relative to the folder outputs/."""
-
-    name: str
-    file: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.bin$")]
-
-
-class RunnerResult(_Written):
-    """result.json of the runner; times in ns, sizes in bytes."""
-
-    format: Literal[1]
-    model: str
-    target: str
-    identity: str
-    threads: Size
-    cases: Size
-    warmup: Size
-    load_ns: Size
-    verify_ns: Size
-    latency_ns: tuple[Size, ...]
-    arena_bytes: Size
-    weights_bytes: Size
-    program_bytes: Size
-    peak_rss_bytes: Size
-    workspace_peak_bytes: Size
-    outputs: tuple[OutputFile, ...]
-
-
-class ProfiledCall(_Written):
+class ProfiledCall(Written):
     """One call of a compiled function: its nanoseconds in each profiled run."""
 
     name: str
     ns: tuple[Size, ...]
 
 
-class ProfileFile(_Written):
+class ProfileFile(Written):
     """What the runner writes for --profile: every call of a run, in order."""
 
     format: Literal[1]
@@ -67,7 +31,7 @@ class ProfileFile(_Written):
     calls: tuple[ProfiledCall, ...]
 
 
-class BoardFile(_Written):
+class BoardFile(Written):
     """measure.json: the board that a bundle ran on, and how it was during that."""
 
     board: str
@@ -89,7 +53,7 @@ class BoardFile(_Written):
     """Of the project, at the time of the run."""
 
 
-class BundleManifest(_Written):
+class BundleManifest(Written):
     """What the later stages read of a bundle's manifest.json."""
 
     model: str
@@ -98,14 +62,14 @@ class BundleManifest(_Written):
     cell: str
     identity: str
     cases: Size
-    provenance: dict[str, str | None] = {}
+    provenance: dict[str, str | None] = Field(default_factory=dict)
     unscheduled: tuple[str, ...] = ()
     """Functions that no rule covered wholly."""
-    left_in_float: dict[str, int] = {}
+    left_in_float: dict[str, int] = Field(default_factory=dict)
     """Operators of a quantised model without an integer kernel -> how many."""
 
 
-_File = TypeVar("_File", bound=_Written)
+_File = TypeVar("_File", bound=Written)
 
 
 def read_file(kind: type[_File], path: Path) -> _File:

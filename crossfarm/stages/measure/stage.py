@@ -29,6 +29,7 @@ DECLARATION = Declaration(
         "crossfarm/stages/measure/",
         "crossfarm/boards/transports/",
         "crossfarm/boards/protocol.py",
+        "crossfarm/boards/result.py",
         "crossfarm/boards/cpu_features.py",
     ),
     runs_in="host",
@@ -90,7 +91,7 @@ def run(job: Job) -> None:
     with open_board(board, purpose, token=token, simulator=simulator) as transport:
         transport.preflight()
         placed = transport.deploy(job.inputs["bundle"])
-        options = _arguments(settings, is_emulated=transport.timing == "emulated")
+        options = _arguments(settings, is_real=transport.timing == "silicon")
         ended = transport.run(placed, options, output=job.output, timeout=settings.timeout)
         _report(ended, manifest.cell)
         if manifest.unscheduled:
@@ -119,16 +120,16 @@ def _purpose(parameters: Mapping[str, Any]) -> Purpose:
     )
 
 
-def _arguments(settings: Measure, *, is_emulated: bool) -> list[str]:
-    """Return the runner's options; emulated time means little, so that little is spent on it."""
-    repeat = settings.emulated_repeat if is_emulated else settings.repeat
-    warmup = min(settings.warmup, 1) if is_emulated else settings.warmup
+def _arguments(settings: Measure, *, is_real: bool) -> list[str]:
+    """Return the runner's options; time of an emulator or simulator needs no many samples, and takes long to get."""
+    repeat = settings.repeat if is_real else settings.emulated_repeat
+    warmup = settings.warmup if is_real else min(settings.warmup, 1)
     return ["--threads", str(settings.threads), "--warmup", str(warmup), "--repeat", str(repeat)]
 
 
 def _profile(transport: Transport, placed: Placed, settings: Measure, output: Path, cell: str) -> None:
     """Time every call in a few runs of their own, so that the runs that count stay as they are."""
-    repeat = min(_PROFILED, settings.emulated_repeat if transport.timing == "emulated" else settings.repeat)
+    repeat = min(_PROFILED, settings.repeat if transport.timing == "silicon" else settings.emulated_repeat)
     options = ["--threads", str(settings.threads), "--warmup", "1", "--repeat", str(repeat), "--cases", "1"]
     with scratch_folder("profile") as name:
         folder = Path(name)

@@ -101,9 +101,12 @@ def changed(clone: Path) -> Iterator[Callable[[Iterable[str]], set[str]]]:
             set(),
             id="the farm itself",
         ),
-        pytest.param(("crossfarm/backends/toy/backend.py",), set(), id="another backend"),
+        pytest.param(
+            ("crossfarm/backends/toy/backend.py", "crossfarm/boards/simulators/toy.py"), set(), id="another backend"
+        ),
         pytest.param(("crossfarm/backends/tvm/schedules/dense.py",), COMPILE_ON, id="a schedule"),
-        pytest.param(("crossfarm/bundles/make.py",), BUNDLE_ON, id="the making of bundles"),
+        pytest.param(("crossfarm/bundles/make.py",), BUNDLE_ON, id="the making of programs"),
+        pytest.param(("crossfarm/bundles/contents.py",), BUNDLE_ON, id="the making of bundles"),
         pytest.param(("runner/program/main.c",), {"runner", *BUNDLE_ON}, id="the runner"),
         pytest.param(
             ("crossfarm/bundles/linking/c_compiler.py",), {"c_library", "runner", *BUNDLE_ON}, id="the C compiler"

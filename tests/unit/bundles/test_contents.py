@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.bundles.make import sequences_of
+from crossfarm.bundles.contents import sequences_of
 
 
 def test_cases_that_continue_are_a_sequence_with_the_one_before_them() -> None:
