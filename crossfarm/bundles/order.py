@@ -8,6 +8,15 @@ from pathlib import Path
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 
+LINKED_SOURCES = (
+    "crossfarm/bundles/make.py",
+    "crossfarm/bundles/linking/",
+    "runner/library/",
+    "runner/program/",
+    "runner/server/",
+)
+"""What shapes a bundle that `crossfarm.bundles.make` links, for the sources of a backend that calls it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linking:

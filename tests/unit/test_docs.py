@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 import shlex
 import sys
@@ -17,10 +18,13 @@ from invoke.parser import Parser, ParserContext
 
 from crossfarm import errors
 from crossfarm.backends.project_files import load_project
+from crossfarm.config.pipelines import STAGES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README, RESULTS, BUNDLES = (ROOT / name for name in ("README.md", "docs/results.md", "docs/bundles.md"))
+EXTENDING = ROOT / "docs" / "extending.md"
+"""The only page that has files of its own."""
 
 
 def _links() -> Iterator[Any]:
@@ -96,7 +100,8 @@ def test_a_command_of_the_documents_is_one(command: str, parse: Callable[[str], 
         for target in filter(None, (arguments.get("targets") or "").split(",")):
             assert (ROOT / "toolchains" / f"{target}.yaml").exists()
         if arguments.get("pipeline"):
-            assert (ROOT / "pipelines" / f"{arguments['pipeline']}.yaml").exists()
+            file = f"pipelines/{arguments['pipeline']}.yaml"
+            assert (ROOT / file).exists() or f"\n# {file}\n" in EXTENDING.read_text()
         if context.name == "bench" and arguments["name"] not in (None, "", "NAME", "all"):
             assert (ROOT / "benchmarks" / f"{arguments['name']}.py").exists()
 
@@ -173,3 +178,17 @@ def test_every_dependency_says_why_it_is_there() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_no_document_knows_of_a_machine(document: Path) -> None:
     assert not re.search(r"(?<![\w.])/(work|tmp|home|root|opt)/", document.read_text())
+
+
+def test_the_worked_example_names_functions_that_exist_and_passes_every_stage() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text().partition("## One worked example\n")[2]
+    names = re.findall(r"`((?:[a-z_0-9]+\.)+[A-Za-z_]+)`", text)
+    assert len(names) > 30
+    for name in names:
+        pkgutil.resolve_name(f"crossfarm.{name}")
+    stages = set(re.findall(r"stages\.(\w+)\.", " ".join(names)))
+    assert set(STAGES) - {"quantize", "interfaces"} <= stages, "what the pipeline does for a float32 cell"
+
+
+def test_the_architecture_can_be_read_in_ten_minutes() -> None:
+    assert len((ROOT / "docs" / "architecture.md").read_text().split()) < 1500

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crossfarm.backends.protocol import BackendDeclaration
 from crossfarm.backends.tvm.program import Port, Program
 from crossfarm.bundles.compile_report import CompileReport, FunctionCost, PortType, versions
-from crossfarm.bundles.order import BundleOrder
+from crossfarm.bundles.order import LINKED_SOURCES, BundleOrder
 from crossfarm.config.cell import Cell
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import ModelError
@@ -36,13 +36,7 @@ DECLARATION = BackendDeclaration(
             "!crossfarm/backends/tvm/unsupported.py",
             "crossfarm/bundles/compile_report.py",
         ),
-        "bundle": (
-            "crossfarm/bundles/make.py",
-            "crossfarm/bundles/linking/",
-            "runner/library/",
-            "runner/program/",
-            "runner/server/",
-        ),
+        "bundle": LINKED_SOURCES,
     },
     tools={"compile": COMPILE_TOOLS, "bundle": ("ziglang",)},
     groups={"compile": ("tuning",)},

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from crossfarm.config.base import Declared
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import MAX_ELEMENTS, Dataset, Input, Model, Preprocess, Resize
 from crossfarm.config.sources import FactorySource, FileSource, PackageSource, Source, UrlSource
 from crossfarm.config.targets import target_with
+from crossfarm.errors import ConfigError
 
 SHA256 = "0" * 64
 MODEL: dict[str, Any] = {
@@ -247,3 +249,21 @@ TARGET: dict[str, Any] = {
 def test_a_target_whose_parts_disagree_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         target_with(LlvmCode).model_validate(TARGET | changes)
+
+
+class _Array(Declared):
+    """The `code:` section of a backend that makes no programs of a processor."""
+
+    lanes: int
+
+
+def test_a_target_of_a_processor_needs_a_c_compiler_and_another_does_not() -> None:
+    without = {name: value for name, value in TARGET.items() if name != "compiler"}
+    with pytest.raises(ValidationError, match="compiler\n  Field required"):
+        target_with(LlvmCode).model_validate(without)
+    target = target_with(_Array).model_validate(without | {"code": {"lanes": 4}})
+    assert target.compiler is None
+    with pytest.raises(ConfigError, match=r"toolchains/armv7\.yaml declares no `compiler`, and this needs one"):
+        _ = target.c_compiler
+    linked = target_with(_Array).model_validate(TARGET | {"code": {"lanes": 4}})
+    assert linked.c_compiler == linked.compiler

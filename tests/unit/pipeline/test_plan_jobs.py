@@ -356,3 +356,12 @@ def test_each_job_subject_and_digest_is_made_once(quantised: Project, monkeypatc
     } == {cell.id for cell in plan.cells}
     assert {subject.pipeline.name for _, subject in asked} == {"default"}
     assert [[item.name for item in subject.datasets] for subject in about_models[-2:]] == [["lines"]] * 2
+
+
+def test_a_bundle_of_a_target_without_a_c_compiler_is_linked_with_nothing(project: Project) -> None:
+    plan = _plan_with(project, "array", compiler=None)
+    assert plan.jobs["bundle:array-one-float32"].inputs == {
+        "compile": "compile:array-one-float32",
+        "reference": "reference:one",
+    }
+    assert _about_targets(plan) == _about_targets(make(project))
