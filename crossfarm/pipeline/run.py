@@ -1,4 +1,4 @@
-"""The one command: load, plan, ask the store, run, report. Every other module does one of these; this one calls them."""
+"""The one command: load, plan, ask the store, run, report. Other modules do these things; this one calls them."""
 
 from __future__ import annotations
 
