@@ -8,14 +8,11 @@ layer?", 2016). Nothing is multiplied by the noughts that a literal translation 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from crossfarm.backends.tvm.passes.relax_utils import (
-    Array,
     constant_array,
     integers,
     is_float32,
@@ -23,9 +20,10 @@ from crossfarm.backends.tvm.passes.relax_utils import (
     rewrite_functions,
     static_shape,
 )
+from crossfarm.backends.tvm.types import Array, BlockBuilder, IRModule, RelaxCall, RelaxExpr
 
 
-def gather_transposed(module: Any) -> Any:
+def gather_transposed(module: IRModule) -> IRModule:
     """Return a module without transposed convolutions over constant weights."""
     return rewrite_functions(module, _Gatherer)
 
@@ -34,7 +32,7 @@ def gather_transposed(module: Any) -> Any:
 class _Gatherer(PyExprMutator):  # type: ignore[misc]
     """Replaces relax.nn.conv1d_transpose and relax.nn.conv2d_transpose."""
 
-    def visit_call_(self, call: Any) -> Any:
+    def visit_call_(self, call: RelaxCall) -> RelaxExpr:
         """Rewrite one call, whose arguments have been rewritten."""
         call = self.visit_expr_post_order(call)
         if operator_name(call) not in ("relax.nn.conv1d_transpose", "relax.nn.conv2d_transpose"):
@@ -47,7 +45,7 @@ class _Gatherer(PyExprMutator):  # type: ignore[misc]
         return self.builder_.normalize(_gathered(call, weights, self.builder_))
 
 
-def _gathered(call: Any, weights: Array, builder: Any) -> Any:
+def _gathered(call: RelaxCall, weights: Array, builder: BlockBuilder) -> RelaxExpr:
     """Return an expression of the same result; a signal is an image of height 1."""
     attributes, shape, result = call.attrs, static_shape(call.args[0]) or (), static_shape(call) or ()
     image, is_signal = call.args[0], len(shape) == 3
@@ -115,7 +113,7 @@ def _spread(weights: Array, dilation: tuple[int, ...]) -> Array:
     return full
 
 
-def _spread_over_space(phases: Any, strides: tuple[int, ...], groups: int, builder: Any) -> Any:
+def _spread_over_space(phases: RelaxExpr, strides: tuple[int, ...], groups: int, builder: BlockBuilder) -> RelaxExpr:
     """Return [n, height, width, groups * phases * channels] as [n, height * phases, width * phases, channels]."""
     batch, height, width, channels = static_shape(phases) or (0, 0, 0, 0)
     down, across = strides

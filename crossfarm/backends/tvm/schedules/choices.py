@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from crossfarm.backends.tvm.schedules.processor import Processor
@@ -209,5 +209,5 @@ def winograd_choice(annotated: Mapping[str, Any]) -> WinogradChoice:
     return WinogradChoice(**json.loads(str(annotated[CHOICE])))
 
 
-def _by(extents: Any) -> str:
+def _by(extents: Sequence[int]) -> str:
     return "x".join(map(str, extents))

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.tvm.passes.relax_utils import Array, constant_array, is_float32, static_shape
+from crossfarm.backends.tvm.passes.relax_utils import constant_array, is_float32, static_shape
 from crossfarm.backends.tvm.schedules.choices import Choose, Layer, ProductChoice, as_attributes
 from crossfarm.backends.tvm.schedules.primitives import block_names, schedule_of
 from crossfarm.backends.tvm.schedules.processor import Processor
 from crossfarm.backends.tvm.schedules.register_tiling import schedule_product
+from crossfarm.backends.tvm.types import Array, BlockBuilder, PrimExpr, PrimFunc, RelaxCall, RelaxExpr, Tensor, Var
 
 BLOCK = "crossfarm_dense"
 
 
-def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
+def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose: Choose) -> RelaxExpr | None:
     """Replace a relax.matmul by a constant matrix [depth, columns].
 
     Returns:
@@ -55,14 +55,14 @@ def pack(weights: Array, *, block: int) -> Array:
     return np.ascontiguousarray(full.reshape(depth, padded // block, block).transpose(1, 0, 2))
 
 
-def compute(left: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> Any:
+def compute(left: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoice) -> Tensor:
     """Return the te.Tensor of left [..., rows, depth] times a packed matrix."""
     columns = layer.channels
     block_count, depth, block = (int(extent) for extent in packed.shape)
     leading = tuple(left.shape)[:-1]
     k = te.reduce_axis((0, depth), "k")
 
-    def element(*place: Any) -> Any:
+    def element(*place: Var) -> PrimExpr:
         column = place[-1]
         weight = packed[tirx.floordiv(column, block), k, tirx.floormod(column, block)]
         return te.sum(left[(*place[:-1], k)] * weight, axis=[k])
@@ -73,12 +73,12 @@ def compute(left: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> A
     return te.compute((*leading, columns), lambda *place: product[place], name="crossfarm_unpadded")
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a product of this module."""
     return BLOCK in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     """Schedule a product with what was fused behind it; see register_tiling.schedule_product."""
     form = schedule_of(function)
     spatial = len(form.get_loops(form.get_sblock(BLOCK))) - 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from tvm import te
 
@@ -18,11 +18,12 @@ from crossfarm.backends.tvm.schedules.choices import Choose, Layer, ProductChoic
 from crossfarm.backends.tvm.schedules.primitives import block_names, schedule_of
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_FLOPS, Processor
 from crossfarm.backends.tvm.schedules.tiles import Product, register_tiles
+from crossfarm.backends.tvm.types import BlockBuilder, PrimExpr, PrimFunc, RelaxCall, RelaxExpr, Tensor, Var
 
 BLOCK = "crossfarm_matmul"
 
 
-def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
+def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose: Choose) -> RelaxExpr | None:
     """Replace a relax.matmul of two computed stacks of matrices.
 
     Returns:
@@ -65,17 +66,17 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     )
 
 
-def compute(left: Any, right: Any, *, shape: tuple[int, ...], layer: Layer, choice: ProductChoice) -> Any:
+def compute(left: Tensor, right: Tensor, *, shape: tuple[int, ...], layer: Layer, choice: ProductChoice) -> Tensor:
     """Return the te.Tensor of left [..., rows, depth] times right [..., depth, columns], of a shape."""
     k = te.reduce_axis((0, layer.depth), "k")
 
-    def stacked(operand: Any, place: Any) -> list[Any]:
+    def stacked(operand: Tensor, place: Sequence[Var]) -> list[PrimExpr]:
         """Return the matrix of an operand that belongs to a place in the stack of results."""
         axes = len(operand.shape) - 2
         behind = place[len(place) - axes :] if axes else ()
         return [axis if int(extent) > 1 else 0 for axis, extent in zip(behind, operand.shape[:axes], strict=True)]
 
-    def element(*place: Any) -> Any:
+    def element(*place: Var) -> PrimExpr:
         *stack, row, column = place
         return te.sum(
             left[(*stacked(left, stack), row, k)] * right[(*stacked(right, stack), k, column)],
@@ -85,12 +86,12 @@ def compute(left: Any, right: Any, *, shape: tuple[int, ...], layer: Layer, choi
     return te.compute(shape, element, name=BLOCK, attrs=as_attributes(layer, choice))
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a product of this module."""
     return BLOCK in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     """Schedule a product with what was fused behind it; see register_tiling.schedule_product."""
     form = schedule_of(function)
     spatial = len(form.get_loops(form.get_sblock(BLOCK))) - 2

@@ -12,18 +12,18 @@ The result is NHWC in either case, so that a layer changes alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from tvm import te, tirx
 
-from crossfarm.backends.tvm.passes.relax_utils import Array
 from crossfarm.backends.tvm.schedules.choices import Layer
-from crossfarm.backends.tvm.schedules.primitives import zero
+from crossfarm.backends.tvm.schedules.primitives import float32_zero
 from crossfarm.backends.tvm.schedules.register_tiling import PADDED_INPUT, PATCHES
 from crossfarm.backends.tvm.schedules.windows import padded
+from crossfarm.backends.tvm.types import Array, PrimExpr, Tensor, Var
 
-Element = Callable[[Any, Any, Any, Any], Any]
+Element: TypeAlias = Callable[[Var, Var, Var, Var], PrimExpr]
 """From batch, row, column and channel to an element of the result."""
 
 
@@ -49,7 +49,7 @@ def for_blocks(packed: Array, *, depth_block: int) -> Array:
     return np.ascontiguousarray(split.transpose(0, 3, 1, 2, 4, 5))
 
 
-def over_blocks(image: Any, packed: Any, *, layer: Layer, depth_block: int) -> Element:
+def over_blocks(image: Tensor, packed: Tensor, *, layer: Layer, depth_block: int) -> Element:
     """Return an element of a convolution whose input lies in blocks [n, depth / b, height, width, b], framed.
 
     Of an input of which a window of 1x1 reads only every other pixel, these alone are laid out.
@@ -66,20 +66,20 @@ def over_blocks(image: Any, packed: Any, *, layer: Layer, depth_block: int) -> E
     down, across = layer.strides if is_pointwise else (1, 1)
     strides = (1, 1) if is_pointwise else layer.strides
 
-    def lay(n: Any, o: Any, y: Any, x: Any, i: Any) -> Any:
+    def lay(n: Var, o: Var, y: Var, x: Var, i: Var) -> PrimExpr:
         row, column = y * down, x * across
         value = image[n, row - top, column - left, o * depth_block + i]
         if not any(layer.padding):
             return value
         inside = tirx.all(row >= top, row < height + top, column >= left, column < width + left)
-        return tirx.if_then_else(inside, value, zero())
+        return tirx.if_then_else(inside, value, float32_zero())
 
     plane = layer.output if is_pointwise else (height + top + bottom, width + left + right)
     laid = te.compute((batch, depth // depth_block, *plane, depth_block), lay, name=PADDED_INPUT)
     outer, inner = te.reduce_axis((0, depth // depth_block), "ko"), te.reduce_axis((0, depth_block), "k")
     ky, kx = te.reduce_axis((0, layer.kernel[0]), "ky"), te.reduce_axis((0, layer.kernel[1]), "kx")
 
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         row = y * strides[0] + ky * layer.dilation[0]
         column = x * strides[1] + kx * layer.dilation[1]
         weight = packed[tirx.floordiv(c, block), outer, ky, kx, inner, tirx.floormod(c, block)]
@@ -88,7 +88,7 @@ def over_blocks(image: Any, packed: Any, *, layer: Layer, depth_block: int) -> E
     return element
 
 
-def over_patches(image: Any, packed: Any, *, layer: Layer) -> Element:
+def over_patches(image: Tensor, packed: Tensor, *, layer: Layer) -> Element:
     """Return an element of a convolution over patches [n, height, width, runs, run] of its framed input.
 
     A run is what lies together in the image: a row of the window, or one pixel of it where the window is dilated.
@@ -103,7 +103,7 @@ def over_patches(image: Any, packed: Any, *, layer: Layer) -> Element:
     is_dilated = layer.dilation[1] > 1
     run = depth if is_dilated else width * depth
 
-    def gather(n: Any, y: Any, x: Any, g: Any, j: Any) -> Any:
+    def gather(n: Var, y: Var, x: Var, g: Var, j: Var) -> PrimExpr:
         ky, kx = (tirx.floordiv(g, width), tirx.floormod(g, width)) if is_dilated else (g, tirx.floordiv(j, depth))
         row = y * layer.strides[0] + ky * layer.dilation[0]
         column = x * layer.strides[1] + kx * layer.dilation[1]
@@ -113,7 +113,7 @@ def over_patches(image: Any, packed: Any, *, layer: Layer) -> Element:
     patches = te.compute(shape, gather, name=PATCHES)
     k = te.reduce_axis((0, layer.steps), "k")
 
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         weight = packed[tirx.floordiv(c, block), k, tirx.floormod(c, block)]
         return te.sum(patches[n, y, x, tirx.floordiv(k, run), tirx.floormod(k, run)] * weight, axis=[k])
 

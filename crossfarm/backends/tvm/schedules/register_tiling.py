@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from tvm import tirx
 
@@ -33,6 +32,7 @@ from crossfarm.backends.tvm.schedules.primitives import (
 )
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.tvm.schedules.tiles import Product, Tile, divisors, register_tiles
+from crossfarm.backends.tvm.types import BlockRV, PrimExpr, PrimFunc, Schedule, Var
 
 PADDED_INPUT = "crossfarm_padded_input"
 """Block that copies the input into a frame of noughts."""
@@ -43,7 +43,8 @@ STREAMED_WEIGHTS = 256_000
 through it too, and memory is not spread evenly over it. A layer of 35x35x96 with 332 KB went from 0.87 to 0.96 of the
 peak with its channels outside."""
 DEPTH_UNROLL = 4
-"""Steps of the sum in a row: loop overhead is spread, and code stays small enough for the decoded-instruction cache."""
+"""Steps of the sum in a row: loop overhead is spread, and code stays small enough for the decoded-instruction
+cache."""
 DEPTH_UNROLL_ACCUMULATORS = 16
 """Tiles larger than that keep the loop's body long enough as they are."""
 PARALLEL_CHUNKS = 16
@@ -114,7 +115,9 @@ def shared_loops(trips: Sequence[int]) -> int:
     return count if math.prod(trips[:count]) > 1 else 0
 
 
-def schedule_product(function: Any, processor: Processor, *, name: str, spatial: int, stacked: int = 0) -> Any:
+def schedule_product(
+    function: PrimFunc, processor: Processor, *, name: str, spatial: int, stacked: int = 0
+) -> PrimFunc:
     """Tile a sum of products for registers, attach what follows it to the tile, and vectorise over columns.
 
     All pixels become one long row, which tiles cut without regard to the image's rows; where they do not divide it,
@@ -168,7 +171,9 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     return with_hoisted(without_guards(function_of(schedule)))
 
 
-def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial: int, strip: int) -> Any:
+def _flatten(
+    schedule: Schedule, block: BlockRV, epilogue: BlockRV, *, stacked: int, spatial: int, strip: int
+) -> Schedule:
     """Make one axis of the spatial axes of a product, its accumulators and its epilogue; and one of those stacked.
 
     With strips of patches, [image, row, column] becomes [strip, pixel of the strip].
@@ -180,11 +185,11 @@ def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial:
         return schedule
     shape = extents(schedule, schedule.get_loops(block)[:spatial])
 
-    def flat(*axes: Any) -> Any:
+    def flat(*axes: Var) -> tuple[PrimExpr, ...]:
         stack = [row_major(axes[:stacked], shape[:stacked])] if stacked else []
         return (*stack, row_major(axes[stacked:spatial], shape[stacked:]), *axes[spatial:])
 
-    def in_strips(*axes: Any) -> Any:
+    def in_strips(*axes: Var) -> tuple[PrimExpr, ...]:
         image, row, column = axes[:spatial]
         place = image * (shape[1] // strip) + tirx.floordiv(row, strip)
         return (place, tirx.floormod(row, strip) * shape[2] + column, *axes[spatial:])
@@ -200,7 +205,7 @@ def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial:
     return schedule_of(simple_indices(function_of(schedule)))
 
 
-def _schedule_padding(schedule: Any, processor: Processor) -> None:
+def _schedule_padding(schedule: Schedule, processor: Processor) -> None:
     """Vectorise what lays out the input, and share it between threads where it is not a part of what they share."""
     for block in blocks(schedule):
         if block_name(schedule, block) not in (PADDED_INPUT, PATCHES):

@@ -29,11 +29,11 @@ pytestmark = pytest.mark.integration
 swishes = st.sampled_from(sorted(SWISHES))
 
 
-STEPS = numpy_reference.Steps(scale=2.0**-4, zero=9)
+PARAMS = numpy_reference.QuantParams(scale=2.0**-4, zero=9)
 SOME = Case(
     target=sorted(TARGETS)[0],
-    source=Tensor(dtype="uint8", steps=STEPS),
-    result=Tensor(dtype="uint8", steps=STEPS),
+    source=Tensor(dtype="uint8", params=PARAMS),
+    result=Tensor(dtype="uint8", params=PARAMS),
     seed=1,
 )
 
@@ -129,21 +129,21 @@ def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
     behind = [node("HardSigmoid", ["c"], ["a"], alpha=alpha, beta=beta)]
     convolution = pointwise(shape, channels, case, behind)
     found, _ = convolution.run(case.target)
-    scale, steps = convolution.sums_scale, case.result.steps
+    scale, params = convolution.sums_scale, case.result.params
     offset = np.rint(beta / alpha / scale)
     exact = convolution.exact(np.clip(convolution.real * alpha + beta, 0, 1))
     is_fine = 0.5 * scale.max() * alpha < FINE and np.abs(offset).max() < 2**30
-    assert np.abs(found - exact).max() <= 0.51 + is_fine * FINE / steps.scale
+    assert np.abs(found - exact).max() <= 0.51 + is_fine * FINE / params.scale
     if not is_fine:
         return
-    low, high = steps.bounds(case.result.dtype, 0.0, 1.0)
+    low, high = params.bounds(case.result.dtype, 0.0, 1.0)
     wanted = numpy_reference.requantise(
         convolution.sums,
         convolution.bias + offset.astype(np.int32),
-        numpy_reference.multipliers(scale * alpha, steps.scale),
+        numpy_reference.multipliers(scale * alpha, params.scale),
         low=low,
         high=high,
-        zero=steps.zero,
+        zero=params.zero,
         dtype=case.result.dtype,
     )
     assert np.array_equal(found, first(wanted))
