@@ -21,7 +21,7 @@ def known_operators() -> Collection[str]:
 
 
 def import_onnx(model: ModelProto) -> IRModule:
-    """Import a model that `supported.check_graph` has passed.
+    """Import a model that `unsupported.check_graph` has passed.
 
     Args:
         model: with static shapes; its weights become constants.
@@ -74,7 +74,7 @@ def _clipped(inputs: Sequence[RelaxExpr], _attrs: Mapping[str, Any]) -> RelaxExp
     """Return a Clip between two known bounds as the one operator that it is; None for any other Clip.
 
     TVM's importer writes five operators, which take several times as long to compile and to run. Both keep NaN
-    (cpu/maxima.py).
+    (passes/maxima.py).
     """
     if len(inputs) != 3 or str(inputs[0].ty.dtype) != "float32":
         return None

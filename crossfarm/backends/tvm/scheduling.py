@@ -10,7 +10,7 @@ import tvm
 from tvm import relax, s_tir, tirx
 
 from crossfarm.backends.tvm.int8 import channel_scale, depthwise_dot4
-from crossfarm.backends.tvm.int8 import convolution as int8_product
+from crossfarm.backends.tvm.int8 import convolution as int8_convolution
 from crossfarm.backends.tvm.int8 import depthwise as int8_depthwise
 from crossfarm.backends.tvm.int8 import winograd as int8_winograd
 from crossfarm.backends.tvm.passes.constant_folding import fold_constants
@@ -49,7 +49,7 @@ class Rule(Protocol):
 
 
 RULES: tuple[Rule, ...] = (
-    int8_product,
+    int8_convolution,
     int8_winograd,
     depthwise_dot4,
     int8_depthwise,

@@ -37,26 +37,26 @@ class Scaling:
     has_bias: bool
     factor: float | None
 
-    def of(self, sums: Tensor, constants: Sequence[Tensor], place: Sequence[Var]) -> PrimExpr:
+    def of(self, accumulators: Tensor, constants: Sequence[Tensor], place: Sequence[Var]) -> PrimExpr:
         """Return the real number of one accumulator.
 
         Args:
-            sums: [..., C] int32, or float32 that are integers below 2**24.
+            accumulators: [..., C] int32, or float32 that are integers below 2**24.
             constants: the bias [C], in the dtype of the accumulators, and the factors [C] float32, where they are.
             place: its index.
         """
-        value = sums[place] + constants[0][place[-1]] if self.has_bias else sums[place]
+        value = accumulators[place] + constants[0][place[-1]] if self.has_bias else accumulators[place]
         factor = constants[-1][place[-1]] if self.factor is None else as_float(self.factor)
         return value.astype("float32") * factor
 
 
 def requantise(
-    sums: Tensor, *constants: Tensor, scaling: Scaling, rounding: Rounding, name: str = "crossfarm_requantised"
+    accumulators: Tensor, *constants: Tensor, scaling: Scaling, rounding: Rounding, name: str = "crossfarm_requantised"
 ) -> Tensor:
     """Return the quantised integers of accumulators.
 
     Args:
-        sums: see `Scaling.of`.
+        accumulators: see `Scaling.of`.
         constants: likewise.
         scaling: from accumulators to units of the result's scale.
         rounding: from there to the result.
@@ -64,21 +64,23 @@ def requantise(
     """
 
     def element(*place: Var) -> PrimExpr:
-        return rounding.of(scaling.of(sums, constants, place))
+        return rounding.of(scaling.of(accumulators, constants, place))
 
-    return te.compute(sums.shape, element, name=name)
+    # [..., C] int32 -> [..., C] uint8, int8 or int16
+    return te.compute(accumulators.shape, element, name=name)
 
 
-def scaled_accumulators(sums: Tensor, *constants: Tensor, scaling: Scaling, low: float, high: float) -> Tensor:
+def scaled_accumulators(accumulators: Tensor, *constants: Tensor, scaling: Scaling, low: float, high: float) -> Tensor:
     """Return the real numbers (float32) of accumulators, clamped; see `requantise`."""
 
     def element(*place: Var) -> PrimExpr:
-        real = scaling.of(sums, constants, place)
+        real = scaling.of(accumulators, constants, place)
         if high != float("inf"):
             real = tirx.min(real, as_float(high))
         return real if low == float("-inf") else tirx.max(real, as_float(low))
 
-    return te.compute(sums.shape, element, name="crossfarm_real")
+    # [..., C] int32 -> [..., C] float32
+    return te.compute(accumulators.shape, element, name="crossfarm_real")
 
 
 def quantise(values: Tensor, *, factor: float, rounding: Rounding) -> Tensor:
@@ -125,6 +127,7 @@ def add(left: Tensor, right: Tensor, *, params: AddParams, rounding: Rounding) -
         )
         return rounding.of(total.astype("float32") * scale)
 
+    # two of uint8 or int8 -> the same dtype, by way of int32
     return te.compute(_broadcast(left, right), element, name="crossfarm_added")
 
 

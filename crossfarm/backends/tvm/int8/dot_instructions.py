@@ -1,5 +1,4 @@
-"""Which instructions of a processor multiply small integers and add the products to int32 accumulators, and how TVM is
-told.
+"""Dot-product instructions of processors: 8-bit or 16-bit integers into int32 accumulators, and how TVM uses them.
 
 Signed 16-bit products (vpmaddubsw) saturate, so they are not used anywhere: every instruction here gives the exact sum.
 """
@@ -46,7 +45,7 @@ class IntegerUnit:
     """What of a processor the integer kernels depend on.
 
     Attributes:
-        activation: dtype in which all activations are stored.
+        activation: dtype of all quantised activations.
         dots: dot-product instructions, widest first.
         registers: vector registers that a tile may take.
         loads_aside: loads are issued beside multiplications, or are a part of them, and do not take their place.

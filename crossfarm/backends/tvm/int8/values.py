@@ -19,7 +19,7 @@ from crossfarm.backends.tvm.int8.dot_instructions import IntegerUnit
 from crossfarm.backends.tvm.int8.numpy_reference import QuantParams, add_params, multipliers
 from crossfarm.backends.tvm.int8.rounding import CONVERTIBLE, Rounding, int16_rounding
 from crossfarm.backends.tvm.passes.relax_utils import dtype_of, static_shape
-from crossfarm.backends.tvm.types import Array, RelaxExpr, RelaxVar, Tensor
+from crossfarm.backends.tvm.types import Array, BlockBuilder, RelaxExpr, RelaxVar, Tensor
 
 EXACT_IN_FLOAT = 2**24
 """Integers below that are float32 numbers."""
@@ -29,9 +29,16 @@ _TO_NHWC, _TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 class RewriteContext(Protocol):
-    """What the values need of the rewriter of a graph."""
+    """What values and handlers of operators need of the rewriter of a graph."""
 
     unit: IntegerUnit
+    builder_: BlockBuilder
+
+    def value(self, expression: RelaxExpr) -> Known | None:
+        """Return how an expression can be computed in integers; None when it cannot."""
+
+    def keep(self, value: Value) -> RelaxVar:
+        """Return a variable for a known value, which is float32 for whoever does not know it."""
 
     def emit(self, expression: RelaxExpr) -> RelaxVar:
         """Bind an expression to a new variable."""

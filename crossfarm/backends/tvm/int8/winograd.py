@@ -211,14 +211,14 @@ def compute(image: Tensor, packed: Tensor, *, window: Window, zero: int, grid: G
         name=_SUMS,
     )
 
-    def cut(_: Var, y: Var, x: Var, c: Var) -> PrimExpr:
+    def cropped(_: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         row, column = tirx.floordiv(y, 2), tirx.floordiv(x, 2)
         strip, within = tirx.floordiv(row, grid.strip), tirx.floormod(row, grid.strip)
         values = [sums[strip, within, column, tirx.floormod(y, 2), b, c] for b in range(_SIZE)]
         fourfold = row_of(SUM[2], tirx.floormod(x, 2), values, dtype="int32")
         return tirx.shift_right(fourfold, tirx.const(2, "int32"))
 
-    return te.compute((1, *window.output(height, width), channels), cut, name=_CROPPED)
+    return te.compute((1, *window.output(height, width), channels), cropped, name=_CROPPED)
 
 
 def _padded(image: Tensor, window: Window, grid: Grid, zero: int) -> Tensor:
@@ -330,18 +330,18 @@ def _last(schedule: Schedule) -> tuple[BlockRV, list[BlockRV]]:
 
 def _schedule_product(schedule: Schedule, product: BlockRV, dot: Dot, *, rows: int, vectors: int) -> None:
     """Tile the products for registers, and put the instruction inside."""
-    stored = schedule.cache_write(product, 0, "local")
+    epilogue = schedule.cache_write(product, 0, "local")
     tiles, columns, step, k = schedule.get_loops(product)[-4:]
     row_block, row = schedule.split(tiles, [None, rows])
     vector, lane = schedule.split(columns, [vectors, dot.lanes])
     tile = tile_loops(row, vector, rows=rows, vectors=vectors)
     schedule.reorder(row_block, step, *inner_loops(tile, lane, k, dot))
-    schedule.reverse_compute_at(stored, row_block, preserve_unit_loops=True)
+    schedule.reverse_compute_at(epilogue, row_block, preserve_unit_loops=True)
     outer = schedule.get_loops(product)[:-5]
-    loops = schedule.get_loops(stored)[len(outer) :]
-    stored_vector, stored_lane = schedule.split(loops[-1], [None, dot.lanes])
-    vectorise(schedule, stored_lane)
-    unroll_all(schedule, [*loops[:-1], stored_vector])
+    loops = schedule.get_loops(epilogue)[len(outer) :]
+    epilogue_vector, epilogue_lane = schedule.split(loops[-1], [None, dot.lanes])
+    vectorise(schedule, epilogue_lane)
+    unroll_all(schedule, [*loops[:-1], epilogue_vector])
     compute_tile(schedule, product, tile=tile, lane=lane, dot=dot, outer=outer, reduced=step)
 
 

@@ -1,8 +1,8 @@
-"""Keeps the sums of register tiles out of memory.
+"""Keeps the accumulators of register tiles in registers.
 
-TVM allocates what is larger than 1 KiB on a heap, for every tile anew, and what lies there LLVM must store. A tile of
-16-lane vectors is larger than that. So allocations in the scope `local`, which the schedules use for sums alone, are
-exempt: they become variables of the function, which LLVM puts into registers.
+TVM allocates what is larger than 1 KiB on a heap, for every tile again, and what is there LLVM must store. A tile of
+16-lane vectors is larger than that. So allocations in the scope `local`, which the schedules use for accumulators
+alone, are exempt: they become variables of the function, which LLVM puts into registers.
 """
 
 from __future__ import annotations

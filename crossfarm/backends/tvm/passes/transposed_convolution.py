@@ -3,7 +3,7 @@
 Of the outputs of a transposed convolution with stride s, those at the same place modulo s see the same taps of the
 kernel. So one convolution of stride 1 with s * s times the channels computes all of them, on kernels of the size k / s,
 and its channels are then spread over space (Shi et al., "Is the deconvolution layer the same as a convolutional
-layer?", 2016). Nothing is multiplied by the noughts that a literal translation would put between the pixels.
+layer?", 2016). Nothing is multiplied by the zeros that a literal translation would put between the pixels.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def _gathered(call: RelaxCall, weights: Array, builder: BlockBuilder) -> RelaxEx
     taps = kernel.shape[:2]
     # The last pixel of the input that the last output sees; further ones would be cut off.
     last = [(result[2 + axis] - 1 + padding[axis]) // strides[axis] for axis in (0, 1)]
-    frame = [taps[0] - 1, taps[1] - 1, *(max(0, last[axis] + 1 - shape[2 + axis]) for axis in (0, 1))]
+    padding_of_image = [taps[0] - 1, taps[1] - 1, *(max(0, last[axis] + 1 - shape[2 + axis]) for axis in (0, 1))]
     image = builder.emit(relax.op.permute_dims(image, [0, 2, 3, 1]))
     phases = builder.emit(
         relax.op.nn.conv2d(
             image,
             relax.const(kernel),
-            padding=frame,
+            padding=padding_of_image,
             groups=groups,
             data_layout="NHWC",
             kernel_layout="HWIO",
@@ -104,7 +104,7 @@ def phase_kernel(weights: Array, strides: tuple[int, ...], *, groups: int) -> Ar
 
 
 def _spread(weights: Array, dilation: tuple[int, ...]) -> Array:
-    """Return weights with noughts between their taps."""
+    """Return weights with zeros between their taps."""
     if dilation == (1, 1):
         return weights
     extents = [(extent - 1) * by + 1 for extent, by in zip(weights.shape[2:], dilation, strict=True)]

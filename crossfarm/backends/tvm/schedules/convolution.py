@@ -1,10 +1,15 @@
-"""Convolutions, grouped ones too, in NHWC over weights that are packed when the model is compiled.
+r"""Convolutions, grouped ones too, in NHWC over weights that are packed when the model is compiled.
 
-Weights lie as [block][kernel row][kernel column][input channel][output channel of the block], a block being as many
-output channels as a register tile is wide. So the innermost loop reads them one after the other, once per tile
+A block of packed weights is as many output channels as a register tile is wide, so the innermost loop reads them one
+after the other, once per tile:
+
+    packed weights   [blocks, kernel height, kernel width, input channels, output channels of a block]
+    in memory        block 0: tap (0,0): c0: k0 k1 ... k15 | c1: k0 k1 ... k15 | ...   tap (0,1): ...
+                                             \_ vectors _/    one step of the sum after the other
+
 (Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018). By the rules the input
-stays as it is: no memory beside a frame of noughts where the convolution pads. A search may also lay it out in blocks
-of channels or gather its patches; see rearranged.py.
+stays as it is: no memory beside zero padding where the convolution pads. A search may also copy it into blocks of
+channels or gather its patches; see nchwc_im2col.py.
 """
 
 from __future__ import annotations
@@ -93,7 +98,7 @@ def _packed(weights: Array, layer: Layer, choice: ProductChoice) -> Array:
 def pack(weights: Array, *, groups: int, block: int) -> Array:
     """Return weights [height, width, depth, channels] as [blocks, height, width, depth, block].
 
-    Behind the channels of each group stand noughts, so that blocks divide it.
+    Behind the channels of each group stand zeros, so that blocks divide it.
 
     Args:
         weights: whose channels stand group by group.
@@ -110,7 +115,7 @@ def pack(weights: Array, *, groups: int, block: int) -> Array:
 
 
 def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoice) -> Tensor:
-    """Return the te.Tensor of a convolution.
+    """Return a convolution, float32 [N, rows, columns, output channels].
 
     Args:
         image: [n, height, width, channels of the input].
@@ -129,6 +134,7 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoic
         element = nchwc_im2col.over_blocks(image, packed, layer=layer, depth_block=choice.depth_block)
     else:
         element = _over_image(image, packed, layer=layer, padded_group=padded_group)
+    # product: [N, rows, columns, padded output channels]
     product = te.compute((*shape, padded_channels), element, name=BLOCK, attrs=as_attributes(layer, choice))
     if padded_channels == channels:
         return product
@@ -141,17 +147,19 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoic
 
 
 def _over_image(image: Tensor, packed: Tensor, *, layer: Layer, padded_group: int) -> nchwc_im2col.Element:
+    # packed: [blocks, kernel height, kernel width, C of a group, block]
     _, kernel_height, kernel_width, depth, block = (int(extent) for extent in packed.shape)
-    framed = padded(image, layer)
+    # source: [N, H + padding, W + padding, C]
+    source = padded(image, layer)
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
     k = te.reduce_axis((0, depth), "k")
 
     def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
-        source = k if layer.groups == 1 else tirx.floordiv(c, padded_group) * depth + k
+        channel = k if layer.groups == 1 else tirx.floordiv(c, padded_group) * depth + k
         row = y * layer.strides[0] + ky * layer.dilation[0]
         column = x * layer.strides[1] + kx * layer.dilation[1]
         weight = packed[tirx.floordiv(c, block), ky, kx, k, tirx.floormod(c, block)]
-        return te.sum(framed[n, row, column, source] * weight, axis=[ky, kx, k])
+        return te.sum(source[n, row, column, channel] * weight, axis=[ky, kx, k])
 
     return element
 
@@ -162,5 +170,5 @@ def matches(function: PrimFunc) -> bool:
 
 
 def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
-    """Schedule a convolution with what was fused behind it; see register_tiling.schedule_product."""
+    """Schedule a convolution with its epilogue; see register_tiling.schedule_product."""
     return schedule_product(function, processor, name=BLOCK, spatial=3)

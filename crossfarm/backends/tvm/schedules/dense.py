@@ -1,6 +1,6 @@
 """Products with a constant matrix: dense layers, Gemm, MatMul by weights.
 
-The matrix lies as [block][depth][column of the block], as in convolution.py with a window of one pixel.
+The matrix is packed as [blocks, depth, columns of a block], as in convolution.py with a window of one pixel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose
 
 
 def pack(weights: Array, *, block: int) -> Array:
-    """Return weights [depth, columns] as [blocks, depth, block], with noughts behind the last column."""
+    """Return weights [depth, columns] as [blocks, depth, block], with zeros behind the last column."""
     depth, columns = weights.shape
     padded = -(-columns // block) * block
     full = np.pad(weights, ((0, 0), (0, padded - columns)))
@@ -56,8 +56,9 @@ def pack(weights: Array, *, block: int) -> Array:
 
 
 def compute(left: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoice) -> Tensor:
-    """Return the te.Tensor of left [..., rows, depth] times a packed matrix."""
+    """Return left [..., rows, depth] times a packed matrix: float32 [..., rows, columns]."""
     columns = layer.channels
+    # packed: [blocks, depth, block]
     block_count, depth, block = (int(extent) for extent in packed.shape)
     leading = tuple(left.shape)[:-1]
     k = te.reduce_axis((0, depth), "k")
@@ -67,6 +68,7 @@ def compute(left: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoice
         weight = packed[tirx.floordiv(column, block), k, tirx.floormod(column, block)]
         return te.sum(left[(*place[:-1], k)] * weight, axis=[k])
 
+    # product: [..., rows, padded columns]
     product = te.compute((*leading, block_count * block), element, name=BLOCK, attrs=as_attributes(layer, choice))
     if block_count * block == columns:
         return product
@@ -79,7 +81,7 @@ def matches(function: PrimFunc) -> bool:
 
 
 def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
-    """Schedule a product with what was fused behind it; see register_tiling.schedule_product."""
+    """Schedule a product with its epilogue; see register_tiling.schedule_product."""
     form = schedule_of(function)
     spatial = len(form.get_loops(form.get_sblock(BLOCK))) - 2
     return schedule_product(function, processor, name=BLOCK, spatial=spatial)

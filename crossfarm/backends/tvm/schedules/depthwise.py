@@ -249,7 +249,7 @@ def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
 def schedule_strips(
     schedule: Schedule, block: BlockRV, padded: Sequence[BlockRV], choice: DepthwiseChoice, processor: Processor
 ) -> None:
-    """Schedule a depthwise sum strip by strip, and all that stands behind it.
+    """Schedule a depthwise sum strip by strip, with its epilogue, and the passes behind it.
 
     Args:
         schedule: in which `inline_spatial` has been done.

@@ -1,7 +1,7 @@
 """Products of two computed matrices, as in attention: nothing is known beforehand, so nothing is packed.
 
-The right operand is read as it lies, row by row, in vectors along its columns. It is the schedule of dense.py in every
-other respect, once for each matrix of a stack.
+The right operand is read from where it is, row by row, in vectors along its columns. It is the schedule of dense.py in
+every other respect, once for each matrix of a stack.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
 
 
 def compute(left: Tensor, right: Tensor, *, shape: tuple[int, ...], layer: Layer, choice: ProductChoice) -> Tensor:
-    """Return the te.Tensor of left [..., rows, depth] times right [..., depth, columns], of a shape."""
+    """Return left [..., rows, depth] times right [..., depth, columns], float32 of a shape."""
     k = te.reduce_axis((0, layer.depth), "k")
 
     def stacked(operand: Tensor, place: Sequence[Var]) -> list[PrimExpr]:
         """Return the matrix of an operand that belongs to a place in the stack of results."""
         axes = len(operand.shape) - 2
-        behind = place[len(place) - axes :] if axes else ()
-        return [axis if int(extent) > 1 else 0 for axis, extent in zip(behind, operand.shape[:axes], strict=True)]
+        own = place[len(place) - axes :] if axes else ()
+        return [axis if int(extent) > 1 else 0 for axis, extent in zip(own, operand.shape[:axes], strict=True)]
 
     def element(*place: Var) -> PrimExpr:
         *stack, row, column = place
@@ -92,7 +92,7 @@ def matches(function: PrimFunc) -> bool:
 
 
 def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
-    """Schedule a product with what was fused behind it; see register_tiling.schedule_product."""
+    """Schedule a product with its epilogue; see register_tiling.schedule_product."""
     form = schedule_of(function)
     spatial = len(form.get_loops(form.get_sblock(BLOCK))) - 2
     return register_tiling.schedule_product(function, processor, name=BLOCK, spatial=spatial, stacked=spatial - 1)

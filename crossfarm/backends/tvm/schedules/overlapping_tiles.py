@@ -1,5 +1,10 @@
 """Tiles that do not divide their axis: instead of guarding every element of the last one, it is moved back.
 
+    10 rows in tiles of 4     rows    0 1 2 3 4 5 6 7 8 9
+    guarded                          [tile 0][tile 1][ti..]     a test for every element of the last tile
+    overlapping                      [tile 0][tile 1]
+                                                 [tile 2]       begins at min(2 * 4, 10 - 4) = 6
+
 A guard would stand inside the innermost loops. The moved tile computes some elements a second time, with the same
 result, and stores them a second time; a function never reads what it writes for that.
 """

@@ -135,13 +135,13 @@ def take_epilogue(schedule: Schedule, block: BlockRV, *, columns: int) -> tuple[
         That block, and the blocks behind it that must be passes of their own: they compute another number of elements.
     """
     names = [block_name(schedule, each) for each in blocks(schedule)]
-    behind = blocks(schedule)[names.index(block_name(schedule, block)) + 1 :]
-    if behind:
-        loops, kept = schedule.get_loops(behind[0]), schedule.get_loops(block)[: columns + 1]
+    following = blocks(schedule)[names.index(block_name(schedule, block)) + 1 :]
+    if following:
+        loops, kept = schedule.get_loops(following[0]), schedule.get_loops(block)[: columns + 1]
         if extents(schedule, loops) == extents(schedule, kept):
             schedule.set_scope(block, 0, "local")
-            return behind[0], behind[1:]
-    return schedule.cache_write(block, 0, "local"), behind
+            return following[0], following[1:]
+    return schedule.cache_write(block, 0, "local"), following
 
 
 def attach_epilogue(schedule: Schedule, epilogue: BlockRV, outer: Sequence[LoopRV], lanes: int) -> None:
@@ -219,7 +219,7 @@ def schedule_spatial(schedule: Schedule, block: BlockRV, processor: Processor, *
             outer, inner = [], fuse(schedule, loops)
         inner, lane = schedule.split(inner, [None, lanes])
         vectorise(schedule, lane)
-    # Without lanes, LLVM finds vectors, and what is left behind them, in a loop of its own.
+    # Without lanes, LLVM finds vectors, and what is left over, in a loop of its own.
     shared = fuse(schedule, outer) if outer and size > innermost else inner
     if size > PARALLEL_ELEMENTS:
         schedule.parallel(shared)

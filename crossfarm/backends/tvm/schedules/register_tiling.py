@@ -1,4 +1,18 @@
-"""The schedule of everything that is a sum of products: convolutions and dense layers over packed weights."""
+"""The schedule of everything that is a sum of products: convolutions and dense layers over packed weights.
+
+A register tile of R rows (pixels) by V vectors of L channels. Each cell is one vector register of float32 accumulators;
+for each step of the sum, V vectors of weights are loaded, R values are broadcast, and R * V multiply-adds are issued:
+
+                     weights[step, vector 0]   weights[step, vector 1]
+                    +-----------------------+-----------------------+
+    image[row 0, k] | acc[0, 0]             | acc[0, 1]             |
+    image[row 1, k] | acc[1, 0]             | acc[1, 1]             |
+    image[row 2, k] | acc[2, 0]             | acc[2, 1]             |
+                    +-----------------------+-----------------------+
+
+The loops of a convolution, from outside: tiles of rows, blocks of columns, kernel rows, kernel columns, input channels;
+inside of them the tile, unrolled. Then the epilogue (bias, activation) stores the tile.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +49,7 @@ from crossfarm.backends.tvm.schedules.tiles import Product, Tile, divisors, regi
 from crossfarm.backends.tvm.types import BlockRV, PrimExpr, PrimFunc, Schedule, Var
 
 PADDED_INPUT = "crossfarm_padded_input"
-"""Block that copies the input into a frame of noughts."""
+"""Block that copies the input into its zero padding."""
 PATCHES = "crossfarm_patches"
 """Block that gathers the windows of an image."""
 STREAMED_WEIGHTS = 256_000
@@ -118,7 +132,7 @@ def shared_loops(trips: Sequence[int]) -> int:
 def schedule_product(
     function: PrimFunc, processor: Processor, *, name: str, spatial: int, stacked: int = 0
 ) -> PrimFunc:
-    """Tile a sum of products for registers, attach what follows it to the tile, and vectorise over columns.
+    """Tile a sum of products for registers, attach the epilogue to the tile, and vectorise over columns.
 
     All pixels become one long row, which tiles cut without regard to the image's rows; where they do not divide it,
     the last tile overlaps the one before. Within a tile the sum runs outside of rows and columns, which are unrolled.
@@ -147,6 +161,7 @@ def schedule_product(
     *stack, pixels, columns = schedule.get_loops(block)[: 3 if stacked or choice.gathered_rows else 2]
     reduced = list(schedule.get_loops(block)[len(stack) + 2 :])
     strips = total(schedule, stack)
+    # pixels = block of rows, row of the tile; columns = block of packed weights, vector of the block, lane
     row_block, row = schedule.split(pixels, [None, choice.rows])
     column_block, vector, lane = schedule.split(columns, [None, choice.vectors, choice.lanes])
     order = [*stack, *([column_block, row_block] if choice.columns_first else [row_block, column_block])]

@@ -78,24 +78,27 @@ def exponential(value: PrimExpr) -> PrimExpr:
 
 
 def compute(values: Tensor) -> Tensor:
-    """Return the te.Tensor of softmax over the last axis.
+    """Return softmax over the last axis, float32 of the same shape.
 
     A row that holds NaN or infinity, or -infinity alone, becomes NaN, because a difference in it is NaN. So the maximum
     of a row may lose NaN, which is cheaper.
     """
     rows = tuple(values.shape)[:-1]
+    # largest: one or two of [..., 1]
     largest = _reduce(values, te.comm_reducer(_larger, tirx.min_value), "maximum")
 
     def shifted(*place: Var) -> PrimExpr:
         row = (*place[:-1], 0)
         return exponential(values[place] - functools.reduce(_larger, [part[row] for part in largest]))
 
+    # powers: [..., length]
     powers = te.compute(values.shape, shifted, name=_PREFIX + "exponential")
     sums = _reduce(powers, te.sum, "sum")
 
     def reciprocal(*place: Var) -> PrimExpr:
         return tirx.const(1.0, "float32") / functools.reduce(lambda left, right: left + right, [s[place] for s in sums])
 
+    # inverse: [..., 1]
     inverse = te.compute((*rows, 1), reciprocal, name=_PREFIX + "inverse")
     return te.compute(values.shape, lambda *place: powers[place] * inverse[(*place[:-1], 0)], name=_RESULT)
 

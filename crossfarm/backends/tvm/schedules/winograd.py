@@ -182,12 +182,12 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: WinogradChoi
     block_count, block = int(packed.shape[2]), int(packed.shape[4])
     columns = block_count * block
 
-    def frame(y: Var, x: Var, c: Var) -> PrimExpr:
+    def element(y: Var, x: Var, c: Var) -> PrimExpr:
         inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
         return tirx.if_then_else(inside, image[0, y - top, x - left, c], tirx.const(0.0, "float32"))
 
     # padded: [rows of tiles * tile + 2, columns of tiles * tile + 2, C]
-    padded = te.compute((grid.down * tile + 2, grid.across * tile + 2, depth), frame, name=_PADDED)
+    padded = te.compute((grid.down * tile + 2, grid.across * tile + 2, depth), element, name=_PADDED)
     # rows: [strips, rows of tiles, tile + 2, columns of tiles * tile + 2, C], transformed in one direction
     rows = te.compute(
         (grid.strips, grid.strip, size, grid.across * tile + 2, depth),
@@ -232,12 +232,12 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: WinogradChoi
         name=_RESULT,
     )
 
-    def cut(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
+    def cropped(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         down, across = tirx.floordiv(y, tile), tirx.floordiv(x, tile)
         strip, within = tirx.floordiv(down, grid.strip), tirx.floormod(down, grid.strip)
         return result[strip, within, tirx.floormod(y, tile), across, tirx.floormod(x, tile), c]
 
-    return te.compute((1, *layer.output, layer.channels), cut, name=_PREFIX + "cut")
+    return te.compute((1, *layer.output, layer.channels), cropped, name=_PREFIX + "cut")
 
 
 def matches(function: PrimFunc) -> bool:
@@ -333,7 +333,7 @@ def _schedule_copy(schedule: Schedule, block: BlockRV, processor: Processor, *, 
 
 def _schedule_product(schedule: Schedule, choice: WinogradChoice, *, depth: int, shares: bool) -> None:
     block = schedule.get_sblock(_PRODUCT)
-    stored = schedule.cache_write(block, 0, "local")
+    epilogue = schedule.cache_write(block, 0, "local")
     *places, tiles, columns, k = _inner_loops(schedule, block, depth)
     row_block, row = schedule.split(tiles, [None, choice.rows])
     column_block, vector, lane = schedule.split(columns, [None, choice.vectors, choice.lanes])
@@ -341,12 +341,12 @@ def _schedule_product(schedule: Schedule, choice: WinogradChoice, *, depth: int,
     if shares:
         shared = fuse(schedule, [*places, column_block])
         schedule.parallel(shared)
-    schedule.reverse_compute_at(stored, row_block, preserve_unit_loops=True)
+    schedule.reverse_compute_at(epilogue, row_block, preserve_unit_loops=True)
     outside = len(schedule.get_loops(block)) - 4
-    loops = schedule.get_loops(stored)[outside:]
-    _, stored_lane = schedule.split(loops[-1], [None, choice.lanes])
-    vectorise(schedule, stored_lane)
-    unroll_all(schedule, schedule.get_loops(stored)[outside:-1])
+    loops = schedule.get_loops(epilogue)[outside:]
+    _, epilogue_lane = schedule.split(loops[-1], [None, choice.lanes])
+    vectorise(schedule, epilogue_lane)
+    unroll_all(schedule, schedule.get_loops(epilogue)[outside:-1])
     vectorise(schedule, lane)
     unroll_all(schedule, [vector, row])
     start = schedule.decompose_reduction(block, k)

@@ -48,7 +48,7 @@ def test_a_convolution_is_that_of_the_reference(
     assume(width + pads[1] + pads[3] > dilation[1] * (kernel[1] - 1))
     image = any_integers(seed, (data.draw(st.integers(1, 2)), height, width, groups * depth), source.dtype)
     weights = any_integers(seed + 1, (*kernel, depth, groups * per_group), "int8", least=-127)
-    frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
+    padded_bytes = data.draw(st.sampled_from([depthwise.PADDED_BYTES, 1024]), label="bytes of a padded strip")
     convolution = Convolution(
         image=image,
         weights=weights,
@@ -61,7 +61,7 @@ def test_a_convolution_is_that_of_the_reference(
         groups=groups,
         relu=relu,
     )
-    with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
+    with patch.object(depthwise, "PADDED_BYTES", padded_bytes):
         found, names = convolution.run(target)
     assert np.array_equal(found, convolution.wanted())
     assert any("int8" in name for name in names)
