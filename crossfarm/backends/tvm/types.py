@@ -17,7 +17,7 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 Tensor: TypeAlias = Any
 """tvm.te.Tensor: an array that is described by an expression for each of its elements."""
 PrimExpr: TypeAlias = Any
-"""tvm.ir.PrimExpr: a scalar expression, such as an index or an element; vectors too once loops are vectorised."""
+"""tvm.ir.Expr: a scalar expression, such as an index or an element; vectors too once loops are vectorised."""
 Var: TypeAlias = Any
 """tvm.tirx.Var: a scalar variable: an index of te.compute, or the variable of a loop."""
 IterVar: TypeAlias = Any

@@ -8,20 +8,18 @@ its schedule are those of schedules/depthwise.py.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 from tvm import relax, te, tirx
 
 from crossfarm.backends.tvm.int8.windows import PADDED, Window
-from crossfarm.backends.tvm.schedules.choices import DepthwiseChoice
 from crossfarm.backends.tvm.schedules.depthwise import (
-    COLUMNS,
-    ROWS,
-    UNROLLED_KERNEL,
     parts_and_sharing,
     pays,
     schedule_strips,
+    strips_and_pixels,
     window_sum,
 )
 from crossfarm.backends.tvm.schedules.hoisting import with_hoisted
@@ -36,7 +34,6 @@ from crossfarm.backends.tvm.schedules.primitives import (
     total,
 )
 from crossfarm.backends.tvm.schedules.processor import Processor
-from crossfarm.backends.tvm.schedules.tiles import divisors
 from crossfarm.backends.tvm.types import Array, BlockBuilder, PrimExpr, PrimFunc, RelaxCall, RelaxExpr, Tensor, Var
 
 BLOCK = "crossfarm_int8_depthwise"
@@ -126,10 +123,11 @@ def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     block = schedule.get_sblock(BLOCK)
     n, y, x, c, ky, _ = schedule.get_loops(block)
     padded = schedule.get_sblock(PADDED)
-    strip = max(divisors(extent(schedule, y), ROWS))
     lanes = processor.lanes_for(extent(schedule, c))
+    output = (extent(schedule, y), extent(schedule, x))
+    choice = strips_and_pixels(output, lanes=lanes, kernel_height=extent(schedule, ky))
     _, rows, columns, channels = extents(schedule, schedule.get_loops(padded))
-    strips = extent(schedule, y) // strip
+    strips = output[0] // choice.strip
     operations = 2 * total(schedule, schedule.get_loops(block))
     parts, is_shared = parts_and_sharing(
         channels // lanes,
@@ -137,13 +135,6 @@ def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
         strips=extent(schedule, n) * strips,
         is_large=pays(elements=total(schedule, [n, y, x, c]), operations=operations),
     )
-    choice = DepthwiseChoice(
-        strip=strip,
-        pixels=max(divisors(extent(schedule, x), COLUMNS)),
-        lanes=lanes,
-        unroll_kernel=extent(schedule, ky) <= UNROLLED_KERNEL,
-        is_shared=is_shared,
-        parts=parts,
-    )
+    choice = dataclasses.replace(choice, is_shared=is_shared, parts=parts)
     schedule_strips(schedule, block, [padded], choice, processor)
     return with_hoisted(function_of(schedule))

@@ -103,16 +103,26 @@ def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
     It reads each value a few times only, so caches decide: strips of rows keep the padded image near, and threads get
     whole strips.
     """
-    height, width = layer.output
-    return divided(
-        layer,
-        DepthwiseChoice(
-            strip=max(divisors(height, ROWS)) if any(layer.padding) else 1,
-            pixels=max(divisors(width, COLUMNS)),
-            lanes=processor.lanes_for(layer.channels),
-            unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
-            is_shared=False,
-        ),
+    lanes = processor.lanes_for(layer.channels)
+    choice = strips_and_pixels(layer.output, lanes=lanes, kernel_height=layer.kernel[0])
+    return divided(layer, choice if any(layer.padding) else dataclasses.replace(choice, strip=1))
+
+
+def strips_and_pixels(output: tuple[int, int], *, lanes: int, kernel_height: int) -> DepthwiseChoice:
+    """Return a choice of strips and pixels, for one thread and channels as one part.
+
+    Args:
+        output: rows and columns of the result.
+        lanes: channels of a vector.
+        kernel_height: rows of the kernel.
+    """
+    height, width = output
+    return DepthwiseChoice(
+        strip=max(divisors(height, ROWS)),
+        pixels=max(divisors(width, COLUMNS)),
+        lanes=lanes,
+        unroll_kernel=kernel_height <= UNROLLED_KERNEL,
+        is_shared=False,
     )
 
 
