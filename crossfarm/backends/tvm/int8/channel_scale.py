@@ -6,9 +6,9 @@ what floats do in twice as many vectors with a conversion at either end; see `nu
 Vectors run over the channels of neighbouring pixels, which follow each other in memory. The factors are repeated until
 they fill whole vectors, here with C = 12 and vectors of 8:
 
-    image    pixel 0: c0 ... c11 | pixel 1: c0 ... c11 | pixel 2 ...
-    vectors  [  8  ][  8  ][  8  ]                     2 pixels = 3 vectors
-    factors  f0 ... f11 | f0 ... f11                   repeated for 2 pixels
+    image    |pixel 0    |pixel 1    |     12 channels each
+    factors  |f0 ... f11 |f0 ... f11 |     repeated for 2 pixels
+    vectors  [  8   ][  8   ][  8   ]      3 vectors for 2 pixels
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Convolutions, grouped ones too, and dense layers over quantised integers, with int32 accumulators.
+r"""Convolutions, grouped ones too, and dense layers over quantised integers, with int32 accumulators.
 
 As in schedules/convolution.py the weights lie packed in blocks as wide as a register tile, but with `depth`
 neighbouring input channels innermost, as the processor's dot-product instruction takes them. One step of the sum, for
@@ -7,7 +7,7 @@ vectors of 4 lanes, a depth of 4 and a register tile of 2 vectors:
     packed weights, one block and one step        k: input channels of the step
       lane:   0       1       2       3      |    4       5       6       7
             k0..k3  k0..k3  k0..k3  k0..k3   |  k0..k3  k0..k3  k0..k3  k0..k3
-            \\________ vector 0 _________/        \\________ vector 1 _________/
+            \_________ vector 0 _________/      \_________ vector 1 _________/
 
     activations of one pixel:  k0..k3, as one 32-bit word, broadcast to all lanes
     accumulator[lane] += k0 * w0 + k1 * w1 + k2 * w2 + k3 * w3
@@ -231,13 +231,19 @@ def compute(
         return product
     if overlaps:
         return by_channel(product, channels, dot.lanes)
+    return _without_padding(product, groups=groups, channels=channels)
+
+
+def _without_padding(product: Tensor, *, groups: int, channels: int) -> Tensor:
+    """Return [N, rows, columns, channels] of a product whose groups have channels of zeros behind them."""
+    *outer, wide = (int(extent) for extent in product.shape)
+    group = channels // groups
 
     def without_padding(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
-        group = channels // groups
         place = c if groups == 1 else tirx.floordiv(c, group) * (wide // groups) + tirx.floormod(c, group)
         return product[n, y, x, place]
 
-    return te.compute((batch, down, across, channels), without_padding, name="crossfarm_unpadded")
+    return te.compute((*outer, channels), without_padding, name="crossfarm_unpadded")
 
 
 def _padded(image: Tensor, window: Window, *, groups: int, depth: int, zero: int, dtype: str) -> Tensor:

@@ -4,9 +4,9 @@ Register tiles store int16 numbers into a strip of neighbouring pixels, which st
 epilogue takes them as one run of numbers: all its vectors are full and as wide as the processor has them, whatever the
 number of channels is, and none of them waits for a narrower one. With C = 12, tiles of 2 pixels and vectors of 16:
 
-    register tiles   | tile: pixels 0, 1  | tile: pixels 2, 3  |    int32 accumulators -> int16
-    strip, int16     | 0..11 0..11 | 0..11 0..11 |                  4 pixels of 12 channels = 48 numbers
-    epilogue         [   16   ][   16   ][   16   ]                 3 full vectors -> uint8 or int8
+    register tiles   |pixels 0 and 1         |pixels 2 and 3         |     int32 accumulators -> int16
+    strip, int16     |pixel 0    |pixel 1    |pixel 2    |pixel 3    |     4 * 12 = 48 neighbouring numbers
+    epilogue         [      16      ][      16      ][      16      ]      3 full vectors -> uint8 or int8
 
 TVM's schedules do not move a block behind vectors that overlap (overlapping_vectors.py). So the last block is taken
 away before a function is scheduled, and put back behind the loops that have been marked for it.

@@ -4,9 +4,9 @@ In memory the channels of the pixels of a row follow each other. So the axes W a
 is one sum over neighbouring numbers, kernel width times channels of them. Only their end is filled up with weights of
 0. A kernel 3 pixels wide over 3 channels, for an instruction that takes 4 numbers:
 
-    merged row   | r0 g0 b0 r1 g1 b1 r2 g2 b2 r3 g3 b3 r4 ...
-    pixel 0        [ step 0 ][ step 1 ][ step 2 ]             9 numbers become 12: the last 3 weights are 0
-    pixel 1                 [ step 0 ][ step 1 ][ step 2 ]    starts `stride` = 3 numbers later
+    merged row   r0 g0 b0 r1 g1 b1 r2 g2 b2 r3 g3 b3 r4 g4 b4 ...
+    pixel 0      [  step 0  ][  step 1  ][  step 2  ]            9 numbers become 12: the last 3 weights are 0
+    pixel 1               [  step 0  ][  step 1  ][  step 2  ]   starts `stride` = 3 numbers later
 
 Three pixels of one channel become 4 numbers instead of 12.
 

@@ -118,7 +118,7 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoic
     """Return a convolution, float32 [N, rows, columns, output channels].
 
     Args:
-        image: [n, height, width, channels of the input].
+        image: [N, H, W, C] float32.
         packed: as `pack` returns it, or in the order that the choice asks for.
         layer: how the kernel slides.
         choice: how it will be scheduled.

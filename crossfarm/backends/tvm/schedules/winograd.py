@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -174,20 +174,28 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: WinogradChoi
     Returns:
         float32 [1, rows, columns, output channels].
     """
-    tile, size = choice.tile, choice.tile + 2
+    grid = _grid(layer, choice)
+    tiles = _transformed_image(_padded(image, layer, grid, tile=choice.tile), grid, tile=choice.tile)
+    product = _product(tiles, packed, attributes=as_attributes(layer, choice))
+    return _cropped(_transformed_back(product, grid, tile=choice.tile), layer, grid, tile=choice.tile)
+
+
+def _padded(image: Tensor, layer: Layer, grid: Grid, *, tile: int) -> Tensor:
+    """Return an image [1, H, W, C] with zero padding up to the size of all tiles, without its first axis."""
     _, height, width, depth = layer.image
     top, left, _, _ = layer.padding
-    grid = _grid(layer, choice)
-    # packed: [tile + 2, tile + 2, blocks, C, block]
-    block_count, block = int(packed.shape[2]), int(packed.shape[4])
-    columns = block_count * block
 
     def element(y: Var, x: Var, c: Var) -> PrimExpr:
         inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
         return tirx.if_then_else(inside, image[0, y - top, x - left, c], tirx.const(0.0, "float32"))
 
-    # padded: [rows of tiles * tile + 2, columns of tiles * tile + 2, C]
-    padded = te.compute((grid.down * tile + 2, grid.across * tile + 2, depth), element, name=_PADDED)
+    # [rows of tiles * tile + 2, columns of tiles * tile + 2, C]
+    return te.compute((grid.down * tile + 2, grid.across * tile + 2, depth), element, name=_PADDED)
+
+
+def _transformed_image(padded: Tensor, grid: Grid, *, tile: int) -> Tensor:
+    """Return [strips, tile + 2, tile + 2, tiles of a strip, C] of a padded image."""
+    size, depth = tile + 2, int(padded.shape[-1])
     # rows: [strips, rows of tiles, tile + 2, columns of tiles * tile + 2, C], transformed in one direction
     rows = te.compute(
         (grid.strips, grid.strip, size, grid.across * tile + 2, depth),
@@ -196,8 +204,7 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: WinogradChoi
         ),
         name=_ROWS,
     )
-    # tiles: [strips, tile + 2, tile + 2, tiles of a strip, C]
-    tiles = te.compute(
+    return te.compute(
         (grid.strips, size, size, grid.in_strip, depth),
         lambda g, a, b, r, c: row_of(
             IMAGE[tile],
@@ -209,35 +216,49 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: WinogradChoi
         ),
         name=_TILES,
     )
+
+
+def _product(tiles: Tensor, packed: Tensor, *, attributes: Mapping[str, str]) -> Tensor:
+    """Return [strips, tile + 2, tile + 2, tiles of a strip, padded output channels]: products of matrices."""
+    # packed: [tile + 2, tile + 2, blocks, C, block]
+    block_count, block = int(packed.shape[2]), int(packed.shape[4])
+    *places, depth = (int(extent) for extent in tiles.shape)
     k = te.reduce_axis((0, depth), "k")
-    # product: [strips, tile + 2, tile + 2, tiles of a strip, padded output channels]
-    product = te.compute(
-        (grid.strips, size, size, grid.in_strip, columns),
+    return te.compute(
+        (*places, block_count * block),
         lambda g, a, b, r, c: te.sum(
             tiles[g, a, b, r, k] * packed[a, b, tirx.floordiv(c, block), k, tirx.floormod(c, block)], axis=[k]
         ),
         name=_PRODUCT,
-        attrs=as_attributes(layer, choice),
+        attrs=dict(attributes),
     )
+
+
+def _transformed_back(product: Tensor, grid: Grid, *, tile: int) -> Tensor:
+    """Return [strips, rows of tiles, tile, columns of tiles, tile, padded output channels]."""
+    size, columns = tile + 2, int(product.shape[-1])
     # sums: [strips, tile, tile + 2, tiles of a strip, padded output channels], transformed back in one direction
     sums = te.compute(
         (grid.strips, tile, size, grid.in_strip, columns),
         lambda g, p, b, r, c: row_of(SUM[tile], p, [product[g, a, b, r, c] for a in range(size)]),
         name=_SUMS,
     )
-    # result: [strips, rows of tiles, tile, columns of tiles, tile, padded output channels]
-    result = te.compute(
+    return te.compute(
         (grid.strips, grid.strip, tile, grid.across, tile, columns),
         lambda g, s, p, t, q, c: row_of(SUM[tile], q, [sums[g, p, b, s * grid.across + t, c] for b in range(size)]),
         name=_RESULT,
     )
 
-    def cropped(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
+
+def _cropped(result: Tensor, layer: Layer, grid: Grid, *, tile: int) -> Tensor:
+    """Return [1, rows, columns, output channels] of the results of all tiles."""
+
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         down, across = tirx.floordiv(y, tile), tirx.floordiv(x, tile)
         strip, within = tirx.floordiv(down, grid.strip), tirx.floormod(down, grid.strip)
         return result[strip, within, tirx.floormod(y, tile), across, tirx.floormod(x, tile), c]
 
-    return te.compute((1, *layer.output, layer.channels), cropped, name=_PREFIX + "cut")
+    return te.compute((1, *layer.output, layer.channels), element, name=_PREFIX + "cut")
 
 
 def matches(function: PrimFunc) -> bool:

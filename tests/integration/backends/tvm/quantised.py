@@ -171,7 +171,7 @@ def _run(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Swish:
+class HardSwishForm:
     """x * clamp(x + shift, 0, top) * factor, and how a graph spells it: from `c` to `a`."""
 
     nodes: Sequence[onnx.NodeProto]
@@ -183,15 +183,15 @@ class Swish:
 NUMBERS = {f"number_{value}": np.array(value, np.float32) for value in (-6, 0, 1, 3, 6)}
 """Constants that nodes behind a convolution may read."""
 _ALPHA, _BETA = np.float32(0.2), np.float32(0.5)
-SWISHES = {
-    "HardSwish": Swish(
+HARD_SWISHES = {
+    "HardSwish": HardSwishForm(
         # TVM's importer writes x * (clip(x + 3, 0, 6) / 6).
         nodes=[helper.make_node("HardSwish", ["c"], ["a"])],
         shift=3.0,
         top=6.0,
         factor=float(np.float32(1 / 6)),
     ),
-    "divided last": Swish(
+    "divided last": HardSwishForm(
         nodes=[
             node("Add", ["c", "number_3"], ["c_3"]),
             node("Clip", ["c_3", "number_0", "number_6"], ["c_6"]),
@@ -202,7 +202,7 @@ SWISHES = {
         top=6.0,
         factor=float(np.float32(1 / 6)),
     ),
-    "HardSigmoid": Swish(
+    "HardSigmoid": HardSwishForm(
         nodes=[
             node("HardSigmoid", ["c"], ["c_1"], alpha=float(_ALPHA), beta=float(_BETA)),
             node("Mul", ["c", "c_1"], ["a"]),
@@ -232,11 +232,11 @@ class Convolution:
 
     Attributes:
         image: quantised integers [n, height, width, channels].
-        weights: stored int8 [kernel height, kernel width, channels of a group, output channels].
-        source: steps of the image.
+        weights: int8 [kernel height, kernel width, channels of a group, output channels].
+        source: scale and zero point of the image.
         result: scale and zero point of the result.
         pads: top, left, bottom, right.
-        swish: name in SWISHES of what stands behind it instead of Relu; none without a name.
+        form: name in HARD_SWISHES of what stands behind it instead of Relu; none without a name.
         behind: nodes that stand there in place of both, from `c` to `a`.
     """
 
@@ -250,7 +250,7 @@ class Convolution:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     relu: bool = False
-    swish: str = ""
+    form: str = ""
     behind: Sequence[onnx.NodeProto] = ()
 
     @property
@@ -305,8 +305,8 @@ class Convolution:
         )
 
     def _behind(self) -> Sequence[onnx.NodeProto]:
-        if self.swish:
-            return SWISHES[self.swish].nodes
+        if self.form:
+            return HARD_SWISHES[self.form].nodes
         return self.behind or [node("Relu" if self.relu else "Identity", ["c"], ["a"])]
 
     @property
@@ -324,16 +324,16 @@ class Convolution:
 
     @property
     def how(self) -> numpy_reference.HardSwishParams | None:
-        """How the reference computes the swish."""
-        swish = SWISHES[self.swish]
+        """How the reference computes the HardSwish; None where there is none, or 16 bits do not hold it."""
+        form = HARD_SWISHES[self.form]
         return numpy_reference.hard_swish_params(
-            shift=swish.shift, top=swish.top, factor=swish.factor, result=self.result.params, dtype=self.result.dtype
+            shift=form.shift, top=form.top, factor=form.factor, result=self.result.params, dtype=self.result.dtype
         )
 
     def wanted(self) -> Array:
         """Return what the reference says, as `run` returns it."""
         params, dtype = self.result.params, self.result.dtype
-        if self.swish:
+        if self.form:
             how = self.how
             assert how is not None
             factors = numpy_reference.multipliers(self.sums_scale, how.step)
