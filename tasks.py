@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ BOARDS = ("boards", "board", "tag", "priority")
 """Options about boards; a verb that uses none does not take them."""
 NO_PART_OF_COMPILE = ("stages", "measure_again", "require_checks")
 """Options about what `compile` never does."""
+UNIT_TESTS = ("tests/unit", *(("-n", "auto", "--dist", "worksteal") if find_spec("xdist") else ()))
+"""Without `./inv setup` there is no pytest-xdist."""
+INTEGRATION_TESTS = ("tests/integration",)
 
 
 def _run_pipeline(given: Mapping[str, Any]) -> int:
@@ -247,13 +251,19 @@ def doctor(context: Context, models: str = "", pipeline: str = "default") -> Non
 def test(context: Context, arguments: str = "") -> None:
     """Check style and types, then run the unit tests and those integration tests that this machine can do.
 
+    The unit tests share the processors; integration tests, which use ports, boards and containers, run one by one.
+
     Examples:
         ./inv test
         ./inv test --arguments 'tests/unit -k store'
     """
-    if not arguments:
-        lint(context)
-    _run("pytest", *(shlex.split(arguments) if arguments else ("--integration", "-q")))
+    if arguments:
+        _run("pytest", *shlex.split(arguments))
+        return
+    lint(context)
+    # Whatever the unit tests find, the integration tests are run too, so that one run tells all.
+    codes = [_code_of("pytest", *words, "--integration", "-q") for words in (UNIT_TESTS, INTEGRATION_TESTS)]
+    _end_with(next(filter(None, codes), 0))
 
 
 @task
@@ -314,6 +324,14 @@ def fuzz(context: Context, kind: str = "", count: str = "", seed: str = "0") -> 
 
 def _run(module: str, *arguments: str) -> None:
     """Run a Python module of this environment in the project's folder; its failure ends the program with its code."""
-    code = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode
+    _end_with(_code_of(module, *arguments))
+
+
+def _code_of(module: str, *arguments: str) -> int:
+    """Run a Python module of this environment in the project's folder, and return its exit code."""
+    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode
+
+
+def _end_with(code: int) -> None:
     if code:
         raise Exit(code=code if code > 0 else EXIT_INTERRUPTED)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._measuring import ROOT
+from crossfarm.backends.project_files import load_targets
 from crossfarm.backends.tvm import backend
 from crossfarm.config.cell import Cell
-from crossfarm.config.loading import load_targets
 
 
 def without_rules() -> None:

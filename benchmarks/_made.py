@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks._measuring import INV, SCRATCH, seconds_of
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.plan import Plan
+from crossfarm.pipeline.plan_types import Plan
 from crossfarm.pipeline.run import load, plan_and_decide
 from crossfarm.store.store import Artifact, Store
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crossfarm.boards.protocol import Purpose
 from crossfarm.config.boards import Board, Limits
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 
 # The home is an empty one: what a developer's .bashrc takes, bash would spend on each command, and no board has it.
 CONFIG = """
@@ -32,7 +32,7 @@ PURPOSE = Purpose(
     target="x86_64",
     machine=("x86_64",),
     emulator=None,
-    code=CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64"),
+    code=LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64"),
 )
 
 

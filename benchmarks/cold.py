@@ -44,12 +44,12 @@ import json, sys
 from pathlib import Path
 import crossfarm.backends.tvm.backend as backend
 from crossfarm.config.cell import Cell
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 for compile in json.loads(Path(sys.argv[1]).read_text()):
     output = Path(compile["output"])
     output.mkdir(parents=True)
     backend.compile(
-        cell=Cell(**compile["cell"]), model=Path(compile["model"]), code=CodeGeneration(**compile["code"]),
+        cell=Cell(**compile["cell"]), model=Path(compile["model"]), code=LlvmCode(**compile["code"]),
         output=output, tuned=compile["tuned"],
     )
 """

@@ -25,7 +25,7 @@ from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.images.identity import BASE
 from crossfarm.stages.fetch.artifact import content_folder, write_description
 from crossfarm.stages.job import HOST, Job
-from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.util.docker import find_daemon
 
 GOAL = 150.0
 """Milliseconds."""
@@ -69,7 +69,7 @@ def milliseconds(engine: Engine, folder: Path, image: str) -> float:
         image=image,
     ).write(folder / "job.json")
     started = time.perf_counter()
-    outcome = engine.run(folder / "job.json", folder / "log")
+    outcome = engine.run(folder, folder / "log")
     elapsed = time.perf_counter() - started
     assert outcome.good, outcome.cause
     return (elapsed - outcome.seconds) * 1000
@@ -88,7 +88,7 @@ if __name__ == "__main__":
     if daemon.problem:
         raise SystemExit(daemon.problem)
     with (
-        LocalEngine(slots=1) as local,
+        LocalEngine() as local,
         ContainerEngine(
             daemon=daemon,
             images={image.digest: image.reference},

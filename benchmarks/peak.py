@@ -17,7 +17,8 @@ import yaml
 
 from benchmarks._measuring import ROOT, SPREAD, Benchmark, between
 from crossfarm.backends.tvm.schedules.choices import Layer, ProductChoice
-from crossfarm.config.targets import Target
+from crossfarm.config.llvm import LlvmCode
+from crossfarm.config.targets import target_with
 
 GOAL = 0.85
 
@@ -116,7 +117,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TVM_NUM_THREADS"] = "1"
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    toolchain = Target.model_validate(
+    toolchain = target_with(LlvmCode).model_validate(
         yaml.safe_load((ROOT / "toolchains" / f"{options.target}.yaml").read_text(encoding="utf-8"))
     )
     target = tvm_target(toolchain.code)

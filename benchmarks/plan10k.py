@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, spread
+from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import load_inventory
-from crossfarm.config.loading import load_project
-from crossfarm.pipeline.key_context import look_around
+from crossfarm.pipeline.key_context import read_key_context
 from crossfarm.pipeline.plan import Selection, make_plan
 from crossfarm.pipeline.staleness import decide
 from crossfarm.stages import STAGES
@@ -48,7 +48,7 @@ def measure(models: int, folder: Path) -> tuple[float, float]:
     project = load_project(models=path, toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines" / "default.yaml")
     loaded = time.perf_counter()
     inventory = load_inventory(None, default=folder / "boards.yaml", targets=project.targets)
-    plan = make_plan(project, Selection(), stages=STAGES, surroundings=look_around(project, inventory))
+    plan = make_plan(project, Selection(), stages=STAGES, context=read_key_context(project, inventory))
     decide(plan, Store(folder / "store"))
     planned = time.perf_counter()
     assert len(plan.cells) == 3 * models

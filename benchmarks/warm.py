@@ -19,7 +19,8 @@ import yaml
 from benchmarks._made import Made, make, planned
 from benchmarks._measuring import INV, ROOT, SCRATCH, SPREAD, Benchmark, interpreter_start, seconds_of, spread
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.plan import PlannedJob, Selection
+from crossfarm.pipeline.plan import Selection
+from crossfarm.pipeline.plan_types import PlannedJob
 from crossfarm.store.store import Artifact, Store
 
 GOAL = 0.5

@@ -17,13 +17,16 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from crossfarm.errors import StoreError
 from crossfarm.util.text import escaped_json
+
+if TYPE_CHECKING:
+    from pydantic_core import SchemaSerializer
 
 JobState = Literal["run", "hit", "failed", "skipped", "cancelled"]
 Fault = Literal["product", "infrastructure"]
@@ -218,7 +221,19 @@ def _adapter() -> TypeAdapter[Record]:
 
 def to_json(record: Record) -> str:
     """Return `record` as one line of JSON without the newline, which a terminal shows as it is."""
-    return escaped_json(_adapter().dump_json(record).decode())
+    # pydantic.dataclasses gives each class its own, which knows the class without trying all that a record may be.
+    serializer: SchemaSerializer = type(record).__dict__["__pydantic_serializer__"]
+    return escaped_json(serializer.to_json(record).decode())
+
+
+def placed(record: CheckRecord, *, file: str, line: int, command: str) -> CheckRecord:
+    """Return a record with the place of its declaration and what runs it again.
+
+    What was checked when the record was read is not checked again: a run places thousands of them.
+    """
+    copy = object.__new__(CheckRecord)
+    copy.__dict__.update(record.__dict__, file=file, line=line, command=command)
+    return copy
 
 
 def from_json(line: str | bytes) -> Record:

@@ -8,9 +8,16 @@ import signal
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.processor_time import ProcessorTime
 from tests.skips import counter
 
-settings.register_profile("crossfarm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "crossfarm",
+    max_examples=50,  # of every property in every run; each run draws others
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", parent=settings.get_profile("crossfarm"), max_examples=1000)
 settings.register_profile(
     "mutants",  # the same few examples for every mutant, and no smaller ones than the first that fails
     parent=settings.get_profile("crossfarm"),
@@ -36,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(counter(config), "skips")
+    config.pluginmanager.register(ProcessorTime(), "processor time")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import importlib
 from typing import cast
 
 from crossfarm.backends.protocol import Backend
+from crossfarm.config.base import Declared
 from crossfarm.errors import ConfigError, nearest
 
 BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm.backend"}
@@ -21,3 +22,12 @@ def load_backend(name: str) -> Backend:
     if name not in BACKENDS:
         raise ConfigError(f"there is no backend {name!r}{nearest(name, BACKENDS)}; known: {', '.join(BACKENDS)}")
     return cast(Backend, importlib.import_module(BACKENDS[name]))
+
+
+def code_section(name: str) -> type[Declared]:
+    """Return what the `code:` section of a backend's toolchain files is.
+
+    Raises:
+        ConfigError: there is no such backend.
+    """
+    return load_backend(name).DECLARATION.section

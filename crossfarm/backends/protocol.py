@@ -7,43 +7,44 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from crossfarm.bundles.interfaces import About
+from crossfarm.bundles.order import BundleOrder
+from crossfarm.config.base import Declared
 from crossfarm.config.cell import Cell
-from crossfarm.config.targets import CodeGeneration, CommandCompiler, ZigCompiler
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BundleOrder:
-    """What a bundle is made of.
+class BackendDeclaration:
+    """All that others treat a backend by. Mappings go from the name of a stage to what its jobs have on top for it.
 
     Attributes:
-        cell: names of what is built.
-        about: what the users of the model want to know.
-        compiler: the C compiler to link with.
-        static: link programs statically, and make no shared library.
-        compiled: artifact of the stage `compile`.
-        reference: artifact of the stage `reference`, whose inputs and names go into the bundle.
-        runner: folder of the sources that run a model on a board.
+        section: the `code:` section of its toolchain files; every key of it is part of the keys of its cells.
+        sources: what shapes the artifact, as in crossfarm.stages.protocol.Declaration; a change touches its own cells.
+        tools: distributions whose version shapes the artifact.
+        groups: names of parameter groups from this host: `tuning`.
+        preload: what a worker imports once, before the first job.
+        simulator: the module that runs its bundles on this host, where they are no programs of a processor; it follows
+            crossfarm.boards.protocol.Simulator.
     """
 
-    cell: Cell
-    about: About
-    compiler: ZigCompiler | CommandCompiler
-    static: bool
-    compiled: Path
-    reference: Path
-    runner: Path
+    section: type[Declared]
+    sources: Mapping[str, tuple[str, ...]]
+    tools: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    preload: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    simulator: str | None = None
 
 
 class Backend(Protocol):
     """A compiler: makes a prepared model into code, and code into a bundle."""
+
+    DECLARATION: BackendDeclaration
 
     def compile(
         self,
         *,
         cell: Cell,
         model: Path,
-        code: CodeGeneration,
+        code: Declared,
         output: Path,
         tuned: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -52,7 +53,7 @@ class Backend(Protocol):
         Args:
             cell: names of what is built.
             model: an ONNX file with static shapes.
-            code: what code is made for.
+            code: the `code:` section, as DECLARATION.section.
             output: an empty folder, which becomes the artifact of the stage `compile`.
             tuned: layer -> choice that a search found, in place of the rules'; a backend without a search has none.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 
 _V2 = ("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3")
 _V3 = (*_V2, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave")
@@ -47,7 +47,7 @@ _CHECKED = frozenset(
 """Features that both spell alike. What stands in neither table is not checked: not all are instructions."""
 
 
-def lacking(code: CodeGeneration, flags: Collection[str]) -> tuple[str, ...]:
+def lacking(code: LlvmCode, flags: Collection[str]) -> tuple[str, ...]:
     """Return what of the code's instructions a CPU lacks, in Linux' names; empty when nothing is known to be missing.
 
     Args:

@@ -56,7 +56,9 @@ def _problem(leases: Leases, lease: Lease, board: Board, targets: Mapping[str, T
         with labgrid.held(board.labgrid, leases.url, lambda: leases.is_live(lease)):
             for name in board.targets:
                 target = targets[name]
-                purpose = Purpose(target=name, machine=target.machine, emulator=target.emulator, code=target.code)
+                purpose = Purpose(
+                    target=name, machine=target.machine, emulator=target.emulator, code=target.instructions
+                )
                 with open_board(board, purpose, token=lease.token) as transport:
                     transport.preflight()
     except (BoardError, BundleError, ToolError) as error:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from crossfarm.config.boards import Board
-from crossfarm.config.targets import CodeGeneration, Emulator
+from crossfarm.config.llvm import LlvmCode
+from crossfarm.config.targets import Emulator
+from crossfarm.errors import BoardError
 
 Timing = Literal["silicon", "emulated", "simulated"]
 
@@ -52,13 +55,13 @@ class Purpose:
         target: its name.
         machine: what `uname -m` says where its code runs natively.
         emulator: runs its code on this host; boards that are reached over ssh have no use for it.
-        code: what its code was generated for.
+        code: which instructions its programs hold; None where they are not programs of a processor.
     """
 
     target: str
     machine: tuple[str, ...]
     emulator: Emulator | None
-    code: CodeGeneration
+    code: LlvmCode | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,17 +155,27 @@ class Transport(Protocol):
         """
 
 
-class _Way(Protocol):
-    """A module below crossfarm.boards that is a transport."""
+class TransportModule(Protocol):
+    """A module that is a transport."""
 
     def open_board(self, board: Board, purpose: Purpose, *, token: int) -> Transport:
         """Return the way to a board, not yet connected."""
 
 
+class Simulator(TransportModule, Protocol):
+    """A transport that a backend brings along, for this host."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return what of this host its measurements depend on: the simulator's version."""
+
+    def missing(self) -> str | None:
+        """Return why it cannot run here, and what to do; None when it can."""
+
+
 TRANSPORTS: Mapping[str, str] = {
     "local": "crossfarm.boards.transports.local",
     "ssh": "crossfarm.boards.transports.ssh",
-    "virtual": "crossfarm.boards.transports.virtual",
+    "virtual": "crossfarm.boards.transports.ssh",
 }
 """Transport of boards.yaml -> module; imported when a job runs."""
 
@@ -172,13 +185,50 @@ def this_host(target: str) -> Board:
     return Board(name=THIS_HOST, transport="local", targets=(target,))
 
 
-def open_board(board: Board, purpose: Purpose, *, token: int) -> Transport:
+def open_board(board: Board, purpose: Purpose, *, token: int, simulator: str | None = None) -> Transport:
     """Return the way to a board; entering it connects.
 
     Args:
         board: the board; its key is an absolute path.
         purpose: what it is wanted for.
         token: fencing token of the lease; a board refuses whoever comes with a lower one than it has seen.
+        simulator: the module that runs these bundles on this host, where their backend brings one.
     """
-    module = cast(_Way, importlib.import_module(TRANSPORTS[board.transport]))
+    name = simulator if simulator and board.transport == "local" else TRANSPORTS[board.transport]
+    module = cast(TransportModule, importlib.import_module(name))
     return module.open_board(board, purpose, token=token)
+
+
+def overdue(name: str, *, timeout: float, tail: str) -> BoardError:
+    """Return the error for a program that was ended after `timeout` seconds; `tail` is the end of what it said."""
+    return BoardError(
+        f"{name} did not end within {timeout:g} s and was stopped; raise measure.timeout in the pipeline, or "
+        f"lower its repeat{_quoted(tail)}"
+    )
+
+
+def killed(name: str, *, number: int, tail: str) -> BoardError:
+    """Return the error for a program that a signal ended, with what that signal usually means."""
+    return BoardError(f"{name} was killed by {_signal_name(number)}{_advice(number)}{_quoted(tail)}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _advice(number: int) -> str:
+    if number == signal.SIGILL:
+        return "; this CPU lacks an instruction that the toolchain file allows: lower code.cpu or code.features"
+    if number == signal.SIGKILL:
+        return "; the machine ran out of memory, or someone killed it: run it again"
+    if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE):
+        return "; it crashed: run it again with the bundle's program under a debugger, and report it"
+    return "; run it again"
+
+
+def _quoted(tail: str) -> str:
+    lines = tail.strip().splitlines()
+    return f" (its last words: {lines[-1].strip()})" if lines else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
-from crossfarm.bundles.manifest import CompileReport
+from crossfarm.bundles.compile_report import CompileReport
 from crossfarm.config.models import Classify, CtcText, Decode, Detect, Preprocess
 
 INTERFACES = "interfaces"

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import crossfarm
-from crossfarm.backends.protocol import BundleOrder
-from crossfarm.bundles.c_compiler import Toolchain, tool_version
-from crossfarm.bundles.interfaces import write_interfaces
-from crossfarm.bundles.manifest import BundleFile, CompileReport, InputFile, Manifest, Sequence, WeightsFile
-from crossfarm.bundles.runner_sources import (
+from crossfarm.bundles.compile_report import CompileReport
+from crossfarm.bundles.linking.c_compiler import Toolchain, tool_version
+from crossfarm.bundles.linking.runner_objects import OWN, compile_all, object_names
+from crossfarm.bundles.linking.runner_sources import (
     EXPORTS,
     LIBRARY_SOURCES,
     PROGRAM_SOURCES,
@@ -22,6 +21,8 @@ from crossfarm.bundles.runner_sources import (
     SERVER_SOURCES,
     copy_sources,
 )
+from crossfarm.bundles.manifest import BundleFile, InputFile, Manifest, Sequence, WeightsFile
+from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.cell import Cell
 from crossfarm.errors import BundleError
 from crossfarm.util.scratch import scratch_folder
@@ -42,21 +43,13 @@ def make_bundle(order: BundleOrder, *, output: Path) -> None:
     inputs = copy_inputs(report, document, order.reference, output)
     with scratch_folder("link") as folder:
         work = Path(folder)
-        _stage(work, compiled=order.compiled, runner=order.runner)
+        _stage(work, order)
         names = _build(Toolchain(compiler=compiler, static=order.static, folder=work), model=cell.model)
         for name in (*names, PUBLIC_HEADER):
             shutil.copyfile(work / name, output / name)
     for name in {PROGRAM, SERVER} & set(names):
         (output / name).chmod(0o755)
     shutil.copyfile(order.compiled / WEIGHTS, output / WEIGHTS)
-    write_interfaces(
-        report=report,
-        about=order.about,
-        classes=document["classes"],
-        characters=document["characters"],
-        runner=order.runner,
-        output=output,
-    )
     provenance = {**report.tools, "crossfarm": crossfarm.__version__, "compiler": tool_version(compiler)}
     write_manifest(output, cell=cell, report=report, document=document, inputs=inputs, provenance=provenance)
 
@@ -99,35 +92,31 @@ def write_manifest(
     ).write(output / "manifest.json")
 
 
-def _stage(work: Path, *, compiled: Path, runner: Path) -> None:
-    """Bring all sources into one folder, where they have names that are the same everywhere."""
-    copy_sources(runner, work)
-    shutil.copyfile(compiled / "tables.c", work / _TABLES)
-    shutil.copyfile(compiled / "model.o", work / _OBJECT)
+def _stage(work: Path, order: BundleOrder) -> None:
+    """Bring all sources and objects into one folder, where they have names that are the same everywhere."""
+    copy_sources(order.runner, work)
+    for path in order.objects.iterdir():
+        shutil.copyfile(path, work / path.name)
+    shutil.copyfile(order.compiled / "tables.c", work / _TABLES)
+    shutil.copyfile(order.compiled / "model.o", work / _OBJECT)
 
 
 def _build(toolchain: Toolchain, *, model: str) -> list[str]:
-    """Compile and link in the toolchain's folder, and return the names of what goes into the bundle."""
+    """Compile the tables and link in the toolchain's folder; return the names of what goes into the bundle."""
     programs = {PROGRAM: PROGRAM_SOURCES, **({SERVER: SERVER_SOURCES} if toolchain.static else {})}
-    library = [_OBJECT, *_compile(toolchain, (_TABLES, *LIBRARY_SOURCES))]
+    library = [_OBJECT, *compile_all(toolchain, [_TABLES]), *object_names(LIBRARY_SOURCES)]
     linker = toolchain.for_programs()
-    shared = library if linker is toolchain else [_OBJECT, *_compile(linker, (_TABLES, *LIBRARY_SOURCES), "program_")]
+    shared = library
+    if linker is not toolchain:
+        shared = [_OBJECT, *compile_all(linker, [_TABLES], OWN), *object_names(LIBRARY_SOURCES, OWN)]
     for program, names in programs.items():
-        linker.link_program([*_compile(linker, names), *shared], program)
+        linker.link_program([*object_names(names), *shared], program)
     made = [*programs, f"lib{model}.a"]
     toolchain.archive(library, f"lib{model}.a")
     if not toolchain.static:
         toolchain.link_library(library, f"lib{model}.so", exports=EXPORTS)
         made.append(f"lib{model}.so")
     return made
-
-
-def _compile(toolchain: Toolchain, sources: Iterable[str], prefix: str = "") -> list[str]:
-    """Compile C files, and return the names of their objects."""
-    objects = {source: f"{prefix}{Path(source).stem}.o" for source in sources}
-    for source, name in objects.items():
-        toolchain.compile(source, name)
-    return list(objects.values())
 
 
 def copy_inputs(report: CompileReport, document: Any, reference: Path, output: Path) -> tuple[InputFile, ...]:

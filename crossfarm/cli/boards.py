@@ -50,9 +50,9 @@ def inspect_boards(
     """
 
     def action() -> int:
+        from crossfarm.backends.project_files import load_targets
         from crossfarm.boards.inventory import load_inventory
         from crossfarm.cli.board_commands import Addition, Wishes, add_board, show_boards
-        from crossfarm.config.loading import load_targets
         from crossfarm.util.paths import HOME
 
         known = load_targets(HOME / "toolchains")

@@ -47,11 +47,11 @@ def _reproduce(cell: str, given: dict[str, str]) -> int:
     from crossfarm.pipeline.engine_choice import choose_engine, start_engine, supply
     from crossfarm.pipeline.plan import Selection
     from crossfarm.pipeline.reproduce import Reproduction, reproduce
-    from crossfarm.pipeline.run import load, plan_and_decide
+    from crossfarm.pipeline.run import WHOLE_BUNDLE, load, plan_and_decide
     from crossfarm.store.live_runs import live_run
     from crossfarm.store.store import Store
 
-    selection = Selection(only=(cell,), targets=(cell.partition("-")[0],), stages=("bundle",))
+    selection = Selection(only=(cell,), targets=(cell.partition("-")[0],), stages=WHOLE_BUNDLE)
     wanted = dataclasses.replace(options(given), selection=selection, jobs=1)
     project, store = load(wanted), Store(wanted.store.absolute())
     choice = choose_engine(wanted, project)

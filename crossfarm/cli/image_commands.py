@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossfarm.config.loading import load_targets
+from crossfarm.backends.project_files import load_targets
 from crossfarm.config.targets import Target
 from crossfarm.errors import EXIT_GOOD, ConfigError, nearest
 from crossfarm.images.ensure import Terms, supply_images, update_lock

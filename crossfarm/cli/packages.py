@@ -21,27 +21,28 @@ _CELL = {
 
 
 def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
-    from crossfarm.pipeline.run import make_cell
-    from crossfarm.store.export import copy_artifact
+    from crossfarm.pipeline.run import WHOLE_BUNDLE, make_cell
+    from crossfarm.store.export import copy_artifacts
     from crossfarm.store.store import Store
     from crossfarm.util.text import write
 
     if folder.exists():
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
     wanted = options(given)
-    code, artifacts = make_cell(wanted, cell)
+    code, artifacts = make_cell(wanted, cell, stages=WHOLE_BUNDLE)
     if code:
         return code
-    copy_artifact(Store(wanted.store), artifacts["bundle"], folder)
-    count = len(artifacts["bundle"].files)
+    parts = [artifacts[stage] for stage in WHOLE_BUNDLE]
+    copy_artifacts(Store(wanted.store), parts, folder)
+    count = sum(len(part.files) for part in parts)
     write(sys.stdout, f"{cell}: {count} files in {folder}; on the board: {folder.name}/program {folder.name}\n")
     return 0
 
 
 def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str) -> int:
     from crossfarm.bundles.packages.packages import check_names, write_packages
-    from crossfarm.pipeline.run import load, make_cell
-    from crossfarm.store.export import copy_artifact
+    from crossfarm.pipeline.run import WHOLE_BUNDLE, load, make_cell
+    from crossfarm.store.export import copy_artifacts
     from crossfarm.store.store import Store
     from crossfarm.util.text import write
 
@@ -49,12 +50,12 @@ def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str)
     if rest:  # what is no cell at all is told by the plan
         check_names(rest.partition("-")[0], release)
     wanted = options(given)
-    code, artifacts = make_cell(wanted, cell)
+    code, artifacts = make_cell(wanted, cell, stages=WHOLE_BUNDLE)
     if code:
         return code
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
-        copy_artifact(Store(wanted.store), artifacts["bundle"], bundle)
+        copy_artifacts(Store(wanted.store), [artifacts[stage] for stage in WHOLE_BUNDLE], bundle)
         machines = load(wanted).targets[target].machine
         made = write_packages(bundle, machines=machines, folder=folder, release=release)
     for path in (made.wheel, made.archive):

@@ -10,13 +10,28 @@ import itertools
 import os
 import re
 import sys
+import types
 from typing import Any
 
-from invoke.exceptions import Exit, ParseError
-from invoke.program import Program
+import yaml
 
-import crossfarm
-from crossfarm.errors import EXIT_BAD_CONFIG, nearest
+# invoke brings a PyYAML of its own, and imports unittest.mock (with asyncio and ssl) for a class that only tests of
+# tasks use. Together they took a tenth of a second at every start.
+sys.modules.setdefault("invoke.vendor.yaml", yaml)
+_IS_MOCK_STAND_IN = "unittest.mock" not in sys.modules
+if _IS_MOCK_STAND_IN:
+    _stand_in = types.ModuleType("unittest.mock")
+    _stand_in.__dict__["Mock"] = type("Mock", (), {})
+    sys.modules["unittest.mock"] = _stand_in
+
+from invoke.exceptions import Exit, ParseError  # noqa: E402
+from invoke.program import Program  # noqa: E402
+
+if _IS_MOCK_STAND_IN:
+    del sys.modules["unittest.mock"]
+
+import crossfarm  # noqa: E402
+from crossfarm.errors import EXIT_BAD_CONFIG, nearest  # noqa: E402
 
 _UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
 
@@ -62,6 +77,8 @@ class CommandLine(Program):
 if __name__ == "__main__":
     # Imports and declarations are many objects that stay as long as the run: walking them often costs a tenth of it.
     gc.set_threshold(200_000, 50, 50)
+    # Looking for plugins of pydantic reads the metadata of every distribution; there are none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()
         sys.stdout.flush()

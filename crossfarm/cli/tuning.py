@@ -56,8 +56,12 @@ def profile(
 ) -> None:
     """Print where the time of one cell goes: layer by layer, with GFLOP/s and the share of the measured peak.
 
+    For an int8 cell it also prints where accuracy was lost: the layers of the model, the worst first, as the stage
+    `quantize` measured them, and the accuracy after each step from float32 to the board, by the last check of the cell.
+
     Examples:
         ./inv profile x86_64-mnist_cnn-float32
+        ./inv profile x86_64-ppocr_cls-int8
         ./inv profile x86_64-efficientnet_lite0-float32 --threads 2 --plot profile.svg
     """
     given = {"models": models, "pipeline": pipeline, "store": store, "engine": engine, "quiet": True}
@@ -93,7 +97,7 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
     project = load(wanted)
 
     def artifacts(cell: Any) -> Mapping[str, Any]:
-        code, found = make_cell(wanted, cell.id, stage="reference")
+        code, found = make_cell(wanted, cell.id, stages=("reference",))
         if code:
             raise StoreError(f"{cell.id}: its reference could not be made, see above")
         return found

@@ -79,3 +79,9 @@ def refuse_repeated(what: str, values: Iterable[object]) -> None:
         if value in seen:
             raise ValueError(f"{what} must differ, {value!r} is given twice; remove one")
         seen.add(value)
+
+
+Identifier = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64, description="letters, digits and any of . _ + -"),
+]

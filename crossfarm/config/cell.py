@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,7 +14,7 @@ class Cell:
     target: str
     variant: str
 
-    @property
+    @functools.cached_property  # a plan asks for it many times for each cell
     def id(self) -> str:
         """Return the cell's id."""
         return f"{self.target}-{self.model}-{self.variant}"

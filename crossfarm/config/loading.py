@@ -12,16 +12,19 @@ from pydantic import BaseModel, ValidationError
 
 from crossfarm.config import diagnostics as told
 from crossfarm.config import yaml_reader
+from crossfarm.config.base import Declared
 from crossfarm.config.boards import BoardsFile
 from crossfarm.config.diagnostics import Problem
 from crossfarm.config.models import ModelsFile
 from crossfarm.config.pipelines import Pipeline
 from crossfarm.config.project import Project
-from crossfarm.config.targets import Target
+from crossfarm.config.targets import DEFAULT_BACKEND, Target, target_with
 from crossfarm.errors import ConfigError, nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Report = Callable[[told.Path, str], None]
+Sections = Callable[[str], type[Declared]]
+"""Backend -> what its `code:` section is; raises ConfigError for one that there is not."""
 
 
 def load_models(path: Path) -> ModelsFile:
@@ -35,14 +38,18 @@ def load_models(path: Path) -> ModelsFile:
     return _complete(models_file, found)
 
 
-def load_targets(folder: Path) -> dict[str, Target]:
+def load_targets(folder: Path, *, sections: Sections) -> dict[str, Target]:
     """Return the toolchain files NAME.yaml of a folder by name, in alphabetical order.
+
+    Arguments:
+        folder: where they stand.
+        sections: says what the `code:` section of a backend is; see crossfarm.backends.code_section.
 
     Raises:
         ConfigError: a line for every problem of every file; also when the folder holds no toolchain file.
     """
     found: list[Problem] = []
-    targets = _read_targets(folder, found)
+    targets = _read_targets(folder, found, sections)
     told.raise_all(found)
     return targets
 
@@ -82,19 +89,20 @@ def load_boards(path: Path, *, targets: Collection[str]) -> BoardsFile:
     return _complete(boards, found)
 
 
-def load_project(*, models: Path, toolchains: Path, pipeline: Path) -> Project:
+def load_project(*, models: Path, toolchains: Path, pipeline: Path, sections: Sections) -> Project:
     """Load all files of a project and check them against each other.
 
     Arguments:
         models: models.yaml.
         toolchains: folder of the toolchain files.
         pipeline: the file of the pipeline to run.
+        sections: as for `load_targets`.
 
     Raises:
         ConfigError: a line for every problem of every file.
     """
     found: list[Problem] = []
-    targets = _read_targets(toolchains, found)
+    targets = _read_targets(toolchains, found, sections)
     toolchain_names = {file.stem for file in _toolchain_files(toolchains)}
     models_file, lines = _read_models(models, found, targets=toolchain_names)
     chosen, tree = _read_named(pipeline, Pipeline, found)
@@ -192,17 +200,30 @@ def _merge_defaults(tree: Any) -> Any:
     return merged
 
 
-def _read_targets(folder: Path, found: list[Problem]) -> dict[str, Target]:
+def _read_targets(folder: Path, found: list[Problem], sections: Sections) -> dict[str, Target]:
     files = _toolchain_files(folder)
     if not files:
         message = "holds no toolchain file NAME.yaml; docs/toolchains.md shows one"
         found.append(Problem(file=shown_path(folder), line=1, path="", message=message))
     targets: dict[str, Target] = {}
     for file in files:
-        target, _ = _read_named(file, Target, found)
+        tree = _read_tree(file, found)
+        target = _check_name(
+            file, tree, _validate(file, tree, _target_model(file, tree, found, sections), found), found
+        )
         if target is not None:
             targets[target.name] = target
     return targets
+
+
+def _target_model(file: Path, tree: Any, found: list[Problem], sections: Sections) -> type[Target]:
+    """Return what a toolchain file must be: the keys of all targets, with the section of the backend that it names."""
+    name = tree.get("backend", DEFAULT_BACKEND) if isinstance(tree, yaml_reader.Mapping) else DEFAULT_BACKEND
+    try:
+        return target_with(sections(name if isinstance(name, str) else DEFAULT_BACKEND))
+    except ConfigError as error:
+        _reporter(file, tree, found)(("backend",), str(error))
+        return target_with(sections(DEFAULT_BACKEND))
 
 
 def _toolchain_files(folder: Path) -> list[Path]:
@@ -212,12 +233,16 @@ def _toolchain_files(folder: Path) -> list[Path]:
 def _read_named(path: Path, model: type[_Model], found: list[Problem]) -> tuple[_Model | None, Any]:
     """Return the value and tree of a file whose name must be the `name:` that it declares."""
     tree = _read_tree(path, found)
-    value = _validate(path, tree, model, found)
+    return _check_name(path, tree, _validate(path, tree, model, found), found), tree
+
+
+def _check_name(path: Path, tree: Any, value: _Model | None, found: list[Problem]) -> _Model | None:
+    """Report a file whose name is not the `name:` that it declares; return the value."""
     name = tree.get("name") if isinstance(tree, yaml_reader.Mapping) else None
     if isinstance(name, str) and name != path.stem:
         message = f"the file is called {path.name}, its name is {told.show(name)}; make both the same"
         _reporter(path, tree, found)(("name",), message)
-    return value, tree
+    return value
 
 
 def _read_tree(path: Path, found: list[Problem]) -> Any:

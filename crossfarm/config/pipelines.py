@@ -8,11 +8,35 @@ from pydantic import Field, model_validator
 
 from crossfarm.config.base import Declared, Integer, Line, Name, refuse_repeated
 
-StageName = Literal["fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check"]
-STAGES: tuple[StageName, ...] = ("fetch", "prepare", "reference", "quantize", "compile", "bundle", "measure", "check")
+StageName = Literal[
+    "fetch",
+    "prepare",
+    "reference",
+    "quantize",
+    "compile",
+    "c_library",
+    "runner",
+    "bundle",
+    "interfaces",
+    "measure",
+    "check",
+]
+STAGES: tuple[StageName, ...] = (
+    "fetch",
+    "prepare",
+    "reference",
+    "quantize",
+    "compile",
+    "c_library",
+    "runner",
+    "bundle",
+    "interfaces",
+    "measure",
+    "check",
+)
 
-QUANTISED_ONLY: tuple[StageName, ...] = ("quantize",)
-"""Stages that only cells of the variant int8 go through."""
+DEFAULT_STAGES: tuple[StageName, ...] = tuple(name for name in STAGES if name not in {"interfaces"})
+"""What a pipeline does: all but what is made when somebody carries a bundle away."""
 
 
 class Measure(Declared):
@@ -43,7 +67,7 @@ class Pipeline(Declared):
     """Globs over model names."""
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     """Names of toolchain files."""
-    stages: Annotated[tuple[StageName, ...], Field(min_length=1)] = STAGES
+    stages: Annotated[tuple[StageName, ...], Field(min_length=1)] = DEFAULT_STAGES
     """How far; what a stage needs runs too."""
     tuned: bool = True
     """Compile with what searches took (tuning/); false leaves all to the rules."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from crossfarm.config.base import Declared, Line, Name
-from crossfarm.config.processor_names import check_architecture, check_cpu, check_feature
+from crossfarm.config.base import Declared, Identifier, Line, Name
+from crossfarm.config.llvm import LlvmCode
 
 Argument = Annotated[Line, Field(max_length=256)]
 Arguments = Annotated[tuple[Argument, ...], Field(min_length=1)]
-Identifier = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64, description="letters, digits and any of . _ + -"),
-]
+DEFAULT_BACKEND = "tvm"
 
 
 class ZigCompiler(Declared):
@@ -58,44 +56,6 @@ class CommandCompiler(Declared):
     """More arguments for every compilation and link."""
 
 
-def _known_cpu(cpu: str, info: ValidationInfo) -> str:
-    """Refuse a name that LLVM does not know; without a triple that could be read there is nothing to look it up in."""
-    return check_cpu(cpu, triple=info.data["triple"]) if "triple" in info.data else cpu
-
-
-def _known_feature(feature: str, info: ValidationInfo) -> str:
-    return check_feature(feature, triple=info.data["triple"]) if "triple" in info.data else feature
-
-
-class CodeGeneration(Declared):
-    """What TVM's LLVM is told."""
-
-    triple: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9_]+(-[a-z0-9_]+){1,3}$",
-            max_length=64,
-            description="an LLVM triple such as `armv7l-linux-gnueabihf`",
-        ),
-        AfterValidator(check_architecture),
-    ]
-    cpu: Annotated[Identifier, AfterValidator(_known_cpu)]
-    """LLVM's name of the processor: `cortex-a53`, `x86-64-v3`."""
-    features: tuple[
-        Annotated[
-            str,
-            Field(pattern=r"^[+-][a-z0-9.-]+$", max_length=64, description="`+` or `-` and an LLVM feature"),
-            AfterValidator(_known_feature),
-        ],
-        ...,
-    ] = ()
-    """What the processor has (+) or lacks (-) beyond that."""
-    float_abi: Literal["hard", "soft"] | None = None
-    """ARM 32-bit only, and required there."""
-    abi: Identifier | None = None
-    """RISC-V only: lp64d."""
-
-
 class Emulator(Declared):
     """qemu-user that runs a program for this target on another machine. Times taken so are marked as emulated."""
 
@@ -116,12 +76,12 @@ class Target(Declared):
     """As the file is called, without `.yaml`."""
     description: Annotated[str, Field(max_length=1000)] = ""
     """One line for people."""
-    backend: Literal["tvm"] = "tvm"
+    backend: Name = DEFAULT_BACKEND
     """The compiler behind it."""
     machine: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     """What `uname -m` says on boards that run this natively."""
-    code: CodeGeneration
-    """What TVM's LLVM is told."""
+    code: SerializeAsAny[Declared]
+    """What the backend is told; each backend has its own keys."""
     compiler: Annotated[ZigCompiler | CommandCompiler, Field(discriminator="kind")]
     """Compiles and links the C part."""
     linkage: Literal["dynamic", "static"] = "dynamic"
@@ -133,9 +93,17 @@ class Target(Declared):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Target:
-        is_arm32 = self.code.triple.startswith("arm")
-        if is_arm32 != (self.code.float_abi is not None):
-            raise ValueError("code.float_abi is required for 32-bit ARM and makes no sense elsewhere")
         if self.linkage == "static" and isinstance(self.compiler, ZigCompiler) and "-musl" not in self.compiler.target:
             raise ValueError("zig links statically against musl alone; give compiler.target a musl triple")
         return self
+
+    @property
+    def instructions(self) -> LlvmCode | None:
+        """Return what its programs were compiled to; None where its backend makes no programs of a processor."""
+        return self.code if isinstance(self.code, LlvmCode) else None
+
+
+@functools.cache
+def target_with(section: type[Declared]) -> type[Target]:
+    """Return the model of a toolchain file whose backend takes this `code:` section."""
+    return create_model("Target", __base__=Target, __module__=__name__, code=(section, ...))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import select
@@ -12,14 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from crossfarm.engines.messages import MOST_BYTES, Reply, Request, new_secret
 from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
 from crossfarm.engines.worker import descendants, session_members
 from crossfarm.errors import EngineError, OutputError
-from crossfarm.stages.job import Outcome, read_outcome
+from crossfarm.stages.job import JOB_FILE, Job, Outcome, read_outcome
 from crossfarm.util.trees import TreeLimits, excess
 
 GRACE_SECONDS = 2.0
@@ -34,18 +32,14 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 class LocalEngine:
     """Runs job files in workers on this host."""
 
-    def __init__(
-        self, *, slots: int, environment: dict[str, str] | None = None, limits: TreeLimits | None = None
-    ) -> None:
-        """Make an engine of `slots` workers, which start when they are first needed.
+    def __init__(self, *, environment: dict[str, str] | None = None, limits: TreeLimits | None = None) -> None:
+        """Make an engine without workers; they start when they are first needed.
 
         Args:
-            slots: how many jobs may run at once.
             environment: variables for the jobs, on top of this process's own.
             limits: what a job may write.
         """
         self._limits = limits or TreeLimits()
-        self.executor: Executor = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="slot")
         self._environment = {**os.environ, **ONE_THREAD, "PYTHONHASHSEED": "0", **(environment or {})}
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all: list[_Worker] = []
@@ -57,18 +51,18 @@ class LocalEngine:
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
-        self.executor.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, job_file: Path, log: Path) -> Outcome:
-        """Run one job file in a free worker, or in a new one."""
+    def run(self, folder: Path, log: Path) -> Outcome:
+        """Run the job of a folder in a free worker, or in a new one."""
         started = time.monotonic()
-        stage = json.loads(job_file.read_text())["stage"]
+        job_file = folder / JOB_FILE
+        job = Job.read(job_file)
         worker = self._take()
         if worker is None:
             return Outcome(good=False, seconds=0.0, cause="interrupted", fault="infrastructure")
-        (job_file.parent / SCRATCH).mkdir(exist_ok=True)
+        (folder / SCRATCH).mkdir(exist_ok=True)
         try:
-            status = worker.run(job_file, log, stage, self._limits)
+            status = worker.run(job_file, log, job, self._limits)
         except OutputError as error:
             self._idle.put(worker)
             return Outcome(good=False, seconds=time.monotonic() - started, cause=str(error), fault="infrastructure")
@@ -129,7 +123,7 @@ class _Worker:
             start_new_session=True,
         )
 
-    def run(self, job_file: Path, log: Path, stage: str, limits: TreeLimits) -> int | None:
+    def run(self, job_file: Path, log: Path, job: Job, limits: TreeLimits) -> int | None:
         """Return the wait status of the job's process, None when the worker itself died or spoke nonsense.
 
         Raises:
@@ -137,7 +131,8 @@ class _Worker:
         """
         secret = new_secret()
         folder = job_file.parent
-        request = Request(job=str(job_file), log=str(log), stage=stage, scratch=str(folder / SCRATCH))
+        scratch = str(folder / SCRATCH)
+        request = Request(job=str(job_file), log=str(log), stage=job.stage, preload=job.preload, scratch=scratch)
         watch = Watch(lambda: excess(folder / "output", limits) or excess(folder / SCRATCH, limits))
         if self._process.stdin is None:
             return None

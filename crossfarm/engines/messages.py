@@ -26,13 +26,15 @@ class Request:
     Attributes:
         job: the job file, as the worker sees it.
         log: where what the job prints goes, as the worker sees it.
-        stage: the job's stage, for what is imported before it.
+        stage: the job's stage.
+        preload: modules to import before it.
         scratch: folder for the job's temporary files; empty where the worker has a scratch folder of its own.
     """
 
     job: str
     log: str
     stage: str
+    preload: tuple[str, ...] = ()
     scratch: str = ""
 
     def encoded(self, secret: str) -> bytes:
@@ -42,7 +44,8 @@ class Request:
     @classmethod
     def decoded(cls, line: bytes) -> Request:
         """Return the request of a first line; it comes from the farm and is trusted."""
-        return cls(**json.loads(line))
+        raw: Any = json.loads(line)
+        return cls(**{**raw, "preload": tuple(raw["preload"])})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

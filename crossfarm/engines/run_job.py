@@ -22,8 +22,6 @@ from crossfarm.util.text import one_line
 
 MEMORY = "CROSSFARM_JOB_MEMORY"
 """The environment variable with the most bytes of memory that a job may take which takes a stranger's model apart."""
-_LIMITED = frozenset({"prepare", "reference", "quantize"})
-"""Stages that do. A compiler may take more, and what runs on a board is limited there."""
 
 
 def run_job_file(path: Path) -> Outcome:
@@ -31,8 +29,10 @@ def run_job_file(path: Path) -> Outcome:
     started = time.monotonic()
     try:
         job = Job.read(path)
-        _limit_memory(job.stage)
-        STAGES[job.stage].run(job)
+        stage = STAGES[job.stage]
+        if stage.DECLARATION.opens_models:  # a compiler may take more, and what runs on a board is limited there
+            _limit_memory()
+        stage.run(job)
     except CrossfarmError as error:
         traceback.print_exc()
         outcome = failed(error, time.monotonic() - started)
@@ -62,10 +62,10 @@ def run_job_file(path: Path) -> Outcome:
     return outcome
 
 
-def _limit_memory(stage: str) -> None:
+def _limit_memory() -> None:
     """Limit what this process may write to, where its engine says so: address space that libraries reserve is free."""
     most = os.environ.get(MEMORY, "")
-    if stage in _LIMITED and most.isdecimal():
+    if most.isdecimal():
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = int(most) if hard == resource.RLIM_INFINITY else min(int(most), hard)
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))

@@ -27,21 +27,13 @@ from pathlib import Path
 
 from crossfarm.engines.container import isolation
 from crossfarm.engines.messages import Reply, Request
+from crossfarm.stages import STAGES
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 UNKILLABLE_SECONDS = 10.0
 """How long is waited for processes that KILL does not end, for instance because they wait for a dead disk."""
-
-PRELOAD = {
-    "prepare": ("onnx", "onnxruntime", "numpy"),
-    "reference": ("onnx", "onnxruntime", "numpy", "PIL.Image"),
-    "quantize": ("onnxruntime.quantization", "PIL.Image"),
-    "compile": ("onnx", "tvm.relax.frontend.onnx"),
-    "check": ("numpy",),
-}
-"""What is imported once, before a stage's first job, because importing it takes long."""
 
 
 def serve(*, alone: bool = False) -> int:
@@ -105,7 +97,7 @@ def _write_to(log: Path) -> None:
 
 def _start(request: Request, guard: isolation.Guard | None) -> int:
     """Start one job in a child; returns its process id."""
-    for name in (*PRELOAD.get(request.stage, ()), f"crossfarm.stages.{request.stage}"):
+    for name in (*request.preload, f"crossfarm.stages.{request.stage}.stage"):
         with contextlib.suppress(Exception):  # the job imports it again and says what is wrong
             importlib.import_module(name)
     sys.stdout.flush()
@@ -156,7 +148,7 @@ def _be_child(request: Request, worker: int, guard: isolation.Guard | None) -> N
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if guard is not None:
             isolation.become_job()
-            isolation.give_compiler_cache(request.stage)
+            isolation.give_compiler_cache(seeded=STAGES[request.stage].DECLARATION.calls_c_compiler)
         if request.scratch:
             os.environ["TMPDIR"] = request.scratch
             tempfile.tempdir = None  # what the worker found stays the worker's

@@ -21,7 +21,7 @@ from crossfarm.errors import ConfigError, CrossfarmError, EngineError, nearest
 from crossfarm.images.identity import BASE, ImageIdentity, identities
 from crossfarm.pipeline.options import ENGINES, Options
 from crossfarm.stages.job import HOST
-from crossfarm.util.docker_daemon import Daemon, find_daemon
+from crossfarm.util.docker import Daemon, find_daemon
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import one_line
 
@@ -150,7 +150,7 @@ def start_engine(
     limits = limits_for(slots=options.slots, memory_gib=options.memory)
     if choice.daemon is None:
         memory = limits_for(slots=1, memory_gib=options.memory).memory
-        return LocalEngine(slots=places, environment={**environment, MEMORY: str(memory)})
+        return LocalEngine(environment={**environment, MEMORY: str(memory)})
     from crossfarm.engines.container.engine import ContainerEngine
 
     return ContainerEngine(

@@ -13,8 +13,8 @@ from typing import Literal
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import CrossfarmError, DamagedError, JobError, LeaseError
-from crossfarm.pipeline.plan import Plan, PlannedJob
-from crossfarm.stages.job import Grant, Job, failed
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
+from crossfarm.stages.job import JOB_FILE, Grant, Job, failed
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.text import one_line
 from crossfarm.util.trees import remove_tree
@@ -157,7 +157,7 @@ class Work:
             folder = self.place.work / job.id.replace(":", "-", 1)
             try:
                 remade = self._lay_out(folder, job, inputs, granted)
-                outcome = self.engine.run(folder / "job.json", self._fresh_log(job.id))
+                outcome = self.engine.run(folder, self._fresh_log(job.id))
                 seconds = time.monotonic() - started
                 if not outcome.good:
                     return Finished(
@@ -216,7 +216,8 @@ class Work:
             root=self.place.root,
             image=job.document.image,
             grant=_grant(granted),
-        ).write(folder / "job.json")
+            preload=job.preload,
+        ).write(folder / JOB_FILE)
         return remade
 
     def _make_again(self, job: PlannedJob, why: str) -> dict[str, Artifact]:

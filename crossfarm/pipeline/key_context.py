@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
+from crossfarm.backends import load_backend
 from crossfarm.boards.inventory import Inventory
+from crossfarm.boards.protocol import Simulator
 from crossfarm.boards.transports import local
 from crossfarm.config.boards import Board
 from crossfarm.config.cell import Cell
@@ -18,7 +21,7 @@ from crossfarm.config.sources import FileSource
 from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError
 from crossfarm.images.identity import BASE, ImageIdentity
-from crossfarm.pipeline.plan import BoardAccess, Surroundings
+from crossfarm.pipeline.plan_types import BoardAccess, KeyContext, StageContext
 from crossfarm.stages import STAGES
 from crossfarm.stages.fetch.stage import content_digest, local_path
 from crossfarm.stages.job import HOST as HOST_IMAGE
@@ -27,9 +30,28 @@ from crossfarm.tuning import records
 from crossfarm.util.paths import HOME
 
 
-def look_around(
+@functools.cache
+def stage_context(stage: str, backend: str | None) -> StageContext:
+    """Read what the keys of a stage's jobs depend on, for the targets of a backend; None for jobs of no target."""
+    declared = STAGES[stage].DECLARATION
+    if backend is None:
+        return StageContext(
+            sources=digest_sources(HOME, declared.sources),
+            tools=tool_versions(declared.tools),
+            preload=declared.preload,
+        )
+    own = load_backend(backend).DECLARATION
+    return StageContext(
+        sources=digest_sources(HOME, (*declared.sources, *own.sources.get(stage, ()))),
+        tools=tool_versions((*declared.tools, *own.tools.get(stage, ()))),
+        groups=own.groups.get(stage, ()),
+        preload=(*declared.preload, *own.preload.get(stage, ())),
+    )
+
+
+def read_key_context(
     project: Project, inventory: Inventory, images: Mapping[str, ImageIdentity] = MappingProxyType({})
-) -> Surroundings:
+) -> KeyContext:
     """Read what the keys of this project's jobs depend on.
 
     Args:
@@ -42,23 +64,26 @@ def look_around(
         return content_digest(local_path(source, root=project.root))
 
     folders = project.targets if project.pipeline.tuned else ()
-    searched = {name for name in folders if (HOME / "tuning" / name).is_dir()}
+    searched = {name: records.searched(HOME / "tuning", target=name) for name in folders}
+
+    @functools.cache
+    def identity(target: str) -> str:
+        return records.identity(project.targets[target].code)
 
     def tuned(cell: Cell) -> Mapping[str, Any]:
-        if cell.target not in searched:
+        if (cell.model, cell.variant) not in searched.get(cell.target, ()):
             return {}
         return records.taken_choices(
             HOME / "tuning",
             target=cell.target,
             model=cell.model,
             variant=cell.variant,
-            identity=records.identity(project.targets[cell.target].code),
+            identity=identity(cell.target),
         )
 
-    return Surroundings(
-        tuned=tuned,
-        sources={name: digest_sources(HOME, stage.SOURCES) for name, stage in STAGES.items()},
-        tools={name: tool_versions(stage.TOOLS) for name, stage in STAGES.items()},
+    return KeyContext(
+        stages=stage_context,
+        groups={"tuning": tuned},
         image={name: _digest(images, target.image or BASE) for name, target in project.targets.items()},
         model_image={"onnx": _digest(images, BASE), "tflite": _digest(images, BASE), "torch": HOST_IMAGE},
         content=functools.cache(content),
@@ -99,9 +124,15 @@ def _digest(images: Mapping[str, ImageIdentity], name: str) -> str:
 
 
 def this_host(target: Target) -> BoardAccess:
-    """Say how cells of a target run on this host: natively, emulated, or not at all and why."""
+    """Say how cells of a target run on this host: natively, emulated, simulated, or not at all and why."""
+    name = load_backend(target.backend).DECLARATION.simulator
+    if name is not None:
+        simulator = cast(Simulator, importlib.import_module(name))
+        return BoardAccess(
+            parameters={"id": "local", **simulator.fingerprint()}, exclusive=False, missing=simulator.missing()
+        )
     try:
-        way = local.way(machines=target.machine, emulator=target.emulator, code=target.code)
+        way = local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
     except BoardError as error:
         return BoardAccess(parameters={}, exclusive=False, missing=str(error))
     facts = local.fingerprint(machines=target.machine, emulator=target.emulator)

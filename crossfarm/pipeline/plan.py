@@ -10,97 +10,17 @@ import contextlib
 import dataclasses
 import fnmatch
 import gc
-import marshal
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from crossfarm.config.cell import Cell
-from crossfarm.config.models import Dataset, Model
-from crossfarm.config.pipelines import QUANTISED_ONLY, Pipeline
+from crossfarm.config.models import Model
 from crossfarm.config.pipelines import STAGES as STAGE_ORDER
 from crossfarm.config.project import Project
-from crossfarm.config.sources import FileSource, Package, UrlSource
-from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError, nearest
-from crossfarm.stages.job import HOST
-from crossfarm.stages.protocol import ON_HOST, Needs, Stage, Subject
-from crossfarm.store.keys import KeyDocument, digest_json
-
-Fetchable = FileSource | UrlSource | Package
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SkippedCell:
-    """A cell, or the rest of one, that is not done on purpose."""
-
-    cell: Cell
-    stage: str | None
-    """First stage that is left out; None for the whole cell."""
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BoardAccess:
-    """Where the cells of a target run.
-
-    Attributes:
-        parameters: what the measurement's key and its job depend on: board id, fingerprint, emulator command.
-        exclusive: a time taken there is real, so nothing else may run beside it on this host.
-        missing: why nothing can be run for this target; None when it can.
-        boards: names of the boards that would do; empty when it is this host without a lease.
-    """
-
-    parameters: Mapping[str, Any]
-    exclusive: bool
-    missing: str | None = None
-    boards: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlannedJob:
-    """One job with its key.
-
-    Attributes:
-        id: `STAGE:SUBJECT`.
-        stage: name of the stage.
-        cell: the cell, or None for jobs about a source or a model.
-        model: name of the model, or None for jobs about a source.
-        key: the key.
-        document: what the key was made of.
-        groups: the parameter groups, by the names that users know.
-        inputs: role -> id of the job whose artifact it is.
-        exclusive: nothing else may run on this host at the same time.
-        boards: it needs one of these boards.
-    """
-
-    id: str
-    stage: str
-    cell: Cell | None
-    model: str | None
-    key: str
-    document: KeyDocument
-    groups: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    exclusive: bool = False
-    boards: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Jobs in an order in which every job stands behind its inputs.
-
-    Attributes:
-        jobs: by id.
-        wanted: ids of the jobs that were asked for; the others are there because these need them.
-        cells: all selected cells.
-        skipped: cells that are not done, with reasons.
-    """
-
-    jobs: dict[str, PlannedJob]
-    wanted: frozenset[str]
-    cells: tuple[Cell, ...]
-    skipped: tuple[SkippedCell, ...] = ()
+from crossfarm.pipeline.plan_jobs import JobBuilder
+from crossfarm.pipeline.plan_types import BoardAccess, KeyContext, Plan, SkippedCell
+from crossfarm.stages.protocol import Stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,29 +38,6 @@ class Selection:
     skip: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What keys depend on beside the declaration.
-
-    Attributes:
-        sources: stage -> sha256 over its source files.
-        tools: stage -> distribution -> version.
-        image: target -> digest of its image, "host" where jobs run on this host.
-        model_image: format of a model -> likewise, for jobs about the model alone.
-        content: sha256 of a declared file's content.
-        boards: target -> where its cells run.
-        tuned: cell -> layer -> choice that was taken from a search; empty where there was none.
-    """
-
-    sources: Mapping[str, str]
-    tools: Mapping[str, Mapping[str, str]]
-    image: Mapping[str, str]
-    model_image: Mapping[str, str]
-    content: Callable[[FileSource], str]
-    boards: Mapping[str, BoardAccess]
-    tuned: Callable[[Cell], Mapping[str, Any]] = lambda _: {}
 
 
 def select_cells(project: Project, selection: Selection) -> tuple[Cell, ...]:
@@ -187,29 +84,27 @@ def _matching(cells: list[Cell], selection: Selection) -> list[Cell]:
     return chosen
 
 
-def make_plan(
-    project: Project, selection: Selection, *, stages: Mapping[str, Stage], surroundings: Surroundings
-) -> Plan:
+def make_plan(project: Project, selection: Selection, *, stages: Mapping[str, Stage], context: KeyContext) -> Plan:
     """Return the plan of the selected cells.
 
     Args:
         project: what is declared.
         selection: what of it is asked for.
         stages: every stage by name.
-        surroundings: what keys depend on beside the declaration.
+        context: what keys depend on beside the declaration.
 
     Raises:
         ConfigError: the selection names what does not exist.
     """
     with without_collector():
-        return _make_plan(project, selection, stages, surroundings)
+        return _make_plan(project, selection, stages, context)
 
 
-def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stage], surroundings: Surroundings) -> Plan:
+def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stage], context: KeyContext) -> Plan:
     wanted_stages = _wanted_stages(selection.stages or project.pipeline.stages, stages)
-    builder = _Builder(project, stages, surroundings)
+    builder = JobBuilder(project, stages, context)
     cells = select_cells(project, selection)
-    builder.compiled_here = _compiled_here(cells, builder.models, surroundings.boards)
+    builder.native_cells = _native_cells(cells, builder.models, context.boards)
     wanted: set[str] = set()
     skipped: list[SkippedCell] = []
     planned_cells: list[Cell] = []
@@ -220,29 +115,33 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
             skipped.append(SkippedCell(cell=cell, stage=None, reason=reason))
             continue
         planned_cells.append(cell)
-        missing = surroundings.boards[cell.target].missing
+        missing = context.boards[cell.target].missing
         for stage in wanted_stages:
-            if missing and stage in ("measure", "check"):
-                continue
-            if stage in QUANTISED_ONLY and cell.variant != "int8":
-                continue
-            wanted.update(builder.want(stage, cell))
-        if missing and {"measure", "check"} & set(wanted_stages):
-            skipped.append(SkippedCell(cell=cell, stage="measure", reason=missing))
+            declared = stages[stage].DECLARATION
+            is_for_variant = declared.variants is None or cell.variant in declared.variants
+            if is_for_variant and not (missing and declared.board):
+                wanted.update(builder.want(stage, cell))
+        if missing and any(stages[stage].DECLARATION.board for stage in wanted_stages):
+            skipped.append(SkippedCell(cell=cell, stage=_board_stage(stages), reason=missing))
     return Plan(jobs=builder.jobs, wanted=frozenset(wanted), cells=tuple(planned_cells), skipped=tuple(skipped))
 
 
-def _compiled_here(
+def _native_cells(
     cells: Sequence[Cell], models: Mapping[str, Model], boards: Mapping[str, BoardAccess]
-) -> dict[str, Cell]:
-    """Return model -> the first of its int8 cells that this host runs natively."""
-    found: dict[str, Cell] = {}
+) -> dict[tuple[str, str], Cell]:
+    """Return model and variant -> the first of their cells that this host runs natively."""
+    found: dict[tuple[str, str], Cell] = {}
     for cell in cells:
         board = boards[cell.target]
         is_skipped = any(skip.target == cell.target for skip in models[cell.model].skip)
-        if cell.variant == "int8" and board.exclusive and not board.missing and not board.boards and not is_skipped:
-            found.setdefault(cell.model, cell)
+        if board.exclusive and not board.missing and not board.boards and not is_skipped:
+            found.setdefault((cell.model, cell.variant), cell)
     return found
+
+
+def _board_stage(stages: Mapping[str, Stage]) -> str:
+    """Return the first stage that runs on a board."""
+    return next(name for name in STAGE_ORDER if stages[name].DECLARATION.board == "runs")
 
 
 def _wanted_stages(names: Sequence[str], stages: Mapping[str, Stage]) -> list[str]:
@@ -254,154 +153,17 @@ def _wanted_stages(names: Sequence[str], stages: Mapping[str, Stage]) -> list[st
     return [name for name in STAGE_ORDER if name in names]
 
 
-class _Builder:
-    """Makes each job once, inputs first."""
-
-    def __init__(self, project: Project, stages: Mapping[str, Stage], surroundings: Surroundings) -> None:
-        self.jobs: dict[str, PlannedJob] = {}
-        self.models: dict[str, Model] = {model.name: model for model in project.models_file.models}
-        self._datasets: dict[str, Dataset] = {item.name: item for item in project.models_file.datasets}
-        self._pipeline: Pipeline = project.pipeline
-        self._targets: Mapping[str, Target] = project.targets
-        self._stages = dict(stages)
-        self._surroundings = surroundings
-        self._digests: dict[bytes, str] = {}
-        self._subjects: dict[str, Subject] = {}
-        self.compiled_here: Mapping[str, Cell] = {}
-        """Model -> an int8 cell that is measured on this host, for the accuracy ladder of the cells that are not."""
-
-    def want(self, stage: str, cell: Cell) -> list[str]:
-        """Make the jobs of a stage for a cell, with all that they need; returns their ids."""
-        if self._stages[stage].SCOPE == "source":
-            prepare = self._job("prepare", cell)
-            return [name for name in prepare.inputs.values() if name.startswith(f"{stage}:")]
-        return [self._job(stage, cell).id]
-
-    def _job(self, stage: str, cell: Cell) -> PlannedJob:
-        per_cell = self._stages[stage].SCOPE == "cell"
-        identity = f"{stage}:{cell.id if per_cell else cell.model}"
-        known = self.jobs.get(identity)
-        if known:
-            return known
-        needs = self._stages[stage].needs(self._subject(cell if per_cell else None, cell.model))
-        inputs = {
-            role: (self._fetch(source).id if source is not None else self._job(needed, cell).id)
-            for role, (needed, source) in needs.inputs.items()
-        }
-        here = self.compiled_here.get(cell.model) if stage == "check" and cell.variant == "int8" else None
-        if here is not None and not self._surroundings.boards[cell.target].exclusive:
-            inputs["compiled"] = self._job("measure", here).id
-        groups = dict(needs.parameters)
-        if stage == "compile" and (tuned := self._surroundings.tuned(cell)):
-            groups[f"tuning {cell.id}"] = tuned
-        board = self._surroundings.boards[cell.target] if stage == "measure" else None
-        if board is not None:
-            groups["board"] = board.parameters
-        if stage in ON_HOST:
-            image = HOST
-        elif per_cell:
-            image = self._surroundings.image[cell.target]
-        else:
-            image = self._surroundings.model_image[self.models[cell.model].format]
-        return self._add(
-            identity,
-            stage,
-            groups,
-            inputs,
-            image=image,
-            cell=cell if per_cell else None,
-            model=cell.model,
-            board=board,
-        )
-
-    def _fetch(self, source: Fetchable) -> PlannedJob:
-        identity = f"fetch:{source_label(source)}"
-        known = self.jobs.get(identity)
-        if known:
-            return known
-        needs: Needs = self._stages["fetch"].needs(Subject(pipeline=self._pipeline, source=source))
-        groups = dict(needs.parameters)
-        if isinstance(source, FileSource):
-            groups["content"] = self._surroundings.content(source)
-        return self._add(identity, "fetch", groups, {}, image=HOST, cell=None, model=None)
-
-    def _subject(self, cell: Cell | None, model_name: str) -> Subject:
-        identity = cell.id if cell else f":{model_name}"
-        subject = self._subjects.get(identity)
-        if subject is None:
-            model = self.models[model_name]
-            subject = self._subjects[identity] = Subject(
-                pipeline=self._pipeline,
-                model=model,
-                datasets=tuple(self._datasets[name] for name in model.data),
-                target=self._targets[cell.target] if cell else None,
-                variant=cell.variant if cell else None,
-            )
-        return subject
-
-    def _add(
-        self,
-        identity: str,
-        stage: str,
-        groups: dict[str, Any],
-        inputs: dict[str, str],
-        *,
-        image: str,
-        cell: Cell | None,
-        model: str | None,
-        board: BoardAccess | None = None,
-    ) -> PlannedJob:
-        document = KeyDocument(
-            stage=stage,
-            version=self._stages[stage].VERSION,
-            parameters={name: self._digest(group) for name, group in groups.items()},
-            sources=self._surroundings.sources[stage],
-            inputs={role: self.jobs[name].key for role, name in inputs.items()},
-            image=image,
-            tools=self._surroundings.tools[stage],
-        )
-        job = PlannedJob(
-            id=identity,
-            stage=stage,
-            cell=cell,
-            model=model,
-            key=document.key(),
-            document=document,
-            groups=groups,
-            inputs=inputs,
-            exclusive=board is not None and board.exclusive,
-            boards=board.boards if board is not None else (),
-        )
-        self.jobs[identity] = job
-        return job
-
-    def _digest(self, group: Any) -> str:
-        """Digest a group. Most groups are the same for many cells; marshal finds that out cheaper than JSON does."""
-        same = marshal.dumps(group, 2)
-        known = self._digests.get(same)
-        if known is None:
-            known = self._digests[same] = digest_json(group)
-        return known
-
-
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Keep the cycle collector from walking a growing plan again and again; plans and decisions make no cycles."""
+    """Keep the cycle collector from walking a growing plan again and again; plans and decisions make no cycles.
+
+    What was made meanwhile is not walked afterwards either: it counts as old, and is freed when nobody needs it.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            gc.freeze()
             gc.enable()
-
-
-def source_label(source: Fetchable) -> str:
-    """Return a name for a source that is safe as a file name and differs between sources."""
-    if isinstance(source, Package):
-        return re.sub(r"[^A-Za-z0-9._-]", "-", source.package.replace("==", "-"))
-    if isinstance(source, UrlSource):
-        base = re.sub(r"[^A-Za-z0-9._-]", "-", source.url.rsplit("/", 1)[-1])[:60]
-        return f"{base}-{source.sha256[:12]}"
-    base = re.sub(r"[^A-Za-z0-9._-]", "-", source.file.rsplit("/", 1)[-1])[:60]
-    return f"{base}-{digest_json(source.file)[:12]}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import platform
 import shlex
 import sys
@@ -16,9 +14,9 @@ from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, StoreError
 from crossfarm.pipeline.job_runner import Finished
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.staleness import Decision
-from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json
+from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, RunRecord, from_json, placed
 from crossfarm.stages.job import HOST
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
@@ -60,7 +58,6 @@ class Recorder:
         self._cells: tuple[str, ...] = ()
         self._checked: set[str] = set()
         self._started: dict[str, str] = {}
-        self._told: set[str] = set()
 
     def exit_code(self) -> int:
         """Return 1 when the product is wrong somewhere, 3 when only the infrastructure failed, 0 when all is well.
@@ -112,20 +109,6 @@ class Recorder:
         """Show that a job runs."""
         self._started[job.id] = datetime.now().astimezone().isoformat(timespec="seconds")
         self._console.started(job.id)
-        self._tell_of_c_library(job)
-
-    def _tell_of_c_library(self, job: PlannedJob) -> None:
-        """Say once for each target that a job on this host builds its C library first; images hold it already."""
-        if job.stage != "bundle" or job.cell is None or job.document.image != HOST:
-            return
-        from crossfarm.bundles.c_library import CACHE, missing
-
-        target = self._project.targets[job.cell.target]
-        cache = Path(os.environ.get(CACHE) or self._store.root / "zig")
-        for name in missing(target.compiler, static=target.linkage == "static", cache=cache):
-            if name not in self._told:
-                self._told.add(name)
-                self._console.line(f"{job.id} first builds the C library of {name}, once for all jobs")
 
     def finished(self, job: PlannedJob, result: Finished) -> bool:
         """Record how a job ended, and what its checks found; returns whether the run shall stop."""
@@ -166,7 +149,7 @@ class Recorder:
             self._failed = self._failed or result.fault == "product"
             self._broken = self._broken or result.fault != "product"
         wrong = False
-        if job.stage == "check" and result.artifact is not None:
+        if job.declaration.leaves_records and result.artifact is not None:
             wrong = self._record_checks(job, result.artifact, command)
         return self._options.fail_fast and (wrong or result.state == "failed")
 
@@ -188,7 +171,7 @@ class Recorder:
     def _placed(self, record: Record, job: PlannedJob, command: str) -> Record:
         if not isinstance(record, CheckRecord) or job.model is None:
             return record
-        return dataclasses.replace(record, file=self._file, line=self._project.lines[job.model], command=command)
+        return placed(record, file=self._file, line=self._project.lines[job.model], command=command)
 
     def _command(self, only: str | None) -> str:
         return f"{self._words} --only {_utf8(shlex.quote(only))}" if only else self._words

@@ -13,7 +13,7 @@ from typing import TextIO
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE
 from crossfarm.pipeline.job_runner import Work, Workplace
-from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.stages.job import HOST
 from crossfarm.store.export import copy_files
 from crossfarm.store.store import Artifact, Store
@@ -65,7 +65,7 @@ def reproduce(task: Reproduction, *, work: Path, stream: TextIO) -> int:
     worst = EXIT_GOOD
     for job in task.plan.jobs.values():
         before = task.store.read(job.key)
-        if job.stage == "fetch" and before is not None:
+        if job.declaration.scope == "source" and before is not None:
             made[job.id] = _copied(before, job, task.store, beside, work)
             continue
         where = "on this host" if job.document.image == HOST else f"in {task.references[job.document.image]}"

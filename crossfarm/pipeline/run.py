@@ -14,31 +14,37 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
+from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.boards.transports import sandbox
-from crossfarm.config.loading import load_project
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
 from crossfarm.pipeline.engine_choice import EngineChoice, choose_engine, local_instead, start_engine, supply
 from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import Workplace
-from crossfarm.pipeline.key_context import git_commit, look_around
+from crossfarm.pipeline.key_context import git_commit, read_key_context
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.plan import Plan, Selection, make_plan
+from crossfarm.pipeline.plan import Selection, make_plan
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, decide
 from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
+from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
+from crossfarm.stages.protocol import LosesWork
 from crossfarm.store.live_runs import live_run
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import write
 
+WHOLE_BUNDLE = ("bundle", "interfaces")
+"""Stages whose artifacts together are the folder that people carry away."""
 RESULTS = "results.jsonl"
 
 
@@ -85,12 +91,18 @@ def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[P
 
 
 def _plan(options: Options, project: Project, inventory: Inventory, choice: EngineChoice) -> Plan:
-    surroundings = look_around(project, inventory, choice.images)
-    return make_plan(project, options.selection, stages=STAGES, surroundings=surroundings)
+    context = read_key_context(project, inventory, choice.images)
+    return make_plan(project, options.selection, stages=STAGES, context=context)
 
 
 def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision]:
-    return decide(plan, store, again=frozenset({"measure"}) if options.measure_again else frozenset())
+    cache = _compiler_cache(store)
+    return decide(
+        plan,
+        store,
+        again=frozenset(_on_boards()) if options.measure_again else frozenset(),
+        lost=lambda job: _lost(job, cache),
+    )
 
 
 def run_pipeline(options: Options) -> int:
@@ -243,7 +255,7 @@ class _Run:
     def _runs_programs_here(self) -> bool:
         """Say whether a job runs programs of models on this host and on no board."""
         return any(
-            job.stage == "measure" and not job.boards and self.decisions[name].choice == "run"
+            job.declaration.board == "runs" and not job.boards and self.decisions[name].choice == "run"
             for name, job in self.plan.jobs.items()
         )
 
@@ -345,37 +357,56 @@ def _unusable(out: Path, error: OSError) -> ConfigError:
     return ConfigError(f"--out {out}: {error.strerror}; give a folder that can be written")
 
 
+def _on_boards() -> Iterator[str]:
+    """Yield the stages whose jobs run on boards."""
+    return (name for name, stage in STAGES.items() if stage.DECLARATION.board == "runs")
+
+
+def _lost(job: PlannedJob, cache: Path) -> str:
+    """Return in words what is gone of what a job left in the compiler's cache; empty when nothing is."""
+    if not job.declaration.leaves_cache:
+        return ""
+    return cast(LosesWork, STAGES[job.stage]).lost(job.groups, cache=cache)
+
+
+def _compiler_cache(store: Store) -> Path:
+    """Return where jobs on this host find zig's cache."""
+    return Path(os.environ.get("ZIG_GLOBAL_CACHE_DIR") or compiler_cache(store.root))
+
+
 def _environment(store: Store, commit: str | None) -> dict[str, str]:
     """Return what jobs find in their environment: a compiler cache in the store, and the commit for provenance."""
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))}
-    if "ZIG_GLOBAL_CACHE_DIR" not in os.environ:
-        environment["ZIG_GLOBAL_CACHE_DIR"] = str(store.root / "zig")
+    environment["ZIG_GLOBAL_CACHE_DIR"] = str(_compiler_cache(store))
     if commit:
         environment["CROSSFARM_GIT_COMMIT"] = commit
     return environment
 
 
-def make_cell(options: Options, cell: str, *, stage: str = "bundle") -> tuple[int, Mapping[str, Artifact]]:
-    """Make one cell as far as a stage, if the store lacks it; return the exit code, and stage -> artifact behind it.
+def make_cell(
+    options: Options, cell: str, *, stages: tuple[str, ...] = ("bundle",)
+) -> tuple[int, Mapping[str, Artifact]]:
+    """Make one cell as far as some stages, if the store lacks it; return the exit code, and stage -> artifact.
 
     Args:
         options: which models, pipeline and store.
         cell: id of the cell; its target need not be one of the pipeline's.
-        stage: the last one.
+        stages: the last ones.
 
     Raises:
         ConfigError: there is no such cell.
         StoreError: an artifact is gone.
     """
     target = cell.partition("-")[0]
-    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=(stage,)))
+    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=stages))
     with tempfile.TemporaryDirectory() as out:
         code, plan = _run(dataclasses.replace(wanted, out=Path(out)))
     if code != EXIT_GOOD:
         return code, {}
     store = Store(options.store)
-    found = {job.stage: store.read(job.key) for job in plan.jobs.values() if job.stage != "fetch"}
+    found = {job.stage: store.read(job.key) for job in plan.jobs.values() if job.declaration.scope != "source"}
     artifacts = {stage: artifact for stage, artifact in found.items() if artifact is not None}
-    if stage not in artifacts:
-        raise StoreError(f"the {stage} of {cell} is gone from the store; run the same command again")
+    for stage in stages:
+        if stage not in artifacts:
+            raise StoreError(f"the {stage} of {cell} is gone from the store; run the same command again")
     return code, artifacts

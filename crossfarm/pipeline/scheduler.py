@@ -11,26 +11,15 @@ import dataclasses
 import heapq
 import queue
 from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Protocol
 
 from crossfarm.boards.pool import Answer, Granted, Pool, Refused
 from crossfarm.engines.protocol import Engine
 from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import Finished, Work, Workplace, result_of
-from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.staleness import Decision
-
-TYPICAL_SECONDS: Mapping[str, float] = {
-    "fetch": 5.0,
-    "prepare": 5.0,
-    "reference": 3.0,
-    "quantize": 10.0,
-    "compile": 8.0,
-    "bundle": 2.0,
-    "measure": 3.0,
-    "check": 0.5,
-}
-"""What a job of a stage takes when it never ran before; orders the first run only."""
 
 MOST_BOARDS = 3
 """A job that so many boards failed is not tried on another."""
@@ -72,7 +61,11 @@ def run_schedule(
     Raises:
         KeyboardInterrupt: the user asked to stop; running jobs were ended and are told as cancelled.
     """
-    schedule = _Schedule(plan, decisions, engine=engine, slots=slots, place=place, listener=listener, pool=pool)
+    boards = {board for job in plan.jobs.values() for board in job.boards}
+    threads = ThreadPoolExecutor(max_workers=slots + len(boards), thread_name_prefix="job")
+    schedule = _Schedule(
+        plan, decisions, engine=engine, threads=threads, slots=slots, place=place, listener=listener, pool=pool
+    )
     try:
         with (interrupts or Interrupts()).told_to(schedule.interrupt):
             schedule.run()
@@ -81,6 +74,8 @@ def run_schedule(
         engine.cancel()
         schedule.give_up("the run was interrupted")
         raise
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,12 +93,13 @@ class _Schedule:
         decisions: Mapping[str, Decision],
         *,
         engine: Engine,
+        threads: Executor,
         slots: int,
         place: Workplace,
         listener: Listener,
         pool: Pool | None,
     ) -> None:
-        self._pool = pool
+        self._pool, self._threads = pool, threads
         self._plan, self._decisions, self._engine = plan, decisions, engine
         self._slots, self._place, self._listener = slots, place, listener
         self._artifacts = {name: d.artifact for name, d in decisions.items() if d.artifact is not None}
@@ -174,13 +170,13 @@ class _Schedule:
         artifacts = {role: self._artifacts[source] for role, source in job.inputs.items()}
         self._running.add(name)
         self._listener.started(job)
-        forced = self._decisions[name].reason == "asked for again"
+        forced = self._decisions[name].is_forced
         work = Work(plan=self._plan, engine=self._engine, place=self._place, pool=self._pool)
         granted = self._granted.pop(name, None)
         if granted is None:
-            future = self._engine.executor.submit(work.execute, job, artifacts, forced=forced)
+            future = self._threads.submit(work.execute, job, artifacts, forced=forced)
         else:
-            future = self._engine.executor.submit(work.on_board, job, artifacts, granted, forced=forced)
+            future = self._threads.submit(work.on_board, job, artifacts, granted, forced=forced)
         future.add_done_callback(lambda done: self._done.put((name, result_of(done))))
 
     def _ask(self, name: str) -> None:
@@ -274,6 +270,6 @@ class _Schedule:
         """Return for each pending job the seconds from its start to the end of the longest chain that builds on it."""
         ways: dict[str, float] = {}
         for name in reversed(self._pending):
-            own = self._decisions[name].seconds or TYPICAL_SECONDS[self._pending[name].stage]
+            own = self._decisions[name].seconds or self._pending[name].declaration.usual_seconds
             ways[name] = own + max((ways[consumer] for consumer in self._consumers.get(name, ())), default=0.0)
         return ways

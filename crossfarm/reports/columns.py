@@ -6,8 +6,7 @@ import math
 
 from crossfarm.reports.run_view import CellOutcome
 from crossfarm.results import CheckRecord
-from crossfarm.util.numbers import quantity
-from crossfarm.util.text import one_line
+from crossfarm.util.text import one_line, quantity
 
 COLUMNS = ("model", "target", "verdict", "max diff", "quantising", "right", "p50", "program", "weights", "memory")
 _LATENCY = "latency.p50"

@@ -16,8 +16,7 @@ from typing import Any
 
 from crossfarm.reports.run_view import CellOutcome, Overview, is_flaky
 from crossfarm.results import CheckRecord, JobRecord, Provenance, RunRecord
-from crossfarm.util.numbers import count, quantity
-from crossfarm.util.text import clean, one_line
+from crossfarm.util.text import clean, count, one_line, quantity
 
 MOST_OUTPUT = 64 * 1024
 """Characters of text that one case carries at most: the largest servers take files of 30 MB."""

@@ -17,8 +17,7 @@ from crossfarm.results import (
     RunRecord,
     last_run,
 )
-from crossfarm.util.numbers import count, quantity
-from crossfarm.util.text import one_line
+from crossfarm.util.text import count, one_line, quantity
 
 CellState = Literal["passed", "failed", "error", "made", "skipped", "not run"]
 """`passed`: a check held, and none did not; `failed`: the product is wrong; `error`: the infrastructure is; `made`: its

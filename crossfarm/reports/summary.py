@@ -14,8 +14,7 @@ from collections.abc import Iterable, Sequence
 from crossfarm.reports.columns import COLUMNS, row
 from crossfarm.reports.run_view import CellOutcome, Overview
 from crossfarm.results import CheckRecord, JobRecord, Provenance
-from crossfarm.util.numbers import count, quantity
-from crossfarm.util.text import clean, one_line
+from crossfarm.util.text import clean, count, one_line, quantity
 
 LIMIT = 1024 * 1024 - 4096
 """Bytes of the whole page: GitHub takes 1 MiB for a step's summary."""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from crossfarm.boards.virtual.emulation import BINFMT, BINFMT_LINES, register_binfmt, registered_flags
 from crossfarm.errors import EXIT_GOOD, CrossfarmError, EngineError, ToolError
 from crossfarm.images.build import Say
 from crossfarm.images.debian_base import PACKAGE as BOOTSTRAP_PACKAGE
@@ -28,8 +29,6 @@ from crossfarm.util.paths import HOME
 
 ENGINE_PACKAGE = "docker.io"
 ENGINE_LOG = Path("/var/log/crossfarm-dockerd.log")
-BINFMT = Path("/proc/sys/fs/binfmt_misc")
-BINFMT_LINES = Path("/usr/lib/binfmt.d")
 
 _FOREIGN = {"qemu-arm": ("armv6l", "armv7l", "armv8l", "aarch64"), "qemu-aarch64": ("aarch64",)}
 """What is registered, and the machines that need no emulator for it."""
@@ -161,37 +160,11 @@ def _how_it_ended(process: int) -> str | None:
     return f"ended with {os.waitstatus_to_exitcode(status)}" if ended else None
 
 
-def register_binfmt(host: Host, names: tuple[str, ...], *, say: Say) -> None:
-    """Tell the kernel to run programs of another architecture with qemu, in containers too.
-
-    The lines are those of Debian's qemu-user-static. Their flags are P (the program sees its own name), O and F: the
-    kernel opens the emulator now, so that it need not exist in a container.
-
-    Raises:
-        ToolError: the kernel refuses.
-    """
-    try:
-        if not (host.binfmt / "register").exists():
-            subprocess.run(
-                ["mount", "-t", "binfmt_misc", "binfmt_misc", str(host.binfmt)], capture_output=True, check=True
-            )
-        for name in names:
-            line = (host.binfmt_lines / f"{name}.conf").read_text().strip()
-            if (host.binfmt / name).exists():  # without F it would not survive into containers
-                (host.binfmt / name).write_text("-1")
-            (host.binfmt / "register").write_text(line)
-            say(f"registered {name} with the kernel, for ARM programs in containers")
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ToolError(
-            f"{', '.join(names)}: cannot be registered with the kernel: {error}; virtual ARM boards need it"
-        ) from error
-
-
 def _see_to_engine(host: Host, console: Console, say: Say) -> None:
     if docker.answers():
         return
     if os.environ.get("DOCKER_HOST"):
-        raise EngineError(f"DOCKER_HOST={docker.engine_host()}: nobody answers there; start that engine, or unset it")
+        raise EngineError(f"{docker.find_daemon().problem}; start that engine, or unset DOCKER_HOST")
     if not host.is_root:
         raise EngineError(
             "no container engine answers. As root, on Debian: apt-get install docker.io; then join its group: "
@@ -214,7 +187,7 @@ def _see_to_engine(host: Host, console: Console, say: Say) -> None:
 def _see_to_binfmt(host: Host, console: Console, say: Say) -> None:
     lacking = _unregistered(host)
     if lacking and host.is_root and all((host.binfmt_lines / f"{name}.conf").exists() for name in lacking):
-        register_binfmt(host, lacking, say=say)
+        register_binfmt(lacking, binfmt=host.binfmt, lines=host.binfmt_lines, say=say)
 
 
 def _see_to_debian(host: Host, console: Console, say: Say) -> None:
@@ -238,16 +211,10 @@ def _unregistered(host: Host) -> tuple[str, ...]:
     """Return the emulators that the kernel does not know, or not so that they work in containers."""
     machine = platform.machine()
     return tuple(
-        name for name, native in _FOREIGN.items() if machine not in native and "F" not in _flags(host.binfmt / name)
+        name
+        for name, native in _FOREIGN.items()
+        if machine not in native and "F" not in registered_flags(host.binfmt / name)
     )
-
-
-def _flags(entry: Path) -> str:
-    try:
-        lines = entry.read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.removeprefix("flags:").strip() for line in lines if line.startswith("flags:")), "")
 
 
 def _tail(log: Path) -> str:

@@ -14,13 +14,12 @@ from pathlib import Path
 
 from crossfarm.config.project import Project
 from crossfarm.errors import StoreError
+from crossfarm.stages import STAGES
 from crossfarm.store.live_runs import count_live_runs
 from crossfarm.store.store import Store, raise_store_error
 from crossfarm.util.scratch import abandoned_folders, remove_abandoned
 
 _RESULTS = ("results.jsonl", "results.previous.jsonl")
-_STAGES = ("prepare", "reference", "quantize", "compile", "bundle", "measure", "check")
-"""Whose logs are named by a model or a cell; a fetched file is named by its content."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +144,7 @@ def _declared(project: Project) -> Set[str]:
         for model in project.models_file.models
         for variant in ("float32", "int8")
     }
-    return {f"{stage}-{subject}" for stage in _STAGES for subject in names | cells}
+    return {f"{stage}-{subject}" for stage in STAGES for subject in names | cells | set(project.targets)}
 
 
 def _last_jobs(out: Path) -> Set[str]:
@@ -163,4 +162,4 @@ def _jobs(path: Path) -> Iterator[str]:
 
 
 def _is_vanished(name: str, declared: Set[str]) -> bool:
-    return name.partition("-")[0] in _STAGES and name not in declared
+    return name.partition("-")[0] in STAGES and name not in declared

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError
 from crossfarm.util.text import one_line
 
+JOB_FILE = "job.json"
+"""In the folder of a job."""
 HOST = "host"
 """Stands for an image's digest where a job runs on this host."""
 _OUTCOME_BYTES = 64 << 10
@@ -38,7 +40,7 @@ class Grant:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """One stage of one source, model or cell.
+    """One stage of one source, model, target or cell.
 
     Attributes:
         id: `compile:armv7-mnist_cnn-float32`; unique in a plan.
@@ -50,6 +52,8 @@ class Job:
         root: the project's folder, for files that are declared relative to models.yaml.
         grant: the board that it runs on; None on this host. Not part of its key.
         image: digest of the container image that it runs in, or HOST.
+        preload: modules that a worker imports before the first such job, because importing them takes long. Not part of
+            its key.
     """
 
     id: str
@@ -61,6 +65,7 @@ class Job:
     root: Path
     grant: Grant | None = None
     image: str = HOST
+    preload: tuple[str, ...] = ()
 
     def group(self, kind: str) -> Any:
         """Return the one parameter group of a kind: `model` finds `model mnist_cnn`.
@@ -96,6 +101,7 @@ class Job:
             root=Path(raw["root"]),
             grant=Grant(**raw["grant"]) if raw.get("grant") else None,
             image=raw["image"],
+            preload=tuple(raw["preload"]),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.errors import ConfigError, StoreError
@@ -10,12 +11,12 @@ from crossfarm.store.store import Artifact, Store
 from crossfarm.util.trees import remove_tree
 
 
-def copy_artifact(store: Store, artifact: Artifact, folder: Path) -> None:
-    """Copy the files of an artifact into a new folder; they may be changed there.
+def copy_artifacts(store: Store, artifacts: Sequence[Artifact], folder: Path) -> None:
+    """Copy the files of artifacts into one new folder; no two of them may have a file of the same path.
 
     Args:
         store: that holds it.
-        artifact: whose files are copied.
+        artifacts: whose files are copied.
         folder: must not exist yet.
 
     Raises:
@@ -26,7 +27,8 @@ def copy_artifact(store: Store, artifact: Artifact, folder: Path) -> None:
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
     try:
         folder.mkdir(parents=True)
-        copy_files(store, artifact, folder)
+        for artifact in artifacts:
+            copy_files(store, artifact, folder)
     except OSError as error:
         remove_tree(folder)
         raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error

@@ -10,12 +10,18 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+_VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
@@ -25,7 +31,7 @@ def canonical_json(value: Any) -> str:
         ValueError: a number is NaN or infinite, which JSON cannot say.
         TypeError: a value is not JSON.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def digest_json(value: Any) -> str:
@@ -61,19 +67,15 @@ class KeyDocument:
     image: str
     tools: Mapping[str, str]
 
-    def key(self) -> str:
-        """Return the key: sha256 over an unambiguous text of this document, the order of its mappings left out."""
-        text = repr(
-            (
-                self.stage,
-                self.version,
-                sorted(self.parameters.items()),
-                self.sources,
-                sorted(self.inputs.items()),
-                self.image,
-                sorted(self.tools.items()),
-            )
-        )
+    def key(self, *, tools: str | None = None) -> str:
+        """Return the key: sha256 over an unambiguous text of this document, the order of its mappings left out.
+
+        Args:
+            tools: `tools_text` of this document's tools, where it is known already.
+        """
+        parameters, inputs = sorted(self.parameters.items()), sorted(self.inputs.items())
+        head = repr((self.stage, self.version, parameters, self.sources, inputs, self.image))
+        text = f"{head[:-1]}, {tools_text(self.tools) if tools is None else tools})"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -87,6 +89,11 @@ class KeyDocument:
             "image": self.image,
             "tools": dict(self.tools),
         }
+
+
+def tools_text(tools: Mapping[str, str]) -> str:
+    """Return what a key is made of for tool versions; it is the same for all jobs of a stage."""
+    return repr(sorted(tools.items()))
 
 
 def describe_change(
@@ -146,9 +153,13 @@ def _changed_paths(old: Any, new: Any, path: str) -> Iterator[str]:
 def tool_version(distribution: str) -> str:
     """Return the installed version of a Python distribution, or "absent"."""
     try:
-        return importlib.metadata.version(distribution)
+        found = importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+    # `version` would have the whole of the metadata parsed as a mail, descriptions of many pages too.
+    headers = (found.read_text("METADATA") or "").partition("\n\n")[0]
+    version = _VERSION.search(headers)
+    return version[1] if version else found.version
 
 
 def tool_versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -161,19 +172,52 @@ def digest_sources(root: Path, patterns: Iterable[str]) -> str:
 
     Args:
         root: the project's folder.
-        patterns: paths relative to it; `*` stands for any part of a file's name.
+        patterns: as `source_files` takes them.
 
     Raises:
-        FileNotFoundError: a pattern matches nothing, so the stage's list is out of date.
+        FileNotFoundError: a pattern matches nothing, so the list is out of date.
     """
     hasher = hashlib.sha256()
-    for pattern in sorted(patterns):
-        paths = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
-        if not paths:
-            raise FileNotFoundError(f"no source file matches {pattern!r} below {root}")
-        for path in paths:
-            hasher.update(f"{path.relative_to(root).as_posix()}\0{_source_digest(path)}\n".encode())
+    for name in source_files(root, patterns):
+        hasher.update(f"{name}\0{_source_digest(root / name)}\n".encode())
     return hasher.hexdigest()
+
+
+def source_files(root: Path, patterns: Iterable[str]) -> list[str]:
+    """Return the files that a list of sources names, each once, in order.
+
+    Args:
+        root: the project's folder.
+        patterns: paths relative to it. One that ends with `/` is a folder: all files below it, but what Python caches.
+            One that begins with `!` is taken out again.
+
+    Raises:
+        FileNotFoundError: a pattern matches nothing, so the list is out of date.
+    """
+    found: set[str] = set()
+    taken_out: set[str] = set()
+    for pattern in patterns:
+        name = pattern.removeprefix("!")
+        names = _below(root, name) if name.endswith("/") else [name] if (root / name).is_file() else []
+        if not names:
+            raise FileNotFoundError(f"no source file matches {pattern!r} below {root}")
+        (taken_out if pattern.startswith("!") else found).update(names)
+    return sorted(found - taken_out)
+
+
+def _below(root: Path, folder: str) -> list[str]:
+    """Return the files below a folder that ends with `/`."""
+    found: list[str] = []
+    if not (root / folder).is_dir():
+        return found
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__":
+                    found += _below(root, f"{folder}{entry.name}/")
+            elif not entry.name.endswith(".pyc"):
+                found.append(folder + entry.name)
+    return found
 
 
 def _source_digest(path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from crossfarm.config.cell import Cell
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 
 
 class LayerVariants(BaseModel):
@@ -37,7 +37,7 @@ class Request(BaseModel):
     name: str
     variant: str
     target: str
-    code: CodeGeneration
+    code: LlvmCode
     output: Path | None = None
     tuned: dict[str, dict[str, Any]] = {}
 

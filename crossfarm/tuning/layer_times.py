@@ -11,7 +11,7 @@ from typing import Literal
 
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.boards.transports.written import OUTPUTS
-from crossfarm.bundles.manifest import CompileReport, FunctionCost
+from crossfarm.bundles.compile_report import CompileReport, FunctionCost
 from crossfarm.errors import BundleError
 from crossfarm.stages.measure.artifact import PROFILE, RESULT, ProfileFile, RunnerResult, read_file
 from crossfarm.util.scratch import scratch_folder

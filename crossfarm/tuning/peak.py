@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.boards.transports import programs
-from crossfarm.bundles.c_compiler import Toolchain
+from crossfarm.bundles.linking.c_compiler import Toolchain
 from crossfarm.config.targets import Target, ZigCompiler
 from crossfarm.errors import BoardError
 from crossfarm.util.scratch import scratch_folder
@@ -50,12 +50,15 @@ def processor_flags(target: Target) -> tuple[str, ...]:
     zig spells LLVM's names with underscores; GCC wants -march on x86 and -mcpu elsewhere. A generic processor is what
     a compiler assumes anyway.
     """
-    cpu = target.code.cpu
+    code = target.instructions
+    if code is None:
+        return ()
+    cpu = code.cpu
     if "generic" in cpu or any(flag.startswith(("-mcpu", "-march")) for flag in target.compiler.flags):
         return ()
     if isinstance(target.compiler, ZigCompiler):
         return (f"-mcpu={cpu.replace('-', '_')}",)
-    return (f"-march={cpu}" if target.code.triple.startswith("x86_64") else f"-mcpu={cpu}",)
+    return (f"-march={cpu}" if code.triple.startswith("x86_64") else f"-mcpu={cpu}",)
 
 
 def _run(command: Sequence[str]) -> float:

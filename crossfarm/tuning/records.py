@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import StoreError
 
 _COMPILER = "apache-tvm"
@@ -94,7 +94,7 @@ class Read:
 
 
 @functools.cache
-def identity(code: CodeGeneration) -> str:
+def identity(code: LlvmCode) -> str:
     """Return what records depend on beside the layer: 16 hex digits over code generation and the compiler's version."""
     said = {"code": code.model_dump(mode="json"), _COMPILER: importlib.metadata.version(_COMPILER)}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
@@ -110,6 +110,21 @@ def records_path(root: Path, *, target: str, model: str, variant: str) -> Path:
         variant: of the model.
     """
     return root / target / f"{model}-{variant}.jsonl"
+
+
+def searched(root: Path, *, target: str) -> frozenset[tuple[str, str]]:
+    """Return model and variant of the cells of a target that have records: a plan asks for every cell.
+
+    Args:
+        root: the folder tuning/.
+        target: name of the target.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(root / target)]
+    except OSError:
+        return frozenset()
+    cells = (name.removesuffix(".jsonl").rpartition("-") for name in names if name.endswith(".jsonl"))
+    return frozenset((model, variant) for model, _, variant in cells)
 
 
 def read(path: Path, *, identity: str) -> Read:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.bundles.manifest import CompileReport
+from crossfarm.bundles.compile_report import CompileReport
 from crossfarm.tuning.build_pool import Builders, Choices
 from crossfarm.tuning.build_worker import LayerVariants
 from crossfarm.tuning.layer_times import Run, layer_times

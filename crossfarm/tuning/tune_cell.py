@@ -16,11 +16,10 @@ from crossfarm.config.targets import Target
 from crossfarm.errors import CrossfarmError, ModelError
 from crossfarm.tuning import records
 from crossfarm.tuning.build_pool import Builders, Choices
-from crossfarm.tuning.confirmation import Confirmation, confirm
 from crossfarm.tuning.layer_times import Run
 from crossfarm.tuning.records import Measured, Taken
 from crossfarm.tuning.search import LayerState, Means, Stopped, best_choices, search, states_of, times_by_layer
-from crossfarm.tuning.successive_halving import median_interval
+from crossfarm.tuning.successive_halving import Confirmation, confirm, median_interval
 from crossfarm.tuning.tune_table import LayerRow, Outcome, kind_of
 from crossfarm.tuning.where import Place
 from crossfarm.util.scratch import scratch_folder

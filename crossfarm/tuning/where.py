@@ -218,12 +218,12 @@ def place_for(
 
 
 def _way(target: Target) -> local.Way:
-    return local.way(machines=target.machine, emulator=target.emulator, code=target.code)
+    return local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
 
 
 @contextmanager
 def _opened(granted: Granted, target: Target, pool: Pool) -> Iterator[BoardPlace]:
-    wanted = Purpose(target=target.name, machine=target.machine, emulator=target.emulator, code=target.code)
+    wanted = Purpose(target=target.name, machine=target.machine, emulator=target.emulator, code=target.instructions)
     with open_board(granted.board, wanted, token=granted.lease.token) as transport:
         state = transport.preflight()
         yield BoardPlace(granted.board.name, transport, state, lambda: pool.confirm(granted))

@@ -1,15 +1,18 @@
-"""Asks a container engine small things over its socket, in milliseconds; what takes longer goes through docker-py.
+"""The one client of the container engine. What is small is asked over its socket, in milliseconds.
 
-Importing docker-py costs more than a warm run may. DOCKER_HOST says where the engine is, as for docker's own client.
+What takes longer goes through docker-py, whose import costs more than a warm run may. DOCKER_HOST says where the engine
+is, as for docker's own client; it must be on this machine, because jobs and images share folders with it.
 """
 
 from __future__ import annotations
 
-import http.client
+import dataclasses
 import json
 import os
 import socket
 import urllib.parse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import EngineError
@@ -17,25 +20,69 @@ from crossfarm.errors import EngineError
 if TYPE_CHECKING:
     from docker import DockerClient
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
+DEFAULT_SOCKET = Path("/var/run/docker.sock")
 _SECONDS = 60.0
 """An engine that is busy with an image answers late; one that is not there refuses at once."""
 _SECONDS_OF_A_PING = 10.0
 _HOUR = 3600
+_HEAD = 8
+"""Bytes before the content of a frame."""
 
 
-def engine_host() -> str:
-    """Return the address of the engine: DOCKER_HOST, else the usual socket."""
-    return os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Daemon:
+    """A container engine on this machine.
+
+    Attributes:
+        socket: where it listens.
+        problem: why it cannot be used, in words; None when it answers.
+    """
+
+    socket: Path
+    problem: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Return what docker-py calls its base_url."""
+        return f"unix://{self.socket}"
+
+    def answers(self) -> bool:
+        """Say whether it answers now."""
+        return _ping(self.socket) is None
+
+
+def find_daemon(environment: Mapping[str, str] = os.environ) -> Daemon:
+    """Return the engine that DOCKER_HOST names, or the usual one, and whether it answers. Never raises."""
+    named = environment.get("DOCKER_HOST", "")
+    parts = urllib.parse.urlsplit(named)
+    if named and (parts.scheme != "unix" or not parts.path):
+        problem = (
+            f"DOCKER_HOST is {named}; jobs need an engine on this machine (unix:///PATH), which sees its folders: "
+            "unset it, or name a socket"
+        )
+        return Daemon(socket=DEFAULT_SOCKET, problem=problem)
+    path = Path(parts.path) if named else DEFAULT_SOCKET
+    return Daemon(socket=path, problem=_ping(path))
 
 
 def answers() -> bool:
-    """Say whether an engine answers within ten seconds; where none is, that is known at once."""
-    try:
-        ask("/_ping", seconds=_SECONDS_OF_A_PING)
-    except EngineError:
-        return False
-    return True
+    """Say whether an engine of this machine answers."""
+    return find_daemon().problem is None
+
+
+def running_daemon() -> Daemon:
+    """Return the engine.
+
+    Raises:
+        EngineError: none answers, or DOCKER_HOST names one that cannot be used.
+    """
+    daemon = find_daemon()
+    if daemon.problem:
+        raise EngineError(
+            f"container engine: {daemon.problem}; start it, or name another one in DOCKER_HOST; ./inv setup as root "
+            "installs one on Debian"
+        )
+    return daemon
 
 
 def ask(path: str, *, seconds: float = _SECONDS) -> Any:
@@ -48,28 +95,17 @@ def ask(path: str, *, seconds: float = _SECONDS) -> Any:
     Raises:
         EngineError: no engine answers, or it refuses.
     """
-    host = engine_host()
-    connection = _connection(host, seconds)
+    daemon = running_daemon()
     try:
-        connection.request("GET", path, headers={"Host": "docker"})
-        response = connection.getresponse()
-        body = response.read()
-    except PermissionError as error:
+        status, kind, body = _get(daemon.socket, path, seconds=seconds)
+    except (OSError, ValueError) as error:
         raise EngineError(
-            f"container engine at {host}: permission denied; join the group that owns the socket (docker), or be root"
+            f"container engine at {daemon.address}: does not answer {path} ({error or type(error).__name__}); "
+            "start it again"
         ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise EngineError(
-            f"container engine at {host}: does not answer ({error or type(error).__name__}); start it, or name another "
-            "one in DOCKER_HOST; ./inv setup as root installs one on Debian"
-        ) from error
-    finally:
-        connection.close()
-    if response.status != http.HTTPStatus.OK:
-        said = body.decode("utf-8", "replace").strip()
-        raise EngineError(f"container engine at {host}: {path} answered {response.status}: {said}")
-    is_json = "json" in (response.getheader("Content-Type") or "")
-    return json.loads(body) if is_json else body.decode("utf-8", "replace")
+    if status != 200:
+        raise EngineError(f"container engine at {daemon.address}: {path} answered {status}: {body.strip()}")
+    return json.loads(body) if "json" in kind else body
 
 
 def version() -> str:
@@ -78,7 +114,7 @@ def version() -> str:
     Raises:
         EngineError: none does.
     """
-    return f"Docker {ask('/version', seconds=_SECONDS_OF_A_PING)['Version']} at {engine_host()}"
+    return f"Docker {ask('/version', seconds=_SECONDS_OF_A_PING)['Version']} at {find_daemon().address}"
 
 
 def present_references() -> frozenset[str]:
@@ -98,14 +134,14 @@ def client() -> DockerClient:
     Raises:
         EngineError: no engine answers.
     """
-    ask("/_ping", seconds=_SECONDS_OF_A_PING)
+    daemon = running_daemon()  # docker-py would leak a socket where none answers
     import docker
     from docker.errors import DockerException
 
     try:
-        return docker.DockerClient(base_url=engine_host(), version="auto", timeout=_HOUR)
+        return docker.DockerClient(base_url=daemon.address, version="auto", timeout=_HOUR)
     except DockerException as error:
-        raise EngineError(f"container engine at {engine_host()}: {error}; see that it runs") from error
+        raise EngineError(f"container engine at {daemon.address}: {error}; see that it runs") from error
 
 
 def said(error: Exception) -> str:
@@ -113,24 +149,63 @@ def said(error: Exception) -> str:
     return str(getattr(error, "explanation", None) or error)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a socket of this machine."""
+class Frames:
+    """Takes bytes of an attached container's output as they come and gives back whole frames.
 
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("docker", timeout=timeout)
-        self._path = path
+    A byte that says which stream, three zeros, four bytes of length, the content; see "attach" in the Docker Engine
+    API.
+    """
 
-    def connect(self) -> None:
-        """Connect to the socket; http.client calls this before the first request."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    OUTPUT = 1
+    ERRORS = 2
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def take(self, chunk: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield stream and content of each frame that is whole with these bytes."""
+        self._rest += chunk
+        while len(self._rest) >= _HEAD:
+            end = _HEAD + int.from_bytes(self._rest[4:_HEAD], "big")
+            if len(self._rest) < end:
+                return
+            frame, self._rest = self._rest[:end], self._rest[end:]
+            yield frame[0], frame[_HEAD:]
 
 
-def _connection(host: str, seconds: float) -> http.client.HTTPConnection:
-    parts = urllib.parse.urlsplit(host)
-    if parts.scheme == "unix" and parts.path:
-        return _UnixConnection(parts.path, seconds)
-    if parts.scheme in ("tcp", "http") and parts.hostname:
-        return http.client.HTTPConnection(parts.hostname, parts.port or 2375, timeout=seconds)
-    raise EngineError(f"DOCKER_HOST={host}: not known here; give unix:///PATH or tcp://HOST:PORT")
+def _ping(path: Path) -> str | None:
+    """Return why the engine at a socket cannot be used; None when it answers."""
+    try:
+        status, _, _ = _get(path, "/_ping", seconds=_SECONDS_OF_A_PING)
+    except PermissionError:
+        return f"this user may not use {path} (be in the group docker, and log in again)"
+    except (FileNotFoundError, ConnectionRefusedError):
+        return f"no container engine answers at {path}"
+    except OSError as error:
+        return f"no container engine answers at {path} ({error.strerror or error})"
+    except ValueError:
+        return f"what listens at {path} is no container engine"
+    return None if status == 200 else f"what listens at {path} is no container engine, or an ailing one ({status})"
+
+
+def _get(path: Path, address: str, *, seconds: float) -> tuple[int, str, str]:
+    """Return status, content type and body of a GET over HTTP/1.0, which ends with its connection.
+
+    Raises:
+        OSError: nothing answers in time.
+        ValueError: the answer is none of HTTP.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(seconds)
+        connection.connect(str(path))
+        connection.sendall(f"GET {address} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
+        answer = bytearray()
+        while chunk := connection.recv(1 << 16):
+            answer += chunk
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    first, *fields = head.decode("latin-1").split("\r\n")
+    words = first.split()
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+        raise ValueError(f"no answer of HTTP: {first[:64]!r}")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}
+    return int(words[1]), headers.get("content-type", ""), body.decode("utf-8", "replace")

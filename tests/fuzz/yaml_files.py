@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from crossfarm.config.loading import load_boards, load_models, load_pipeline, load_targets
+from crossfarm.backends.project_files import load_targets
+from crossfarm.config.loading import load_boards, load_models, load_pipeline
 from tests.fuzz.harness import Kind
 from tests.fuzz.spoiling import spoil
 

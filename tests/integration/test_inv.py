@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
+
 pytestmark = pytest.mark.integration
 
 INV = Path(__file__).resolve().parents[2] / "inv"
@@ -171,10 +173,7 @@ def test_two_at_once_make_one_and_both_use_it(project: Project) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_what_an_ended_inv_left_is_not_trusted(project: Project, number: signal.Signals) -> None:
     with project.start() as process:
-        until = time.monotonic() + 60
-        while not (project.folder / ".venv" / "bin").exists():
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_until((project.folder / ".venv" / "bin").exists, process=process)
         os.killpg(process.pid, number)
         process.communicate()
     assert process.returncode != 0

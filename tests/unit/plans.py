@@ -6,10 +6,10 @@ import dataclasses
 import textwrap
 from pathlib import Path
 
-from crossfarm.config.loading import load_project
-from crossfarm.config.pipelines import STAGES as STAGE_ORDER
+from crossfarm.backends.project_files import load_project
 from crossfarm.config.project import Project
-from crossfarm.pipeline.plan import BoardAccess, Plan, Selection, Surroundings, make_plan
+from crossfarm.pipeline.plan import Selection, make_plan
+from crossfarm.pipeline.plan_types import BoardAccess, KeyContext, Plan, StageContext
 from crossfarm.stages import STAGES
 
 MODELS = """
@@ -55,11 +55,10 @@ def write_project(folder: Path, *, cpu_of_armv7: str = "") -> Project:
     )
 
 
-def surroundings(**changes: object) -> Surroundings:
+def context(**changes: object) -> KeyContext:
     """Return what keys depend on beside the declaration: one native target and one that is emulated."""
-    plain = Surroundings(
-        sources={name: name[0] * 64 for name in STAGE_ORDER},
-        tools={name: {} for name in STAGE_ORDER},
+    plain = KeyContext(
+        stages=lambda stage, backend: StageContext(sources=stage[0] * 64, tools={}),
         image={"x86_64": "host", "armv7": "host"},
         model_image=dict.fromkeys(("onnx", "tflite", "torch"), "host"),
         content=lambda source: "c" * 64,
@@ -73,4 +72,4 @@ def surroundings(**changes: object) -> Surroundings:
 
 def make(project: Project, selection: Selection | None = None, **changes: object) -> Plan:
     """Return the plan of a project."""
-    return make_plan(project, selection or Selection(), stages=STAGES, surroundings=surroundings(**changes))
+    return make_plan(project, selection or Selection(), stages=STAGES, context=context(**changes))

@@ -10,7 +10,8 @@ import pytest
 from benchmarks import _all, _table
 from benchmarks._made import Made
 from benchmarks._measuring import ROOT, SPREAD, Benchmark
-from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
+from crossfarm.stages import STAGES
 from crossfarm.store.keys import KeyDocument
 from crossfarm.store.store import Store
 
@@ -43,7 +44,12 @@ def test_a_page_without_markers_is_refused() -> None:
         (f"{SPREAD}0.1 to 0.2\n{LINE}\n", 1, "missed", "0.187 s"),
         (f"{SPREAD}0.1 to 0.2\nstart 0.187 s (small form, not judged)\n", 0, "not judged", "0.187 s"),
         ("job\nstart -7.660 ms more than local (goal at most 150 ms)\n", 0, "met", "-7.660 ms more than local"),
-        ("Traceback\nTypeError: look_around() takes 2\n", 1, "did not run: exit code 1, TypeError: look_around()", ""),
+        (
+            "Traceback\nTypeError: decide() takes 2\n",
+            1,
+            "did not run: exit code 1, TypeError: decide()",
+            "",
+        ),
         ("PostgreSQL is not installed\n", 1, "did not run: exit code 1, PostgreSQL is not installed", ""),
         (f"{LINE}\nthen it was ended\n", 0, "did not run: exit code 0, then it was ended", ""),
         (f"{LINE}\n", -9, f"did not run: exit code -9, {LINE}", ""),
@@ -102,6 +108,7 @@ def test_the_last_line_and_the_exit_code_say_whether_the_goal_is_met(
 def _job(sources: str) -> PlannedJob:
     document = KeyDocument(stage="bundle", version=1, parameters={}, sources=sources, inputs={}, image="host", tools={})
     return PlannedJob(
+        declaration=STAGES["bundle"].DECLARATION,
         id="bundle:x",
         stage="bundle",
         cell=None,

@@ -16,7 +16,7 @@ from invoke.loader import FilesystemLoader
 from invoke.parser import Parser, ParserContext
 
 from crossfarm import errors
-from crossfarm.config.loading import load_project
+from crossfarm.backends.project_files import load_project
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -132,8 +132,8 @@ def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
 def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
-    for module in ("check_run", "check_outputs", "check_decoded", "check_ladder", "check_code"):
-        tree = ast.parse((ROOT / "crossfarm" / "stages" / f"{module}.py").read_text())
+    for module in ("rows", "outputs", "decoded", "ladder", "code"):
+        tree = ast.parse((ROOT / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             makers = ("measurement", "CheckRecord", "check")
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(makers):

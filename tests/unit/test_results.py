@@ -23,6 +23,7 @@ from crossfarm.results import (
     RunRecord,
     from_json,
     last_run,
+    placed,
     read_records,
     to_json,
 )
@@ -150,3 +151,13 @@ def test_the_last_run_begins_at_the_last_run_record() -> None:
     assert last_run([RUN, JOB, END, RUN, END]) == [RUN, END]
     assert last_run([JOB, END]) == [JOB, END]
     assert last_run([]) == []
+
+
+@given(st.from_type(CheckRecord))
+def test_a_placed_record_is_the_same_record_with_its_place(record: CheckRecord) -> None:
+    place = {"file": "models.yaml", "line": 3, "command": "./inv pipeline"}
+    before = to_json(record)
+    found = placed(record, file="models.yaml", line=3, command="./inv pipeline")
+    assert json.loads(to_json(found)) == json.loads(before) | place
+    assert to_json(from_json(to_json(found))) == to_json(found)
+    assert to_json(record) == before

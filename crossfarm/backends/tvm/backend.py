@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.backends.protocol import BundleOrder
+from crossfarm.backends.protocol import BackendDeclaration
 from crossfarm.backends.tvm.program import Program, ProgramPort
 from crossfarm.backends.tvm.types import IRModule, Target
-from crossfarm.bundles.manifest import CompileReport, FunctionCost, PortType, versions
+from crossfarm.bundles.compile_report import CompileReport, FunctionCost, PortType, versions
+from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.cell import Cell
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -26,9 +27,25 @@ if TYPE_CHECKING:
 
 COMPILE_TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 
+DECLARATION = BackendDeclaration(
+    section=LlvmCode,
+    sources={
+        "compile": (
+            "crossfarm/backends/tvm/",
+            "!crossfarm/backends/tvm/processor_names.py",
+            "!crossfarm/backends/tvm/search_programs.py",
+            "!crossfarm/backends/tvm/unsupported.py",
+            "crossfarm/bundles/compile_report.py",
+        ),
+    },
+    tools={"compile": COMPILE_TOOLS},
+    groups={"compile": ("tuning",)},
+    preload={"compile": ("onnx", "tvm.relax.frontend.onnx")},
+)
+
 
 def compile(
-    *, cell: Cell, model: Path, code: CodeGeneration, output: Path, tuned: Mapping[str, Mapping[str, Any]] | None = None
+    *, cell: Cell, model: Path, code: LlvmCode, output: Path, tuned: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
     """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
     from crossfarm.backends.tvm import lowering, scheduling, tables

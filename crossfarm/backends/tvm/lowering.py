@@ -20,13 +20,13 @@ from crossfarm.backends.tvm.schedules.packing import choose
 from crossfarm.backends.tvm.schedules.processor import processor_of
 from crossfarm.backends.tvm.types import IRModule, ModulePass, RelaxCall, Target
 from crossfarm.backends.tvm.unsupported import UnsupportedError, said_by
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 
 _OPTIMISATION_LEVEL = 2
 """Of LLVM. Level 3, TVM's default, takes up to seventy times as long for code that is hardly ever faster."""
 
 
-def tvm_target(code: CodeGeneration) -> Target:
+def tvm_target(code: LlvmCode) -> Target:
     """Return the tvm.target.Target of a toolchain."""
     options: dict[str, Any] = {
         "kind": "llvm",

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from crossfarm.bundles.c_compiler import Toolchain
+from crossfarm.bundles.compile_report import CompileReport
+from crossfarm.bundles.linking.c_compiler import Toolchain
+from crossfarm.bundles.linking.runner_sources import HEADERS, LIBRARY_SOURCES, PROGRAM_SOURCES, copy_sources
 from crossfarm.bundles.make import PROGRAM, WEIGHTS, copy_inputs, write_manifest
-from crossfarm.bundles.manifest import CompileReport
-from crossfarm.bundles.runner_sources import HEADERS, LIBRARY_SOURCES, PROGRAM_SOURCES, copy_sources
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.util.scratch import scratch_folder

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crossfarm.boards.exit_results import killed
+from crossfarm.boards.protocol import killed
 from crossfarm.boards.transports import programs, sandbox, written
 from crossfarm.errors import BoardError, BundleError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from crossfarm.boards.cpu_features import lacking
 from crossfarm.boards.transports.facts import Facts
-from crossfarm.config.targets import CodeGeneration
-from crossfarm.errors import BundleError
+from crossfarm.config.boards import Board
+from crossfarm.config.llvm import LlvmCode
+from crossfarm.errors import BoardError, BundleError
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
@@ -101,7 +103,7 @@ def read_program(path: Path) -> Program:
         raise BundleError(f"{path.name} is no program for Linux ({error}); make the bundle again") from error
 
 
-def check_fit(program: Program, facts: Facts, code: CodeGeneration, *, board: str, target: str) -> None:
+def check_fit(program: Program, facts: Facts, code: LlvmCode, *, board: str, target: str) -> None:
     """Make sure that a board runs a program.
 
     Raises:
@@ -115,7 +117,7 @@ def check_fit(program: Program, facts: Facts, code: CodeGeneration, *, board: st
         )
 
 
-def misfits(program: Program, facts: Facts, code: CodeGeneration) -> Iterator[str]:
+def misfits(program: Program, facts: Facts, code: LlvmCode) -> Iterator[str]:
     """Yield what keeps a program from running on a board, in words of the form `needs X, the board has Y`.
 
     Args:
@@ -148,7 +150,7 @@ def _loader_misfit(program: Program, facts: Facts) -> Iterator[str]:
         yield f"needs the loader {program.interpreter}, the board has {', '.join(facts.loaders)}"
 
 
-def _missing_features(program: Program, facts: Facts, code: CodeGeneration) -> list[str]:
+def _missing_features(program: Program, facts: Facts, code: LlvmCode) -> list[str]:
     """Return the features that the code needs and the CPU lacks, in the kernel's words, as far as both are known."""
     if facts.features is None:
         return []
@@ -197,3 +199,41 @@ def _attributes(file: ELFFile) -> Iterator[tuple[str, int]]:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
+
+
+def check_health(board: Board, facts: Facts) -> None:
+    """Make sure that a board is fit for a measurement.
+
+    Raises:
+        BoardError: it is not; the message names all that is wrong.
+    """
+    problems = list(problems_of(board, facts))
+    if problems:
+        raise BoardError(f"board {board.name} is not fit for use: {'; '.join(problems)}")
+
+
+def problems_of(board: Board, facts: Facts) -> Iterator[str]:
+    """Yield what is wrong with a board, each with what to do about it."""
+    if not fnmatch.fnmatchcase(facts.platform, board.platform) and not fnmatch.fnmatchcase(
+        facts.machine, board.platform
+    ):
+        yield (
+            f"it says that it is {facts.platform!r}, boards.yaml says platform {board.platform!r}: it is the wrong "
+            "machine; correct its address or its platform"
+        )
+    free = facts.free_kib // 1024
+    if free < board.limits.free_disk:
+        yield (
+            f"{free} MiB are free in {board.folder}, limits.free_disk is {board.limits.free_disk}; make room there, or "
+            "lower the limit"
+        )
+    heat = facts.heat.temperature
+    if heat is not None and heat > board.limits.temperature:
+        yield f"it is {heat:g} °C hot, limits.temperature is {board.limits.temperature:g}; let it cool, or fan it"
+    most = board.limits.load * (facts.processors or 1)
+    # A virtual board shows the load of its host, whose clock counts for nothing anyway.
+    if board.transport != "virtual" and facts.load is not None and facts.load > most:
+        yield (
+            f"its load is {facts.load:g} on {facts.processors or 1} CPUs, limits.load is {board.limits.load:g} for "
+            "each; end what else runs there, or raise the limit"
+        )

@@ -20,7 +20,8 @@ from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.boards.transports.virtualisation import Signs, recognise
 from crossfarm.config.boards import Board
-from crossfarm.config.targets import CodeGeneration, Emulator
+from crossfarm.config.llvm import LlvmCode
+from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError, BundleError
 
 
@@ -125,7 +126,7 @@ def fingerprint(*, machines: Sequence[str], emulator: Emulator | None) -> Mappin
     return facts
 
 
-def way(*, machines: Sequence[str], emulator: Emulator | None, code: CodeGeneration | None = None) -> Way:
+def way(*, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | None = None) -> Way:
     """Decide how code for a target runs here.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from crossfarm.boards.exit_results import killed, overdue
+from crossfarm.boards.protocol import killed, overdue
 from crossfarm.errors import BoardError
 
 _ENVIRONMENT = ("PATH", "TMPDIR")

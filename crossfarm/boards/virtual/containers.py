@@ -18,7 +18,7 @@ from crossfarm.boards.virtual.kinds import Kind, kind_of
 from crossfarm.boards.virtual.userland import LABEL, archive_of, ensure_image, remove_images
 from crossfarm.config.boards import Board, BoardsFile, Limits
 from crossfarm.errors import ConfigError, EngineError, ToolError
-from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.util.docker import find_daemon
 
 if TYPE_CHECKING:
     import docker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 from crossfarm.boards.virtual.kinds import Kind
 from crossfarm.errors import ToolError
 from crossfarm.images.build import Say
-from crossfarm.setup.container_host import BINFMT, BINFMT_LINES, Host, register_binfmt
+
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+"""Where the kernel is told which program runs which programs."""
+BINFMT_LINES = Path("/usr/lib/binfmt.d")
+"""Where Debian's emulators say what it is to be told."""
 
 
 def register(kind: Kind, *, say: Say) -> None:
@@ -27,7 +32,40 @@ def register(kind: Kind, *, say: Say) -> None:
         return
     if shutil.which(f"{name}-static") is None or not (BINFMT_LINES / f"{name}.conf").exists():
         raise ToolError(f"{name}-static is not installed; as root: apt-get install qemu-user-static")
-    register_binfmt(Host(), (name,), say=say)
+    register_binfmt((name,), say=say)
+
+
+def register_binfmt(names: tuple[str, ...], *, binfmt: Path = BINFMT, lines: Path = BINFMT_LINES, say: Say) -> None:
+    """Tell the kernel to run programs of another architecture with qemu, in containers too.
+
+    The lines are those of Debian's qemu-user-static. Their flags are P (the program sees its own name), O and F: the
+    kernel opens the emulator now, so that it need not exist in a container.
+
+    Raises:
+        ToolError: the kernel refuses.
+    """
+    try:
+        if not (binfmt / "register").exists():
+            subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(binfmt)], capture_output=True, check=True)
+        for name in names:
+            line = (lines / f"{name}.conf").read_text().strip()
+            if (binfmt / name).exists():  # without F it would not survive into containers
+                (binfmt / name).write_text("-1")
+            (binfmt / "register").write_text(line)
+            say(f"registered {name} with the kernel, for ARM programs in containers")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ToolError(
+            f"{', '.join(names)}: cannot be registered with the kernel: {error}; virtual ARM boards need it"
+        ) from error
+
+
+def registered_flags(entry: Path) -> str:
+    """Return the flags with which an emulator is registered; empty where it is not."""
+    try:
+        lines = entry.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix("flags:").strip() for line in lines if line.startswith("flags:")), "")
 
 
 def version(kind: Kind) -> str | None:
@@ -44,9 +82,6 @@ def version(kind: Kind) -> str | None:
 
 
 def _is_ready(entry: Path) -> bool:
-    try:
-        said = entry.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    flags = next((line.partition(":")[2] for line in said if line.startswith("flags")), "")
-    return "enabled" in said and "F" in flags
+    with contextlib.suppress(OSError):
+        return "enabled" in entry.read_text(encoding="utf-8").splitlines() and "F" in registered_flags(entry)
+    return False

@@ -18,8 +18,8 @@ from crossfarm.engines.container.limits import Limits
 from crossfarm.engines.messages import MOST_BYTES, Reply, new_secret
 from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
 from crossfarm.errors import EngineError
-from crossfarm.util.docker_daemon import Daemon
-from crossfarm.util.docker_frames import Frames
+from crossfarm.stages.job import Job
+from crossfarm.util.docker import Daemon, Frames
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -109,7 +109,7 @@ class Contained:
             answers = launch.daemon.answers()
             raise EngineError(f"no container of {image} starts: {error}" if answers else gone(launch.daemon)) from error
 
-    def run(self, job_file: Path, stage: str, log: Path) -> Reply | None:
+    def run(self, job_file: Path, job: Job, log: Path) -> Reply | None:
         """Run the job that was put into the box, its log growing meanwhile; None when the container died.
 
         With a reply, no process of the job is left. Without one, the job may still run, until the container is removed.
@@ -122,7 +122,7 @@ class Contained:
         deadline = time.monotonic() + self._launch.limits.seconds
         secret = new_secret()
         try:
-            self._socket.sendall(self.box.request(job_file, stage).encoded(secret))
+            self._socket.sendall(self.box.request(job_file, job).encoded(secret))
             line = self._line(deadline, log)
         except TimeoutError:
             raise

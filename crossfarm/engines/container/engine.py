@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from crossfarm.engines.container.container import Contained, Launch, callers_user
@@ -22,8 +21,8 @@ from crossfarm.engines.container.reaper import reap, this_process
 from crossfarm.engines.local import ONE_THREAD, LocalEngine
 from crossfarm.engines.messages import Reply
 from crossfarm.errors import CrossfarmError, EngineError, OutputError
-from crossfarm.stages.job import HOST, Job, Outcome, failed
-from crossfarm.util.docker_daemon import Daemon
+from crossfarm.stages.job import HOST, JOB_FILE, Job, Outcome, failed
+from crossfarm.util.docker import Daemon
 from crossfarm.util.text import one_line
 
 
@@ -48,7 +47,7 @@ class ContainerEngine:
         Args:
             daemon: the container engine.
             images: digest, as jobs name their image -> reference, as the engine knows it.
-            slots: how many jobs may run at once.
+            slots: how many jobs run at once; more containers than that are not kept.
             limits: what each container may use.
             run: id of the run, for the containers' labels.
             work: folder for the containers' own folders, on the file system of the folders of jobs.
@@ -56,8 +55,7 @@ class ContainerEngine:
             environment: variables for the jobs in containers; of this process's own they see none.
             host_environment: variables for the jobs on this host, on top of this process's own.
         """
-        self.executor: Executor = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="slot")
-        self._host = LocalEngine(slots=slots, environment=dict(host_environment or {}))
+        self._host = LocalEngine(environment=dict(host_environment or {}))
         self._daemon, self._images, self._limits = daemon, images, limits
         self._run_id, self._work, self._home = run, work, home
         self._environment = {**ONE_THREAD, "PYTHONHASHSEED": "0", **(environment or {})}
@@ -74,20 +72,19 @@ class ContainerEngine:
 
     def __exit__(self, *_: object) -> None:
         self.cancel()
-        self.executor.shutdown(wait=True, cancel_futures=True)
         self._host.__exit__()
 
-    def run(self, job_file: Path, log: Path) -> Outcome:
-        """Run one job file in a container of its image, or on this host when it names none."""
-        job = Job.read(job_file)
+    def run(self, folder: Path, log: Path) -> Outcome:
+        """Run the job of a folder in a container of its image, or on this host when it names none."""
+        job = Job.read(folder / JOB_FILE)
         if job.image == HOST:
-            return self._host.run(job_file, log)
+            return self._host.run(folder, log)
         started = time.monotonic()
         try:
             container = self._take(job.image)
             if container is None:
                 return _interrupted(0.0)
-            return self._run_in(container, job_file, job.stage, log, started)
+            return self._run_in(container, folder / JOB_FILE, job, log, started)
         except CrossfarmError as error:
             return _interrupted(0.0) if self._cancelled.is_set() else failed(error, time.monotonic() - started)
         except Exception as error:  # docker-py's, requests', the file system's: a cell's row, never the run's end
@@ -109,12 +106,12 @@ class ContainerEngine:
         for container in idle:  # the others are removed by the threads that wait for their jobs
             self._remove(container)
 
-    def _run_in(self, container: Contained, job_file: Path, stage: str, log: Path, started: float) -> Outcome:
+    def _run_in(self, container: Contained, job_file: Path, job: Job, log: Path, started: float) -> Outcome:
         container.box.put_in(job_file)
         reply: Reply | None = None
         why = ""
         try:
-            reply = container.run(job_file, stage, log)
+            reply = container.run(job_file, job, log)
         except TimeoutError:
             why = f"it took longer than {self._limits.seconds:g} s and was ended; ./inv reproduce shows it at work"
         except (EngineError, OutputError) as error:

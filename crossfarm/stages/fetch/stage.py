@@ -14,16 +14,16 @@ from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError, FetchError, nearest
 from crossfarm.stages.fetch.artifact import content_folder, write_description
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-VERSION = 2
-SCOPE: Scope = "source"
-SOURCES = (
-    "crossfarm/stages/fetch/download.py",
-    "crossfarm/stages/fetch/stage.py",
-    "crossfarm/stages/fetch/artifact.py",
+DECLARATION = Declaration(
+    version=2,
+    scope="source",
+    sources=("crossfarm/stages/fetch/",),
+    runs_in="host",
+    requested_by="prepare",
+    usual_seconds=5.0,
 )
-TOOLS: tuple[str, ...] = ()
 
 COMPANION_SUFFIXES = (".data", "_data")
 """What ONNX exporters append to the model's file name for the weights that they keep outside it."""

@@ -20,7 +20,7 @@ Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 class _Written(BaseModel):
     """A file of ours; what a newer version adds is passed over."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class OutputFile(_Written):

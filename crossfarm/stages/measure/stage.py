@@ -10,44 +10,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crossfarm.backends import load_backend
 from crossfarm.boards.protocol import Ended, Placed, Purpose, Transport, open_board, this_host
 from crossfarm.config.boards import Board
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.pipelines import Measure
-from crossfarm.config.targets import CodeGeneration, Emulator
+from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.stages.job import Job
 from crossfarm.stages.measure.artifact import MANIFEST, MEASURE, PROFILE, BoardFile, BundleManifest, read_file
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 from crossfarm.util.scratch import scratch_folder
 
-VERSION = 3
-SCOPE: Scope = "cell"
-SOURCES = (
-    "crossfarm/boards/transports/allowance.py",
-    "crossfarm/boards/transports/bundle_files.py",
-    "crossfarm/boards/transports/bundle_run.py",
-    "crossfarm/boards/transports/connection.py",
-    "crossfarm/boards/exit_results.py",
-    "crossfarm/boards/transports/facts.py",
-    "crossfarm/boards/transports/fit.py",
-    "crossfarm/boards/transports/local.py",
-    "crossfarm/boards/cpu_features.py",
-    "crossfarm/boards/transports/preflight.py",
-    "crossfarm/boards/transports/programs.py",
-    "crossfarm/boards/protocol.py",
-    "crossfarm/boards/transports/remote.sh",
-    "crossfarm/boards/transports/run_archive.py",
-    "crossfarm/boards/transports/sandbox.py",
-    "crossfarm/boards/transports/ssh.py",
-    "crossfarm/boards/transports/virtual.py",
-    "crossfarm/boards/transports/virtualisation.py",
-    "crossfarm/boards/transports/written.py",
-    "crossfarm/util/scratch.py",
-    "crossfarm/stages/measure/stage.py",
-    "crossfarm/stages/measure/artifact.py",
-    "crossfarm/util/text.py",
+DECLARATION = Declaration(
+    version=3,
+    scope="cell",
+    sources=(
+        "crossfarm/stages/measure/",
+        "crossfarm/boards/transports/",
+        "crossfarm/boards/protocol.py",
+        "crossfarm/boards/cpu_features.py",
+    ),
+    runs_in="host",
+    board="runs",
+    usual_seconds=3.0,
 )
-TOOLS: tuple[str, ...] = ()
 
 _PROFILED = 5
 """Runs in which every call is timed, at most."""
@@ -67,12 +54,19 @@ def needs(subject: Subject) -> Needs:
         raise ValueError("the stage `measure` is about a cell")
     return Needs(
         parameters={
-            "measure": subject.pipeline.measure.model_dump(mode="json", exclude={"data_limit"}),
-            f"toolchain {target.name}": {
-                "machine": list(target.machine),
-                "code": target.code.model_dump(mode="json"),
-                "emulator": target.emulator.model_dump(mode="json") if target.emulator is not None else None,
-            },
+            "measure": subject.group(
+                "measure", make=lambda: subject.pipeline.measure.model_dump(mode="json", exclude={"data_limit"})
+            ),
+            f"toolchain {target.name}": subject.group(
+                "measure",
+                target.name,
+                make=lambda: {
+                    "machine": list(target.machine),
+                    "backend": target.backend,
+                    "code": target.instructions.model_dump(mode="json") if target.instructions is not None else None,
+                    "emulator": target.emulator.model_dump(mode="json") if target.emulator is not None else None,
+                },
+            ),
         },
         inputs={"bundle": ("bundle", None)},
     )
@@ -91,7 +85,9 @@ def run(job: Job) -> None:
     board = Board.model_validate(job.grant.board) if job.grant else this_host(purpose.target)
     manifest = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
     (job.output / "outputs").mkdir()
-    with open_board(board, purpose, token=job.grant.token if job.grant else 0) as transport:
+    simulator = load_backend(job.group("toolchain")["backend"]).DECLARATION.simulator
+    token = job.grant.token if job.grant else 0
+    with open_board(board, purpose, token=token, simulator=simulator) as transport:
         transport.preflight()
         placed = transport.deploy(job.inputs["bundle"])
         options = _arguments(settings, is_emulated=transport.timing == "emulated")
@@ -119,7 +115,7 @@ def _purpose(parameters: Mapping[str, Any]) -> Purpose:
         target=name.removeprefix("toolchain "),
         machine=tuple(toolchain["machine"]),
         emulator=Emulator.model_validate(emulator) if emulator is not None else None,
-        code=CodeGeneration.model_validate(toolchain["code"]),
+        code=LlvmCode.model_validate(toolchain["code"]) if toolchain["code"] is not None else None,
     )
 
 

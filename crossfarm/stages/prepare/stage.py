@@ -11,36 +11,24 @@ from pydantic import TypeAdapter
 from crossfarm.config.models import Input
 from crossfarm.config.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
 from crossfarm.errors import ConfigError, FetchError
-from crossfarm.stages.fetch.artifact import content_folder, fetched_file
-from crossfarm.stages.fetch.fetched import fetch_source, fetched_bytes
+from crossfarm.stages.fetch.artifact import content_folder, fetch_source, fetched_bytes, fetched_file
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 from crossfarm.store.keys import tool_versions
 
 if TYPE_CHECKING:
     from crossfarm.stages.prepare.external_data import ReadExternal
     from crossfarm.stages.prepare.static_onnx import StaticInput
 
-VERSION = 1
-SCOPE: Scope = "model"
-SOURCES = (
-    "crossfarm/store/keys.py",
-    "crossfarm/stages/fetch/archives.py",
-    "crossfarm/stages/fetch/artifact.py",
-    "crossfarm/stages/fetch/fetched.py",
-    "crossfarm/stages/prepare/external_data.py",
-    "crossfarm/stages/prepare/growth.py",
-    "crossfarm/stages/prepare/onnx_session.py",
-    "crossfarm/stages/prepare/stage.py",
-    "crossfarm/stages/prepare/static_onnx.py",
-    "crossfarm/stages/prepare/tflite/emitter.py",
-    "crossfarm/stages/prepare/tflite/reader.py",
-    "crossfarm/stages/prepare/tflite/graph.py",
-    "crossfarm/stages/prepare/tflite/operators.py",
-    "crossfarm/stages/prepare/torch_export.py",
-    "crossfarm/util/text.py",
+DECLARATION = Declaration(
+    version=1,
+    scope="model",
+    sources=("crossfarm/stages/prepare/", "crossfarm/stages/fetch/"),
+    tools=("numpy", "onnx", "onnxruntime"),
+    opens_models=True,
+    preload=("onnx", "onnxruntime", "numpy"),
+    usual_seconds=5.0,
 )
-TOOLS = ("numpy", "onnx", "onnxruntime")
 EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript")}
 """What only models of one format depend on, so that installing PyTorch rebuilds nothing else."""
 

@@ -109,7 +109,7 @@ def lay_out_code(source: FactorySource, artifacts: Mapping[str, Path], code: Pat
 
 
 def _lay_out_state(source: FactorySource, artifacts: Mapping[str, Path], folder: Path) -> str | None:
-    from crossfarm.stages.fetch.fetched import fetched_bytes
+    from crossfarm.stages.fetch.artifact import fetched_bytes
 
     if source.state is None:
         return None

@@ -6,37 +6,26 @@ from typing import Any
 
 from crossfarm.config.models import RenderedText
 from crossfarm.config.sources import FileSource, Package, UrlSource
-from crossfarm.stages.fetch.fetched import fetch_source
+from crossfarm.stages.fetch.artifact import fetch_source
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-VERSION = 2
-SCOPE: Scope = "model"
-SOURCES = (
-    "crossfarm/util/scratch.py",
-    "crossfarm/stages/fetch/archives.py",
-    "crossfarm/stages/data/audio.py",
-    "crossfarm/stages/data/datasets.py",
-    "crossfarm/stages/fetch/artifact.py",
-    "crossfarm/stages/fetch/fetched.py",
-    "crossfarm/stages/prepare/external_data.py",
-    "crossfarm/stages/prepare/growth.py",
-    "crossfarm/stages/prepare/onnx_session.py",
-    "crossfarm/stages/data/preprocessing.py",
-    "crossfarm/stages/quantize/stage.py",
-    "crossfarm/stages/quantize/artifact.py",
-    "crossfarm/stages/quantize/nodes.py",
-    "crossfarm/stages/quantize/layers.py",
-    "crossfarm/stages/quantize/quantise.py",
-    "crossfarm/stages/quantize/scales.py",
-    "crossfarm/stages/reference/cases.py",
-    "crossfarm/stages/reference/artifact.py",
-    "crossfarm/stages/reference/answers.py",
-    "crossfarm/stages/prepare/static_onnx.py",
-    "crossfarm/stages/data/tensors.py",
-    "crossfarm/util/text.py",
+DECLARATION = Declaration(
+    version=2,
+    scope="model",
+    sources=(
+        "crossfarm/stages/quantize/",
+        "crossfarm/stages/reference/",
+        "crossfarm/stages/data/",
+        "crossfarm/stages/prepare/",
+        "crossfarm/stages/fetch/",
+    ),
+    tools=("numpy", "onnx", "onnxruntime", "pillow"),
+    variants=("int8",),
+    opens_models=True,
+    preload=("onnxruntime.quantization", "PIL.Image"),
+    usual_seconds=10.0,
 )
-TOOLS = ("numpy", "onnx", "onnxruntime", "pillow")
 
 FIELDS = frozenset({"name", "inputs", "preprocess", "data", "decode", "seed"})
 """What of a model shapes its inputs."""

@@ -23,7 +23,7 @@ from crossfarm.config.base import Declared, Name
 from crossfarm.config.models import Classify, CtcText, Dataset, Decode, DType, Input, Preprocess
 from crossfarm.errors import ConfigError, ModelError, nearest
 from crossfarm.stages.data.tensors import Array, little_endian
-from crossfarm.stages.fetch.fetched import fetched_bytes
+from crossfarm.stages.fetch.artifact import fetched_bytes
 from crossfarm.stages.job import Job
 from crossfarm.stages.prepare.onnx_session import open_session
 from crossfarm.stages.reference.artifact import Case, Reference, TensorFile

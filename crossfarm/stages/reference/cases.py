@@ -17,7 +17,7 @@ from crossfarm.stages.data.audio import frames
 from crossfarm.stages.data.datasets import samples
 from crossfarm.stages.data.preprocessing import image_tensor, to_input
 from crossfarm.stages.data.tensors import Array
-from crossfarm.stages.fetch.fetched import fetched_bytes
+from crossfarm.stages.fetch.artifact import fetched_bytes
 from crossfarm.stages.reference.artifact import Case
 
 _Found = TypeVar("_Found")

@@ -6,27 +6,24 @@ from typing import Any
 
 from crossfarm.config.models import Classify, RenderedText
 from crossfarm.config.sources import FileSource, Package, UrlSource
-from crossfarm.stages.fetch.fetched import fetch_source
+from crossfarm.stages.fetch.artifact import fetch_source
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Needs, Scope, Subject
+from crossfarm.stages.protocol import Declaration, Needs, Subject
 
-VERSION = 1
-SCOPE: Scope = "model"
-SOURCES = (
-    "crossfarm/stages/fetch/archives.py",
-    "crossfarm/stages/data/audio.py",
-    "crossfarm/stages/data/datasets.py",
-    "crossfarm/stages/fetch/artifact.py",
-    "crossfarm/stages/fetch/fetched.py",
-    "crossfarm/stages/prepare/onnx_session.py",
-    "crossfarm/stages/data/preprocessing.py",
-    "crossfarm/stages/reference/stage.py",
-    "crossfarm/stages/reference/cases.py",
-    "crossfarm/stages/reference/artifact.py",
-    "crossfarm/stages/reference/answers.py",
-    "crossfarm/stages/data/tensors.py",
+DECLARATION = Declaration(
+    version=1,
+    scope="model",
+    sources=(
+        "crossfarm/stages/reference/",
+        "crossfarm/stages/data/",
+        "crossfarm/stages/fetch/",
+        "crossfarm/stages/prepare/onnx_session.py",
+    ),
+    tools=("numpy", "onnxruntime", "pillow"),
+    opens_models=True,
+    preload=("onnx", "onnxruntime", "numpy", "PIL.Image"),
+    usual_seconds=3.0,
 )
-TOOLS = ("numpy", "onnxruntime", "pillow")
 
 FIELDS = frozenset({"name", "inputs", "preprocess", "data", "decode", "seed", "random_cases"})
 """What of a model shapes its reference."""

@@ -17,13 +17,16 @@ import onnxruntime
 import pytest
 import yaml
 
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
-from crossfarm.config.targets import Target
+from crossfarm.config.targets import Target, target_with
 from crossfarm.stages.bundle import stage as bundle
+from crossfarm.stages.c_library import stage as c_library
 from crossfarm.stages.compile import stage as compile
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
+from crossfarm.stages.runner import stage as runner
 
 ROOT = Path(__file__).parents[3]
 Tensors = Mapping[str, np.ndarray[Any, Any]]
@@ -50,7 +53,7 @@ class Road:
         return self._run(compile, prepare=prepared)
 
     def bundle(self, model: onnx.ModelProto, cases: Sequence[Tensors]) -> Path:
-        """Run the stages `compile` and `bundle` over these cases and return the bundle."""
+        """Run the stages from `compile` to `bundle` over these cases and return the bundle."""
         compiled = self.compile(model)
         reference = self._empty("reference")
         (reference / "inputs").mkdir()
@@ -63,7 +66,10 @@ class Road:
         ]
         document = {"cases": described, "inputs": ports, "outputs": [], "classes": None, "characters": None}
         (reference / "reference.json").write_text(json.dumps(document))
-        return self._run(bundle, compile=compiled, reference=reference)
+        common = {"runner": self._run(runner)}
+        if self.target.compiler.kind == "zig":
+            common["c_library"] = self._run(c_library)
+        return self._run(bundle, compile=compiled, reference=reference, **common)
 
     def run(self, made: Path) -> list[np.ndarray[Any, Any]]:
         """Run a bundle here and return each output, stacked over the cases."""
@@ -97,7 +103,7 @@ class Road:
             target=self.target,
             variant="float32",
         )
-        stage_name = stage.__name__.rpartition(".")[2]
+        stage_name = stage.__name__.split(".")[-2]
         output = self._empty(stage_name)
         needs = stage.needs(subject)
         assert set(needs.inputs) == set(inputs)
@@ -123,7 +129,7 @@ class Road:
 
 def load_target(name: str) -> Target:
     """Read a toolchain file of the project."""
-    return Target.model_validate(yaml.safe_load((ROOT / "toolchains" / f"{name}.yaml").read_text()))
+    return target_with(LlvmCode).model_validate(yaml.safe_load((ROOT / "toolchains" / f"{name}.yaml").read_text()))
 
 
 def prefix(target: Target) -> list[str]:

@@ -11,14 +11,14 @@ from onnx import TensorProto, helper
 from crossfarm.backends.tvm import lowering
 from crossfarm.backends.tvm.backend import translate
 from crossfarm.backends.tvm.unsupported import check_ports
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import EXIT_CHECK_FAILED, ModelError
 from crossfarm.stages.prepare.static_onnx import StaticInput, make_static
 
 pytestmark = pytest.mark.integration
 
 CASES = Path(__file__).parent / "cases"
-CODE = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64-v3")
+CODE = LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64-v3")
 
 
 def _prepared(name: str) -> onnx.ModelProto:

@@ -10,7 +10,6 @@ import platform
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ import pytest
 
 from crossfarm.boards.protocol import Purpose
 from crossfarm.config.boards import Board
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
+from tests.waiting import wait_until
 
 CONFIG = """
 ListenAddress 127.0.0.1:{port}
@@ -36,7 +36,7 @@ PURPOSE = Purpose(
     target="x86_64",
     machine=("x86_64",),
     emulator=None,
-    code=CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64"),
+    code=LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64"),
 )
 
 
@@ -96,16 +96,16 @@ def running_sshd(folder: Path, more: str = "") -> Iterator[Server]:
         Path("/run/sshd").mkdir(exist_ok=True)
     process = subprocess.Popen([program, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")])
     try:
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", found.port)) == 0:
-                    break
-            time.sleep(0.02)
+        wait_until(lambda: _is_open(found.port), process=process, told=(folder / "log").read_text)
         yield found
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")

@@ -296,9 +296,9 @@ class Listener:
 
 
 def _drip_banner(near: socket.socket) -> None:
-    while True:
+    near.sendall(b"S")
+    while not _has_gone(near, 0.05):
         near.sendall(b"S")
-        time.sleep(0.05)
 
 
 def _flood(data: bytes) -> Callable[[socket.socket], None]:
@@ -318,9 +318,20 @@ def _say(data: bytes, *, stay: bool = False) -> Callable[[socket.socket], None]:
     def act(near: socket.socket) -> None:
         near.sendall(data)
         if stay:
-            time.sleep(10)
+            _has_gone(near, None)
 
     return act
+
+
+def _has_gone(near: socket.socket, seconds: float | None) -> bool:
+    """Take what the other side says, for so long or until it closes; returns whether it has closed."""
+    near.settimeout(seconds)
+    try:
+        while near.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    return True
 
 
 LISTENERS: dict[str, Callable[[socket.socket], None]] = {

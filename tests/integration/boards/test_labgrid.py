@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from crossfarm.boards.labgrid import identity, take
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.config.boards import Board, Labgrid
 from crossfarm.errors import BoardError
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -81,14 +81,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def _wait(port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+    def is_open() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(is_open, told=log.read_text)
 
 
 def test_a_place_is_acquired_for_a_job_and_released_after_it(lab: Lab, tmp_path: Path) -> None:

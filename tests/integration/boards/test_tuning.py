@@ -8,17 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from crossfarm.backends.project_files import load_project
 from crossfarm.boards.leases.leases import BoardStatus, Leases
-from crossfarm.config.loading import load_project
 from crossfarm.errors import EXIT_INTERRUPTED
 from crossfarm.tuning import records
 from tests.integration.boards.conftest import Server
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
@@ -75,13 +75,17 @@ def test_a_killed_search_on_a_board_goes_on_and_an_interrupted_one_gives_the_boa
     start: Start, clone: Path, tmp_path: Path
 ) -> None:
     killed = start()
-    wait_for(lambda: bool(read(clone).measured), killed)
+    wait_until(lambda: bool(read(clone).measured), process=killed, seconds=300)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     before = read(clone)
     # The killed one's lease ends by itself; then the next search is granted the board.
     searched = start()
-    wait_for(lambda: holder(tmp_path) is not None and len(read(clone).measured) > len(before.measured), searched)
+    wait_until(
+        lambda: holder(tmp_path) is not None and len(read(clone).measured) > len(before.measured),
+        process=searched,
+        seconds=300,
+    )
     searched.send_signal(signal.SIGINT)
     out, _ = searched.communicate(timeout=60)
     assert searched.returncode == EXIT_INTERRUPTED, out
@@ -92,14 +96,6 @@ def test_a_killed_search_on_a_board_goes_on_and_an_interrupted_one_gives_the_boa
     assert list((tmp_path / "board" / "bundles").iterdir()), "programs ran on the board"
     assert holder(tmp_path) is None
     assert status(tmp_path).health.state == "good"
-
-
-def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 300
-    while not is_so():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def status(tmp_path: Path) -> BoardStatus:

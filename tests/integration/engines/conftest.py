@@ -19,7 +19,7 @@ from crossfarm.engines.container.limits import GIB, Limits
 from crossfarm.images.ensure import Terms, supply_images
 from crossfarm.images.identity import BASE
 from crossfarm.stages.job import Job, Outcome
-from crossfarm.util.docker_daemon import Daemon, find_daemon
+from crossfarm.util.docker import Daemon, find_daemon
 
 ROOT = Path(__file__).parents[3]
 STAGE = '''
@@ -107,13 +107,13 @@ class Trial:
         """Run code, or the body of a function, to its end; returns its outcome and its folder."""
         text = code if isinstance(code, str) else "".join(inspect.getsource(code).split(":\n", 1)[1:])
         folder = self.lay_out(text, image=image)
-        return self.engine.run(folder / "job.json", folder / "log"), folder
+        return self.engine.run(folder, folder / "log"), folder
 
     def start(self, code: str) -> tuple[threading.Thread, list[Outcome], Path]:
         """Run code in a thread of its own; the list gets the outcome. Returns when the code has said `ready`."""
         folder = self.lay_out(code)
         ended: list[Outcome] = []
-        thread = threading.Thread(target=lambda: ended.append(self.engine.run(folder / "job.json", folder / "log")))
+        thread = threading.Thread(target=lambda: ended.append(self.engine.run(folder, folder / "log")))
         thread.start()
         return thread, ended, folder
 

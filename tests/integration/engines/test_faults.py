@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,8 @@ import docker
 import pytest
 
 from crossfarm.engines.container.reaper import RUN, reap, this_process
-from crossfarm.util.docker_daemon import Daemon, find_daemon
+from crossfarm.util.docker import Daemon, find_daemon
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -27,13 +28,6 @@ Trial = Any
 SLEEP = "import time\nprint('first line\\nsecond line', flush=True)\n(job.output / 'ready').touch()\ntime.sleep(120)"
 NEEDED = ("pydantic", "pydantic_core", "annotated_types", "typing_inspection", "typing_extensions.py")
 """What a worker imports that is not Python's own."""
-
-
-def _wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def _is_ready(trial: Trial) -> bool:
@@ -58,7 +52,7 @@ def test_a_container_that_is_killed_from_outside_is_told_with_the_end_of_its_log
 ) -> None:
     trial = begin()
     thread, ended, folder = trial.start(SLEEP)
-    _wait_until(lambda: _is_ready(trial))
+    wait_until(lambda: _is_ready(trial))
     (container,) = _ours(api)
     api.kill(container)
     thread.join(timeout=30)
@@ -89,14 +83,14 @@ def test_an_image_that_is_removed_after_the_plan_is_told_with_what_to_do(
 def test_cancelling_ends_jobs_and_leaves_no_container(begin: Any, api: docker.APIClient) -> None:
     trial = begin()
     thread, ended, _ = trial.start(SLEEP)
-    _wait_until(lambda: _is_ready(trial))
+    wait_until(lambda: _is_ready(trial))
     started = time.monotonic()
     trial.engine.cancel()
     thread.join(timeout=30)
     assert time.monotonic() - started < 10
     assert ended[0].cause == "interrupted"
     assert trial.boxes() == []
-    _wait_until(lambda: _ours(api) == [], seconds=5)
+    wait_until(lambda: _ours(api) == [], seconds=5)
     assert trial.run("pass")[0].cause == "interrupted"
 
 
@@ -125,12 +119,12 @@ KILLED = """
 import sys, threading, time
 from pathlib import Path
 from crossfarm.engines.container.engine import ContainerEngine
-from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.util.docker import find_daemon
 from crossfarm.engines.container.limits import GIB, Limits
 folder, home, digest, image = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 engine = ContainerEngine(daemon=find_daemon(), images={digest: image}, slots=1,
     limits=Limits(memory=GIB // 2, cpus=1.0), run="killed", work=folder, home=home)
-engine.run(folder / "job-1" / "job.json", folder / "log")
+engine.run(folder / "job-1", folder / "log")
 """
 
 
@@ -141,13 +135,13 @@ def test_a_farm_that_is_killed_leaves_no_container_behind(
     folder = trial.lay_out(SLEEP)
     farm = subprocess.Popen([sys.executable, "-c", KILLED, str(folder.parent), str(home), "d" * 64, base_image])
     try:
-        _wait_until(lambda: _is_ready(trial))
+        wait_until(lambda: _is_ready(trial))
         label = f"org.crossfarm.process={farm.pid}"
         assert len(api.containers(filters={"label": label})) == 1
     finally:
         farm.send_signal(signal.SIGKILL)
         farm.wait(timeout=10)
-    _wait_until(lambda: api.containers(all=True, filters={"label": label}) == [], seconds=10)
+    wait_until(lambda: api.containers(all=True, filters={"label": label}) == [], seconds=10)
 
 
 def _small_image(api: docker.APIClient, base_image: str, path: Path) -> None:
@@ -209,11 +203,9 @@ def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemo
         )  # fmt: skip
     environment = {"DOCKER_HOST": f"unix://{socket}"}
     try:
-        deadline = time.monotonic() + 30
-        while find_daemon(environment).problem:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.skip(f"an engine of our own does not start here: {(folder / 'log').read_text()[-300:]}")
-            time.sleep(0.1)
+        wait_until(lambda: process.poll() is not None or not find_daemon(environment).problem)
+        if process.poll() is not None:
+            pytest.skip(f"an engine of our own does not start here: {(folder / 'log').read_text()[-300:]}")
         yield find_daemon(environment), process
     finally:
         process.terminate()
@@ -239,7 +231,7 @@ def test_an_engine_that_is_stopped_in_the_middle_of_a_job_is_told_as_that(
     outcome, _ = trial.run("pass")
     assert outcome.good, outcome.cause
     thread, ended, _ = trial.start(SLEEP)
-    _wait_until(lambda: _is_ready(trial))
+    wait_until(lambda: _is_ready(trial))
     process.terminate()
     thread.join(timeout=60)
     assert not ended[0].good

@@ -13,7 +13,7 @@ import pytest
 
 from crossfarm.engines.container import container
 from crossfarm.engines.container.limits import GIB, Limits
-from crossfarm.util.docker_daemon import Daemon
+from crossfarm.util.docker import Daemon
 
 pytestmark = pytest.mark.integration
 

@@ -64,9 +64,9 @@ def on_this_host(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             root=folder,
             image=HOST,
         ).write(folder / "job.json")
-        return engine.run(folder / "job.json", folder / "log"), folder
+        return engine.run(folder, folder / "log"), folder
 
-    with LocalEngine(slots=1, environment={"PYTHONPATH": str(home)}, limits=SMALL) as engine:
+    with LocalEngine(environment={"PYTHONPATH": str(home)}, limits=SMALL) as engine:
         yield run
 
 

@@ -17,6 +17,7 @@ import pytest
 from crossfarm.images.debian_base import NAME, debian_sources
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base
 from crossfarm.util import docker
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -50,10 +51,7 @@ def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Pa
     before = _debians()
 
     process = _start(tmp_path, sources)
-    end = time.monotonic() + 120
-    while not list(working.glob("*/mmdebstrap*/usr")) and time.monotonic() < end:
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: list(working.glob("*/mmdebstrap*/usr")), process=process, seconds=300)
     process.kill()
     process.wait()
     assert list(working.glob("*/mmdebstrap*/usr")), "it was killed in the middle"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.backends.project_files import load_targets
 from crossfarm.cli.image_commands import image_names
-from crossfarm.config.loading import load_pipeline, load_targets
+from crossfarm.config.loading import load_pipeline
 from crossfarm.images.identity import ImageIdentity, identities
 from crossfarm.images.lock import Pin
 from crossfarm.util import docker

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 
@@ -19,6 +18,7 @@ from crossfarm.images.lock import LOCK, Pin, pinned_base, write_pin
 from crossfarm.images.registry import push_images, remote_name
 from crossfarm.util import docker
 from tests.integration.images.project import Project
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -67,12 +67,12 @@ def registry(registry_program: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 20
-    while True:
+    def answers() -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310 (an address of ours)
-            return
-        assert process.poll() is None and time.monotonic() < end, "the registry does not answer"
-        time.sleep(0.1)
+            return True
+        return False
+
+    wait_until(answers, process=process, told=lambda: "the registry does not answer")
 
 
 def test_what_was_pushed_is_pulled_in_place_of_being_built(project: Project, registry: str) -> None:

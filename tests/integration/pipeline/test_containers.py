@@ -19,8 +19,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from crossfarm.images.ensure import Terms, supply_images
-from crossfarm.util.docker_daemon import find_daemon
-from tests.integration.pipeline.waiting import Farm, wait_until
+from crossfarm.util.docker import find_daemon
+from tests.integration.pipeline.waiting import Farm
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 

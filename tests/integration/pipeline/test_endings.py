@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import onnx
 import pytest
 
-from crossfarm.engines.worker import descendants, processes
-from tests.integration.pipeline.waiting import Farm, compiles, wait_until
+from crossfarm.engines.worker import processes
+from tests.integration.pipeline.waiting import Farm, compiles, jobs_below
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-
-
-def _jobs_below(root: int) -> dict[int, list[int]]:
-    """Return worker -> processes of its running job, for the workers of a run."""
-    workers = [process.id for process in processes() if process.parent == root]
-    return {worker: found for worker in workers if (found := descendants(worker))}
 
 
 def test_a_killed_worker_takes_its_job_along_and_is_one_row(farm: Farm, long_model: onnx.ModelProto) -> None:
     farm.add("long", long_model)
     process = farm.start("--jobs", "1")
-    wait_until(lambda: compiles(farm) and _jobs_below(process.pid))
-    jobs = _jobs_below(process.pid)
+    wait_until(lambda: compiles(farm) and jobs_below(process.pid))
+    jobs = jobs_below(process.pid)
     for worker in jobs:
         os.kill(worker, signal.SIGKILL)
     alive = {job for found in jobs.values() for job in found}
@@ -47,8 +42,10 @@ def test_a_second_ctrl_c_tears_nothing(farm: Farm, long_model: onnx.ModelProto) 
     process = farm.start()
     wait_until(lambda: compiles(farm))
     for _ in range(8):
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.05)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130, output
     assert "Traceback" not in output

@@ -14,7 +14,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from tests.integration.pipeline.waiting import Farm, compiles, wait_until
+from tests.integration.pipeline.waiting import Farm, compiles, jobs_below
+from tests.waiting import stretched, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -115,12 +116,11 @@ def test_ctrl_c_during_compile_keeps_what_is_done_and_writes_the_reports(
     farm.add("adder", small_model)
     farm.add("long", long_model)
     process = farm.start()
-    wait_until(lambda: any((farm.store / "work").glob("*/compile-x86_64-long*/job.json")))
-    time.sleep(0.5)
+    wait_until(lambda: any((farm.store / "work").glob("*/compile-x86_64-long*/job.json")) and jobs_below(process.pid))
     started = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=30)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < stretched(10)
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert "interrupted" in output
@@ -148,8 +148,7 @@ def test_kill_9_during_compile_leaves_no_process_and_the_next_run_goes_on(
     farm.add("long", long_model)
     tag = farm.environment["FARM_TEST"] = str(farm.folder)
     process = farm.start("--jobs", "1")
-    wait_until(lambda: compiles(farm))
-    time.sleep(0.3)
+    wait_until(lambda: compiles(farm) and jobs_below(process.pid))
     assert _workers(tag)
     process.kill()
     process.communicate(timeout=30)

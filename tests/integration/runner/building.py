@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from crossfarm.bundles.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES
+from crossfarm.bundles.linking.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES
 
 ROOT = Path(__file__).parents[3]
 RUNNER = ROOT / "runner"
+INCLUDES = tuple(f"-I{RUNNER / name}" for name in ("library", "program"))
 HERE = Path(__file__).parent
 WARNINGS = ("-std=c17", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 MEMORY_SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -46,7 +47,13 @@ def run(command: Sequence[str | Path], *, timeout: float = 120, **options: Any) 
 
 def build(folder: Path, sources: Sequence[Path], flags: Sequence[str], *, compiler: Sequence[str] = ("gcc",)) -> None:
     """Compile or link; a warning of the compiler is a failure."""
-    command: list[str | Path] = [*compiler, *WARNINGS, f"-I{RUNNER}", *sources, *flags]  # libraries stand last
+    command: list[str | Path] = [
+        *compiler,
+        *WARNINGS,
+        *INCLUDES,
+        *sources,
+        *flags,
+    ]  # libraries stand last
     done = run(command, cwd=folder, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -54,12 +61,12 @@ def build(folder: Path, sources: Sequence[Path], flags: Sequence[str], *, compil
 
 def library_sources() -> list[Path]:
     """Return the C files of the library, without a model."""
-    return [RUNNER / name for name in LIBRARY_SOURCES]
+    return [RUNNER / "library" / name for name in LIBRARY_SOURCES]
 
 
 def program_sources() -> list[Path]:
     """Return the C files of the program and the library, without a model."""
-    return [RUNNER / name for name in (*PROGRAM_SOURCES, *LIBRARY_SOURCES)]
+    return [*(RUNNER / "program" / name for name in PROGRAM_SOURCES), *library_sources()]
 
 
 def weights_file(*, identity: str = IDENTITY, data: bytes = WEIGHTS.tobytes(), version: int = 1) -> bytes:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from crossfarm.config.targets import Target, ZigCompiler
+from crossfarm.config.llvm import LlvmCode
+from crossfarm.config.targets import Target, ZigCompiler, target_with
 from tests.integration.runner.building import HERE, ROOT, build, expected_share, make_bundle, program_sources, run
 
 pytestmark = pytest.mark.integration
@@ -21,7 +22,7 @@ TARGETS = sorted(path.stem for path in (ROOT / "toolchains").glob("*.yaml"))
 
 @pytest.fixture(scope="session", params=TARGETS)
 def target(request: pytest.FixtureRequest) -> Target:
-    return Target.model_validate(yaml.safe_load((ROOT / f"toolchains/{request.param}.yaml").read_text()))
+    return target_with(LlvmCode).model_validate(yaml.safe_load((ROOT / f"toolchains/{request.param}.yaml").read_text()))
 
 
 @pytest.fixture(scope="session")

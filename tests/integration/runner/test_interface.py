@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 def test_the_header_stands_alone(command: list[str]) -> None:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed; apt-get install {command[0]}")
-    done = run([*command, "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", RUNNER / "model.h"])
+    done = run([*command, "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", RUNNER / "library/model.h"])
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -89,7 +89,7 @@ def build_library(folder: Path, name: str, identity: str) -> Path:
     """Build libNAME.so with the flags of a bundle, of sample_model.c under another name."""
     library = folder / f"lib{name}.so"
     macros = [f'-DMODEL_NAME="{name}"', f'-DIDENTITY="{identity}"']
-    flags = ["-O2", "-fPIC", "-fvisibility=hidden", "-shared", f"-Wl,--version-script={RUNNER / 'model.map'}"]
+    flags = ["-O2", "-fPIC", "-fvisibility=hidden", "-shared", f"-Wl,--version-script={RUNNER / 'library/model.map'}"]
     build(folder, [HERE / "sample_model.c", *library_sources()], [*macros, *flags, "-o", str(library), "-pthread"])
     return library
 
@@ -98,7 +98,7 @@ def test_a_shared_library_shows_the_public_functions_alone(tmp_path: Path) -> No
     library = build_library(tmp_path, "one", "a" * 64)
     done = run(["nm", "--dynamic", "--defined-only", library])
     shown = sorted(line.split()[-1] for line in done.stdout.splitlines())
-    declared = (RUNNER / "model.h").read_text()
+    declared = (RUNNER / "library/model.h").read_text()
     assert len(shown) == declared.count("\nCROSSFARM_API ")
     assert all(name.startswith("crossfarm_model_") and f"{name}(" in declared for name in shown)
 

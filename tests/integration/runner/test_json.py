@@ -25,7 +25,7 @@ few = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 def read_json(runner_folder: Path) -> Read:
     """Return a function that gives bytes to the reader and returns its exit code and what it printed."""
     driver = runner_folder / "json"
-    build(runner_folder, [HERE / "json_driver.c", RUNNER / "json.c"], [*MEMORY_SANITIZERS, "-o", str(driver)])
+    build(runner_folder, [HERE / "json_driver.c", RUNNER / "program/json.c"], [*MEMORY_SANITIZERS, "-o", str(driver)])
 
     def read(content: bytes) -> tuple[int, str]:
         done = subprocess.run([driver], input=content, capture_output=True, check=False, timeout=60)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from crossfarm.stages.measure.artifact import RunnerResult
 from tests.integration.runner import building
 from tests.integration.runner.building import IDENTITY, WEIGHTS, Bundle, expected_share, make_bundle, run
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -140,9 +140,11 @@ def test_threads_are_bound_to_the_processors_of_the_list(plain_program: Path, tm
     with subprocess.Popen([bundle.folder / "program", bundle.folder, *options]) as process:
         try:
             expected = sorted([str(last), str(first), str(last)])
-            deadline = time.monotonic() + 20
-            while sorted(allowed_processors(process.pid).values()) != expected and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(
+                lambda: sorted(allowed_processors(process.pid).values()) == expected,
+                process=process,
+                told=lambda: allowed_processors(process.pid),
+            )
             allowed = allowed_processors(process.pid)
         finally:
             process.kill()
@@ -156,11 +158,9 @@ def test_weights_that_shrink_under_a_running_program_end_it_with_5(plain_program
     command: list[str | Path] = [bundle.folder / "program", bundle.folder, "--outputs", outputs, "--repeat", "10000000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 20
-            while not any(tmp_path.glob("outputs/2.bin")) and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(lambda: any(tmp_path.glob("outputs/2.bin")), process=process)
             os.truncate(bundle.folder / "weights.bin", 0)
-            _, said = process.communicate(timeout=20)
+            _, said = process.communicate(timeout=PATIENCE_SECONDS)
         finally:
             process.kill()
     assert said == "program: a file could not be read while it was in use; it changed, or the disk failed\n"

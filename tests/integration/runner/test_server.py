@@ -30,7 +30,7 @@ def server(runner_folder: Path) -> Path:
     """Return the server of the sample model, built with sanitizers, with its weights beside it."""
     folder = runner_folder / "server"
     folder.mkdir()
-    sources = [RUNNER / "serve.c", HERE / "sample_model.c", *library_sources()]
+    sources = [RUNNER / "server/serve.c", HERE / "sample_model.c", *library_sources()]
     build(folder, sources, [*MEMORY_SANITIZERS, "-o", "server", "-lm", "-pthread"])
     (folder / "weights.bin").write_bytes(weights_file())
     return folder / "server"

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="session")
 def sha256_driver(runner_folder: Path) -> Path:
     driver = runner_folder / "sha256"
-    build(runner_folder, [HERE / "sha256_driver.c", RUNNER / "sha256.c"], [*MEMORY_SANITIZERS, "-o", str(driver)])
+    build(
+        runner_folder, [HERE / "sha256_driver.c", RUNNER / "program/sha256.c"], [*MEMORY_SANITIZERS, "-o", str(driver)]
+    )
     return driver
 
 

@@ -19,7 +19,7 @@ import sys
 from crossfarm.util.console import Console
 from crossfarm.errors import ToolError
 from crossfarm.setup.requirements import HOME, run_doctor, run_setup
-from crossfarm.config.loading import load_project
+from crossfarm.backends.project_files import load_project
 
 project = load_project(
     models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines" / "default.yaml"

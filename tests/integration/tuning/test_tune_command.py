@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from crossfarm.config.loading import load_project
+from crossfarm.backends.project_files import load_project
 from crossfarm.tuning import records
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
@@ -64,11 +64,7 @@ def test_a_killed_search_goes_on_and_what_it_takes_makes_the_model_new(clone: Pa
     said(start(clone, "compile", "--targets", "x86_64", "--only", CELL, "--out", str(clone / "out")))
     words = ("tune", "--targets", "x86_64", "--only", CELL, "--out", str(clone / "out"))
     killed = start(clone, *words)
-    started = time.monotonic()
-    while not records.read(path, identity=identity).measured:
-        assert killed.poll() is None, killed.communicate()[0]
-        assert time.monotonic() - started < 600
-        time.sleep(0.2)
+    wait_until(lambda: records.read(path, identity=identity).measured, process=killed, seconds=600)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     kept = records.read(path, identity=identity)

@@ -12,9 +12,10 @@ import yaml
 
 from crossfarm.backends import BACKENDS, load_backend
 from crossfarm.config.cell import Cell
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
-from crossfarm.config.targets import Target
+from crossfarm.config.targets import target_with
 from crossfarm.errors import ConfigError
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import Needs, Subject
@@ -25,7 +26,7 @@ TOOLCHAINS = sorted((ROOT / "toolchains").glob("*.yaml"))
 
 def _needs(stage: str, **changes: Any) -> Needs:
     declared = yaml.safe_load((ROOT / "toolchains" / "armv7.yaml").read_text())
-    target = Target.model_validate({**declared, **changes})
+    target = target_with(LlvmCode).model_validate({**declared, **changes})
     model = Model.model_validate(
         {
             "name": "mnist_cnn",
@@ -73,12 +74,12 @@ def test_a_description_changes_no_key() -> None:
 
 @pytest.mark.parametrize("path", TOOLCHAINS, ids=lambda path: path.stem)
 def test_every_toolchain_file_is_valid_and_named_after_its_target(path: Path) -> None:
-    assert Target.model_validate(yaml.safe_load(path.read_text())).name == path.stem
+    assert target_with(LlvmCode).model_validate(yaml.safe_load(path.read_text())).name == path.stem
 
 
 @pytest.mark.parametrize("path", TOOLCHAINS, ids=lambda path: path.stem)
 def test_a_dynamic_target_that_is_emulated_says_where_its_c_library_comes_from(path: Path) -> None:
-    target = Target.model_validate(yaml.safe_load(path.read_text()))
+    target = target_with(LlvmCode).model_validate(yaml.safe_load(path.read_text()))
     if target.linkage == "dynamic" and target.emulator is not None:
         assert "-L" in target.emulator.command
         assert target.emulator.library_package is not None

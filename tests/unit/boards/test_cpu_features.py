@@ -4,7 +4,7 @@ import pytest
 
 from crossfarm.boards.cpu_features import cpu_flags, explained, lacking
 from crossfarm.boards.transports import local
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import BoardError
 
 HASWELL = frozenset(
@@ -12,8 +12,8 @@ HASWELL = frozenset(
 )
 
 
-def code(cpu: str, *features: str) -> CodeGeneration:
-    return CodeGeneration(triple="x86_64-linux-gnu", cpu=cpu, features=features)
+def code(cpu: str, *features: str) -> LlvmCode:
+    return LlvmCode(triple="x86_64-linux-gnu", cpu=cpu, features=features)
 
 
 def test_a_cpu_with_avx2_lacks_nothing_of_the_third_level_and_avx512_of_the_fourth() -> None:
@@ -26,7 +26,7 @@ def test_a_cpu_with_avx2_lacks_nothing_of_the_third_level_and_avx512_of_the_four
 def test_a_feature_that_is_switched_off_is_not_asked_for_and_one_that_is_switched_on_is() -> None:
     assert lacking(code("x86-64-v3", "-fma"), HASWELL - {"fma"}) == ()
     assert lacking(code("x86-64", "+avx512vnni"), HASWELL) == ("avx512_vnni",)
-    arm = CodeGeneration(triple="aarch64-linux-gnu", cpu="cortex-a76", features=("+dotprod",))
+    arm = LlvmCode(triple="aarch64-linux-gnu", cpu="cortex-a76", features=("+dotprod",))
     assert lacking(arm, {"asimd"}) == ("asimddp",)
     assert lacking(arm, {"asimd", "asimddp"}) == ()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from crossfarm.backends.project_files import load_targets
 from crossfarm.boards import labgrid, pool
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.labgrid import give_back, identity, take
@@ -19,8 +19,8 @@ from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.boards.probe import probe_board
 from crossfarm.cli.board_commands import Wishes, show_boards
 from crossfarm.config.boards import Board, Labgrid
-from crossfarm.config.loading import load_targets
 from crossfarm.errors import BoardError, BusyError
+from tests.waiting import wait_until
 
 TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")
 CLIENT = """#!/bin/sh
@@ -94,13 +94,6 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def leases(lab: Lab) -> Iterator[Leases]:
     with Leases(lab.inventory.database) as opened:
         yield opened
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def granted_of(answer: pool.Answer) -> Granted:
@@ -199,7 +192,7 @@ def test_a_run_that_ends_while_a_place_is_being_acquired_gives_it_back(lab: Lab)
     answers: list[pool.Answer] = []
     with lab.pool() as boards:
         boards.ask("job", ["one"], answers.append)
-        wait_for((lab.folder / "calls").exists)
+        wait_until((lab.folder / "calls").exists)
     assert not answers
     assert (lab.folder / "calls").read_text().split() == ["acquire", "release-from"]
     assert lab.has("one") == "None"
@@ -218,10 +211,10 @@ def test_a_job_gets_a_busy_place_soon_after_it_was_released(lab: Lab) -> None:
     with lab.pool() as boards:
         other = granted_of(boards.obtain("other", ["two"]))
         boards.ask("job", ["one", "two"], answers.append)
-        wait_for(lambda: (lab.folder / "calls").read_text().count("acquire") >= 3)
+        wait_until(lambda: (lab.folder / "calls").read_text().count("acquire") >= 3)
         assert not answers
         lab.give("one", "None")
-        wait_for(lambda: bool(answers))
+        wait_until(lambda: bool(answers))
         assert granted_of(answers[0]).board.name == "one"
         boards.release(other)
     assert (lab.has("one"), lab.has("two")) == ("None", "None")
@@ -251,7 +244,7 @@ def test_a_holder_that_lost_its_lease_leaves_the_place_to_the_next_one(lab: Lab,
     with lab.pool() as first, lab.pool() as second:
         late = granted_of(first.obtain("job", ["one"]))
         leases.withdraw(late.lease.ticket)
-        wait_for(lambda: not first._connected().is_live(late.lease))
+        wait_until(lambda: not first._connected().is_live(late.lease))
         next_one = granted_of(second.obtain("job", ["one"]))
         first.release(late)
         assert lab.has("one") == str(lab.own)

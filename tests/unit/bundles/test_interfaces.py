@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from crossfarm.bundles.compile_report import CompileReport, PortType
 from crossfarm.bundles.interfaces import About, write_interfaces
-from crossfarm.bundles.manifest import CompileReport, PortType
 from crossfarm.config.models import Classify, CtcText, Decode, Detect, Framing, Preprocess, Resize
 from crossfarm.stages.check.decoding import class_name, ctc_text, top_classes
 from crossfarm.stages.data.preprocessing import image_tensor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.bundles.manifest import CompileReport, PortType
+from crossfarm.bundles.compile_report import CompileReport, PortType
 from crossfarm.errors import BundleError
 
 REPORT = CompileReport(

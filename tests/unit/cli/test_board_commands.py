@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.backends.project_files import load_targets
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.leases.leases import Leases
 from crossfarm.cli.board_commands import Wishes, show_boards
 from crossfarm.config.boards import Board
-from crossfarm.config.loading import load_targets
 from crossfarm.errors import ConfigError
 
 TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")

@@ -14,9 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossfarm.backends.project_files import load_project, load_targets
+from crossfarm.cli.schemas import SCHEMAS, schema
 from crossfarm.config.diagnostics import ENOUGH_PROBLEMS, MAX_PROBLEMS
-from crossfarm.config.loading import load_models, load_pipeline, load_project, load_targets
-from crossfarm.config.schemas import SCHEMAS, schema
+from crossfarm.config.loading import load_models, load_pipeline
 from crossfarm.errors import EXIT_BAD_CONFIG, ConfigError
 
 MODEL = """\

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import MAX_ELEMENTS, Dataset, Input, Model, Preprocess, Resize
 from crossfarm.config.sources import FactorySource, FileSource, PackageSource, Source, UrlSource
-from crossfarm.config.targets import Target
+from crossfarm.config.targets import target_with
 
 SHA256 = "0" * 64
 MODEL: dict[str, Any] = {
@@ -230,7 +231,7 @@ TARGET: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"code": {"triple": "armv7l-linux-gnueabihf", "cpu": "generic"}}, "code.float_abi is required for 32-bit ARM"),
+        ({"code": {"triple": "armv7l-linux-gnueabihf", "cpu": "generic"}}, "float_abi is required for 32-bit ARM"),
         ({"code": {"triple": "aarch64-linux-gnu", "cpu": "generic", "float_abi": "hard"}}, "makes no sense elsewhere"),
         ({"code": {"triple": "a b", "cpu": "a"}}, "should match pattern"),
         ({"code": {"triple": "aarch64-linux-gnu", "cpu": "a; b"}}, "should match pattern"),
@@ -245,4 +246,4 @@ TARGET: dict[str, Any] = {
 )
 def test_a_target_whose_parts_disagree_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Target.model_validate(TARGET | changes)
+        target_with(LlvmCode).model_validate(TARGET | changes)

@@ -16,7 +16,9 @@ GREEDY = """
 import sys, types
 from pathlib import Path
 from crossfarm.engines import run_job
-run_job.STAGES = {sys.argv[1]: types.SimpleNamespace(run=lambda job: bytearray(2 << 30))}
+run_job.STAGES = {sys.argv[1]: types.SimpleNamespace(
+    DECLARATION=run_job.STAGES[sys.argv[1]].DECLARATION, run=lambda job: bytes(2 << 30)
+)}
 run_job.run_job_file(Path(sys.argv[2]))
 """
 ROOT = Path(__file__).parents[3]

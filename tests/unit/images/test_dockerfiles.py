@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.config.loading import load_targets
+from crossfarm.backends.project_files import load_targets
 from crossfarm.config.targets import ZigCompiler
 from crossfarm.errors import ConfigError
 from crossfarm.images.dockerfile import copied_files, instructions

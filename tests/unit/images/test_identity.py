@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.config.loading import load_targets
+from crossfarm.backends.project_files import load_targets
 from crossfarm.errors import ConfigError
 from crossfarm.images.identity import context, identities, known_names
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base, write_pin

@@ -13,16 +13,12 @@ import pytest
 from crossfarm.config.project import Project
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError
-from crossfarm.pipeline.plan import (
-    BoardAccess,
-    Plan,
-    Selection,
-    select_cells,
-    source_label,
-)
+from crossfarm.pipeline.plan import Selection, select_cells
+from crossfarm.pipeline.plan_jobs import source_label
+from crossfarm.pipeline.plan_types import BoardAccess, Plan, PlannedJob
 from crossfarm.pipeline.staleness import decide
 from crossfarm.store.store import Store
-from tests.unit.plans import make, surroundings, write_project
+from tests.unit.plans import context, make, write_project
 
 
 @pytest.fixture
@@ -81,7 +77,7 @@ def test_a_declared_skip_is_no_job_but_a_row_with_its_reason(project: Project) -
 
 
 def test_without_an_emulator_a_target_is_compiled_and_not_run(project: Project) -> None:
-    boards = {**surroundings().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
+    boards = {**context().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
     plan = make(project, boards=boards)
     assert "bundle:armv7-one-float32" in plan.jobs
     assert "measure:armv7-one-float32" not in plan.jobs
@@ -95,7 +91,7 @@ def test_stages_bring_what_they_need_and_nothing_more(project: Project) -> None:
 
 def test_a_measurement_is_not_shared_between_boards(project: Project) -> None:
     here = make(project).jobs
-    boards = {**surroundings().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
+    boards = {**context().boards, "x86_64": BoardAccess(parameters={"id": "other"}, exclusive=True)}
     there = make(project, boards=boards).jobs
     changed = {name for name in here if here[name].key != there[name].key}
     assert changed == {f"{stage}:x86_64-{model}-float32" for stage in ("measure", "check") for model in ("one", "two")}
@@ -205,6 +201,38 @@ def test_measuring_again_runs_the_checks_again_too(project: Project, tmp_path: P
     runs = [name for name, d in decide(plan, store, again=frozenset({"measure"})).items() if d.choice == "run"]
     assert len(runs) == 6
     assert {name.split(":")[0] for name in runs} == {"measure", "check"}
+
+
+@pytest.mark.parametrize("stage", ["fetch", "c_library", "runner"])
+def test_a_stage_that_is_asked_for_alone_runs_although_others_that_nobody_asked_for_use_it(
+    project: Project, tmp_path: Path, stage: str
+) -> None:
+    plan = make(project, Selection(targets=("x86_64",), stages=(stage,)))
+    choices = {name: decision.choice for name, decision in decide(plan, Store(tmp_path / "store")).items()}
+    assert {name for name, choice in choices.items() if choice == "run"} == plan.wanted
+    assert {name.partition(":")[0] for name in plan.wanted} == {stage}
+
+
+def test_what_a_job_made_outside_of_the_store_is_made_again_when_it_is_gone_and_needed(
+    project: Project, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    plan = make(project, Selection(stages=("bundle",)))
+    _put_all(plan, store)
+
+    def lost(job: PlannedJob) -> str:
+        return "its cache is empty" if job.id == "c_library:armv7" else ""
+
+    assert {decision.choice for decision in decide(plan, store, lost=lost).values()} == {"hit"}, "nothing links"
+    artifact = store.read(plan.jobs["bundle:armv7-one-float32"].key)
+    assert artifact is not None
+    store.drop(artifact)
+    found = decide(plan, store, lost=lost)
+    ran = {name: decision for name, decision in found.items() if decision.choice == "run"}
+    assert set(ran) == {"c_library:armv7", "bundle:armv7-one-float32"}
+    assert ran["c_library:armv7"].reason == "its cache is empty"
+    assert ran["c_library:armv7"].is_forced
+    assert not ran["bundle:armv7-one-float32"].is_forced
 
 
 def test_labels_of_sources_are_safe_as_file_names_and_differ() -> None:

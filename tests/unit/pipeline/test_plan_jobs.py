@@ -10,23 +10,17 @@ from typing import cast
 import pytest
 
 from crossfarm.config.models import Skip
-from crossfarm.config.pipelines import STAGES as STAGE_ORDER
 from crossfarm.config.project import Project
 from crossfarm.config.sources import FileSource, Package, UrlSource
+from crossfarm.config.targets import CommandCompiler
 from crossfarm.errors import ConfigError
-from crossfarm.pipeline.plan import (
-    BoardAccess,
-    Plan,
-    Selection,
-    make_plan,
-    select_cells,
-    source_label,
-    without_collector,
-)
+from crossfarm.pipeline.plan import Selection, make_plan, select_cells, without_collector
+from crossfarm.pipeline.plan_jobs import source_label
+from crossfarm.pipeline.plan_types import BoardAccess, Plan, StageContext
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import Needs, Stage, Subject
 from crossfarm.store.keys import KeyDocument, canonical_json, digest_json
-from tests.unit.plans import make, surroundings, write_project
+from tests.unit.plans import context, make, write_project
 
 
 @pytest.fixture
@@ -42,15 +36,20 @@ def quantised(project: Project) -> Project:
     return dataclasses.replace(project, models_file=project.models_file.model_copy(update={"models": models}))
 
 
+def _rich_context(stage: str, backend: str | None) -> StageContext:
+    assert (backend == "tvm") == (STAGES[stage].DECLARATION.scope == "cell")
+    groups = ("tuning",) if stage == "compile" else ()
+    return StageContext(sources=digest_json(stage), tools={f"tool of {stage}": "1"}, groups=groups)
+
+
 def _rich_plan(project: Project) -> Plan:
     return make(
         project,
-        sources={name: digest_json(name) for name in STAGE_ORDER},
-        tools={name: {f"tool of {name}": "1"} for name in STAGE_ORDER},
+        stages=_rich_context,
         image={"x86_64": "sha256:x", "armv7": "sha256:a"},
         model_image={"onnx": "sha256:m", "tflite": "sha256:t"},
-        boards=surroundings().boards | {"armv7": BoardAccess(parameters={"id": 7}, exclusive=True, boards=("p", "q"))},
-        tuned=lambda cell: {"layer": 1} if cell.target == "armv7" else {},
+        boards=context().boards | {"armv7": BoardAccess(parameters={"id": 7}, exclusive=True, boards=("p", "q"))},
+        groups={"tuning": lambda cell: {"layer": 1} if cell.target == "armv7" else {}},
     )
 
 
@@ -68,7 +67,7 @@ def test_a_job_is_keyed_by_its_stage_its_groups_its_inputs_its_image_and_its_too
         assert job.id == name
         assert job.document == KeyDocument(
             stage=name.partition(":")[0],
-            version=STAGES[job.stage].VERSION,
+            version=STAGES[job.stage].DECLARATION.version,
             parameters={group: digest_json(value) for group, value in job.groups.items()},
             sources=digest_json(job.stage),
             inputs={role: plan.jobs[other].key for role, other in job.inputs.items()},
@@ -96,6 +95,8 @@ def test_a_job_is_about_a_source_a_model_or_a_cell_and_knows_its_groups_and_boar
         f"measure:{cell}": (cell, "one", ["board", "measure", "toolchain armv7"], True, ("p", "q")),
         f"check:{cell}": (cell, "one", ["model one"], False, ()),
     }
+    runner = plan.jobs["runner:armv7"]
+    assert (runner.cell, runner.model, sorted(runner.groups), runner.inputs) == (None, None, ["linking"], {})
     assert plan.jobs[f"measure:{cell}"].groups["board"] == {"id": 7}
     assert plan.jobs[f"compile:{cell}"].groups[f"tuning {cell}"] == {"layer": 1}
     assert "tuning x86_64-one-int8" not in plan.jobs["compile:x86_64-one-int8"].groups
@@ -107,6 +108,80 @@ def test_a_job_is_about_a_source_a_model_or_a_cell_and_knows_its_groups_and_boar
     ]
 
 
+def _with_target(project: Project, name: str, **changes: object) -> Project:
+    """Return the project with another target, which is like x86_64 but for its name and what is changed."""
+    target = project.targets["x86_64"].model_copy(update={"name": name, **changes})
+    pipeline = project.pipeline.model_copy(update={"targets": (*project.pipeline.targets, name)})
+    return dataclasses.replace(project, targets={**project.targets, name: target}, pipeline=pipeline)
+
+
+def _plan_with(project: Project, name: str, **changes: object) -> Plan:
+    around = context()
+    return make(
+        _with_target(project, name, **changes),
+        image={**around.image, name: "host"},
+        boards={**around.boards, name: around.boards["x86_64"]},
+    )
+
+
+def _about_targets(plan: Plan) -> set[str]:
+    return {name for name in plan.jobs if name.startswith(("c_library:", "runner:"))}
+
+
+def test_the_c_library_and_the_runner_are_one_job_each_for_all_bundles_of_a_target(quantised: Project) -> None:
+    plan = make(quantised)
+    assert _about_targets(plan) == {
+        f"{stage}:{name}" for stage in ("c_library", "runner") for name in ("x86_64", "armv7")
+    }
+    for name, job in plan.jobs.items():
+        if job.stage == "bundle" and job.cell:
+            assert job.inputs["c_library"] == f"c_library:{job.cell.target}", name
+            assert job.inputs["runner"] == f"runner:{job.cell.target}", name
+    assert plan.wanted >= _about_targets(plan)
+
+
+def test_targets_with_the_same_c_compiler_share_the_jobs_of_the_first(project: Project) -> None:
+    plan = _plan_with(project, "wide")
+    assert _about_targets(plan) == _about_targets(make(project))
+    bundle = plan.jobs["bundle:wide-one-float32"]
+    assert bundle.inputs == {
+        "compile": "compile:wide-one-float32",
+        "reference": "reference:one",
+        "c_library": "c_library:x86_64",
+        "runner": "runner:x86_64",
+    }
+
+
+def test_other_flags_of_the_c_compiler_are_another_job(project: Project) -> None:
+    compiler = project.targets["x86_64"].compiler.model_copy(update={"flags": ("-mcpu=x86_64_v3",)})
+    plan = _plan_with(project, "wide", compiler=compiler)
+    assert _about_targets(plan) - _about_targets(make(project)) == {"c_library:wide", "runner:wide"}
+
+
+def test_a_compiler_that_brings_its_c_library_has_no_job_for_it(project: Project) -> None:
+    plan = _plan_with(project, "gcc", compiler=CommandCompiler(kind="command", command=("gcc",)))
+    assert _about_targets(plan) - _about_targets(make(project)) == {"runner:gcc"}
+    assert "c_library" not in plan.jobs["bundle:gcc-one-float32"].inputs
+
+
+def test_an_image_holds_the_c_library_so_no_job_builds_it(project: Project) -> None:
+    plan = make(project, image={"x86_64": "a" * 64, "armv7": "host"})
+    assert _about_targets(plan) == {"c_library:armv7", "runner:armv7", "runner:x86_64"}
+    assert "c_library" not in plan.jobs["bundle:x86_64-one-float32"].inputs
+    assert plan.jobs["runner:x86_64"].document.image == "a" * 64
+
+
+def test_cells_share_the_groups_that_are_the_same_for_them(quantised: Project) -> None:
+    jobs = _rich_plan(quantised).jobs
+    one, other = "x86_64-one-float32", "x86_64-one-int8"
+    for stage in ("compile", "bundle", "measure"):
+        group = jobs[f"{stage}:{one}"].groups["toolchain x86_64"]
+        assert group is jobs[f"{stage}:{other}"].groups["toolchain x86_64"]
+        assert group != jobs[f"{stage}:armv7-one-int8"].groups["toolchain armv7"]
+    assert jobs[f"check:{one}"].groups != jobs[f"check:{other}"].groups
+    assert jobs["measure:x86_64-two-float32"].groups["measure"] is jobs["measure:armv7-one-int8"].groups["measure"]
+
+
 def test_only_what_was_asked_for_is_wanted(quantised: Project) -> None:
     def wanted(*stages: str) -> set[str]:
         plan = make(quantised, Selection(only=("*-one-*",), targets=("x86_64",), stages=stages))
@@ -115,6 +190,8 @@ def test_only_what_was_asked_for_is_wanted(quantised: Project) -> None:
 
     assert wanted("fetch") == {"fetch:shared-1.0"}
     assert wanted("prepare") == {"prepare:one"}
+    assert wanted("c_library") == {"c_library:x86_64"}
+    assert wanted("runner") == {"runner:x86_64"}
     assert wanted("quantize", "compile") == {"quantize:one", "compile:x86_64-one-float32", "compile:x86_64-one-int8"}
 
 
@@ -132,7 +209,7 @@ LADDER = "check:armv7-one-int8"
 def test_the_accuracy_ladder_takes_no_cell_but_one_that_this_host_runs_itself(
     quantised: Project, there: BoardAccess
 ) -> None:
-    boards = surroundings().boards
+    boards = context().boards
     assert make(quantised).jobs[LADDER].inputs["compiled"] == "measure:x86_64-one-int8"
     without = make(quantised, boards={**boards, "x86_64": there})
     assert "compiled" not in without.jobs[LADDER].inputs
@@ -143,7 +220,7 @@ def test_the_accuracy_ladder_takes_no_cell_but_one_that_this_host_runs_itself(
 
 
 def test_the_accuracy_ladder_takes_the_first_cell_that_is_not_skipped(quantised: Project) -> None:
-    boards = {**surroundings().boards, "other": BoardAccess(parameters={}, exclusive=False)}
+    boards = {**context().boards, "other": BoardAccess(parameters={}, exclusive=False)}
     boards["armv7"] = BoardAccess(parameters={}, exclusive=True)
     other = quantised.targets["armv7"].model_copy(update={"name": "other"})
     more = dataclasses.replace(quantised, targets={**quantised.targets, "other": other})
@@ -162,7 +239,7 @@ def test_the_accuracy_ladder_takes_the_first_cell_that_is_not_skipped(quantised:
 
 
 def test_a_target_that_cannot_be_run_is_told_only_when_it_was_to_run(project: Project) -> None:
-    boards = {**surroundings().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no board")}
+    boards = {**context().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no board")}
     told = [(skip.cell.id, skip.stage, skip.reason) for skip in make(project, boards=boards).skipped]
     assert told == [
         ("armv7-one-float32", "measure", "no board"),
@@ -253,15 +330,15 @@ def test_each_job_subject_and_digest_is_made_once(quantised: Project, monkeypatc
 
     class Recorded:
         def __init__(self, name: str) -> None:
-            self.name, self.SCOPE, self.VERSION = name, STAGES[name].SCOPE, STAGES[name].VERSION
+            self.name, self.DECLARATION = name, STAGES[name].DECLARATION
 
         def needs(self, subject: Subject) -> Needs:
             asked.append((self.name, subject))
             return STAGES[self.name].needs(subject)
 
-    monkeypatch.setattr("crossfarm.pipeline.plan.digest_json", digest)
+    monkeypatch.setattr("crossfarm.pipeline.plan_jobs.digest_json", digest)
     stages = cast(dict[str, Stage], {name: Recorded(name) for name in STAGES})
-    plan = make_plan(quantised, Selection(), stages=stages, surroundings=surroundings())
+    plan = make_plan(quantised, Selection(), stages=stages, context=context())
     assert len(asked) == len(plan.jobs)
     groups = {canonical_json(group) for job in plan.jobs.values() for group in job.groups.values()}
     assert sorted(map(canonical_json, digested)) == sorted(groups)

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
+from crossfarm.backends.project_files import load_project
 from crossfarm.config.cell import Cell
-from crossfarm.config.loading import load_project
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE
 from crossfarm.pipeline.job_runner import Finished
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.plan import Plan, PlannedJob, SkippedCell
+from crossfarm.pipeline.plan_types import Plan, PlannedJob, SkippedCell
 from crossfarm.pipeline.recorder import KeptResults, Recorder
 from crossfarm.pipeline.staleness import Decision
 from crossfarm.results import CheckRecord, to_json
+from crossfarm.stages import STAGES
 from crossfarm.store.keys import KeyDocument
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
@@ -64,6 +65,7 @@ class Run:
 def _job(stage: str, cell: Cell) -> PlannedJob:
     document = KeyDocument(stage=stage, version=1, parameters={}, sources=cell.id, inputs={}, image="host", tools={})
     return PlannedJob(
+        declaration=STAGES[stage].DECLARATION,
         id=f"{stage}:{cell.id}",
         stage=stage,
         cell=cell,

@@ -7,7 +7,6 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,10 @@ from crossfarm.boards.leases.leases import Leases
 from crossfarm.boards.pool import Pool
 from crossfarm.config.boards import Board
 from crossfarm.pipeline.job_runner import Finished, Workplace
-from crossfarm.pipeline.plan import Plan, PlannedJob
+from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import decide
+from crossfarm.stages import STAGES
 from crossfarm.stages.job import Outcome
 from crossfarm.store.keys import KeyDocument, digest_json
 from crossfarm.store.live_runs import live_run
@@ -35,7 +35,6 @@ class _Engine:
     """Runs a function of job and board, and notes what ran where and at the same time."""
 
     def __init__(self, behaviour: Behaviour) -> None:
-        self.executor: Executor = ThreadPoolExecutor(16)
         self.behaviour = behaviour
         self.ran: list[tuple[str, str | None]] = []
         self.together: list[Counter[str | None]] = []
@@ -46,10 +45,10 @@ class _Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.executor.shutdown()
+        pass
 
-    def run(self, job_file: Path, log: Path) -> Outcome:
-        job = json.loads(job_file.read_text())
+    def run(self, folder: Path, log: Path) -> Outcome:
+        job = json.loads((folder / "job.json").read_text())
         board = job["grant"]["board"]["name"] if job["grant"] else None
         with self._lock:
             self.ran.append((job["id"], board))
@@ -86,6 +85,7 @@ def plan_of(boards: dict[str, tuple[str, ...]]) -> Plan:
             stage="measure", version=1, parameters={}, sources=digest_json(name), inputs={}, image="host", tools={}
         )
         jobs[name] = PlannedJob(
+            declaration=STAGES["measure"].DECLARATION,
             id=name,
             stage="measure",
             cell=None,

@@ -46,5 +46,7 @@ def test_reports_know_results_and_nothing_above_them() -> None:
         "crossfarm",
         "crossfarm.errors",
         "crossfarm.results",
+        "crossfarm.util",
+        "crossfarm.util.files",
         "crossfarm.util.text",
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.config.loading import load_project
+from crossfarm.backends.project_files import load_project
 from crossfarm.config.project import Project
 from crossfarm.setup.leftovers import remove_logs, vanished_logs
 

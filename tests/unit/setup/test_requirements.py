@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.backends.project_files import load_project
 from crossfarm.boards.transports import sandbox
-from crossfarm.config.loading import load_project
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
 from crossfarm.setup import install

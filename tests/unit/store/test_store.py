@@ -55,7 +55,7 @@ contents = st.dictionaries(names, st.binary(max_size=200), max_size=4)
 
 
 @given(contents)
-@settings(max_examples=settings().max_examples // 4)
+@settings(max_examples=settings().max_examples // 2)
 def test_what_is_put_is_restored_byte_for_byte(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
 ) -> None:
@@ -388,4 +388,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=settings().max_examples // 5, stateful_step_count=12, deadline=None)
+TestStoreMachine.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=12, deadline=None)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.bundles.manifest import CompileReport, FunctionCost
+from crossfarm.backends.project_files import load_project
+from crossfarm.bundles.compile_report import CompileReport, FunctionCost
 from crossfarm.cli.show_profile import show_profile
-from crossfarm.config.loading import load_project
 from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError
 from crossfarm.tuning.layer_times import Run, layer_times, summarised

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.tuning import records
 from crossfarm.tuning.records import Measured, Taken
 
@@ -59,7 +59,7 @@ def test_records_of_another_target_or_compiler_are_counted_and_never_used(tmp_pa
 
 
 def test_the_identity_differs_with_every_feature_of_the_processor() -> None:
-    code = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64-v3")
+    code = LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64-v3")
     others = [code.model_copy(update={"cpu": "x86-64-v4"}), code.model_copy(update={"features": ("+avx512vnni",)})]
     assert len({records.identity(each) for each in (code, *others)}) == 3
 
@@ -155,3 +155,12 @@ def test_a_search_that_had_nothing_to_measure_leaves_what_it_took(tmp_path: Path
     taken = Taken(choices={}, ratio=1.0, interval=(1.0, 1.0), pairs=0, runs=0, machine="m")
     records.compact(path, [taken], identity="i")
     assert records.read(path, identity="i").taken == taken
+
+
+def test_the_cells_that_have_records_are_listed_at_once(tmp_path: Path) -> None:
+    for model, variant in (("one", "float32"), ("two", "int8")):
+        path = records.records_path(tmp_path, target="armv7", model=model, variant=variant)
+        records.append(path, [taken()], identity=ME)
+    (tmp_path / "armv7" / "notes.txt").write_text("no records\n")
+    assert records.searched(tmp_path, target="armv7") == {("one", "float32"), ("two", "int8")}
+    assert records.searched(tmp_path, target="x86_64") == frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.util.docker_frames import Frames
+from crossfarm.util.docker import Frames
 
 MESSAGES = st.lists(st.tuples(st.sampled_from([Frames.OUTPUT, Frames.ERRORS]), st.binary(max_size=300)), max_size=8)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.util.numbers import count, quantity
+from crossfarm.util.text import count, quantity
 
 
 @pytest.mark.parametrize(

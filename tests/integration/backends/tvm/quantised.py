@@ -23,7 +23,7 @@ from crossfarm.backends.tvm.int8.numpy_reference import QuantParams
 from crossfarm.backends.tvm.int8.rewrite import use_integers
 from crossfarm.backends.tvm.passes import register_allocation
 from crossfarm.backends.tvm.schedules.processor import processor_of
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 
 Array = np.ndarray[Any, Any]
 FLAGS = Path("/proc/cpuinfo").read_text()
@@ -36,7 +36,7 @@ laws = settings(
 )
 
 
-def _targets() -> dict[str, tuple[CodeGeneration, IntegerUnit]]:
+def _targets() -> dict[str, tuple[LlvmCode, IntegerUnit]]:
     """Return what this machine can run: its own instructions, and the code of targets without any."""
     found = {}
     for name, cpu, features, flag in (
@@ -46,9 +46,9 @@ def _targets() -> dict[str, tuple[CodeGeneration, IntegerUnit]]:
         ("vpmaddwd of 128 bits", "x86-64", (), "sse2"),
     ):
         if flag in FLAGS:
-            code = CodeGeneration(triple="x86_64-linux-gnu", cpu=cpu, features=features)
+            code = LlvmCode(triple="x86_64-linux-gnu", cpu=cpu, features=features)
             found[name] = (code, integer_unit(lowering.tvm_target(code)))
-    plain = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64")
+    plain = LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64")
     found["plain vectors"] = (plain, IntegerUnit(activation="int8", dots=(DOTS["plain4"],), registers=16))
     found["scalars"] = (plain, IntegerUnit(activation="int8", dots=(DOTS["plain1"],), registers=16))
     return found

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
+from crossfarm.backends.project_files import load_targets
 from crossfarm.backends.tvm import backend
 from crossfarm.config.cell import Cell
-from crossfarm.config.loading import load_targets
 
 pytestmark = pytest.mark.integration
 

@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[4]
 FARM = Path(__file__).with_name("farm.py")
@@ -127,13 +128,9 @@ class Farms:
     def events(self) -> list[Event]:
         return [Event(**json.loads(line)) for line in self.journal.read_text().splitlines()]
 
-    def wait_for(self, condition: Callable[[list[Event]], bool], *, seconds: float) -> float:
-        """Wait until the journal fulfils a condition; returns the seconds that took."""
-        started = time.monotonic()
-        while not condition(self.events()):
-            assert time.monotonic() - started < seconds, self.journal.read_text()[-3000:]
-            time.sleep(0.02)
-        return time.monotonic() - started
+    def wait_for(self, condition: Callable[[list[Event]], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until the journal fulfils a condition; `seconds` are those of a quiet machine."""
+        wait_until(lambda: condition(self.events()), seconds=seconds, told=lambda: self.journal.read_text()[-3000:])
 
     def end(self) -> None:
         for process in self.processes:

@@ -76,9 +76,12 @@ def hold(leases: Leases, boards: Sequence[str], user: str, journal: Journal) -> 
             before = now()
             try:
                 leases.confirm(lease)
+                journal.write("confirmed", lease, before)
             except LeaseError:
                 journal.write("refused", lease, before)
-                leases.release(lease)
+                before = now()
+                leases.release(lease)  # a late holder tries, and must not take the board from its next holder
+                journal.write("released", lease, before)
                 held.remove(lease)
 
 

@@ -18,9 +18,10 @@ from crossfarm.boards.protocol import open_board
 from crossfarm.boards.transports.connection import Patience, fingerprint
 from crossfarm.boards.transports.ssh import SshBoard
 from crossfarm.config.boards import Board
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import BoardError, BundleError
 from tests.integration.boards.conftest import MANIFEST, PURPOSE, Server, make_key, public_key
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -44,9 +45,7 @@ def _strays(folder: str) -> list[str]:
 
 
 def _wait_for_strays(folder: str) -> None:
-    end = time.monotonic() + 20
-    while not _strays(folder) and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: _strays(folder))
 
 
 def _environments() -> list[str]:
@@ -239,7 +238,7 @@ def test_a_full_disk_and_a_hot_limit_are_told_together(server: Server, tmp_path:
 def test_a_bundle_that_does_not_fit_is_told_before_anything_is_sent(board: Board, bundle: Path, tmp_path: Path) -> None:
     import dataclasses
 
-    code = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64", features=("+avx2",))
+    code = LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64", features=("+avx2",))
     purpose = dataclasses.replace(PURPOSE, code=code)
     with SshBoard(board, purpose, token=1) as opened:
         opened.preflight()

@@ -22,8 +22,8 @@ from crossfarm.boards.transports.connection import Patience
 from crossfarm.boards.transports.ssh import SshBoard
 from crossfarm.boards.virtual.containers import Place, boards_down, boards_up
 from crossfarm.config.boards import Board
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.loading import load_boards
-from crossfarm.config.targets import CodeGeneration
 from crossfarm.errors import BoardError, BundleError, ConfigError, EngineError, ToolError
 from tests.integration.boards.conftest import MANIFEST, PROGRAM
 
@@ -33,9 +33,7 @@ PURPOSE = Purpose(
     target="armv7",
     machine=("armv7l",),
     emulator=None,
-    code=CodeGeneration(
-        triple="armv7l-linux-gnueabihf", cpu="cortex-a53", features=("+neon", "+vfp4"), float_abi="hard"
-    ),
+    code=LlvmCode(triple="armv7l-linux-gnueabihf", cpu="cortex-a53", features=("+neon", "+vfp4"), float_abi="hard"),
 )
 PATIENCE = Patience(pulse=0.5, silence=6.0)
 

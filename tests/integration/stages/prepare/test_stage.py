@@ -32,7 +32,7 @@ from crossfarm.config.sources import FactorySource, FileSource, Package, Package
 from crossfarm.errors import FetchError, ModelError
 from crossfarm.stages.fetch import stage as fetch
 from crossfarm.stages.fetch.archives import read_member
-from crossfarm.stages.fetch.fetched import fetched_bytes, fetched_file
+from crossfarm.stages.fetch.artifact import fetched_bytes, fetched_file
 from crossfarm.stages.job import Job
 from crossfarm.stages.prepare import stage as prepare
 from crossfarm.stages.prepare.static_onnx import StaticInput

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfarm.boards.transports.facts import Facts, Heat, slowed_down
-from crossfarm.boards.transports.preflight import problems_of
+from crossfarm.boards.transports.fit import problems_of
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
 from crossfarm.util.text import clean

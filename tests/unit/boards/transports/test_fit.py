@@ -10,10 +10,10 @@ import pytest
 
 from crossfarm.boards.transports.facts import Facts
 from crossfarm.boards.transports.fit import Program, check_fit, misfits, read_program
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import BundleError
 
-CODE = CodeGeneration(triple="armv7l-linux-gnueabihf", cpu="cortex-a53", features=("+neon", "+vfp4"), float_abi="hard")
+CODE = LlvmCode(triple="armv7l-linux-gnueabihf", cpu="cortex-a53", features=("+neon", "+vfp4"), float_abi="hard")
 PROGRAM = Program(
     machine="EM_ARM",
     float_abi="hard",
@@ -69,16 +69,16 @@ def test_each_thing_in_the_way_is_named(program: dict[str, object], board: dict[
 def test_a_level_of_x86_brings_its_features() -> None:
     program = dataclasses.replace(PROGRAM, machine="EM_X86_64", interpreter=None, has_neon=False, arm_version=None)
     board = dataclasses.replace(BOARD, machine="x86_64", features=frozenset({"sse4_2"}))
-    code = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64-v3")
+    code = LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64-v3")
     assert "AVX2, " in next(misfits(program, board, code))
 
 
 def test_a_processor_brings_its_features_and_a_minus_takes_one_away() -> None:
     program = dataclasses.replace(PROGRAM, machine="EM_AARCH64", interpreter=None, has_neon=False, arm_version=None)
     board = dataclasses.replace(BOARD, machine="aarch64", features=frozenset({"asimd"}))
-    plain = CodeGeneration(triple="aarch64-linux-gnu", cpu="cortex-a53")
+    plain = LlvmCode(triple="aarch64-linux-gnu", cpu="cortex-a53")
     assert list(misfits(program, board, plain)) == ["needs CRC32, the board's CPU has none"]
-    less = CodeGeneration(triple="aarch64-linux-gnu", cpu="cortex-a53", features=("-crc", "+dotprod"))
+    less = LlvmCode(triple="aarch64-linux-gnu", cpu="cortex-a53", features=("-crc", "+dotprod"))
     assert list(misfits(program, board, less)) == ["needs ASIMDDP, the board's CPU has none"]
 
 

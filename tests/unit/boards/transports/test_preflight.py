@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crossfarm.boards.transports.facts import Facts, Heat
-from crossfarm.boards.transports.preflight import check_health, problems_of
+from crossfarm.boards.transports.fit import check_health, problems_of
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
 

@@ -12,6 +12,7 @@ import pytest
 
 from crossfarm.boards.transports import programs
 from crossfarm.errors import BoardError
+from tests.waiting import PATIENCE_SECONDS, stretched, wait_for_end, wait_until
 
 
 def _script(path: Path, text: str) -> Path:
@@ -70,27 +71,21 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def _wait_until_gone(pid: int) -> None:
-    end = time.monotonic() + 5
-    while _is_alive(pid) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not _is_alive(pid)
-
-
 def test_a_program_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
     program = _script(tmp_path / "p", f"sleep 60 & echo $! > {tmp_path}/child; echo working; wait")
-    started = time.monotonic()
-    with pytest.raises(BoardError, match=r"p did not end within 0.3 s and was stopped; .*last words: working"):
-        programs.run([str(program)], timeout=0.3)
-    assert time.monotonic() - started < 5
-    _wait_until_gone(int((tmp_path / "child").read_text()))
+    started, timeout = time.monotonic(), stretched(0.3)
+    told = rf"p did not end within {timeout:g} s and was stopped; .*last words: working"
+    with pytest.raises(BoardError, match=told):
+        programs.run([str(program)], timeout=timeout)
+    assert time.monotonic() - started < stretched(5)
+    wait_for_end(int((tmp_path / "child").read_text()))
 
 
 def test_a_group_that_ignores_term_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(programs, "_GRACE_SECONDS", 0.2)
     program = _script(tmp_path / "p", f"trap '' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done")
     with pytest.raises(BoardError, match="did not end within"):
-        programs.run([str(program)], timeout=0.3)
+        programs.run([str(program)], timeout=stretched(0.3))
     assert not _is_alive(int((tmp_path / "pid").read_text()))
 
 
@@ -98,15 +93,13 @@ def test_an_interrupt_ends_the_program_before_it_goes_on(tmp_path: Path) -> None
     program = _script(
         tmp_path / "p", f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 60"
     )
-    code = "import sys; from crossfarm.boards import programs; programs.run([sys.argv[1]], timeout=60)"
+    code = "import sys; from crossfarm.boards.transports import programs; programs.run([sys.argv[1]], timeout=60)"
     process = subprocess.Popen([sys.executable, "-c", code, str(program)], stderr=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 20
-        while not (tmp_path / "pid").exists() and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until((tmp_path / "pid").exists, process=process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) != 0
+        assert process.wait(PATIENCE_SECONDS) != 0
     finally:
         process.kill()
         process.wait()
-    _wait_until_gone(int((tmp_path / "pid").read_text()))
+    wait_for_end(int((tmp_path / "pid").read_text()))

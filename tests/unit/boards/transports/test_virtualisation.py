@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from crossfarm.backends.project_files import load_targets
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.transports.facts import Facts
@@ -15,8 +16,7 @@ from crossfarm.boards.transports.local import probe
 from crossfarm.boards.transports.ssh import SshBoard
 from crossfarm.boards.transports.virtualisation import Signs, Virtual, recognise
 from crossfarm.config.boards import Board
-from crossfarm.config.loading import load_targets
-from crossfarm.config.targets import CodeGeneration
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.pipeline.key_context import access
 from tests.unit.boards.transports.test_facts import RASPBERRY
 
@@ -80,7 +80,7 @@ def _opened(answer: str, **fields: Any) -> SshBoard:
             **fields,
         }
     )
-    code = CodeGeneration(triple="x86_64-linux-gnu", cpu="x86-64")
+    code = LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64")
     purpose = Purpose(target="x86_64", machine=("x86_64",), emulator=None, code=code)
     timing = {"timing": "emulated"} if board.transport == "virtual" else {}
     opened = SshBoard(board, purpose, token=1, **timing)  # type: ignore[arg-type]

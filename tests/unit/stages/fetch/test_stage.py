@@ -12,9 +12,8 @@ from crossfarm.config.pipelines import Pipeline
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError, FetchError
 from crossfarm.stages.fetch import stage as fetch
-from crossfarm.stages.fetch.artifact import content_folder, fetched_file
+from crossfarm.stages.fetch.artifact import content_folder, fetched_bytes, fetched_file
 from crossfarm.stages.fetch.download import Fetched
-from crossfarm.stages.fetch.fetched import fetched_bytes
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from crossfarm.boards.transports import sandbox
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
-from crossfarm.config.targets import Target
+from crossfarm.config.targets import Target, target_with
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.stages.job import Job
 from crossfarm.stages.measure import stage as measure
@@ -44,7 +45,7 @@ MANIFEST = {
 
 
 def _target(**fields: Any) -> Target:
-    return Target.model_validate(
+    return target_with(LlvmCode).model_validate(
         {
             "name": "t",
             "machine": [platform.machine()],

@@ -11,9 +11,9 @@ import pytest
 import tvm
 from tvm import s_tir, te, tirx
 
+from crossfarm.backends.project_files import load_targets
 from crossfarm.backends.tvm import lowering
 from crossfarm.backends.tvm.passes.register_allocation import pipeline
-from crossfarm.config.loading import load_targets
 
 ROOT = Path(__file__).parents[5]
 LENGTH = 19

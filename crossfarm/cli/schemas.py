@@ -1,10 +1,12 @@
-"""JSON Schemas of the YAML files, for editors: `python -m crossfarm.config.schemas` writes them anew."""
+"""JSON Schemas of the YAML files, for editors: `python -m crossfarm.cli.schemas` writes them anew."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
+import operator
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +15,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from crossfarm.config import boards, checks, models, pipelines, quantisation, sources, targets
+from crossfarm.backends import BACKENDS, code_section
+from crossfarm.config import boards, checks, llvm, models, pipelines, quantisation, sources, targets
 from crossfarm.util.paths import HOME
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
     "models": models.ModelsFile,
-    "toolchain": targets.Target,
+    "toolchain": targets.target_with(functools.reduce(operator.or_, map(code_section, BACKENDS))),
     "pipeline": pipelines.Pipeline,
     "boards": boards.BoardsFile,
 }
@@ -62,7 +65,7 @@ def _allow_defaults(content: dict[str, Any]) -> None:
 def _key_descriptions() -> dict[str, dict[str, str]]:
     """Return class -> key -> the text that stands below the key in the source."""
     found: dict[str, dict[str, str]] = {}
-    for module in (boards, checks, models, pipelines, quantisation, sources, targets):
+    for module in (boards, checks, llvm, models, pipelines, quantisation, sources, targets):
         found.update(_descriptions_in(module))
     return found
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfarm.bundles import c_library
+from crossfarm.bundles.linking import c_library
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.errors import ConfigError, ToolError
 from crossfarm.util.processes import run_tool
@@ -38,6 +38,8 @@ _PROCESSOR_SECONDS = 1800
 """What one call may compute; a link takes seconds."""
 _C_LIBRARY_PROCESSOR_SECONDS = 7200
 """What zig may compute for a target's C library, all threads together; musl takes two minutes."""
+_LEAST_FREE_BYTES = 1 << 20
+"""With less room than this, a tool that failed is taken to have failed for want of it."""
 _LOG_LINES = 10
 
 
@@ -118,6 +120,19 @@ class Toolchain:
         static = ["-static"] if self.static else []
         return [*self._driver(), *_LINK_FLAGS, *static, *objects, *_LIBRARIES, "-o", output]
 
+    def build_c_libraries(self) -> list[str]:
+        """Have zig build what this toolchain and that of its programs link with; return the zig targets, none for gcc.
+
+        Raises:
+            ToolError: the compiler is missing or fails.
+        """
+        built = []
+        for toolchain in dict.fromkeys((self, self.for_programs())):
+            if isinstance(toolchain.compiler, ZigCompiler):
+                toolchain._need_c_library()
+                built.append(toolchain.compiler.target)
+        return built
+
     def _need_c_library(self) -> None:
         """Have zig build the target's C library, once for all jobs, and say so in the job's log."""
         if not isinstance(self.compiler, ZigCompiler):
@@ -151,11 +166,21 @@ class Toolchain:
             )
         done = run_tool(command, folder=self.folder, processor_seconds=processor_seconds)
         if done.returncode != 0:
+            self._blame_a_full_disk(command)
             said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_LOG_LINES:])
             raise ToolError(
                 f"{' '.join(command)} ended with {done.returncode}:\n{said}\n\n"
                 "Check compiler and flags in the toolchain file."
             )
+
+    def _blame_a_full_disk(self, command: Sequence[str]) -> None:
+        """Say so where a tool may have failed for want of room: LLVM aborts then without a word."""
+        for folder in (self.folder, c_library.cache_folder()):
+            if folder.is_dir() and (left := shutil.disk_usage(folder).free) < _LEAST_FREE_BYTES:
+                raise ToolError(
+                    f"the disk is full: {left} bytes are left in {folder}, where {command[0]} failed; make room, or "
+                    "see ./inv clean, and run the same command again"
+                )
 
 
 def tool_version(compiler: ZigCompiler | CommandCompiler) -> str:

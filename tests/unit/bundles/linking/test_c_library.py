@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.bundles.c_library import CACHE, IN_IMAGE, building, missing
+from crossfarm.bundles.linking.c_library import CACHE, IN_IMAGE, building, missing
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 
 MUSL = ZigCompiler(kind="zig", target="x86_64-linux-musl")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 
 import pytest
 
-from crossfarm.bundles.c_compiler import Toolchain
+from crossfarm.bundles.linking.c_compiler import Toolchain
 from crossfarm.config.targets import CommandCompiler, ZigCompiler
 from crossfarm.errors import ConfigError, ToolError
+
+_Usage = collections.namedtuple("_Usage", ("total", "used", "free"))
 
 
 def _shell(tmp_path: Path, script: str, **options: object) -> Toolchain:
@@ -87,3 +90,14 @@ def test_programs_are_made_as_libraries_are_unless_they_have_a_target_of_their_o
     programs = Toolchain(compiler=split, static=False, folder=tmp_path).for_programs()
     wanted = ZigCompiler(kind="zig", target="x86_64-linux-musl", flags=("-O1",))
     assert programs == Toolchain(compiler=wanted, static=True, folder=tmp_path)
+
+
+def test_a_tool_that_fails_where_no_room_is_left_is_told_as_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolchain = _shell(tmp_path, "kill -ABRT $$")
+    with pytest.raises(ToolError, match=r"ended with"):
+        toolchain.compile("a.c", "a.o")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: _Usage(total=300 << 10, used=290 << 10, free=10 << 10))
+    with pytest.raises(ToolError, match=r"^the disk is full: 10240 bytes are left in .*make room"):
+        toolchain.compile("a.c", "a.o")

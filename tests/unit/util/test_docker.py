@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.util.docker_daemon import find_daemon
+from crossfarm.util.docker import find_daemon
 
 
 @contextlib.contextmanager

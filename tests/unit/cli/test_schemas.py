@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-from crossfarm.config import schemas
-from crossfarm.config.loading import load_boards, load_models, load_pipeline, load_project, load_targets
+from crossfarm.backends.project_files import load_project, load_targets
+from crossfarm.cli import schemas
+from crossfarm.config.loading import load_boards, load_models, load_pipeline
 from crossfarm.config.yaml_reader import parse
 from crossfarm.errors import ConfigError
 
@@ -43,17 +45,20 @@ def plain(value: Any) -> Any:
 
 
 def check(name: str, text: str) -> None:
-    jsonschema.Draft202012Validator(schemas.schema(name)).validate(plain(parse(text)[0]))
+    jsonschema.Draft202012Validator(schema(name)).validate(plain(parse(text)[0]))
+
+
+schema = functools.cache(schemas.schema)
 
 
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_the_committed_schema_is_what_the_models_say(name: str) -> None:
-    assert schemas.file(name).read_text() == schemas.text(name), "run: python -m crossfarm.config.schemas"
+    assert schemas.file(name).read_text() == schemas.text(name), "run: python -m crossfarm.cli.schemas"
 
 
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_a_schema_is_a_schema_and_explains_every_key(name: str) -> None:
-    content = schemas.schema(name)
+    content = schema(name)
     jsonschema.Draft202012Validator.check_schema(content)
     unexplained = {
         f"{title}.{key}"
@@ -95,7 +100,7 @@ def test_the_examples_of_the_docs_load(name: str, text: str, tmp_path: Path) -> 
 def test_the_docs_name_every_key(name: str) -> None:
     prose = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / DOCUMENTS[name]).read_text(), flags=re.DOTALL | re.MULTILINE)
     words = set(re.findall(r"[a-z0-9_]+", " ".join(re.findall(r"`([^`]+)`", prose))))
-    content = schemas.schema(name)
+    content = schema(name)
     keys = {key for part in (content, *content["$defs"].values()) for key in part.get("properties", ())}
     assert keys <= words, sorted(keys - words)
 

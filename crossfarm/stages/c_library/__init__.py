@@ -1,0 +1,1 @@
+"""The stage `c_library`: the C library of a target, built once."""

@@ -1,0 +1,1 @@
+"""The stage `interfaces`: what people build on in a bundle."""
