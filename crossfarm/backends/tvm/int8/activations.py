@@ -184,8 +184,8 @@ def hard_swish(values: Tensor, *, params: HardSwishParams, dtype: str) -> Tensor
     information = np.iinfo(dtype)
     least, most = (_int16(int(bound)) for bound in (information.min, information.max))
 
-    def element(*place: Var) -> PrimExpr:
-        value = values[place]
+    def element(*index: Var) -> PrimExpr:
+        value = values[index]
         # clamp(x + shift, 0, top), int16; the step is negative, and so are both factors
         clamped = tirx.max(tirx.min(value, _int16(params.rise)), _int16(params.rise - params.top)) - _int16(params.rise)
         if params.lift:

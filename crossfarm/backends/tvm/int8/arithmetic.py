@@ -37,16 +37,16 @@ class Scaling:
     has_bias: bool
     factor: float | None
 
-    def of(self, accumulators: Tensor, constants: Sequence[Tensor], place: Sequence[Var]) -> PrimExpr:
+    def of(self, accumulators: Tensor, constants: Sequence[Tensor], index: Sequence[Var]) -> PrimExpr:
         """Return the real number of one accumulator.
 
         Args:
             accumulators: [..., C] int32, or float32 that are integers below 2**24.
             constants: the bias [C], in the dtype of the accumulators, and the factors [C] float32, where they are.
-            place: its index.
+            index: of the accumulator.
         """
-        value = accumulators[place] + constants[0][place[-1]] if self.has_bias else accumulators[place]
-        factor = constants[-1][place[-1]] if self.factor is None else as_float(self.factor)
+        value = accumulators[index] + constants[0][index[-1]] if self.has_bias else accumulators[index]
+        factor = constants[-1][index[-1]] if self.factor is None else as_float(self.factor)
         return value.astype("float32") * factor
 
 
@@ -63,8 +63,8 @@ def requantise(
         name: of the block.
     """
 
-    def element(*place: Var) -> PrimExpr:
-        return rounding.of(scaling.of(accumulators, constants, place))
+    def element(*index: Var) -> PrimExpr:
+        return rounding.of(scaling.of(accumulators, constants, index))
 
     # [..., C] int32 -> [..., C] uint8, int8 or int16
     return te.compute(accumulators.shape, element, name=name)
@@ -73,8 +73,8 @@ def requantise(
 def scaled_accumulators(accumulators: Tensor, *constants: Tensor, scaling: Scaling, low: float, high: float) -> Tensor:
     """Return the real numbers (float32) of accumulators, clamped; see `requantise`."""
 
-    def element(*place: Var) -> PrimExpr:
-        real = scaling.of(accumulators, constants, place)
+    def element(*index: Var) -> PrimExpr:
+        real = scaling.of(accumulators, constants, index)
         if high != float("inf"):
             real = tirx.min(real, as_float(high))
         return real if low == float("-inf") else tirx.max(real, as_float(low))
@@ -92,14 +92,14 @@ def quantise(values: Tensor, *, factor: float, rounding: Rounding) -> Tensor:
         rounding: from there to the result.
     """
     by = as_float(factor)
-    return te.compute(values.shape, lambda *place: rounding.of(values[place] * by), name="crossfarm_quantised")
+    return te.compute(values.shape, lambda *index: rounding.of(values[index] * by), name="crossfarm_quantised")
 
 
 def dequantise(values: Tensor, *, params: QuantParams) -> Tensor:
     """Return the real numbers (float32) of quantised integers."""
 
-    def element(*place: Var) -> PrimExpr:
-        return (values[place].astype("int32") - tirx.const(params.zero, "int32")).astype("float32") * as_float(
+    def element(*index: Var) -> PrimExpr:
+        return (values[index].astype("int32") - tirx.const(params.zero, "int32")).astype("float32") * as_float(
             params.scale
         )
 
@@ -109,8 +109,8 @@ def dequantise(values: Tensor, *, params: QuantParams) -> Tensor:
 def change_type(values: Tensor, *, shift: int, dtype: str) -> Tensor:
     """Return quantised integers in the other 8-bit dtype: `shift` is added."""
 
-    def element(*place: Var) -> PrimExpr:
-        return (values[place].astype("int32") + tirx.const(shift, "int32")).astype(dtype)
+    def element(*index: Var) -> PrimExpr:
+        return (values[index].astype("int32") + tirx.const(shift, "int32")).astype(dtype)
 
     return te.compute(values.shape, element, name="crossfarm_retyped")
 
@@ -119,10 +119,10 @@ def add(left: Tensor, right: Tensor, *, params: AddParams, rounding: Rounding) -
     """Return the quantised integers of a sum of two quantised tensors, which may broadcast."""
     scale = as_float(2.0**-params.shift)
 
-    def element(*place: Var) -> PrimExpr:
+    def element(*index: Var) -> PrimExpr:
         total = (
-            _at(left, place).astype("int32") * tirx.const(params.factors[0], "int32")
-            + _at(right, place).astype("int32") * tirx.const(params.factors[1], "int32")
+            _at(left, index).astype("int32") * tirx.const(params.factors[0], "int32")
+            + _at(right, index).astype("int32") * tirx.const(params.factors[1], "int32")
             + tirx.const(params.constant, "int32")
         )
         return rounding.of(total.astype("float32") * scale)
@@ -140,15 +140,15 @@ def multiply(left: Tensor, right: Tensor, *, zeros: tuple[int, int]) -> Tensor:
     shape = _broadcast(left, right)
     factors = [_centred(tensor, zero) for tensor, zero in zip((left, right), zeros, strict=True)]
 
-    def element(*place: Var) -> PrimExpr:
-        return _at(factors[0], place) * _at(factors[1], place)
+    def element(*index: Var) -> PrimExpr:
+        return _at(factors[0], index) * _at(factors[1], index)
 
     return te.compute(shape, element, name="crossfarm_multiplied")
 
 
 def _centred(tensor: Tensor, zero: int) -> Tensor:
-    def element(*place: Var) -> PrimExpr:
-        value = tensor[place].astype("float32")
+    def element(*index: Var) -> PrimExpr:
+        value = tensor[index].astype("float32")
         return value - as_float(zero) if zero else value
 
     return te.compute(tensor.shape, element, name="crossfarm_centred")
@@ -159,11 +159,11 @@ def _broadcast(left: Tensor, right: Tensor) -> tuple[int, ...]:
     return tuple(max(int(mine), int(other)) for mine, other in pairs)
 
 
-def _at(tensor: Tensor, place: Sequence[Var]) -> PrimExpr:
-    return tensor[tuple(0 if int(extent) == 1 else index for extent, index in zip(tensor.shape, place, strict=True))]
+def _at(tensor: Tensor, index: Sequence[Var]) -> PrimExpr:
+    return tensor[tuple(0 if int(extent) == 1 else axis for extent, axis in zip(tensor.shape, index, strict=True))]
 
 
 def positive(values: Tensor, *, zero: int) -> Tensor:
     """Return quantised integers without those below the zero point, which stand for negative numbers."""
     least = tirx.const(zero, str(values.dtype))
-    return te.compute(values.shape, lambda *place: tirx.max(values[place], least), name="crossfarm_positive")
+    return te.compute(values.shape, lambda *index: tirx.max(values[index], least), name="crossfarm_positive")

@@ -240,8 +240,8 @@ def _without_padding(product: Tensor, *, groups: int, channels: int) -> Tensor:
     group = channels // groups
 
     def without_padding(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
-        place = c if groups == 1 else tirx.floordiv(c, group) * (wide // groups) + tirx.floormod(c, group)
-        return product[n, y, x, place]
+        index = c if groups == 1 else tirx.floordiv(c, group) * (wide // groups) + tirx.floormod(c, group)
+        return product[n, y, x, index]
 
     return te.compute((*outer, channels), without_padding, name="crossfarm_unpadded")
 

@@ -184,8 +184,8 @@ def _run(epilogue: StripEpilogue, pixels: int, n: PrimExpr, y: PrimExpr, x: Prim
     dtype = _dtype(epilogue.realize.block.iter_vars[0].var)
     vector, lane = tirx.Var("vector", dtype), tirx.Var("lane", dtype)
     lanes = epilogue.vector(pixels)
-    place = vector * tirx.const(lanes, dtype) + lane
-    axes = [n, y, x + tirx.floordiv(place, channels), tirx.floormod(place, channels)]
+    index = vector * tirx.const(lanes, dtype) + lane
+    axes = [n, y, x + tirx.floordiv(index, channels), tirx.floormod(index, channels)]
     block = s_tir.SBlockRealize(axes, epilogue.realize.predicate, epilogue.realize.block)
     zero = tirx.const(0, dtype)
     inner = tirx.For(lane, zero, tirx.const(lanes, dtype), tirx.ForKind.VECTORIZED, block)

@@ -58,8 +58,8 @@ class MergedRow:
         fill = tirx.const(zero, dtype)
 
         def element(n: Var, y: Var, i: Var) -> PrimExpr:
-            place = i - self.left
-            value = image[n, y - top, tirx.floordiv(place, channels), tirx.floormod(place, channels)].astype(dtype)
+            index = i - self.left
+            value = image[n, y - top, tirx.floordiv(index, channels), tirx.floormod(index, channels)].astype(dtype)
             vector = tirx.floordiv(i, self.vector)
             inside = [vector >= self.left // self.vector, vector < (self.left + self.size) // self.vector]
             inside += [y >= top, y < height + top] if top or bottom else []

@@ -140,8 +140,8 @@ def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoic
         return product
 
     def without_padding(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
-        place = c if groups == 1 else tirx.floordiv(c, group) * padded_group + tirx.floormod(c, group)
-        return product[n, y, x, place]
+        index = c if groups == 1 else tirx.floordiv(c, group) * padded_group + tirx.floormod(c, group)
+        return product[n, y, x, index]
 
     return te.compute((*shape, channels), without_padding, name="crossfarm_unpadded")
 

@@ -63,16 +63,16 @@ def compute(left: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoice
     leading = tuple(left.shape)[:-1]
     k = te.reduce_axis((0, depth), "k")
 
-    def element(*place: Var) -> PrimExpr:
-        column = place[-1]
+    def element(*index: Var) -> PrimExpr:
+        column = index[-1]
         weight = packed[tirx.floordiv(column, block), k, tirx.floormod(column, block)]
-        return te.sum(left[(*place[:-1], k)] * weight, axis=[k])
+        return te.sum(left[(*index[:-1], k)] * weight, axis=[k])
 
     # product: [..., rows, padded columns]
     product = te.compute((*leading, block_count * block), element, name=BLOCK, attrs=as_attributes(layer, choice))
     if block_count * block == columns:
         return product
-    return te.compute((*leading, columns), lambda *place: product[place], name="crossfarm_unpadded")
+    return te.compute((*leading, columns), lambda *index: product[index], name="crossfarm_unpadded")
 
 
 def matches(function: PrimFunc) -> bool:

@@ -70,14 +70,14 @@ def compute(left: Tensor, right: Tensor, *, shape: tuple[int, ...], layer: Layer
     """Return left [..., rows, depth] times right [..., depth, columns], float32 of a shape."""
     k = te.reduce_axis((0, layer.depth), "k")
 
-    def stacked(operand: Tensor, place: Sequence[Var]) -> list[PrimExpr]:
-        """Return the matrix of an operand that belongs to a place in the stack of results."""
+    def stacked(operand: Tensor, index: Sequence[Var]) -> list[PrimExpr]:
+        """Return the matrix of an operand that belongs to an index in the stack of results."""
         axes = len(operand.shape) - 2
-        own = place[len(place) - axes :] if axes else ()
+        own = index[len(index) - axes :] if axes else ()
         return [axis if int(extent) > 1 else 0 for axis, extent in zip(own, operand.shape[:axes], strict=True)]
 
-    def element(*place: Var) -> PrimExpr:
-        *stack, row, column = place
+    def element(*index: Var) -> PrimExpr:
+        *stack, row, column = index
         return te.sum(
             left[(*stacked(left, stack), row, k)] * right[(*stacked(right, stack), k, column)],
             axis=[k],

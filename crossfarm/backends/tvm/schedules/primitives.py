@@ -63,10 +63,10 @@ def total(schedule: Schedule, loops: Sequence[LoopRV]) -> int:
 
 def row_major(axes: Sequence[Var], shape: Sequence[int]) -> PrimExpr:
     """Return the number of an element when all are counted, the last axis running fastest."""
-    place = axes[0]
+    index = axes[0]
     for axis, length in zip(axes[1:], shape[1:], strict=True):
-        place = place * length + axis
-    return place
+        index = index * length + axis
+    return index
 
 
 def is_reduction(schedule: Schedule, block: BlockRV) -> bool:

@@ -206,8 +206,8 @@ def _flatten(
 
     def in_strips(*axes: Var) -> tuple[PrimExpr, ...]:
         image, row, column = axes[:spatial]
-        place = image * (shape[1] // strip) + tirx.floordiv(row, strip)
-        return (place, tirx.floormod(row, strip) * shape[2] + column, *axes[spatial:])
+        index = image * (shape[1] // strip) + tirx.floordiv(row, strip)
+        return (index, tirx.floormod(row, strip) * shape[2] + column, *axes[spatial:])
 
     layout = in_strips if strip else flat
     schedule.transform_layout(block, ("write", 0), layout)

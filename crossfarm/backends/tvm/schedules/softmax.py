@@ -87,20 +87,20 @@ def compute(values: Tensor) -> Tensor:
     # largest: one or two of [..., 1]
     largest = _reduce(values, te.comm_reducer(_larger, tirx.min_value), "maximum")
 
-    def shifted(*place: Var) -> PrimExpr:
-        row = (*place[:-1], 0)
-        return exponential(values[place] - functools.reduce(_larger, [part[row] for part in largest]))
+    def shifted(*index: Var) -> PrimExpr:
+        row = (*index[:-1], 0)
+        return exponential(values[index] - functools.reduce(_larger, [part[row] for part in largest]))
 
     # powers: [..., length]
     powers = te.compute(values.shape, shifted, name=_PREFIX + "exponential")
     sums = _reduce(powers, te.sum, "sum")
 
-    def reciprocal(*place: Var) -> PrimExpr:
-        return tirx.const(1.0, "float32") / functools.reduce(lambda left, right: left + right, [s[place] for s in sums])
+    def reciprocal(*index: Var) -> PrimExpr:
+        return tirx.const(1.0, "float32") / functools.reduce(lambda left, right: left + right, [s[index] for s in sums])
 
     # inverse: [..., 1]
     inverse = te.compute((*rows, 1), reciprocal, name=_PREFIX + "inverse")
-    return te.compute(values.shape, lambda *place: powers[place] * inverse[(*place[:-1], 0)], name=_RESULT)
+    return te.compute(values.shape, lambda *index: powers[index] * inverse[(*index[:-1], 0)], name=_RESULT)
 
 
 def _larger(left: PrimExpr, right: PrimExpr) -> PrimExpr:
@@ -119,13 +119,13 @@ def _reduce(values: Tensor, reduction: Callable[..., PrimExpr], name: str) -> li
             k = te.reduce_axis((0, whole), "k")
             vector = te.compute(
                 (*rows, _LANES),
-                lambda *place: reduction(values[(*place[:-1], k * _LANES + place[-1])], axis=[k]),
+                lambda *index: reduction(values[(*index[:-1], k * _LANES + index[-1])], axis=[k]),
                 name=f"{_PREFIX}{name}_vector",
             )
         parts.append(
             te.compute(
                 (*rows, 1),
-                lambda *place: reduction(vector[(*place[:-1], lane)], axis=[lane]),
+                lambda *index: reduction(vector[(*index[:-1], lane)], axis=[lane]),
                 name=f"{_PREFIX}{name}_across",
             )
         )
@@ -134,7 +134,7 @@ def _reduce(values: Tensor, reduction: Callable[..., PrimExpr], name: str) -> li
         parts.append(
             te.compute(
                 (*rows, 1),
-                lambda *place: reduction(values[(*place[:-1], whole * _LANES + rest)], axis=[rest]),
+                lambda *index: reduction(values[(*index[:-1], whole * _LANES + rest)], axis=[rest]),
                 name=f"{_PREFIX}{name}_rest",
             )
         )
