@@ -17,7 +17,7 @@ PAUSE = {
     "waiting.py",
     "mutants/running.py",  # no test
     "integration/boards/hostile_board.py",  # a board that is slow on purpose
-    "integration/leases/farm.py",  # a farm that uses boards for a while
+    "integration/boards/leases/farm.py",  # a farm that uses boards for a while
 }
 
 
