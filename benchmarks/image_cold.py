@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
-from crossfarm.images.ensure import Terms, supply_images
+from crossfarm.images.ensure import BuildOptions, supply_images
 from crossfarm.images.identity import dockerfile_path, identities
 from crossfarm.images.lock import pinned_base
 from crossfarm.util import docker
@@ -84,7 +84,7 @@ def seconds(way: Callable[[Path], str], *, small: bool) -> float:
 
 if __name__ == "__main__":
     small = BENCHMARK.parser(__doc__).parse_args().small
-    supply_images(ROOT, [], terms=Terms(may_bootstrap=True), say=print)
+    supply_images(ROOT, [], terms=BuildOptions(may_bootstrap=True), say=print)
     print(f"Debian {pinned_base(ROOT).reference}, target {TARGET}")
     ratios = []
     for number in range(1 if small else ROUNDS):

@@ -21,7 +21,7 @@ from crossfarm.engines.container.engine import ContainerEngine
 from crossfarm.engines.container.limits import limits_for
 from crossfarm.engines.local import LocalEngine
 from crossfarm.engines.protocol import Engine
-from crossfarm.images.ensure import Terms, supply_images
+from crossfarm.images.ensure import BuildOptions, supply_images
 from crossfarm.images.identity import BASE
 from crossfarm.stages.fetch.artifact import content_folder, write_description
 from crossfarm.stages.job import HOST, Job
@@ -80,7 +80,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     rounds = 3 if arguments.small else arguments.rounds
-    image = supply_images(ROOT, [BASE], say=print, terms=Terms(may_bootstrap=True))[BASE]
+    image = supply_images(ROOT, [BASE], say=print, terms=BuildOptions(may_bootstrap=True))[BASE]
     work = SCRATCH / "job_start"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -12,7 +12,7 @@ from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import load_inventory
 from crossfarm.pipeline.key_context import read_key_context
 from crossfarm.pipeline.plan import Selection, make_plan
-from crossfarm.pipeline.staleness import decide
+from crossfarm.pipeline.staleness import find_stale
 from crossfarm.stages import STAGES
 from crossfarm.store.store import Store
 
@@ -49,7 +49,7 @@ def measure(models: int, folder: Path) -> tuple[float, float]:
     loaded = time.perf_counter()
     inventory = load_inventory(None, default=folder / "boards.yaml", targets=project.targets)
     plan = make_plan(project, Selection(), stages=STAGES, context=read_key_context(project, inventory))
-    decide(plan, Store(folder / "store"))
+    find_stale(plan, Store(folder / "store"))
     planned = time.perf_counter()
     assert len(plan.cells) == 3 * models
     return loaded - started, planned - loaded

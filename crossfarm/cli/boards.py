@@ -4,42 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from invoke.context import Context
-from invoke.tasks import task
-
-from crossfarm.cli.arguments import HELP, finish, parts
+from crossfarm.cli.run_options import run_options
+from crossfarm.cli.verbs import Given, Option, verb
 
 
-@task(
+@verb(
+    *run_options("boards", "board", "tag"),
+    Option(name="probe", help="look at every board now, one after another", kind="flag"),
+    Option(name="add", help="HOST, USER@HOST or USER@HOST:PORT: ask it for its host key and write its entry"),
+    Option(name="name", help="with --add: the board's name (the host's)"),
+    Option(name="key", help="with --add: path of the private key that logs in (~/.ssh/id_ed25519)"),
+    Option(
+        name="targets",
+        help="with --add: names of the targets whose bundles it runs, separated by commas",
+        kind="list",
+    ),
+    Option(name="quarantine", help="name of a board that nobody shall get any more"),
+    Option(name="reason", help="with --quarantine: why"),
+    Option(name="release", help="name of a board to be put back into use"),
+    Option(name="json", help="show JSON", kind="flag"),
     name="boards",
-    help={
-        **{name: HELP[name] for name in ("boards", "board", "tag")},
-        "probe": "look at every board now, one after another",
-        "add": "HOST, USER@HOST or USER@HOST:PORT: ask it for its host key and write its entry",
-        "name": "with --add: the board's name (the host's)",
-        "key": "with --add: path of the private key that logs in (~/.ssh/id_ed25519)",
-        "targets": "with --add: names of the targets whose bundles it runs, separated by commas",
-        "quarantine": "name of a board that nobody shall get any more",
-        "reason": "with --quarantine: why",
-        "release": "name of a board to be put back into use",
-        "json": "show JSON",
-    },
 )
-def inspect_boards(
-    context: Context,
-    boards: str = "",
-    board: str = "",
-    tag: str = "",
-    probe: bool = False,
-    add: str = "",
-    name: str = "",
-    key: str = "",
-    targets: str = "",
-    quarantine: str = "",
-    reason: str = "",
-    release: str = "",
-    json: bool = False,
-) -> None:
+def inspect_boards(given: Given) -> int:
     """Show the boards: health, who holds them and since when, and who waits.
 
     Examples:
@@ -48,22 +34,18 @@ def inspect_boards(
         ./inv boards --quarantine zero2w-1 --reason 'the fan is broken'
         ./inv boards --release zero2w-1
     """
+    from crossfarm.backends.project_files import load_targets
+    from crossfarm.boards.inventory import load_inventory
+    from crossfarm.cli.board_commands import Addition, Wishes, add_board, show_boards
+    from crossfarm.util.paths import HOME
 
-    def action() -> int:
-        from crossfarm.backends.project_files import load_targets
-        from crossfarm.boards.inventory import load_inventory
-        from crossfarm.cli.board_commands import Addition, Wishes, add_board, show_boards
-        from crossfarm.util.paths import HOME
-
-        known = load_targets(HOME / "toolchains")
-        path = Path(boards) if boards else None
-        if add:
-            addition = Addition(host=add, name=name, key=key, targets=parts(targets))
-            return add_board(path or HOME / "boards.yaml", addition, known)
-        inventory = load_inventory(
-            path, default=HOME / "boards.yaml", targets=known, boards=parts(board), tags=parts(tag)
-        )
-        wishes = Wishes(probe=probe, quarantine=quarantine, reason=reason, release=release, json=json)
-        return show_boards(inventory, known, wishes)
-
-    finish(action)
+    known = load_targets(HOME / "toolchains")
+    path = Path(given["boards"]) if given["boards"] else None
+    if given["add"]:
+        addition = Addition(host=given["add"], name=given["name"], key=given["key"], targets=given["targets"])
+        return add_board(path or HOME / "boards.yaml", addition, known)
+    inventory = load_inventory(
+        path, default=HOME / "boards.yaml", targets=known, boards=given["board"], tags=given["tag"]
+    )
+    wishes = Wishes(**{name: given[name] for name in ("probe", "quarantine", "reason", "release", "json")})
+    return show_boards(inventory, known, wishes)

@@ -6,13 +6,22 @@ import dataclasses
 import sys
 import uuid
 
-from invoke.context import Context
-from invoke.tasks import task
-
-from crossfarm.cli.arguments import HELP, finish, options
+from crossfarm.cli.run_options import options, run_options
+from crossfarm.cli.verbs import Given, Option, verb
 
 
-def _shell(target: str, store: str, command: str) -> int:
+@verb(
+    Option(name="target", help="whose image: a name in toolchains/", required=True),
+    Option(name="command", help="run this in place of a shell to type in"),
+    *run_options("store"),
+)
+def shell(given: Given) -> int:
+    """Open a shell in a target's image: no network, the project as /project and the store as /store, both read-only.
+
+    Examples:
+        ./inv shell --target armv7
+        ./inv shell --target armv7 --command 'arm-linux-gnueabihf-gcc --version'
+    """
     from crossfarm.engines.container.shell import ShellPlace, open_shell
     from crossfarm.pipeline.engine_choice import image_of_target
     from crossfarm.pipeline.options import Options
@@ -20,37 +29,33 @@ def _shell(target: str, store: str, command: str) -> int:
     from crossfarm.store.store import Store
     from crossfarm.util.paths import HOME
 
-    wanted = options({"store": store, "engine": "container"})
-    daemon, image = image_of_target(wanted, load(Options()), target, say=print)
+    wanted = options({**given, "engine": "container"})
+    daemon, image = image_of_target(wanted, load(Options()), given["target"], say=print)
     place = ShellPlace(daemon=daemon, image=image, home=HOME, store=Store(wanted.store).root)
-    return open_shell(dataclasses.replace(place, command=("bash", "-c", command)) if command else place)
+    return open_shell(
+        dataclasses.replace(place, command=("bash", "-c", given["command"])) if given["command"] else place
+    )
 
 
-@task(
-    help={
-        "target": "whose image: a name in toolchains/",
-        "command": "run this in place of a shell to type in",
-        "store": HELP["store"],
-    }
+@verb(
+    Option(name="cell", help="id of the cell: armv7-mnist_cnn-float32", required=True),
+    *run_options("models", "pipeline", "store", "engine", "memory"),
 )
-def shell(context: Context, target: str, command: str = "", store: str = "") -> None:
-    """Open a shell in a target's image: no network, the project as /project and the store as /store, both read-only.
+def reproduce(given: Given) -> int:
+    """Run the jobs of one cell again, up to its bundle, with their logs here, and compare all files with the store's.
 
     Examples:
-        ./inv shell --target armv7
-        ./inv shell --target armv7 --command 'arm-linux-gnueabihf-gcc --version'
+        ./inv reproduce armv7-mnist_cnn-float32
+        ./inv reproduce armv7-mnist_cnn-float32 --engine local
     """
-    finish(lambda: _shell(target, store, command))
-
-
-def _reproduce(cell: str, given: dict[str, str]) -> int:
     from crossfarm.pipeline.engine_choice import choose_engine, start_engine, supply
     from crossfarm.pipeline.plan import Selection
-    from crossfarm.pipeline.reproduce import Reproduction, reproduce
+    from crossfarm.pipeline.reproduce import Reproduction, reproduce_cell
     from crossfarm.pipeline.run import WHOLE_BUNDLE, load, plan_and_decide
     from crossfarm.store.live_runs import live_run
     from crossfarm.store.store import Store
 
+    cell = given["cell"]
     selection = Selection(only=(cell,), targets=(cell.partition("-")[0],), stages=WHOLE_BUNDLE)
     wanted = dataclasses.replace(options(given), selection=selection, jobs=1)
     project, store = load(wanted), Store(wanted.store.absolute())
@@ -64,29 +69,4 @@ def _reproduce(cell: str, given: dict[str, str]) -> int:
             task = Reproduction(
                 plan=plan, store=store, engine=engine, references=choice.references, root=project.root.resolve()
             )
-            return reproduce(task, work=work, stream=sys.stdout)
-
-
-@task(
-    help={
-        "cell": "id of the cell: armv7-mnist_cnn-float32",
-        **{name: HELP[name] for name in ("models", "pipeline", "store", "engine", "memory")},
-    }
-)
-def reproduce(
-    context: Context,
-    cell: str,
-    models: str = "",
-    pipeline: str = "default",
-    store: str = "",
-    engine: str = "auto",
-    memory: str = "",
-) -> None:
-    """Run the jobs of one cell again, up to its bundle, with their logs here, and compare all files with the store's.
-
-    Examples:
-        ./inv reproduce armv7-mnist_cnn-float32
-        ./inv reproduce armv7-mnist_cnn-float32 --engine local
-    """
-    given = {"models": models, "pipeline": pipeline, "store": store, "engine": engine, "memory": memory}
-    finish(lambda: _reproduce(cell, given))
+            return reproduce_cell(task, work=work, stream=sys.stdout)

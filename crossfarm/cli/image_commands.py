@@ -9,7 +9,7 @@ from pathlib import Path
 from crossfarm.backends.project_files import load_targets
 from crossfarm.config.targets import Target
 from crossfarm.errors import EXIT_GOOD, ConfigError, nearest
-from crossfarm.images.ensure import Terms, supply_images, update_lock
+from crossfarm.images.ensure import BuildOptions, supply_images, update_lock
 from crossfarm.images.identity import BASE
 from crossfarm.images.registry import checked_registry, push_images
 from crossfarm.util.console import Console
@@ -17,7 +17,7 @@ from crossfarm.util.paths import HOME
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wishes:
+class ImagesRequest:
     """What a user asked for.
 
     Attributes:
@@ -35,11 +35,11 @@ class Wishes:
     update_lock: bool = False
 
 
-def run_images(wishes: Wishes, *, console: Console, home: Path = HOME) -> int:
+def run_images(request: ImagesRequest, *, console: Console, home: Path = HOME) -> int:
     """Build the images of targets that the engine lacks, and push them when asked.
 
     Args:
-        wishes: what the user asked for.
+        request: what the user asked for.
         console: where is said what is done.
         home: the project's folder.
 
@@ -51,18 +51,18 @@ def run_images(wishes: Wishes, *, console: Console, home: Path = HOME) -> int:
         ToolError: a build fails.
         EngineError: no engine or registry answers.
     """
-    names = image_names(load_targets(home / "toolchains"), wishes.targets)
-    terms = Terms(
-        may_bootstrap=wishes.bootstrap,
-        bootstrap_now=wishes.bootstrap,
-        registry=checked_registry(wishes.pull) if wishes.pull else "",
+    names = image_names(load_targets(home / "toolchains"), request.targets)
+    terms = BuildOptions(
+        may_bootstrap=request.bootstrap,
+        bootstrap_now=request.bootstrap,
+        registry=checked_registry(request.pull) if request.pull else "",
     )
-    registry = checked_registry(wishes.push) if wishes.push else ""
+    registry = checked_registry(request.push) if request.push else ""
 
     def say(text: str) -> None:
         console.line(f"images: {text}")
 
-    if wishes.update_lock:
+    if request.update_lock:
         update_lock(home, say=say)
     images = supply_images(home, names, terms=terms, say=say)
     if registry:

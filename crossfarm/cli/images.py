@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import sys
 
-from invoke.context import Context
-from invoke.tasks import task
-
-from crossfarm.cli.arguments import finish
+from crossfarm.cli.verbs import Given, Option, verb
 
 
-@task(
-    help={
-        "targets": "names of targets, separated by commas (all of toolchains/)",
-        "push": "registry to push the images to, with a folder in it: ghcr.io/owner",
-        "pull": "registry that is asked for images before they are built",
-        "bootstrap": "make the Debian below the images on this machine, with mmdebstrap, in place of a registry's",
-        "update_lock": "pin the content that the Debian's tag has in its registry today, in images.lock",
-    }
+@verb(
+    Option(name="targets", help="names of targets, separated by commas (all of toolchains/)", kind="list"),
+    Option(name="push", help="registry to push the images to, with a folder in it: ghcr.io/owner"),
+    Option(name="pull", help="registry that is asked for images before they are built"),
+    Option(
+        name="bootstrap",
+        help="make the Debian below the images on this machine, with mmdebstrap, in place of a registry's",
+        kind="flag",
+    ),
+    Option(
+        name="update_lock",
+        help="pin the content that the Debian's tag has in its registry today, in images.lock",
+        kind="flag",
+    ),
 )
-def images(
-    context: Context,
-    targets: str = "",
-    push: str = "",
-    pull: str = "",
-    bootstrap: bool = False,
-    update_lock: bool = False,
-) -> None:
+def images(given: Given) -> int:
     """Build the container images of targets that the engine lacks, each after its base.
 
     Examples:
@@ -34,18 +30,7 @@ def images(
         ./inv images --bootstrap
         ./inv images --push ghcr.io/owner
     """
+    from crossfarm.cli.image_commands import ImagesRequest, run_images
+    from crossfarm.util.console import Console
 
-    def action() -> int:
-        from crossfarm.cli.image_commands import Wishes, run_images
-        from crossfarm.util.console import Console
-
-        wishes = Wishes(
-            targets=tuple(part.strip() for part in targets.split(",") if part.strip()),
-            push=push,
-            pull=pull,
-            bootstrap=bootstrap,
-            update_lock=update_lock,
-        )
-        return run_images(wishes, console=Console(sys.stdout))
-
-    finish(action)
+    return run_images(ImagesRequest(**given), console=Console(sys.stdout))

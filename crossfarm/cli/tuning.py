@@ -1,4 +1,4 @@
-"""What users type to see where time goes, and to have less of it go: `profile` and `tune`."""
+"""What users type to see where time and accuracy go, and to have less time go: `profile` and `tune`."""
 
 from __future__ import annotations
 
@@ -7,53 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from invoke.context import Context
-from invoke.tasks import task
-
-from crossfarm.cli.arguments import HELP, finish, number, options
+from crossfarm.cli.run_options import options, run_options
+from crossfarm.cli.verbs import Given, Option, verb
 
 
-def _profile(given: Mapping[str, Any], *, cell: str, threads: int, repeat: int, picture: str) -> int:
-    from crossfarm.cli.show_profile import show_profile
-    from crossfarm.pipeline.run import load, make_cell
-
-    wanted = options(given)
-    code, artifacts = make_cell(wanted, cell)
-    if code:
-        return code
-    show_profile(
-        cell,
-        target=load(wanted).targets[cell.partition("-")[0]],
-        store=wanted.store,
-        artifacts=artifacts,
-        threads=threads,
-        repeat=repeat,
-        picture=Path(picture) if picture else None,
-        stream=sys.stdout,
-    )
-    return 0
-
-
-@task(
-    help={
-        "cell": "id of the cell: x86_64-mnist_cnn-float32",
-        "threads": "threads of the model (1)",
-        "repeat": "profiled runs; each follows a plain one (30)",
-        "plot": "also draw it, as FILE.svg or FILE.html",
-        **{name: HELP[name] for name in ("models", "pipeline", "store", "engine")},
-    }
+@verb(
+    Option(name="cell", help="id of the cell: x86_64-mnist_cnn-float32", required=True),
+    Option(name="threads", help="threads of the model (1)", kind="count", default="1"),
+    Option(name="repeat", help="profiled runs; each follows a plain one (30)", kind="count", default="30"),
+    Option(name="plot", help="also draw it, as FILE.svg or FILE.html"),
+    *run_options("models", "pipeline", "store", "engine"),
 )
-def profile(
-    context: Context,
-    cell: str,
-    threads: str = "1",
-    repeat: str = "30",
-    plot: str = "",
-    models: str = "",
-    pipeline: str = "default",
-    store: str = "",
-    engine: str = "auto",
-) -> None:
+def profile(given: Given) -> int:
     """Print where the time of one cell goes: layer by layer, with GFLOP/s and the share of the measured peak.
 
     For an int8 cell it also prints where accuracy was lost: the layers of the model, the worst first, as the stage
@@ -64,25 +29,47 @@ def profile(
         ./inv profile x86_64-ppocr_cls-int8
         ./inv profile x86_64-efficientnet_lite0-float32 --threads 2 --plot profile.svg
     """
-    given = {"models": models, "pipeline": pipeline, "store": store, "engine": engine, "quiet": True}
-    finish(
-        lambda: _profile(
-            given,
-            cell=cell,
-            threads=int(number("threads", threads)),
-            repeat=int(number("repeat", repeat)),
-            picture=plot,
-        )
+    from crossfarm.cli.show_profile import show_profile
+    from crossfarm.pipeline.run import load, make_cell
+
+    cell, picture = given["cell"], given["plot"]
+    wanted = options({**given, "quiet": True})
+    code, artifacts = make_cell(wanted, cell)
+    if code:
+        return code
+    show_profile(
+        cell,
+        target=load(wanted).targets[cell.partition("-")[0]],
+        store=wanted.store,
+        artifacts=artifacts,
+        threads=given["threads"],
+        repeat=given["repeat"],
+        picture=Path(picture) if picture else None,
+        stream=sys.stdout,
     )
+    return 0
 
 
-_TUNE_HELP = (
-    *("models", "pipeline", "only", "skip", "targets", "out", "store"),
-    *("boards", "board", "tag", "priority", "engine"),
+@verb(
+    Option(
+        name="budget", help="minutes for all cells together (30), or runs of programs (500runs); without it, to the end"
+    ),
+    Option(name="threads", help="threads of the models during the search (1)", kind="count", default="1"),
+    Option(name="emulated", help="search under an emulator too, whose times rank nothing", kind="flag"),
+    Option(name="again", help="search cells too whose search came to its end before", kind="flag"),
+    *run_options("models", "pipeline", "only", "skip", "targets", "out", "store"),
+    *run_options("boards", "board", "tag", "priority", "engine"),
 )
+def tune(given: Given) -> int:
+    """Search faster schedules layer by layer, and keep those that make a model faster in tuning/TARGET/.
 
+    What was measured is kept at once: an interrupted search goes on where it was.
 
-def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool, again: bool) -> int:
+    Examples:
+        ./inv tune --targets x86_64 --only '*-mnist_cnn-*'
+        ./inv tune --targets x86_64 --budget 30
+        ./inv tune --targets armv7 --boards boards.yaml
+    """
     import getpass
 
     from crossfarm.boards.pool import Pool
@@ -92,8 +79,8 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
     from crossfarm.tuning.session import Session, budget_of, tune_cells
     from crossfarm.util.paths import HOME
 
-    wanted = options(given)
-    spent = budget_of(budget)
+    wanted = options({**given, "quiet": True})
+    spent = budget_of(given["budget"])
     project = load(wanted)
 
     def artifacts(cell: Any) -> Mapping[str, Any]:
@@ -109,9 +96,9 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
             store=wanted.store,
             artifacts=artifacts,
             budget=spent,
-            threads=threads,
-            emulated=emulated,
-            again=again,
+            threads=given["threads"],
+            emulated=given["emulated"],
+            again=given["again"],
             inventory=inventory,
             pool=pool,
             records=HOME / "tuning",
@@ -120,53 +107,3 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
         )
         failures = tune_cells(select_cells(project, wanted.selection), session)
     return EXIT_CHECK_FAILED if failures else EXIT_GOOD
-
-
-@task(
-    help={
-        "budget": "minutes for all cells together (30), or runs of programs (500runs); without it, to the end",
-        "threads": "threads of the models during the search (1)",
-        "again": "search cells too whose search came to its end before",
-        "emulated": "search under an emulator too, whose times rank nothing",
-        **{name: HELP[name] for name in _TUNE_HELP},
-    }
-)
-def tune(
-    context: Context,
-    budget: str = "",
-    threads: str = "1",
-    emulated: bool = False,
-    again: bool = False,
-    models: str = "",
-    pipeline: str = "default",
-    only: str = "",
-    skip: str = "",
-    targets: str = "",
-    out: str = "",
-    store: str = "",
-    boards: str = "",
-    board: str = "",
-    tag: str = "",
-    priority: str = "",
-    engine: str = "auto",
-) -> None:
-    """Search faster schedules layer by layer, and keep those that make a model faster in tuning/TARGET/.
-
-    What was measured is kept at once: an interrupted search goes on where it was.
-
-    Examples:
-        ./inv tune --targets x86_64 --only '*-mnist_cnn-*'
-        ./inv tune --targets x86_64 --budget 30
-        ./inv tune --targets armv7 --boards boards.yaml
-    """
-    given = locals()
-    wanted = {name: value for name, value in given.items() if name not in ("budget", "threads", "emulated", "again")}
-    finish(
-        lambda: _tune(
-            {**wanted, "quiet": True},
-            budget=budget,
-            threads=int(number("threads", threads)),
-            emulated=emulated,
-            again=again,
-        )
-    )

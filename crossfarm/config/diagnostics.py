@@ -56,11 +56,11 @@ def locate(file: str, root: Any, path: Path, message: str) -> Problem:
     """
     line, node, shown = getattr(root, "line", 1), root, path
     for step in path:
-        if isinstance(node, yaml_reader.Mapping) and step in node.lines:
+        if isinstance(node, yaml_reader.YamlMapping) and step in node.lines:
             if step in node.inherited and path[0] == "models":
                 shown = ("defaults", *path[2:])
             line, node = node.lines[str(step)], node[str(step)]
-        elif isinstance(node, yaml_reader.Sequence) and isinstance(step, int) and step < len(node):
+        elif isinstance(node, yaml_reader.YamlSequence) and isinstance(step, int) and step < len(node):
             line, node = node.lines[step], node[step]
         else:
             break

@@ -78,7 +78,7 @@ def load_boards(path: Path, *, targets: Collection[str]) -> BoardsFile:
     found: list[Problem] = []
     tree = _read_tree(path, found)
     boards = _validate(path, tree, BoardsFile, found)
-    if isinstance(tree, yaml_reader.Mapping):
+    if isinstance(tree, yaml_reader.YamlMapping):
         report = _reporter(path, tree, found)
         entries = list(_entries(tree, "boards"))
         _check_unique(entries, "boards", report)
@@ -106,7 +106,7 @@ def load_project(*, models: Path, toolchains: Path, pipeline: Path, sections: Se
     toolchain_names = {file.stem for file in _toolchain_files(toolchains)}
     models_file, lines = _read_models(models, found, targets=toolchain_names)
     chosen, tree = _read_named(pipeline, Pipeline, found)
-    if isinstance(tree, yaml_reader.Mapping):
+    if isinstance(tree, yaml_reader.YamlMapping):
         _check_pipeline(tree, _reporter(pipeline, tree, found), targets=toolchain_names, models=lines)
     return Project(
         models_path=models,
@@ -118,17 +118,17 @@ def load_project(*, models: Path, toolchains: Path, pipeline: Path, sections: Se
     )
 
 
-def merge(defaults: yaml_reader.Mapping, own: yaml_reader.Mapping) -> yaml_reader.Mapping:
+def merge(defaults: yaml_reader.YamlMapping, own: yaml_reader.YamlMapping) -> yaml_reader.YamlMapping:
     """Return `own` over `defaults`: mappings are merged key by key, lists and scalars are replaced.
 
     Every key keeps the line where its value was written.
     """
-    merged = yaml_reader.Mapping(own.line)
+    merged = yaml_reader.YamlMapping(own.line)
     merged.update(defaults)
     merged.lines.update(defaults.lines)
     for key, value in own.items():
         base = defaults.get(key)
-        if isinstance(value, yaml_reader.Mapping) and isinstance(base, yaml_reader.Mapping):
+        if isinstance(value, yaml_reader.YamlMapping) and isinstance(base, yaml_reader.YamlMapping):
             merged[key] = merge(base, value)
         else:
             merged[key] = value
@@ -159,7 +159,7 @@ def _read_models(
     """Return models.yaml and the line of each model; add to `found`. Targets are checked when they are given."""
     tree = _merge_defaults(_read_tree(path, found))
     models_file = _validate(path, tree, ModelsFile, found)
-    if not isinstance(tree, yaml_reader.Mapping):
+    if not isinstance(tree, yaml_reader.YamlMapping):
         return models_file, {}
     report = _reporter(path, tree, found)
     models = list(_entries(tree, "models"))
@@ -184,17 +184,17 @@ def _read_models(
 
 def _merge_defaults(tree: Any) -> Any:
     """Return the tree of models.yaml with `defaults` under each model; what is malformed is left for validation."""
-    if not isinstance(tree, yaml_reader.Mapping):
+    if not isinstance(tree, yaml_reader.YamlMapping):
         return tree
     defaults, models = tree.get("defaults"), tree.get("models")
-    if not isinstance(defaults, yaml_reader.Mapping) or not isinstance(models, yaml_reader.Sequence):
+    if not isinstance(defaults, yaml_reader.YamlMapping) or not isinstance(models, yaml_reader.YamlSequence):
         return tree
-    merged_models = yaml_reader.Sequence(models.line)
+    merged_models = yaml_reader.YamlSequence(models.line)
     merged_models.extend(
-        merge(defaults, model) if isinstance(model, yaml_reader.Mapping) else model for model in models
+        merge(defaults, model) if isinstance(model, yaml_reader.YamlMapping) else model for model in models
     )
     merged_models.lines = models.lines
-    merged = yaml_reader.Mapping(tree.line)
+    merged = yaml_reader.YamlMapping(tree.line)
     merged.update(tree, models=merged_models)
     merged.lines = tree.lines
     return merged
@@ -218,7 +218,7 @@ def _read_targets(folder: Path, found: list[Problem], sections: Sections) -> dic
 
 def _target_model(file: Path, tree: Any, found: list[Problem], sections: Sections) -> type[Target]:
     """Return what a toolchain file must be: the keys of all targets, with the section of the backend that it names."""
-    name = tree.get("backend", DEFAULT_BACKEND) if isinstance(tree, yaml_reader.Mapping) else DEFAULT_BACKEND
+    name = tree.get("backend", DEFAULT_BACKEND) if isinstance(tree, yaml_reader.YamlMapping) else DEFAULT_BACKEND
     try:
         return target_with(sections(name if isinstance(name, str) else DEFAULT_BACKEND))
     except ConfigError as error:
@@ -238,7 +238,7 @@ def _read_named(path: Path, model: type[_Model], found: list[Problem]) -> tuple[
 
 def _check_name(path: Path, tree: Any, value: _Model | None, found: list[Problem]) -> _Model | None:
     """Report a file whose name is not the `name:` that it declares; return the value."""
-    name = tree.get("name") if isinstance(tree, yaml_reader.Mapping) else None
+    name = tree.get("name") if isinstance(tree, yaml_reader.YamlMapping) else None
     if isinstance(name, str) and name != path.stem:
         message = f"the file is called {path.name}, its name is {told.show(name)}; make both the same"
         _reporter(path, tree, found)(("name",), message)
@@ -253,7 +253,7 @@ def _read_tree(path: Path, found: list[Problem]) -> Any:
         found.append(Problem(file=shown_path(path), line=problem.line, path="", message=problem.message))
         return None
     found.extend(Problem(file=shown_path(path), line=item.line, path="", message=item.message) for item in problems)
-    if not isinstance(tree, yaml_reader.Mapping):
+    if not isinstance(tree, yaml_reader.YamlMapping):
         message = f"expected a mapping of keys, got {told.show(tree)}; docs/ describes every file with an example"
         found.append(Problem(file=shown_path(path), line=1, path="", message=message))
         return None
@@ -277,14 +277,14 @@ def _reporter(path: Path, tree: Any, found: list[Problem]) -> _Report:
     return report
 
 
-def _entries(tree: yaml_reader.Mapping, key: str) -> Iterator[tuple[int, yaml_reader.Mapping]]:
+def _entries(tree: yaml_reader.YamlMapping, key: str) -> Iterator[tuple[int, yaml_reader.YamlMapping]]:
     """Yield index and entry of a list of mappings; what is malformed is left out."""
     items = tree.get(key)
-    if isinstance(items, yaml_reader.Sequence):
-        yield from ((index, item) for index, item in enumerate(items) if isinstance(item, yaml_reader.Mapping))
+    if isinstance(items, yaml_reader.YamlSequence):
+        yield from ((index, item) for index, item in enumerate(items) if isinstance(item, yaml_reader.YamlMapping))
 
 
-def _check_unique(entries: list[tuple[int, yaml_reader.Mapping]], key: str, report: _Report) -> dict[str, int]:
+def _check_unique(entries: list[tuple[int, yaml_reader.YamlMapping]], key: str, report: _Report) -> dict[str, int]:
     """Report names that are given twice; return name -> index of its first entry."""
     first: dict[str, int] = {}
     lines: dict[str, int] = {}
@@ -299,12 +299,12 @@ def _check_unique(entries: list[tuple[int, yaml_reader.Mapping]], key: str, repo
     return first
 
 
-def _dataset_references(model: yaml_reader.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
+def _dataset_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[told.Path, str]]:
     for number, name in _texts(model.get("data")):
         yield ("models", index, "data", number), name
 
 
-def _target_references(model: yaml_reader.Mapping, index: int) -> Iterator[tuple[told.Path, str]]:
+def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[told.Path, str]]:
     skips = model.get("skip")
     for number, skip in enumerate(skips if isinstance(skips, list) else ()):
         name = skip.get("target") if isinstance(skip, dict) else None
@@ -313,7 +313,7 @@ def _target_references(model: yaml_reader.Mapping, index: int) -> Iterator[tuple
 
 
 def _check_pipeline(
-    tree: yaml_reader.Mapping, report: _Report, *, targets: Collection[str], models: Collection[str]
+    tree: yaml_reader.YamlMapping, report: _Report, *, targets: Collection[str], models: Collection[str]
 ) -> None:
     """Report targets that do not exist, and globs that match no model."""
     for index, name in _texts(tree.get("targets")):
@@ -342,7 +342,7 @@ def _texts(items: Any) -> Iterator[tuple[int, str]]:
 
 
 def _sources(
-    models: list[tuple[int, yaml_reader.Mapping]], datasets: list[tuple[int, yaml_reader.Mapping]]
+    models: list[tuple[int, yaml_reader.YamlMapping]], datasets: list[tuple[int, yaml_reader.YamlMapping]]
 ) -> Iterator[tuple[told.Path, Any]]:
     """Yield the place and value of everything that may be a FileSource."""
     for index, dataset in datasets:

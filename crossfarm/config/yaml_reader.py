@@ -41,7 +41,7 @@ _NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], int | float]], ...] = (
 _NUMBER_STARTS = frozenset("+-.0123456789")
 
 
-class Mapping(dict[str, Any]):
+class YamlMapping(dict[str, Any]):
     """A mapping of YAML. `line` is where it begins, `lines` where each key stands; `inherited` came from defaults."""
 
     __slots__ = ("inherited", "line", "lines")
@@ -53,7 +53,7 @@ class Mapping(dict[str, Any]):
         self.inherited: frozenset[str] = frozenset()
 
 
-class Sequence(list[Any]):
+class YamlSequence(list[Any]):
     """A list of YAML. `line` is where it begins, `lines` where each item stands."""
 
     __slots__ = ("line", "lines")
@@ -99,8 +99,8 @@ def read_text(path: Path) -> str:
 def parse(text: str) -> tuple[Any, list[YamlError]]:
     """Return the value of the one document in `text`, and what is wrong with its keys.
 
-    The value is made of Mapping, Sequence, str, int, float, bool and None. An alias is the very object that its anchor
-    names. Of a key that is given twice the first value is kept.
+    The value is made of YamlMapping, YamlSequence, str, int, float, bool and None. An alias is the very object that its
+    anchor names. Of a key that is given twice the first value is kept.
 
     Raises:
         YamlError: the text is not YAML, or holds something that is refused and leaves no value to go on with.
@@ -144,7 +144,7 @@ class _Builder:
         self.root: Any = None
         self.documents = 0
         self.problems: list[YamlError] = []
-        self._open: list[Mapping | Sequence] = []
+        self._open: list[YamlMapping | YamlSequence] = []
         self._keys: list[tuple[str, int] | None] = []
         self._started: list[tuple[str | None, int]] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
@@ -187,7 +187,7 @@ class _Builder:
         if len(self._open) >= MAX_DEPTH:
             raise YamlError(line, f"nested deeper than {MAX_DEPTH} levels; no declaration needs that")
         self._values += 1
-        container = Mapping(line) if type(event) is yaml.MappingStartEvent else Sequence(line)
+        container = YamlMapping(line) if type(event) is yaml.MappingStartEvent else YamlSequence(line)
         self._place(container, line)
         if event.anchor is not None:
             self._anchors.pop(event.anchor, None)
@@ -224,7 +224,7 @@ class _Builder:
             self.root = value
             return
         container = self._open[-1]
-        if isinstance(container, Sequence):
+        if isinstance(container, YamlSequence):
             container.append(value)
             container.lines.append(line)
             return
@@ -241,7 +241,7 @@ class _Builder:
         container[key] = value
         container.lines[key] = key_line
 
-    def _check_key(self, container: Mapping, key: Any, line: int) -> str:
+    def _check_key(self, container: YamlMapping, key: Any, line: int) -> str:
         if not isinstance(key, str):
             shown = "a list or mapping" if isinstance(key, list | dict) else repr(key)
             raise YamlError(line, f"a key must be a text, got {shown}; put it in quotes")

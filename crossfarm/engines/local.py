@@ -13,8 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-from crossfarm.engines.messages import MOST_BYTES, Reply, Request, new_secret
-from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
+from crossfarm.engines.messages import MOST_BYTES, JobReply, JobRequest, new_secret
+from crossfarm.engines.output_watch import LOOK_SECONDS, OutputWatch
 from crossfarm.engines.worker import descendants, session_members
 from crossfarm.errors import EngineError, OutputError
 from crossfarm.stages.job import JOB_FILE, Job, Outcome, read_outcome
@@ -132,20 +132,20 @@ class _Worker:
         secret = new_secret()
         folder = job_file.parent
         scratch = str(folder / SCRATCH)
-        request = Request(job=str(job_file), log=str(log), stage=job.stage, preload=job.preload, scratch=scratch)
-        watch = Watch(lambda: excess(folder / "output", limits) or excess(folder / SCRATCH, limits))
+        request = JobRequest(job=str(job_file), log=str(log), stage=job.stage, preload=job.preload, scratch=scratch)
+        watch = OutputWatch(lambda: excess(folder / "output", limits) or excess(folder / SCRATCH, limits))
         if self._process.stdin is None:
             return None
         try:
             self._process.stdin.write(request.encoded(secret))
             self._process.stdin.flush()
-            return Reply.decoded(self._line(watch), secret).status
+            return JobReply.decoded(self._line(watch), secret).status
         except (OSError, ValueError, EngineError):
             self._process.kill()
             self._end_what_is_left()
             return None
 
-    def _line(self, watch: Watch) -> bytes:
+    def _line(self, watch: OutputWatch) -> bytes:
         """Return the worker's next line, or what there is of it when the worker ends.
 
         Raises:

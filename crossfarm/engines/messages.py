@@ -20,7 +20,7 @@ MOST_BYTES = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
+class JobRequest:
     """One job for a worker.
 
     Attributes:
@@ -42,14 +42,14 @@ class Request:
         return f"{json.dumps(dataclasses.asdict(self))}\n{secret}\n".encode()
 
     @classmethod
-    def decoded(cls, line: bytes) -> Request:
+    def decoded(cls, line: bytes) -> JobRequest:
         """Return the request of a first line; it comes from the farm and is trusted."""
         raw: Any = json.loads(line)
         return cls(**{**raw, "preload": tuple(raw["preload"])})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reply:
+class JobReply:
     """What a worker says of a job that has ended, with all processes that it started.
 
     Attributes:
@@ -67,7 +67,7 @@ class Reply:
         return (json.dumps({**dataclasses.asdict(self), "secret": secret}) + "\n").encode()
 
     @classmethod
-    def decoded(cls, line: bytes, secret: str) -> Reply:
+    def decoded(cls, line: bytes, secret: str) -> JobReply:
         """Return the reply of a line.
 
         Raises:

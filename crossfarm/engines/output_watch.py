@@ -13,7 +13,7 @@ _SHARE = 20
 """After a look at a large output comes a pause as many times as long: looking takes a twentieth of a processor."""
 
 
-class Watch:
+class OutputWatch:
     """Looks at the output of one job."""
 
     def __init__(self, look: Callable[[], str | None]) -> None:

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfarm.engines.container import isolation
-from crossfarm.engines.messages import Reply, Request
+from crossfarm.engines.messages import JobReply, JobRequest
 from crossfarm.stages import STAGES
 
 PR_SET_PDEATHSIG = 1
@@ -52,7 +52,7 @@ def serve(*, alone: bool = False) -> int:
         line = _read_line(guard)
         if line is None:
             return 0
-        request = Request.decoded(line)
+        request = JobRequest.decoded(line)
         _write_to(Path(request.log))
         kills = isolation.memory_kills() if alone else 0
         child = _start(request, guard)
@@ -65,7 +65,7 @@ def serve(*, alone: bool = False) -> int:
             return isolation.EXIT_UNKILLABLE
         if status is None or secret is None:
             return 0
-        reply = Reply(
+        reply = JobReply(
             status=status,
             out_of_memory=alone and isolation.memory_kills() > kills,
             reusable=guard is None or (isolation.empty_scratch() and guard.is_untouched()),
@@ -95,7 +95,7 @@ def _write_to(log: Path) -> None:
     os.close(output)
 
 
-def _start(request: Request, guard: isolation.Guard | None) -> int:
+def _start(request: JobRequest, guard: isolation.Guard | None) -> int:
     """Start one job in a child; returns its process id."""
     for name in (*request.preload, f"crossfarm.stages.{request.stage}.stage"):
         with contextlib.suppress(Exception):  # the job imports it again and says what is wrong
@@ -135,7 +135,7 @@ def _ready(descriptor: int, guard: isolation.Guard | None) -> bool:
             return False
 
 
-def _be_child(request: Request, worker: int, guard: isolation.Guard | None) -> None:
+def _be_child(request: JobRequest, worker: int, guard: isolation.Guard | None) -> None:
     code = 3
     try:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

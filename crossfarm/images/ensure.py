@@ -26,7 +26,7 @@ IMAGE_LABEL = "crossfarm.image"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Terms:
+class BuildOptions:
     """How images may be come by.
 
     Attributes:
@@ -51,7 +51,7 @@ def missing_images(wanted: Mapping[str, ImageIdentity]) -> list[ImageIdentity]:
 
 
 def supply_images(
-    root: Path, names: Iterable[str], *, say: Say, terms: Terms | None = None
+    root: Path, names: Iterable[str], *, say: Say, terms: BuildOptions | None = None
 ) -> Mapping[str, ImageIdentity]:
     """Build what the engine lacks of these images and the ones below them.
 
@@ -70,7 +70,7 @@ def supply_images(
         EngineError: no engine answers, or Debian can be had from nowhere.
         ConfigError: as in `identities`.
     """
-    names, terms = tuple(names), terms or Terms()
+    names, terms = tuple(names), terms or BuildOptions()
     wanted = identities(root, names)
     if not terms.bootstrap_now and not missing_images(wanted):
         return wanted
@@ -97,7 +97,7 @@ def supply_images(
     return wanted
 
 
-def supply_base(root: Path, *, terms: Terms, say: Say) -> Pin:
+def supply_base(root: Path, *, terms: BuildOptions, say: Say) -> Pin:
     """See that the engine has the Debian below the images, unless it has the base image, which holds it.
 
     Args:
@@ -117,7 +117,7 @@ def supply_base(root: Path, *, terms: Terms, say: Say) -> Pin:
         return base_pin(client, root, terms=terms, lock=lock, say=say)
 
 
-def base_pin(client: DockerClient, root: Path, *, terms: Terms, lock: int, say: Say) -> Pin:
+def base_pin(client: DockerClient, root: Path, *, terms: BuildOptions, lock: int, say: Say) -> Pin:
     """Return the Debian that the images are built on, which the engine has from now on.
 
     Args:

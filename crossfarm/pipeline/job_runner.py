@@ -51,7 +51,7 @@ class Finished:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Workplace:
+class JobFolders:
     """Where jobs are laid out.
 
     Attributes:
@@ -93,12 +93,12 @@ def result_of(done: Future[Finished]) -> Finished:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Work:
+class JobRunner:
     """Runs single jobs, in threads of the engine."""
 
     plan: Plan
     engine: Engine
-    place: Workplace
+    place: JobFolders
     pool: Pool | None = None
 
     def on_board(self, job: PlannedJob, inputs: Mapping[str, Artifact], granted: Granted, *, forced: bool) -> Finished:

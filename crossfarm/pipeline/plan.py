@@ -1,7 +1,7 @@
 """The plan: which cells there are, which jobs they need, and the key of every job, before anything runs.
 
-Pure: nothing is read but what is handed in. `decide` (crossfarm.pipeline.staleness) then asks the store which jobs are
-hits.
+Pure: nothing is read but what is handed in. `find_stale` (crossfarm.pipeline.staleness) then asks the store which jobs
+are hits.
 """
 
 from __future__ import annotations

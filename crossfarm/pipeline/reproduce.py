@@ -12,7 +12,7 @@ from typing import TextIO
 
 from crossfarm.engines.protocol import Engine
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE
-from crossfarm.pipeline.job_runner import Work, Workplace
+from crossfarm.pipeline.job_runner import JobFolders, JobRunner
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.stages.job import HOST
 from crossfarm.store.export import copy_files
@@ -41,7 +41,7 @@ class Reproduction:
     root: Path
 
 
-def reproduce(task: Reproduction, *, work: Path, stream: TextIO) -> int:
+def reproduce_cell(task: Reproduction, *, work: Path, stream: TextIO) -> int:
     """Run every job anew and tell how its files compare with the store's.
 
     Args:
@@ -59,8 +59,8 @@ def reproduce(task: Reproduction, *, work: Path, stream: TextIO) -> int:
     beside = Store(work / "store")
     logs = work / "logs"
     logs.mkdir()
-    place = Workplace(store=beside, work=beside.root / "work", logs=logs, root=task.root)
-    runner = Work(plan=task.plan, engine=task.engine, place=place)
+    place = JobFolders(store=beside, work=beside.root / "work", logs=logs, root=task.root)
+    runner = JobRunner(plan=task.plan, engine=task.engine, place=place)
     made: dict[str, Artifact] = {}
     worst = EXIT_GOOD
     for job in task.plan.jobs.values():

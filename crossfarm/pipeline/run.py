@@ -1,4 +1,4 @@
-"""The one command: load, plan, decide, run, report. Every other module does one of these; this one lines them up."""
+"""The one command: load, plan, ask the store, run, report. Other modules do these things; this one calls them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
 from crossfarm.pipeline.engine_choice import EngineChoice, choose_engine, local_instead, start_engine, supply
 from crossfarm.pipeline.interrupts import Interrupts
-from crossfarm.pipeline.job_runner import Workplace
+from crossfarm.pipeline.job_runner import JobFolders
 from crossfarm.pipeline.key_context import git_commit, read_key_context
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection, make_plan
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
-from crossfarm.pipeline.staleness import Decision, decide
+from crossfarm.pipeline.staleness import Decision, find_stale
 from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.setup.leftovers import compiler_cache
@@ -97,7 +97,7 @@ def _plan(options: Options, project: Project, inventory: Inventory, choice: Engi
 
 def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision]:
     cache = _compiler_cache(store)
-    return decide(
+    return find_stale(
         plan,
         store,
         again=frozenset(_on_boards()) if options.measure_again else frozenset(),
@@ -211,7 +211,7 @@ class _Run:
             if self._runs_programs_here() and (line := sandbox.warning()):
                 console.line(line)
             console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
-            place = Workplace(
+            place = JobFolders(
                 store=self.store,
                 work=work,
                 logs=(options.out / "logs").resolve(),

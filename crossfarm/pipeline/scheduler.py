@@ -17,7 +17,7 @@ from typing import Protocol
 from crossfarm.boards.pool import Answer, Granted, Pool, Refused
 from crossfarm.engines.protocol import Engine
 from crossfarm.pipeline.interrupts import Interrupts
-from crossfarm.pipeline.job_runner import Finished, Work, Workplace, result_of
+from crossfarm.pipeline.job_runner import Finished, JobFolders, JobRunner, result_of
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.staleness import Decision
 
@@ -41,7 +41,7 @@ def run_schedule(
     *,
     engine: Engine,
     slots: int,
-    place: Workplace,
+    place: JobFolders,
     listener: Listener,
     interrupts: Interrupts | None = None,
     pool: Pool | None = None,
@@ -95,7 +95,7 @@ class _Schedule:
         engine: Engine,
         threads: Executor,
         slots: int,
-        place: Workplace,
+        place: JobFolders,
         listener: Listener,
         pool: Pool | None,
     ) -> None:
@@ -171,7 +171,7 @@ class _Schedule:
         self._running.add(name)
         self._listener.started(job)
         forced = self._decisions[name].is_forced
-        work = Work(plan=self._plan, engine=self._engine, place=self._place, pool=self._pool)
+        work = JobRunner(plan=self._plan, engine=self._engine, place=self._place, pool=self._pool)
         granted = self._granted.pop(name, None)
         if granted is None:
             future = self._threads.submit(work.execute, job, artifacts, forced=forced)

@@ -45,7 +45,7 @@ class _Known:
     jobs: set[str]
 
 
-def decide(
+def find_stale(
     plan: Plan,
     store: Store,
     *,

@@ -22,7 +22,7 @@ from crossfarm.setup.leftovers import (
     remove_logs,
     vanished_logs,
 )
-from crossfarm.store.garbage import Limits, collect_garbage, count_garbage, remove_store
+from crossfarm.store.garbage import Retention, collect_garbage, count_garbage, remove_store
 from crossfarm.store.garbage import verify as verify_store
 from crossfarm.store.store import Store
 from crossfarm.util.text import write
@@ -34,7 +34,7 @@ _WORTH_TELLING = 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wishes:
+class CleanRequest:
     """What shall go.
 
     Attributes:
@@ -55,7 +55,7 @@ class Wishes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ground:
+class CleanedPlaces:
     """Where is cleaned.
 
     Attributes:
@@ -71,7 +71,7 @@ class Ground:
     project: Project | None = None
 
 
-def clean(wishes: Wishes, ground: Ground) -> int:
+def clean_up(request: CleanRequest, places: CleanedPlaces) -> int:
     """Free space, and say what went and how much that was; returns the exit code.
 
     Raises:
@@ -79,63 +79,63 @@ def clean(wishes: Wishes, ground: Ground) -> int:
         EngineError: images are to go, and no container engine answers.
         ConfigError: images are to go, and a Dockerfile or images.lock cannot be used.
     """
-    _clean_store(wishes, ground)
+    _clean_store(request, places)
     folders = abandoned()
-    _tell(wishes, remove_folders(folders, dry_run=wishes.dry_run), f"{len(folders)} abandoned temporary folders")
-    if ground.project is not None and not wishes.everything:
-        logs = vanished_logs(ground.out, ground.project)
-        freed = remove_logs(logs, ground.out, dry_run=wishes.dry_run)
-        _tell(wishes, freed, f"{len(logs)} logs of jobs that nothing declares in {ground.out / 'logs'}")
-    if wishes.images:
-        _clean_images(wishes, ground)
+    _tell(request, remove_folders(folders, dry_run=request.dry_run), f"{len(folders)} abandoned temporary folders")
+    if places.project is not None and not request.everything:
+        logs = vanished_logs(places.out, places.project)
+        freed = remove_logs(logs, places.out, dry_run=request.dry_run)
+        _tell(request, freed, f"{len(logs)} logs of jobs that nothing declares in {places.out / 'logs'}")
+    if request.images:
+        _clean_images(request, places)
     return EXIT_GOOD
 
 
-def _clean_store(wishes: Wishes, ground: Ground) -> None:
-    folder = ground.store
+def _clean_store(request: CleanRequest, places: CleanedPlaces) -> None:
+    folder = places.store
     if not (folder / "objects").is_dir():
         _say(f"there is no store at {folder}")
         return
     store = Store(folder)
-    if wishes.everything:
-        size = held(folder).size + held(ground.out).size
-        if not wishes.dry_run:
+    if request.everything:
+        size = held(folder).size + held(places.out).size
+        if not request.dry_run:
             remove_store(store)
-            shutil.rmtree(ground.out, ignore_errors=True)
-        _tell(wishes, size, f"{folder} and {ground.out}", always=True)
+            shutil.rmtree(places.out, ignore_errors=True)
+        _tell(request, size, f"{folder} and {places.out}", always=True)
         return
-    for what in verify_store(store) if wishes.verify and not wishes.dry_run else ():
+    for what in verify_store(store) if request.verify and not request.dry_run else ():
         _say(f"dropped {what}; the next run makes it again")
-    limits = Limits(
-        age_seconds=None if wishes.days is None else wishes.days * _DAY,
-        size_bytes=None if wishes.mebibytes is None else int(wishes.mebibytes * _MEBIBYTE),
+    limits = Retention(
+        age_seconds=None if request.days is None else request.days * _DAY,
+        size_bytes=None if request.mebibytes is None else int(request.mebibytes * _MEBIBYTE),
     )
-    _, staying = count_garbage(store, Limits(age_seconds=limits.age_seconds))
+    _, staying = count_garbage(store, Retention(age_seconds=limits.age_seconds))
     cache = remove_compiler_cache(
         store,
         age_seconds=limits.age_seconds,
         size_bytes=limits.size_bytes,
         others=staying,
-        dry_run=wishes.dry_run,
+        dry_run=request.dry_run,
     )
-    _tell(wishes, cache, f"the compiler's cache {compiler_cache(folder)}; the next link fills it again")
-    freed = count_garbage(store, limits)[0] if wishes.dry_run else collect_garbage(store, limits)
-    _tell(wishes, freed, f"artifacts in {folder}", always=True)
+    _tell(request, cache, f"the compiler's cache {compiler_cache(folder)}; the next link fills it again")
+    freed = count_garbage(store, limits)[0] if request.dry_run else collect_garbage(store, limits)
+    _tell(request, freed, f"artifacts in {folder}", always=True)
 
 
-def _clean_images(wishes: Wishes, ground: Ground) -> None:
-    images = _old_images(ground.home, days=wishes.days or 0.0)
+def _clean_images(request: CleanRequest, places: CleanedPlaces) -> None:
+    images = _old_images(places.home, days=request.days or 0.0)
     if not images:
         _say("there are no old images")
         return
-    if wishes.dry_run:
+    if request.dry_run:
         for line in described(images):
             _say(f"would remove {line}")
         return
     gone, freed = remove_old_images(images, say=_say)
     for name in gone:
         _say(f"removed the image {name}")
-    _tell(wishes, freed, f"{len(gone)} images", always=True)
+    _tell(request, freed, f"{len(gone)} images", always=True)
 
 
 def _old_images(home: Path, *, days: float) -> list[OldImage]:
@@ -146,12 +146,12 @@ def _old_images(home: Path, *, days: float) -> list[OldImage]:
     return old_images(named, age_seconds=days * _DAY)
 
 
-def holdings(ground: Ground) -> Iterator[str]:
+def holdings(places: CleanedPlaces) -> Iterator[str]:
     """Yield a line for each thing that has grown by more than a mebibyte, and what removes it; takes milliseconds."""
     now = time.time()
     for name, path, command in (
-        ("artifacts", ground.store / "objects", "./inv clean --older-than 30, or --larger-than 2000"),
-        ("the compiler's cache", compiler_cache(ground.store), "./inv clean --older-than 30"),
+        ("artifacts", places.store / "objects", "./inv clean --older-than 30, or --larger-than 2000"),
+        ("the compiler's cache", compiler_cache(places.store), "./inv clean --older-than 30"),
     ):
         found = held(path)
         if found.size >= _WORTH_TELLING:
@@ -160,12 +160,12 @@ def holdings(ground: Ground) -> Iterator[str]:
     folders = abandoned()
     if (size := sum(folder.size for folder in folders)) >= _WORTH_TELLING:
         yield f"{len(folders)} abandoned temporary folders: {_amount(size)} in {folders[0].path.parent}: ./inv clean"
-    if ground.project is not None:
-        logs = vanished_logs(ground.out, ground.project)
+    if places.project is not None:
+        logs = vanished_logs(places.out, places.project)
         if (size := sum(log.size for log in logs)) >= _WORTH_TELLING:
             yield f"{len(logs)} logs of jobs that nothing declares: {_amount(size)}: ./inv clean"
     with contextlib.suppress(CrossfarmError):  # without an engine there are no images
-        images = _old_images(ground.home, days=0.0)
+        images = _old_images(places.home, days=0.0)
         if images:
             size = sum(image.size for image in images)
             yield (
@@ -174,9 +174,9 @@ def holdings(ground: Ground) -> Iterator[str]:
             )
 
 
-def _tell(wishes: Wishes, size: int, what: str, *, always: bool = False) -> None:
+def _tell(request: CleanRequest, size: int, what: str, *, always: bool = False) -> None:
     if size or always:
-        _say(f"{'would free' if wishes.dry_run else 'freed'} {_amount(size)}: {what}")
+        _say(f"{'would free' if request.dry_run else 'freed'} {_amount(size)}: {what}")
 
 
 def _amount(size: float) -> str:

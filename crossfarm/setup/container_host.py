@@ -20,7 +20,7 @@ from crossfarm.boards.virtual.emulation import BINFMT, BINFMT_LINES, register_bi
 from crossfarm.errors import EXIT_GOOD, CrossfarmError, EngineError, ToolError
 from crossfarm.images.build import Say
 from crossfarm.images.debian_base import PACKAGE as BOOTSTRAP_PACKAGE
-from crossfarm.images.ensure import Terms, supply_base
+from crossfarm.images.ensure import BuildOptions, supply_base
 from crossfarm.setup.install import install_packages
 from crossfarm.setup.requirement import Requirement
 from crossfarm.util import docker
@@ -194,7 +194,7 @@ def _see_to_debian(host: Host, console: Console, say: Say) -> None:
     """Have the Debian below the images: from its registry, else made here."""
     if host.is_root and shutil.which("apt-get") and shutil.which(BOOTSTRAP_PACKAGE) is None:
         with contextlib.suppress(EngineError):
-            supply_base(host.home, terms=Terms(), say=say)
+            supply_base(host.home, terms=BuildOptions(), say=say)
             return
         row = Requirement(
             name=BOOTSTRAP_PACKAGE,
@@ -204,7 +204,7 @@ def _see_to_debian(host: Host, console: Console, say: Say) -> None:
             packages=(BOOTSTRAP_PACKAGE,),
         )
         install_packages(row.packages, [row], yes=True, is_root=True, console=console)
-    supply_base(host.home, terms=Terms(may_bootstrap=True), say=say)
+    supply_base(host.home, terms=BuildOptions(may_bootstrap=True), say=say)
 
 
 def _unregistered(host: Host) -> tuple[str, ...]:

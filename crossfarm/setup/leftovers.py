@@ -23,7 +23,7 @@ _RESULTS = ("results.jsonl", "results.previous.jsonl")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Held:
+class HeldSpace:
     """Something that may go, or that `doctor` tells of.
 
     Attributes:
@@ -37,7 +37,7 @@ class Held:
     used: float
 
 
-def held(path: Path) -> Held:
+def held(path: Path) -> HeldSpace:
     """Return what a file or folder holds; links are counted, never followed. What vanishes meanwhile counts nothing."""
     size, used = 0, 0.0
     waiting = [path]
@@ -50,7 +50,7 @@ def held(path: Path) -> Held:
                 waiting += [Path(entry.path) for entry in os.scandir(current)]
             else:
                 size += status.st_size
-    return Held(path=path, size=size, used=used)
+    return HeldSpace(path=path, size=size, used=used)
 
 
 def compiler_cache(store: Path) -> Path:
@@ -92,17 +92,17 @@ def remove_compiler_cache(
     return cache.size
 
 
-def abandoned() -> list[Held]:
+def abandoned() -> list[HeldSpace]:
     """Return the temporary folders of this user whose owners are dead."""
     return [held(path) for path in abandoned_folders()]
 
 
-def remove_folders(folders: list[Held], *, dry_run: bool) -> int:
+def remove_folders(folders: list[HeldSpace], *, dry_run: bool) -> int:
     """Remove abandoned temporary folders; returns the bytes of those that are gone."""
     return sum(folder.size for folder in folders if dry_run or remove_abandoned(folder.path))
 
 
-def vanished_logs(out: Path, project: Project) -> list[Held]:
+def vanished_logs(out: Path, project: Project) -> list[HeldSpace]:
     """Return the logs of jobs that belong to no declared model and target, and to neither of the last two runs.
 
     Args:
@@ -113,7 +113,7 @@ def vanished_logs(out: Path, project: Project) -> list[Held]:
     return [held(path) for path in sorted((out / "logs").glob("*.log")) if _is_vanished(path.stem, declared)]
 
 
-def remove_logs(logs: list[Held], out: Path, *, dry_run: bool) -> int:
+def remove_logs(logs: list[HeldSpace], out: Path, *, dry_run: bool) -> int:
     """Remove logs, unless a run writes its reports there; returns the bytes.
 
     Raises:

@@ -16,7 +16,7 @@ from crossfarm.util.trees import remove_tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class Retention:
     """What may stay.
 
     Attributes:
@@ -28,7 +28,7 @@ class Limits:
     size_bytes: int | None = None
 
 
-def collect_garbage(store: Store, limits: Limits) -> int:
+def collect_garbage(store: Store, limits: Retention) -> int:
     """Remove artifacts beyond the limits, then every object that no artifact names. Returns the bytes freed.
 
     Artifacts of live runs stay, and runs that died leave nothing behind.
@@ -82,7 +82,7 @@ def remove_store(store: Store) -> None:
         raise_store_error(error, f"cannot remove the store {store.root}")
 
 
-def _collect(store: Store, limits: Limits) -> int:
+def _collect(store: Store, limits: Retention) -> int:
     protected = sweep(store)
     manifests = store.manifests()
     kept = _choose(store, manifests, protected, limits)
@@ -103,7 +103,7 @@ def _collect(store: Store, limits: Limits) -> int:
     return _remove_unnamed(store.root / "objects", objects) + _remove_unnamed(store.root / "groups", groups)
 
 
-def _choose(store: Store, manifests: list[Path], protected: Set[str], limits: Limits) -> set[str]:
+def _choose(store: Store, manifests: list[Path], protected: Set[str], limits: Retention) -> set[str]:
     """Return the keys to keep: those of live runs, then the most recently used ones within the limits."""
     kept: set[str] = set()
     seen: set[str] = set()
@@ -143,7 +143,7 @@ def _remove_unnamed(root: Path, named: Set[str]) -> int:
     return freed
 
 
-def count_garbage(store: Store, limits: Limits) -> tuple[int, int]:
+def count_garbage(store: Store, limits: Retention) -> tuple[int, int]:
     """Return the bytes that `collect_garbage` would free now, and those that would stay; nothing is changed.
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crossfarm.errors import StoreError
-from crossfarm.util.trees import Found
+from crossfarm.util.trees import TreeEntry
 
 OBJECT_MTIME_NS = 1_000_000_000 * 10**9
 """mtime of every object (2001-09-09): any later write changes it."""
@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
 
 
-def add_object(found: Found, temporary: Path, object_path: Callable[[str], Path]) -> tuple[str, int]:
+def add_object(found: TreeEntry, temporary: Path, object_path: Callable[[str], Path]) -> tuple[str, int]:
     """Make an object of a file, unless there is one, and remove the file.
 
     The file is read once, through one descriptor. The object is a new file: whoever still has the other one open cannot

@@ -35,7 +35,7 @@ from typing import IO, Any, NoReturn
 from crossfarm.errors import DamagedError, StoreError
 from crossfarm.store.keys import KeyDocument, canonical_json, digest_file
 from crossfarm.store.objects import OBJECT_MTIME_NS, add_object
-from crossfarm.util.trees import Found, TreeLimits, walk
+from crossfarm.util.trees import TreeEntry, TreeLimits, walk
 
 FORMAT = 1
 TREE_LIMITS = TreeLimits()
@@ -343,7 +343,7 @@ class Store:
             fcntl.flock(stream, mode)
             yield
 
-    def _put_file(self, found: Found) -> StoredFile:
+    def _put_file(self, found: TreeEntry) -> StoredFile:
         name, size = add_object(found, self.root / "work" / f".adding-{uuid.uuid4().hex}", self.object_path)
         return StoredFile(path=found.path, object=name, size=size)
 

@@ -20,7 +20,7 @@ from crossfarm.boards.transports.programs import end_group
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import Target
 from crossfarm.errors import ModelError
-from crossfarm.tuning.build_worker import Answer, LayerVariants, Request
+from crossfarm.tuning.build_worker import BuildAnswer, BuildRequest, LayerVariants
 from crossfarm.util.paths import HOME
 
 Choices = Mapping[str, Mapping[str, Any]]
@@ -75,8 +75,8 @@ class Builders:
         for process in processes:
             end_group(process)
 
-    def _request(self, **more: Any) -> Request:
-        return Request(
+    def _request(self, **more: Any) -> BuildRequest:
+        return BuildRequest(
             model=self._model,
             name=self._cell.model,
             variant=self._cell.variant,
@@ -107,17 +107,17 @@ class Builders:
         shutil.rmtree(compiled)
         return program
 
-    def _ask(self, request: Request) -> Answer:
+    def _ask(self, request: BuildRequest) -> BuildAnswer:
         with self._process() as process:
             if process.stdin is None or process.stdout is None:
                 raise AssertionError("a builder has pipes")
             try:
                 process.stdin.write(request.model_dump_json().encode() + b"\n")
                 process.stdin.flush()
-                return Answer.model_validate_json(process.stdout.readline())
+                return BuildAnswer.model_validate_json(process.stdout.readline())
             except (OSError, ValidationError):
                 end_group(process)
-                return Answer(error="the compiler died")
+                return BuildAnswer(error="the compiler died")
 
     @contextmanager
     def _process(self) -> Iterator[subprocess.Popen[bytes]]:

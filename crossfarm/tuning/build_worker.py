@@ -28,7 +28,7 @@ class LayerVariants(BaseModel):
     variants: tuple[dict[str, Any], ...]
 
 
-class Request(BaseModel):
+class BuildRequest(BaseModel):
     """What a builder is asked for: the layers of a model, or code in `output` with the choices of `tuned`."""
 
     model_config = ConfigDict(frozen=True)
@@ -42,7 +42,7 @@ class Request(BaseModel):
     tuned: dict[str, dict[str, Any]] = {}
 
 
-class Answer(BaseModel):
+class BuildAnswer(BaseModel):
     """What a builder says: an error, or nothing wrong and, when asked, the layers."""
 
     model_config = ConfigDict(frozen=True)
@@ -51,13 +51,13 @@ class Answer(BaseModel):
     layers: tuple[LayerVariants, ...] = ()
 
 
-def answer(request: Request) -> Answer:
+def answer(request: BuildRequest) -> BuildAnswer:
     """Do what is asked; an error of the compiler becomes a text."""
     from crossfarm.backends.tvm import backend
 
     try:
         if request.output is None:
-            return Answer(layers=_layers(request))
+            return BuildAnswer(layers=_layers(request))
         request.output.mkdir(parents=True)
         backend.compile(
             cell=Cell(model=request.name, target=request.target, variant=request.variant),
@@ -69,11 +69,11 @@ def answer(request: Request) -> Answer:
     except Exception as error:
         # TVM raises errors of any type, and a variant that cannot be built is one fewer, no more.
         traceback.print_exc(file=sys.stderr)
-        return Answer(error=f"{type(error).__name__}: {error}"[:500])
-    return Answer()
+        return BuildAnswer(error=f"{type(error).__name__}: {error}"[:500])
+    return BuildAnswer()
 
 
-def _layers(request: Request) -> tuple[LayerVariants, ...]:
+def _layers(request: BuildRequest) -> tuple[LayerVariants, ...]:
     from crossfarm.backends.tvm import backend, lowering, onnx_import
     from crossfarm.backends.tvm.schedules import packing
     from crossfarm.backends.tvm.schedules.choices import Choice, Layer, plain
@@ -97,7 +97,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         for line in sys.stdin:
-            answers.write(answer(Request.model_validate(json.loads(line))).model_dump_json() + "\n")
+            answers.write(answer(BuildRequest.model_validate(json.loads(line))).model_dump_json() + "\n")
             answers.flush()
 
 

@@ -35,7 +35,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layer:
+class LayerTime:
     """A function with all its calls in a run of the model.
 
     Attributes:
@@ -70,7 +70,7 @@ class Profile:
         peak: operations a second of one core at most; None where it was not measured.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerTime, ...]
     latency: float
     threads: int
     timing: Literal["silicon", "emulated", "simulated"]
@@ -180,7 +180,7 @@ def summarised(
     for name, samples in layer_times(run).items():
         cost = costs.get(name, FunctionCost(name=name, operations=0, scheduled=name not in report.unscheduled))
         layers.append(
-            Layer(
+            LayerTime(
                 name=name,
                 calls=counts[name],
                 nanoseconds=statistics.median(samples),

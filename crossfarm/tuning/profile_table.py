@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.errors import ConfigError
-from crossfarm.tuning.layer_times import Layer, Profile
+from crossfarm.tuning.layer_times import LayerTime, Profile
 
 NOT_SILICON = "not measured on silicon: these times rank nothing"
 _HEADINGS = ("ms", "share", "calls", "GFLOP/s", "of peak", "layer")
@@ -78,7 +78,7 @@ def svg(cell: str, profile: Profile) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _cells(layer: Layer, profile: Profile) -> Sequence[str]:
+def _cells(layer: LayerTime, profile: Profile) -> Sequence[str]:
     of_peak = _of_peak(layer, profile)
     return (
         f"{layer.nanoseconds / 1e6:.3f}",
@@ -90,13 +90,13 @@ def _cells(layer: Layer, profile: Profile) -> Sequence[str]:
     )
 
 
-def _of_peak(layer: Layer, profile: Profile) -> float | None:
+def _of_peak(layer: LayerTime, profile: Profile) -> float | None:
     if profile.peak is None or not layer.operations:
         return None
     return layer.rate / (profile.peak * profile.threads)
 
 
-def _colour(layer: Layer, profile: Profile) -> str:
+def _colour(layer: LayerTime, profile: Profile) -> str:
     if not layer.scheduled:
         return "#c0392b"
     return f"hsl(210,60%,{80 - 45 * min(1.0, _of_peak(layer, profile) or 0.0):.0f}%)"

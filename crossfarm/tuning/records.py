@@ -29,7 +29,7 @@ _LOCK = ".lock"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredChoice:
     """One variant of one layer in one round of a search.
 
     Attributes:
@@ -50,7 +50,7 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Taken:
+class TakenChoices:
     """What a search found for a model, confirmed in a paired measurement.
 
     Attributes:
@@ -72,12 +72,12 @@ class Taken:
     complete: bool = True
 
 
-Entry = Measured | Taken
-_KINDS: Mapping[str, type[Measured] | type[Taken]] = {"measured": Measured, "taken": Taken}
+Entry = MeasuredChoice | TakenChoices
+_KINDS: Mapping[str, type[MeasuredChoice] | type[TakenChoices]] = {"measured": MeasuredChoice, "taken": TakenChoices}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Read:
+class RecordsFile:
     """What a file of records holds for one identity.
 
     Attributes:
@@ -87,8 +87,8 @@ class Read:
         foreign: how many lines were made for other code or by another compiler.
     """
 
-    measured: tuple[Measured, ...] = ()
-    taken: Taken | None = None
+    measured: tuple[MeasuredChoice, ...] = ()
+    taken: TakenChoices | None = None
     damaged: tuple[int, ...] = ()
     foreign: int = 0
 
@@ -127,7 +127,7 @@ def searched(root: Path, *, target: str) -> frozenset[tuple[str, str]]:
     return frozenset((model, variant) for model, _, variant in cells)
 
 
-def read(path: Path, *, identity: str) -> Read:
+def read(path: Path, *, identity: str) -> RecordsFile:
     """Read a file of records; one that does not exist holds none.
 
     Raises:
@@ -136,11 +136,11 @@ def read(path: Path, *, identity: str) -> Read:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return Read()
+        return RecordsFile()
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
-    measured: list[Measured] = []
-    taken: Taken | None = None
+    measured: list[MeasuredChoice] = []
+    taken: TakenChoices | None = None
     damaged: list[int] = []
     foreign = 0
     for number, line in enumerate(lines, start=1):
@@ -151,11 +151,11 @@ def read(path: Path, *, identity: str) -> Read:
             damaged.append(number)
         elif entry[0] != identity:
             foreign += 1
-        elif isinstance(entry[1], Measured):
+        elif isinstance(entry[1], MeasuredChoice):
             measured.append(entry[1])
         else:
             taken = entry[1]
-    return Read(measured=tuple(measured), taken=taken, damaged=tuple(damaged), foreign=foreign)
+    return RecordsFile(measured=tuple(measured), taken=taken, damaged=tuple(damaged), foreign=foreign)
 
 
 def append(path: Path, entries: Iterable[Entry], *, identity: str) -> None:
@@ -214,7 +214,7 @@ def _parsed(line: bytes) -> tuple[str, Entry] | None:
     try:
         document = json.loads(line)
         kind, owner = _KINDS[document.pop("kind")], document.pop("for")
-        if kind is Measured:
+        if kind is MeasuredChoice:
             document["ratios"] = tuple(float(ratio) for ratio in document["ratios"])
         else:
             low, high = document["interval"]

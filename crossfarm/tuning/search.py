@@ -19,7 +19,7 @@ from crossfarm.bundles.compile_report import CompileReport
 from crossfarm.tuning.build_pool import Builders, Choices
 from crossfarm.tuning.build_worker import LayerVariants
 from crossfarm.tuning.layer_times import Run, layer_times
-from crossfarm.tuning.records import Measured
+from crossfarm.tuning.records import MeasuredChoice
 from crossfarm.tuning.successive_halving import better_half, runs_in, score
 
 CHUNK = 6
@@ -76,7 +76,7 @@ class Stopped(Exception):  # noqa: N818 (no error: the budget is used up)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Means:
+class SearchTools:
     """What a search works with.
 
     Attributes:
@@ -91,12 +91,14 @@ class Means:
     builders: Builders
     run: Callable[[Path], Run]
     agrees: Callable[[Path], bool]
-    note: Callable[[Sequence[Measured]], None]
+    note: Callable[[Sequence[MeasuredChoice]], None]
     spend: Callable[[], None]
     progress: Callable[[str], None]
 
 
-def states_of(layers: Sequence[LayerVariants], *, shared: Choices, known: Sequence[Measured]) -> dict[str, LayerState]:
+def states_of(
+    layers: Sequence[LayerVariants], *, shared: Choices, known: Sequence[MeasuredChoice]
+) -> dict[str, LayerState]:
     """Return the layers with more than one variant, as far as earlier runs brought them.
 
     Args:
@@ -117,7 +119,7 @@ def states_of(layers: Sequence[LayerVariants], *, shared: Choices, known: Sequen
     return found
 
 
-def search(states: dict[str, LayerState], *, base: Path, means: Means) -> None:
+def search(states: dict[str, LayerState], *, base: Path, means: SearchTools) -> None:
     """Halve the variants of every layer round by round until one is left; `states` holds what is known at any time.
 
     Args:
@@ -180,9 +182,9 @@ def _distinct(choices: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any
             yield choice
 
 
-def _replay(states: Mapping[str, LayerState], known: Sequence[Measured]) -> None:
+def _replay(states: Mapping[str, LayerState], known: Sequence[MeasuredChoice]) -> None:
     """Bring the layers to where an earlier run left them."""
-    by_round: dict[tuple[str, int], dict[int, Measured]] = {}
+    by_round: dict[tuple[str, int], dict[int, MeasuredChoice]] = {}
     for entry in known:
         state = states.get(entry.layer)
         plain = [dict(variant) for variant in state.variants] if state else []
@@ -198,7 +200,7 @@ def _replay(states: Mapping[str, LayerState], known: Sequence[Measured]) -> None
             _close(state)
 
 
-def _take(state: LayerState, number: int, entry: Measured) -> None:
+def _take(state: LayerState, number: int, entry: MeasuredChoice) -> None:
     if entry.right:
         state.ratios.setdefault(number, []).extend(entry.ratios)
         state.nanoseconds[number] = entry.nanoseconds
@@ -215,7 +217,7 @@ def _close(state: LayerState) -> None:
     state.rounds += 1
 
 
-def _round(number: int, states: Mapping[str, LayerState], *, base: Path, means: Means) -> None:
+def _round(number: int, states: Mapping[str, LayerState], *, base: Path, means: SearchTools) -> None:
     """Measure every variant of a round that was not measured in it before."""
     waiting = {
         key: [each for each in state.alive if each and each not in state.wrong and not _is_done(state, each, number)]
@@ -235,7 +237,7 @@ def _is_done(state: LayerState, variant: int, number: int) -> bool:
 
 
 def _measure(
-    number: int, numbers: Sequence[dict[str, int]], states: Mapping[str, LayerState], *, base: Path, means: Means
+    number: int, numbers: Sequence[dict[str, int]], states: Mapping[str, LayerState], *, base: Path, means: SearchTools
 ) -> None:
     folders = means.builders.build([_choices(each, states) for each in numbers])
     sound: list[tuple[Path, dict[str, int]]] = []
@@ -252,7 +254,7 @@ def _measure(
             sound.append((mended, rest))
     ratios, times = _in_turn(sound, base=base, sweeps=runs_in(number), means=means)
     entries = [
-        Measured(
+        MeasuredChoice(
             layer=key,
             choice=states[key].variants[variant],
             round=number,
@@ -272,7 +274,7 @@ def _measure(
 
 
 def _in_turn(
-    programs: Sequence[tuple[Path, dict[str, int]]], *, base: Path, sweeps: int, means: Means
+    programs: Sequence[tuple[Path, dict[str, int]]], *, base: Path, sweeps: int, means: SearchTools
 ) -> tuple[dict[tuple[str, int], list[float]], dict[tuple[str, int], float]]:
     """Run programs in turn, the untuned one between them; return the ratios to it, and the median times."""
     ratios: dict[tuple[str, int], list[float]] = {}
@@ -301,7 +303,7 @@ def _choices(numbers: Mapping[str, int], states: Mapping[str, LayerState]) -> di
     return {key: states[key].variants[number] for key, number in numbers.items()}
 
 
-def _is_sound(numbers: Mapping[str, int], states: Mapping[str, LayerState], means: Means) -> bool:
+def _is_sound(numbers: Mapping[str, int], states: Mapping[str, LayerState], means: SearchTools) -> bool:
     folder = means.builders.build([_choices(numbers, states)])[0]
     if folder is None:
         return False

@@ -17,11 +17,11 @@ from crossfarm.errors import CrossfarmError, ModelError
 from crossfarm.tuning import records
 from crossfarm.tuning.build_pool import Builders, Choices
 from crossfarm.tuning.layer_times import Run
-from crossfarm.tuning.records import Measured, Taken
-from crossfarm.tuning.search import LayerState, Means, Stopped, best_choices, search, states_of, times_by_layer
+from crossfarm.tuning.records import MeasuredChoice, TakenChoices
+from crossfarm.tuning.search import LayerState, SearchTools, Stopped, best_choices, search, states_of, times_by_layer
 from crossfarm.tuning.successive_halving import Confirmation, confirm, median_interval
-from crossfarm.tuning.tune_table import LayerRow, Outcome, kind_of
-from crossfarm.tuning.where import Place
+from crossfarm.tuning.tune_table import LayerRow, TunedCell, kind_of
+from crossfarm.tuning.where import ProgramRunner
 from crossfarm.util.scratch import scratch_folder
 
 _CASES = 4
@@ -85,7 +85,7 @@ class Task:
     reference: Path
     records: Path
     threads: int
-    place: Place
+    place: ProgramRunner
 
     @property
     def path(self) -> Path:
@@ -100,7 +100,7 @@ class Task:
         return records.identity(self.target.code)
 
 
-def tune(task: Task, *, budget: Budget, log: IO[bytes], progress: Callable[[str], None]) -> Outcome:
+def tune(task: Task, *, budget: Budget, log: IO[bytes], progress: Callable[[str], None]) -> TunedCell:
     """Tune a cell and keep what was found in its records.
 
     Args:
@@ -142,7 +142,7 @@ class _Tuning:
         self._wanted = self._outputs_of(self._base)
         self._ratios: dict[str, float] = {}
 
-    def to_its_end(self) -> Outcome:
+    def to_its_end(self) -> TunedCell:
         """Search, confirm, keep."""
         task, started = self._task, time.monotonic()
         known = records.read(task.path, identity=task.identity)
@@ -150,7 +150,7 @@ class _Tuning:
             self._progress(f"{task.path.name}:{number}: no record; it is passed over")
         shared = _shared(task)
         states = states_of(self._builders.layers(), shared=shared, known=known.measured)
-        means = Means(
+        means = SearchTools(
             builders=self._builders,
             run=self._run,
             agrees=self._agrees,
@@ -209,10 +209,10 @@ class _Tuning:
         found = confirm(self._base, tuned, run=lambda folder: self._run(folder, threads=threads))
         return found.interval.median > _SLOWER_THREADED
 
-    def _taken(self, choices: Choices, confirmation: Confirmation | None, *, runs: int, complete: bool) -> Taken:
+    def _taken(self, choices: Choices, confirmation: Confirmation | None, *, runs: int, complete: bool) -> TakenChoices:
         self._task.place.confirm()
         interval = confirmation.interval if confirmation is not None else median_interval([1.0])
-        return Taken(
+        return TakenChoices(
             choices={key: dict(choice) for key, choice in choices.items()},
             ratio=round(interval.median, 4),
             interval=(round(interval.low, 4), round(interval.high, 4)),
@@ -223,8 +223,8 @@ class _Tuning:
         )
 
     def _outcome(
-        self, states: dict[str, LayerState], taken: Taken, confirmation: Confirmation | None, seconds: float
-    ) -> Outcome:
+        self, states: dict[str, LayerState], taken: TakenChoices, confirmation: Confirmation | None, seconds: float
+    ) -> TunedCell:
         """Say what was found, by the pairs of the comparison; what was not taken stays as it was."""
         untuned = [old for old, _ in confirmation.runs] if confirmation is not None else [self._run(self._base)]
         before = medians([times_by_layer(self._base, run) for run in untuned])
@@ -241,7 +241,7 @@ class _Tuning:
             )
             for key, state in states.items()
         ]
-        return Outcome(
+        return TunedCell(
             cell=self._task.cell.id,
             rows=tuple(sorted(rows, key=lambda row: -row.before)),
             taken=taken,
@@ -304,10 +304,10 @@ def _shared(task: Task) -> dict[str, Any]:
     return found
 
 
-def _winners(states: dict[str, LayerState]) -> list[Measured]:
+def _winners(states: dict[str, LayerState]) -> list[MeasuredChoice]:
     """Return one line per layer: the variant that was found best, the rule's own where none is better."""
     return [
-        Measured(
+        MeasuredChoice(
             layer=key,
             choice=state.variants[state.best],
             round=max(state.rounds - 1, 0),

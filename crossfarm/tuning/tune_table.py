@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from crossfarm.tuning.records import Taken
+from crossfarm.tuning.records import TakenChoices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class LayerRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TunedCell:
     """A cell behind its search.
 
     Attributes:
@@ -45,13 +45,13 @@ class Outcome:
 
     cell: str
     rows: tuple[LayerRow, ...]
-    taken: Taken
+    taken: TakenChoices
     is_better: bool
     seconds: float
     is_emulated: bool
 
 
-def table(outcome: Outcome) -> str:
+def table(outcome: TunedCell) -> str:
     """Return the table as lines, and what was decided."""
     rows = [("tried", "before ms", "after ms", "share", "layer")]
     rows += [
@@ -81,14 +81,14 @@ def kind_of(choice: Mapping[str, Any]) -> str:
     return "im2col" if choice.get("gathered_rows") else "direct"
 
 
-def _kinds(outcome: Outcome) -> str:
+def _kinds(outcome: TunedCell) -> str:
     tried = [kind for row in outcome.rows for kind in row.tried]
     counts = {kind: tried.count(kind) for kind in ("direct", "NCHWc", "im2col", "Winograd")}
     said = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     return f"variants tried: {said or 'none'}"
 
 
-def _verdict(outcome: Outcome) -> str:
+def _verdict(outcome: TunedCell) -> str:
     taken = outcome.taken
     low, high = taken.interval
     what = f"{taken.runs} runs in {outcome.seconds:.0f} s"

@@ -24,7 +24,7 @@ from crossfarm.util.scratch import scratch_folder
 NO_SILICON = "emulated: not measured on silicon"
 
 
-class Place(Protocol):
+class ProgramRunner(Protocol):
     """Runs programs."""
 
     @property
@@ -57,7 +57,7 @@ class Place(Protocol):
         """
 
 
-class HostPlace:
+class HostRunner:
     """This host.
 
     Args:
@@ -87,7 +87,7 @@ class HostPlace:
     def run(
         self, program: Path, *, threads: int, repeat: int, warmup: int = 3, cases: int = 1, outputs: Path | None = None
     ) -> Run:
-        """Run a program, bound to the last processors; see Place."""
+        """Run a program, bound to the last processors; see ProgramRunner."""
         processors = sorted(os.sched_getaffinity(0))[-threads:]
         return run_profiled(
             program,
@@ -104,7 +104,7 @@ class HostPlace:
         """Do nothing: nobody takes this host away."""
 
 
-class BoardPlace:
+class BoardRunner:
     """A board that was granted and looked at.
 
     Args:
@@ -137,7 +137,7 @@ class BoardPlace:
     def run(
         self, program: Path, *, threads: int, repeat: int, warmup: int = 3, cases: int = 1, outputs: Path | None = None
     ) -> Run:
-        """Send what the board lacks of a program, and run it there; see Place.
+        """Send what the board lacks of a program, and run it there; see ProgramRunner.
 
         A board with little room drops what was used least lately, so each run offers its program anew.
         """
@@ -153,7 +153,7 @@ class BoardPlace:
             return read_run(folder / RESULT, folder / PROFILE)
 
     def confirm(self) -> None:
-        """Make sure that the lease still lives; see Place."""
+        """Make sure that the lease still lives; see ProgramRunner."""
         self._confirm()
 
 
@@ -186,7 +186,7 @@ def boards_for(target: Target, *, inventory: Inventory, emulated: bool) -> tuple
 @contextmanager
 def place_for(
     target: Target, *, boards: Sequence[Board], purpose: str, pool: Pool, emulated: bool
-) -> Iterator[HostPlace | BoardPlace]:
+) -> Iterator[HostRunner | BoardRunner]:
     """Yield where programs of a target run: one of some boards, which is ours meanwhile, or without any this host.
 
     Args:
@@ -201,7 +201,7 @@ def place_for(
         BoardError: no board is granted, or it fails.
     """
     if not boards:
-        yield HostPlace(_way(target).prefix)
+        yield HostRunner(_way(target).prefix)
         return
     granted = pool.obtain(purpose, [board.name for board in boards])
     if isinstance(granted, Refused):
@@ -223,11 +223,11 @@ def _way(target: Target) -> local.Way:
 
 
 @contextmanager
-def _opened(granted: Granted, target: Target, pool: Pool) -> Iterator[BoardPlace]:
+def _opened(granted: Granted, target: Target, pool: Pool) -> Iterator[BoardRunner]:
     wanted = Purpose(target=target.name, machine=target.machine, emulator=target.emulator, code=target.instructions)
     with open_board(granted.board, wanted, token=granted.lease.token) as transport:
         state = transport.preflight()
-        yield BoardPlace(granted.board.name, transport, state, lambda: pool.confirm(granted))
+        yield BoardRunner(granted.board.name, transport, state, lambda: pool.confirm(granted))
 
 
 def _holds(granted: Granted, pool: Pool) -> bool:

@@ -41,7 +41,7 @@ class TreeLimits:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
+class TreeEntry:
     """A thing below a folder that is no folder.
 
     Attributes:
@@ -91,7 +91,7 @@ class Found:
         return OutputError(f"a job wrote {self.path!r}, which is no plain file; artifacts hold files only")
 
 
-def walk(folder: Path, limits: TreeLimits, *, is_live: bool = False, uncounted: int = 0) -> Iterator[Found]:
+def walk(folder: Path, limits: TreeLimits, *, is_live: bool = False, uncounted: int = 0) -> Iterator[TreeEntry]:
     """Yield all that is below a folder and no folder itself, in the order of the names within each folder.
 
     Args:
@@ -124,7 +124,7 @@ def walk(folder: Path, limits: TreeLimits, *, is_live: bool = False, uncounted: 
                 if is_live:
                     continue
                 raise
-            yield Found(parts=(*level.parts, name), folder=level.descriptor, status=status)
+            yield TreeEntry(parts=(*level.parts, name), folder=level.descriptor, status=status)
     finally:
         for level in stack:
             os.close(level.descriptor)

@@ -45,9 +45,9 @@ def test_a_page_without_markers_is_refused() -> None:
         (f"{SPREAD}0.1 to 0.2\nstart 0.187 s (small form, not judged)\n", 0, "not judged", "0.187 s"),
         ("job\nstart -7.660 ms more than local (goal at most 150 ms)\n", 0, "met", "-7.660 ms more than local"),
         (
-            "Traceback\nTypeError: decide() takes 2\n",
+            "Traceback\nTypeError: find_stale() takes 2\n",
             1,
-            "did not run: exit code 1, TypeError: decide()",
+            "did not run: exit code 1, TypeError: find_stale()",
             "",
         ),
         ("PostgreSQL is not installed\n", 1, "did not run: exit code 1, PostgreSQL is not installed", ""),

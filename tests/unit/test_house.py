@@ -83,7 +83,7 @@ def test_a_warm_run_imports_nothing_heavy() -> None:
 
 
 def test_tasks_import_nothing_of_ours_but_the_command_line_and_errors_before_a_task_runs() -> None:
-    tasks = [path for path in (HOME / "crossfarm" / "cli").glob("*.py") if "@task" in path.read_text()]
+    tasks = [path for path in (HOME / "crossfarm" / "cli").glob("*.py") if "@verb(" in path.read_text()]
     assert tasks
     for path in (HOME / "tasks.py", *tasks):
         imported = {".".join(name.split(".")[:2]) for name in _imports(path) if name.startswith("crossfarm")}

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.backends.protocol import BackendDeclaration
-from crossfarm.backends.tvm.program import Port, Program
+from crossfarm.backends.tvm.program import Program, ProgramPort
+from crossfarm.backends.tvm.types import IRModule, Target
 from crossfarm.bundles.compile_report import CompileReport, FunctionCost, PortType, versions
 from crossfarm.bundles.order import LINKED_SOURCES, BundleOrder
 from crossfarm.config.cell import Cell
@@ -114,8 +115,8 @@ def load_model(path: Path) -> ModelProto:
 
 
 def translate(
-    model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, Any]] | None = None
-) -> tuple[Any, Program]:
+    model: ModelProto, target: Target, tuned: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[IRModule, Program]:
     """Import and lower a model, and read the order of its calls.
 
     Args:
@@ -140,7 +141,7 @@ def translate(
         raise unsupported.blame_for_port(model, error, lambda alone: _attempt(alone, target, {})) from error
 
 
-def _attempt(model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[Any, Program]:
+def _attempt(model: ModelProto, target: Target, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[IRModule, Program]:
     from crossfarm.backends.tvm import lowering, onnx_import, unsupported
     from crossfarm.backends.tvm.read_program import read_program
     from crossfarm.backends.tvm.schedules.recorded_choices import recorded
@@ -159,7 +160,7 @@ def _attempt(model: ModelProto, target: Any, tuned: Mapping[str, Mapping[str, An
     return module, program
 
 
-def _signatures(program: Program, ports: tuple[Port, ...]) -> list[tuple[str, str, tuple[int, ...]]]:
+def _signatures(program: Program, ports: tuple[ProgramPort, ...]) -> list[tuple[str, str, tuple[int, ...]]]:
     return [(port.name, port.dtype, tuple(port.shape)) for port in _port_types(program, ports)]
 
 
@@ -175,6 +176,6 @@ def _identity(cell: Cell, program: Program, layout: Layout, object_file: Path) -
     return digest.hexdigest()
 
 
-def _port_types(program: Program, ports: tuple[Port, ...]) -> tuple[PortType, ...]:
+def _port_types(program: Program, ports: tuple[ProgramPort, ...]) -> tuple[PortType, ...]:
     tensors = [(port.name, program.tensors[port.tensor]) for port in ports]
     return tuple(PortType(name=name, dtype=tensor.dtype, shape=tensor.shape) for name, tensor in tensors)

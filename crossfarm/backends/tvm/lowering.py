@@ -18,6 +18,7 @@ from crossfarm.backends.tvm.passes.register_allocation import pipeline
 from crossfarm.backends.tvm.schedules.choices import Choose
 from crossfarm.backends.tvm.schedules.packing import choose
 from crossfarm.backends.tvm.schedules.processor import processor_of
+from crossfarm.backends.tvm.types import IRModule, ModulePass, RelaxCall, Target
 from crossfarm.backends.tvm.unsupported import UnsupportedError, said_by
 from crossfarm.config.llvm import LlvmCode
 
@@ -25,7 +26,7 @@ _OPTIMISATION_LEVEL = 2
 """Of LLVM. Level 3, TVM's default, takes up to seventy times as long for code that is hardly ever faster."""
 
 
-def tvm_target(code: LlvmCode) -> Any:
+def tvm_target(code: LlvmCode) -> Target:
     """Return the tvm.target.Target of a toolchain."""
     options: dict[str, Any] = {
         "kind": "llvm",
@@ -42,11 +43,11 @@ def tvm_target(code: LlvmCode) -> Any:
     return tvm.target.Target(options)
 
 
-def lower(module: Any, target: Any, choose: Choose = choose) -> Any:
+def lower(module: IRModule, target: Target, choose: Choose = choose) -> IRModule:
     """Lower a Relax module to scheduled PrimFuncs and a `main` that calls them: our rules, then TVM's default passes.
 
     Args:
-        module: tvm.IRModule from `importing.import_onnx`.
+        module: tvm.IRModule from `onnx_import.import_onnx`.
         target: tvm.target.Target.
         choose: decides how each layer is computed; the rules, unless something knows better.
 
@@ -70,7 +71,7 @@ def lower(module: Any, target: Any, choose: Choose = choose) -> Any:
         raise UnsupportedError(what=f"code that TVM cannot make ({said_by(error)})") from error
 
 
-def passes_to_calls() -> list[Any]:
+def passes_to_calls() -> list[ModulePass]:
     """Return the passes of TVM's CPU pipeline behind fusion: to a straight list of calls over planned memory."""
     return [
         relax.transform.RewriteDataflowReshape(),
@@ -87,7 +88,7 @@ def passes_to_calls() -> list[Any]:
     ]
 
 
-def check_functions(module: Any, functions: Iterable[str]) -> None:
+def check_functions(module: IRModule, functions: Iterable[str]) -> None:
     """Refuse PrimFuncs that call back into TVM's runtime.
 
     Args:
@@ -100,7 +101,7 @@ def check_functions(module: Any, functions: Iterable[str]) -> None:
 
     packed: list[str] = []
 
-    def note(call: Any) -> None:
+    def note(call: RelaxCall) -> None:
         # An error that is raised here would lose its type on the way through the FFI.
         if isinstance(call.op, tvm.ir.Op) and "packed" in call.op.name:
             packed.append(str(call.args[0].value))
@@ -111,7 +112,7 @@ def check_functions(module: Any, functions: Iterable[str]) -> None:
             raise UnsupportedError(what=f"the function {packed[0]} of TVM's runtime")
 
 
-def build_object(module: Any, functions: Iterable[str], target: Any, path: Path) -> None:
+def build_object(module: IRModule, functions: Iterable[str], target: Target, path: Path) -> None:
     """Compile PrimFuncs to one relocatable object of position-independent code.
 
     Each becomes `int __tvm_ffi_NAME(void *, const TVMFFIAny *, int32_t, TVMFFIAny *)`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tvm
@@ -10,6 +10,7 @@ from onnx import ModelProto
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr
 from crossfarm.backends.tvm.unsupported import describe_node, said_by
 from crossfarm.errors import ModelError
 
@@ -19,8 +20,8 @@ def known_operators() -> Collection[str]:
     return frozenset(onnx_frontend._get_convert_map()) | {"Constant"}
 
 
-def import_onnx(model: ModelProto) -> Any:
-    """Import a model that `supported.check_graph` has passed.
+def import_onnx(model: ModelProto) -> IRModule:
+    """Import a model that `unsupported.check_graph` has passed.
 
     Args:
         model: with static shapes; its weights become constants.
@@ -51,7 +52,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         self._nodes_in_order = list(model.graph.node)
         self._converted = 0
 
-    def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+    def _convert_operator(
+        self, op_name: str, inputs: Sequence[RelaxExpr], attrs: Mapping[str, Any], opset: int
+    ) -> RelaxExpr:
         number = self._converted
         self._converted += 1
         try:
@@ -67,11 +70,11 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             ) from error
 
 
-def _clipped(inputs: Any, _attrs: Any) -> Any:
+def _clipped(inputs: Sequence[RelaxExpr], _attrs: Mapping[str, Any]) -> RelaxExpr | None:
     """Return a Clip between two known bounds as the one operator that it is; None for any other Clip.
 
     TVM's importer writes five operators, which take several times as long to compile and to run. Both keep NaN
-    (cpu/maxima.py).
+    (passes/maxima.py).
     """
     if len(inputs) != 3 or str(inputs[0].ty.dtype) != "float32":
         return None
@@ -81,21 +84,21 @@ def _clipped(inputs: Any, _attrs: Any) -> Any:
     return relax.op.clip(inputs[0], *bounds)
 
 
-def _sign(inputs: Any, _attrs: Any) -> Any:
+def _sign(inputs: Sequence[RelaxExpr], _attrs: Mapping[str, Any]) -> RelaxExpr | None:
     """Return a Sign, of which TVM's alone makes 0 of NaN; None for integers."""
     if not str(inputs[0].ty.dtype).startswith("float"):
         return None
     return relax.op.where(relax.op.isnan(inputs[0]), inputs[0], relax.op.sign(inputs[0]))
 
 
-def _above_threshold(inputs: Any, attrs: Any) -> Any:
+def _above_threshold(inputs: Sequence[RelaxExpr], attrs: Mapping[str, Any]) -> RelaxExpr:
     """Return a ThresholdedRelu as a choice; TVM's importer multiplies by 0, which makes NaN of -infinity."""
     dtype = str(inputs[0].ty.dtype)
     alpha = relax.const(attrs.get("alpha", 1.0), dtype)
     return relax.op.where(relax.op.greater(inputs[0], alpha), inputs[0], relax.const(0.0, dtype))
 
 
-_OURS: dict[str, Callable[[Any, Any], Any]] = {
+_OURS: dict[str, Callable[[Sequence[RelaxExpr], Mapping[str, Any]], RelaxExpr | None]] = {
     "Clip": _clipped,
     "Sign": _sign,
     "ThresholdedRelu": _above_threshold,
@@ -103,14 +106,14 @@ _OURS: dict[str, Callable[[Any, Any], Any]] = {
 """Operators that are imported by these functions of inputs and attributes, where they return something."""
 
 
-def _scalar(expression: Any) -> float | None:
+def _scalar(expression: RelaxExpr) -> float | None:
     if not isinstance(expression, tvm.ir.GenericConst) or not isinstance(expression.value, tvm.runtime.Tensor):
         return None
     array = expression.value.numpy()
     return float(array.reshape(-1)[0]) if array.size == 1 else None
 
 
-def _with_reshaped_constants(module: Any) -> Any:
+def _with_reshaped_constants(module: IRModule) -> IRModule:
     """Reshape constants (every bias of a convolution) here: TVM's FoldConstant compiles a function for each of them."""
     module["main"] = _ConstantReshaper(module).visit_expr(module["main"])
     return relax.transform.CanonicalizeBindings()(module)
@@ -120,7 +123,7 @@ def _with_reshaped_constants(module: Any) -> Any:
 class _ConstantReshaper(relax.PyExprMutator):  # type: ignore[misc]
     """Replaces relax.reshape of a constant to a static shape by the reshaped constant."""
 
-    def visit_call_(self, call: Any) -> Any:
+    def visit_call_(self, call: RelaxCall) -> RelaxExpr:
         """Visit one call; the name is given by TVM."""
         call = super().visit_call_(call)
         if call.op != tvm.ir.Op.get("relax.reshape"):

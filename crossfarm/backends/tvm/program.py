@@ -43,7 +43,7 @@ class Block:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tensor:
+class TensorView:
     """A block seen as an array in C order.
 
     Attributes:
@@ -76,7 +76,7 @@ class Call:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Port:
+class ProgramPort:
     """An input or output of the model.
 
     Attributes:
@@ -102,10 +102,10 @@ class Program:
     """
 
     blocks: tuple[Block, ...]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorView, ...]
     calls: tuple[Call, ...]
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[ProgramPort, ...]
+    outputs: tuple[ProgramPort, ...]
     storage_size: int
 
     @property

@@ -12,13 +12,13 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
-from crossfarm.backends.tvm.program import DTYPES, Block, Call, Port, Program, Tensor, tensor_size
+from crossfarm.backends.tvm.program import DTYPES, Block, Call, Program, ProgramPort, TensorView, tensor_size
+from crossfarm.backends.tvm.types import IRModule, RelaxBinding, RelaxCall, RelaxExpr, RelaxVar, RuntimeTensor
 from crossfarm.backends.tvm.unsupported import UnsupportedError
 
 _IGNORED = frozenset(
@@ -37,7 +37,7 @@ class _Group:
 _Value = int | _Group
 
 
-def read_program(module: Any, *, inputs: Sequence[str], outputs: Sequence[str]) -> Program:
+def read_program(module: IRModule, *, inputs: Sequence[str], outputs: Sequence[str]) -> Program:
     """Read a lowered module.
 
     Args:
@@ -70,17 +70,17 @@ def read_program(module: Any, *, inputs: Sequence[str], outputs: Sequence[str]) 
 class _Reader:
     """Collects blocks, tensors and calls, binding by binding."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: IRModule) -> None:
         self._module = module
-        self.values: dict[Any, _Value] = {}
+        self.values: dict[RelaxVar, _Value] = {}
         self.blocks: list[Block] = []
-        self.tensors: list[Tensor] = []
+        self.tensors: list[TensorView] = []
         self.calls: list[Call] = []
         self.storage_size = 0
         self._constants: dict[bytes, int] = {}
-        self._tensor_index: dict[Tensor, int] = {}
+        self._tensor_index: dict[TensorView, int] = {}
 
-    def read(self, binding: Any) -> None:
+    def read(self, binding: RelaxBinding) -> None:
         """Take in one binding of `main`."""
         if not isinstance(binding, relax.VarBinding):
             raise UnsupportedError(what="a shape that is known only when the model runs")
@@ -92,7 +92,7 @@ class _Reader:
             case _:
                 self.values[binding.var] = self.value(binding.value)
 
-    def value(self, expression: Any) -> _Value:
+    def value(self, expression: RelaxExpr) -> _Value:
         """Return the value of an expression that computes nothing."""
         match expression:
             case relax.Tuple():
@@ -109,7 +109,7 @@ class _Reader:
                     return known
         raise UnsupportedError(what=f"a value of kind {type(expression).__name__} at run time")
 
-    def tensor(self, expression: Any) -> int:
+    def tensor(self, expression: RelaxExpr) -> int:
         """Return the tensor that an expression stands for."""
         value = self.value(expression)
         if isinstance(value, _Group):
@@ -122,7 +122,7 @@ class _Reader:
         self.blocks.append(Block(size=tensor_size(dtype, shape)))
         return self._view(len(self.blocks) - 1, shape, dtype)
 
-    def _read_call(self, variable: Any, call: Any) -> None:
+    def _read_call(self, variable: RelaxVar, call: RelaxCall) -> None:
         if isinstance(call.op, tvm.ir.GlobalVar):
             self._read_function_call(call)
             return
@@ -141,13 +141,13 @@ class _Reader:
         else:
             raise UnsupportedError(what=f"the function {name} of TVM's runtime")
 
-    def _read_function_call(self, call: Any) -> None:
+    def _read_function_call(self, call: RelaxCall) -> None:
         name = call.op.name_hint
         if not isinstance(self._module[call.op], tvm.tirx.PrimFunc):
             raise UnsupportedError(what=f"a call of the function {name}, which was not inlined")
         self.calls.append(Call(function=name, arguments=tuple(self.tensor(argument) for argument in call.args)))
 
-    def _constant(self, value: Any) -> int:
+    def _constant(self, value: RuntimeTensor) -> int:
         array = np.ascontiguousarray(value.numpy())
         dtype = str(value.dtype)
         _check_dtype(dtype)
@@ -159,14 +159,14 @@ class _Reader:
         return self._view(self._constants[digest], tuple(int(extent) for extent in value.shape), dtype)
 
     def _view(self, block: int, shape: tuple[int, ...], dtype: str) -> int:
-        tensor = Tensor(block=block, dtype=dtype, shape=shape)
+        tensor = TensorView(block=block, dtype=dtype, shape=shape)
         if tensor not in self._tensor_index:
             self._tensor_index[tensor] = len(self.tensors)
             self.tensors.append(tensor)
         return self._tensor_index[tensor]
 
 
-def _function_name(call: Any) -> str:
+def _function_name(call: RelaxCall) -> str:
     """Return the name of the builtin that a call of `main` stands for."""
     if not isinstance(call.op, tvm.ir.Op):
         return str(call.op.global_symbol)
@@ -175,7 +175,7 @@ def _function_name(call: Any) -> str:
     return str(call.op.name)
 
 
-def _static_shape(shape: Any) -> tuple[int, ...]:
+def _static_shape(shape: RelaxExpr) -> tuple[int, ...]:
     extents = tuple(shape.values) if isinstance(shape, relax.ShapeExpr) else (None,)
     if not all(isinstance(extent, tvm.tirx.IntImm) for extent in extents):
         raise UnsupportedError(what="a shape that is known only when the model runs")
@@ -191,5 +191,5 @@ def _flat(value: _Value) -> list[int]:
     return [value] if isinstance(value, int) else [tensor for member in value.members for tensor in _flat(member)]
 
 
-def _ports(names: Sequence[str], tensors: Sequence[int]) -> tuple[Port, ...]:
-    return tuple(Port(name=name, tensor=tensor) for name, tensor in zip(names, tensors, strict=True))
+def _ports(names: Sequence[str], tensors: Sequence[int]) -> tuple[ProgramPort, ...]:
+    return tuple(ProgramPort(name=name, tensor=tensor) for name, tensor in zip(names, tensors, strict=True))

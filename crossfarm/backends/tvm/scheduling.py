@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import tvm
 from tvm import relax, s_tir, tirx
 
 from crossfarm.backends.tvm.int8 import channel_scale, depthwise_dot4
-from crossfarm.backends.tvm.int8 import convolution as int8_product
+from crossfarm.backends.tvm.int8 import convolution as int8_convolution
 from crossfarm.backends.tvm.int8 import depthwise as int8_depthwise
 from crossfarm.backends.tvm.int8 import winograd as int8_winograd
 from crossfarm.backends.tvm.passes.constant_folding import fold_constants
@@ -32,6 +32,7 @@ from crossfarm.backends.tvm.schedules.choices import Choose
 from crossfarm.backends.tvm.schedules.packing import choose, pack
 from crossfarm.backends.tvm.schedules.primitives import LEFT
 from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.types import IRModule, PrimFunc
 
 _LOG = logging.getLogger(__name__)
 _SCHEDULED = "tirx.is_scheduled"
@@ -40,15 +41,15 @@ _SCHEDULED = "tirx.is_scheduled"
 class Rule(Protocol):
     """A family of operators: a module with these two functions."""
 
-    def matches(self, function: Any) -> bool:
+    def matches(self, function: PrimFunc) -> bool:
         """Say whether the rule knows the form of a PrimFunc."""
 
-    def schedule(self, function: Any, processor: Processor) -> Any:
+    def schedule(self, function: PrimFunc, processor: Processor) -> PrimFunc:
         """Return the scheduled PrimFunc; raises s_tir.ScheduleError or ValueError when it cannot."""
 
 
 RULES: tuple[Rule, ...] = (
-    int8_product,
+    int8_convolution,
     int8_winograd,
     depthwise_dot4,
     int8_depthwise,
@@ -65,7 +66,7 @@ RULES: tuple[Rule, ...] = (
 """The first that matches is taken."""
 
 
-def schedule_module(module: Any, processor: Processor, choose: Choose = choose) -> Any:
+def schedule_module(module: IRModule, processor: Processor, choose: Choose = choose) -> IRModule:
     """Return a module of fused and scheduled PrimFuncs and a Relax `main` that calls them.
 
     Args:
@@ -81,7 +82,7 @@ def schedule_module(module: Any, processor: Processor, choose: Choose = choose) 
     return schedule_functions(fuse_module(module), processor)
 
 
-def fuse_module(module: Any) -> Any:
+def fuse_module(module: IRModule) -> IRModule:
     """Return a module of fused PrimFuncs, none of them scheduled, and a Relax `main` that calls them.
 
     Args:
@@ -104,7 +105,7 @@ def fuse_module(module: Any) -> Any:
     return operation_count.annotate(fuse(module))
 
 
-def schedule_functions(module: Any, processor: Processor) -> Any:
+def schedule_functions(module: IRModule, processor: Processor) -> IRModule:
     """Return the module with every PrimFunc scheduled that a rule covers."""
     for variable, function in list(module.functions.items()):
         if isinstance(function, tirx.PrimFunc):
@@ -114,7 +115,7 @@ def schedule_functions(module: Any, processor: Processor) -> Any:
     return module
 
 
-def schedule_function(function: Any, processor: Processor, *, name: str) -> Any | None:
+def schedule_function(function: PrimFunc, processor: Processor, *, name: str) -> PrimFunc | None:
     """Return the scheduled PrimFunc under its old symbol; None when no rule covers it.
 
     Args:
@@ -137,12 +138,12 @@ def schedule_function(function: Any, processor: Processor, *, name: str) -> Any 
     return scheduled.with_attr(_SCHEDULED, True)
 
 
-def unscheduled(module: Any, functions: Collection[str]) -> tuple[str, ...]:
+def unscheduled(module: IRModule, functions: Collection[str]) -> tuple[str, ...]:
     """Return the names of the functions that no rule covered, or of which a rule left a part as it is, sorted."""
     partly = {name for name in functions if (module[name].attrs or {}).get(LEFT)}
     return tuple(sorted(partly | set(uncovered(module, functions))))
 
 
-def uncovered(module: Any, functions: Iterable[str]) -> tuple[str, ...]:
+def uncovered(module: IRModule, functions: Iterable[str]) -> tuple[str, ...]:
     """Return the names of the functions that no rule covered, sorted."""
     return tuple(sorted(name for name in functions if not (module[name].attrs or {}).get(_SCHEDULED)))

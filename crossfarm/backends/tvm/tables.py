@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crossfarm.backends.tvm.arena import ALIGNMENT, align, plan_arena
-from crossfarm.backends.tvm.program import DTYPES, Port, Program
+from crossfarm.backends.tvm.program import DTYPES, Program, ProgramPort
 
 _MAGIC = b"CFWEIGHT"
 _WEIGHTS_VERSION = 1
@@ -164,7 +164,7 @@ def _calls(program: Program) -> list[str]:
     return rows
 
 
-def _ports(ports: Sequence[Port], number: dict[int, int]) -> list[str]:
+def _ports(ports: Sequence[ProgramPort], number: dict[int, int]) -> list[str]:
     return [f"{{{_string(port.name)}, {number[port.tensor]}u}}" for port in ports]
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
 
 from crossfarm.errors import ModelError
 
@@ -216,5 +215,5 @@ def _nodes_alone(model: ModelProto) -> Iterator[tuple[int, ModelProto]]:
         yield number, _with_header_of(model, alone)
 
 
-def _with_header_of(model: ModelProto, graph: Any) -> ModelProto:
+def _with_header_of(model: ModelProto, graph: GraphProto) -> ModelProto:
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -17,7 +17,7 @@ from crossfarm.bundles.make import SERVER
 from crossfarm.bundles.manifest import Manifest
 from crossfarm.bundles.packages.archive import write_archive
 from crossfarm.bundles.packages.platforms import platform_tags
-from crossfarm.bundles.packages.wheel import File, Metadata, write_wheel
+from crossfarm.bundles.packages.wheel import Metadata, WheelFile, write_wheel
 from crossfarm.errors import ConfigError, StoreError
 
 _VERSION = re.compile(
@@ -95,15 +95,17 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _files(bundle: Path, model: str, code: Path, metadata: Metadata) -> dict[str, File]:
+def _files(bundle: Path, model: str, code: Path, metadata: Metadata) -> dict[str, WheelFile]:
     """Return what the wheel installs: the module, and beside it the code and the weights."""
     module = bundle / PYTHON / model
-    files = {f"{model}/{path.name}": File(content=path.read_bytes()) for path in module.iterdir() if path.is_file()}
+    files = {
+        f"{model}/{path.name}": WheelFile(content=path.read_bytes()) for path in module.iterdir() if path.is_file()
+    }
     document = json.loads(files[f"{model}/{DESCRIPTION}"].content)
     text = json.dumps({**document, "version": metadata.version}, indent=1, ensure_ascii=False, sort_keys=True)
-    files[f"{model}/{DESCRIPTION}"] = File(content=f"{text}\n".encode())
-    files[f"{model}/{code.name}"] = File(content=code.read_bytes(), is_executable=code.name == SERVER)
-    files[f"{model}/weights.bin"] = File(content=(bundle / "weights.bin").read_bytes())
+    files[f"{model}/{DESCRIPTION}"] = WheelFile(content=f"{text}\n".encode())
+    files[f"{model}/{code.name}"] = WheelFile(content=code.read_bytes(), is_executable=code.name == SERVER)
+    files[f"{model}/weights.bin"] = WheelFile(content=(bundle / "weights.bin").read_bytes())
     return files
 
 

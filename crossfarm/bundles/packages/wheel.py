@@ -18,7 +18,7 @@ _UNIX = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class File:
+class WheelFile:
     """A file of an archive: its content, and whether it may be executed."""
 
     content: bytes
@@ -57,7 +57,7 @@ class Metadata:
         return f"{self.name}-{self.version}-py3-none-{'.'.join(self.platforms)}.whl"
 
 
-def write_wheel(path: Path, metadata: Metadata, files: Mapping[str, File]) -> None:
+def write_wheel(path: Path, metadata: Metadata, files: Mapping[str, WheelFile]) -> None:
     """Write a wheel.
 
     Args:
@@ -71,11 +71,11 @@ def write_wheel(path: Path, metadata: Metadata, files: Mapping[str, File]) -> No
     folder = f"{metadata.name}-{metadata.version}.dist-info"
     whole = {
         **dict(sorted(files.items())),
-        f"{folder}/METADATA": File(content=_metadata(metadata).encode()),
-        f"{folder}/WHEEL": File(content=_wheel(metadata).encode()),
+        f"{folder}/METADATA": WheelFile(content=_metadata(metadata).encode()),
+        f"{folder}/WHEEL": WheelFile(content=_wheel(metadata).encode()),
     }
     record = [_row(name, file.content) for name, file in whole.items()]
-    whole[f"{folder}/RECORD"] = File(content="".join([*record, f"{folder}/RECORD,,\n"]).encode())
+    whole[f"{folder}/RECORD"] = WheelFile(content="".join([*record, f"{folder}/RECORD,,\n"]).encode())
     with zipfile.ZipFile(path, "w") as archive:
         for name, file in whole.items():
             info = zipfile.ZipInfo(name, _OLDEST)

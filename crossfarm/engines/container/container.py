@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.engines.container.isolation import EXIT_UNKILLABLE
-from crossfarm.engines.container.job_folder import INPUTS, WRITABLE, Box
-from crossfarm.engines.container.limits import Limits
-from crossfarm.engines.messages import MOST_BYTES, Reply, new_secret
-from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
+from crossfarm.engines.container.job_folder import INPUTS, WRITABLE, ContainerFolder
+from crossfarm.engines.container.limits import ResourceLimits
+from crossfarm.engines.messages import MOST_BYTES, JobReply, new_secret
+from crossfarm.engines.output_watch import LOOK_SECONDS, OutputWatch
 from crossfarm.errors import EngineError
 from crossfarm.stages.job import Job
 from crossfarm.util.docker import Daemon, Frames
@@ -47,7 +47,7 @@ class Launch:
 
     daemon: Daemon
     home: Path
-    limits: Limits
+    limits: ResourceLimits
     labels: Mapping[str, str]
     environment: Mapping[str, str]
     user: str
@@ -68,10 +68,10 @@ class Launch:
             raise EngineError(gone(self.daemon)) from error
 
 
-class Contained:
+class JobContainer:
     """A running container; takes one job at a time."""
 
-    def __init__(self, launch: Launch, image: str, box: Box) -> None:
+    def __init__(self, launch: Launch, image: str, box: ContainerFolder) -> None:
         """Start it.
 
         Args:
@@ -109,7 +109,7 @@ class Contained:
             answers = launch.daemon.answers()
             raise EngineError(f"no container of {image} starts: {error}" if answers else gone(launch.daemon)) from error
 
-    def run(self, job_file: Path, job: Job, log: Path) -> Reply | None:
+    def run(self, job_file: Path, job: Job, log: Path) -> JobReply | None:
         """Run the job that was put into the box, its log growing meanwhile; None when the container died.
 
         With a reply, no process of the job is left. Without one, the job may still run, until the container is removed.
@@ -128,7 +128,7 @@ class Contained:
             raise
         except OSError:
             return None
-        return None if line is None else Reply.decoded(line, secret)
+        return None if line is None else JobReply.decoded(line, secret)
 
     def dismiss(self) -> None:
         """Let the container end: its worker kills what runs and goes. Returns at once."""
@@ -184,7 +184,7 @@ class Contained:
 
     def _line(self, deadline: float, log: Path) -> bytes | None:
         """Return the next line of the worker's standard output; None when there is none to come."""
-        watch = Watch(lambda: self.box.excess(self._launch.limits.output))
+        watch = OutputWatch(lambda: self.box.excess(self._launch.limits.output))
         while b"\n" not in self._pending and len(self._pending) <= MOST_BYTES:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -219,7 +219,7 @@ def callers_user(api: APIClient) -> str:
     return "0:0" if any("rootless" in option for option in options) else f"{os.getuid()}:{os.getgid()}"
 
 
-def _described(api: APIClient, launch: Launch, image: str, box: Box) -> dict[str, Any]:
+def _described(api: APIClient, launch: Launch, image: str, box: ContainerFolder) -> dict[str, Any]:
     """Return the arguments of docker-py's create_container."""
     from docker.types import LogConfig, Mount, Ulimit
 

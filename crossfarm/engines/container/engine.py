@@ -14,12 +14,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossfarm.engines.container.container import Contained, Launch, callers_user
-from crossfarm.engines.container.job_folder import Box
-from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.engines.container.container import JobContainer, Launch, callers_user
+from crossfarm.engines.container.job_folder import ContainerFolder
+from crossfarm.engines.container.limits import GIB, ResourceLimits
 from crossfarm.engines.container.reaper import reap, this_process
 from crossfarm.engines.local import ONE_THREAD, LocalEngine
-from crossfarm.engines.messages import Reply
+from crossfarm.engines.messages import JobReply
 from crossfarm.errors import CrossfarmError, EngineError, OutputError
 from crossfarm.stages.job import HOST, JOB_FILE, Job, Outcome, failed
 from crossfarm.util.docker import Daemon
@@ -35,7 +35,7 @@ class ContainerEngine:
         daemon: Daemon,
         images: Mapping[str, str],
         slots: int,
-        limits: Limits,
+        limits: ResourceLimits,
         run: str,
         work: Path,
         home: Path,
@@ -62,8 +62,8 @@ class ContainerEngine:
         self._most = 2 * slots + len(images)
         self._lock = threading.Lock()
         self._launch: Launch | None = None
-        self._idle: list[Contained] = []
-        self._all: list[Contained] = []
+        self._idle: list[JobContainer] = []
+        self._all: list[JobContainer] = []
         self._count = 0
         self._cancelled = threading.Event()
 
@@ -106,9 +106,9 @@ class ContainerEngine:
         for container in idle:  # the others are removed by the threads that wait for their jobs
             self._remove(container)
 
-    def _run_in(self, container: Contained, job_file: Path, job: Job, log: Path, started: float) -> Outcome:
+    def _run_in(self, container: JobContainer, job_file: Path, job: Job, log: Path, started: float) -> Outcome:
         container.box.put_in(job_file)
-        reply: Reply | None = None
+        reply: JobReply | None = None
         why = ""
         try:
             reply = container.run(job_file, job, log)
@@ -138,7 +138,7 @@ class ContainerEngine:
             fault="infrastructure",
         )
 
-    def _why(self, reply: Reply | None) -> str:
+    def _why(self, reply: JobReply | None) -> str:
         if reply is None:
             return "its container is gone"
         if reply.out_of_memory:
@@ -149,11 +149,11 @@ class ContainerEngine:
             return f"the job's process was ended by signal {number} ({signal.Signals(number).name})"
         return f"the job's process ended with code {os.WEXITSTATUS(reply.status)} and left no outcome"
 
-    def _take(self, image: str) -> Contained | None:
+    def _take(self, image: str) -> JobContainer | None:
         reference = self._images.get(image)
         if reference is None:
             raise EngineError(f"no image with the digest {image} is known; type ./inv images")
-        surplus: Contained | None = None
+        surplus: JobContainer | None = None
         with self._lock:
             if self._cancelled.is_set():
                 return None
@@ -165,10 +165,10 @@ class ContainerEngine:
                 surplus = self._idle.pop(0)
             launch = self._launch = self._launch or self._prepared()
             self._count += 1
-            box = Box(self._work / f"container-{self._count}")
+            box = ContainerFolder(self._work / f"container-{self._count}")
         if surplus:
             self._remove(surplus)
-        container = Contained(launch, reference, box)
+        container = JobContainer(launch, reference, box)
         with self._lock:
             self._all.append(container)
             cancelled = self._cancelled.is_set()
@@ -192,13 +192,13 @@ class ContainerEngine:
             reap(api, this_process())
             return dataclasses.replace(launch, user=callers_user(api))
 
-    def _give_back(self, container: Contained) -> None:
+    def _give_back(self, container: JobContainer) -> None:
         container.box.clear()
         with self._lock:
             if not self._cancelled.is_set():
                 self._idle.append(container)
 
-    def _remove(self, container: Contained) -> None:
+    def _remove(self, container: JobContainer) -> None:
         with self._lock:
             for containers in (self._all, self._idle):
                 if container in containers:

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import IO
 
-from crossfarm.engines.messages import Request
+from crossfarm.engines.messages import JobRequest
 from crossfarm.stages.job import Job, Outcome, read_outcome
 from crossfarm.util.text import one_line
 from crossfarm.util.trees import TreeLimits, empty_folder, excess, remove_tree
@@ -26,7 +26,7 @@ WRITABLE = Path("/job/out")
 _LOG_BYTES = 16 << 20
 
 
-class Box:
+class ContainerFolder:
     """The folder of one container on the host; holds one job at a time."""
 
     def __init__(self, folder: Path) -> None:
@@ -60,10 +60,10 @@ class Box:
         self._log = (self.writable / "log").open("x+b")
         self._shown = 0
 
-    def request(self, job_file: Path, job: Job) -> Request:
+    def request(self, job_file: Path, job: Job) -> JobRequest:
         """Return what tells the worker to run the job."""
         inside = str(WRITABLE / job_file.name)
-        return Request(job=inside, log=str(WRITABLE / "log"), stage=job.stage, preload=job.preload)
+        return JobRequest(job=inside, log=str(WRITABLE / "log"), stage=job.stage, preload=job.preload)
 
     def show_log(self, log: Path) -> None:
         """Append to a file what the job has written to its log since this was asked last."""

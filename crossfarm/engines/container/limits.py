@@ -17,7 +17,7 @@ LEAST = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class ResourceLimits:
     """What one container, hence one job at a time, may use.
 
     Attributes:
@@ -37,7 +37,7 @@ class Limits:
     output: TreeLimits = dataclasses.field(default_factory=TreeLimits)
 
 
-def limits_for(*, slots: int, memory_gib: float = 0.0) -> Limits:
+def limits_for(*, slots: int, memory_gib: float = 0.0) -> ResourceLimits:
     """Return the limits of each of several containers that run side by side on this machine.
 
     Args:
@@ -51,7 +51,7 @@ def limits_for(*, slots: int, memory_gib: float = 0.0) -> Limits:
     memory = int(memory_gib * GIB) if memory_gib else max(shared, LEAST)
     if memory < LEAST:
         raise ConfigError(f"--memory {memory_gib:g}: give at least {LEAST / GIB:g} (GiB for each job in a container)")
-    return Limits(memory=memory, cpus=max(1.0, len(os.sched_getaffinity(0)) / slots))
+    return ResourceLimits(memory=memory, cpus=max(1.0, len(os.sched_getaffinity(0)) / slots))
 
 
 def machine_memory() -> int:

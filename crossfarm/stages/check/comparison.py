@@ -26,7 +26,7 @@ WIDE = 100.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Yardstick:
+class OutputScale:
     """What a difference is a share of.
 
     Attributes:
@@ -103,7 +103,7 @@ def compare(
     *,
     tolerance: float,
     argmax: bool = False,
-    yardstick: Yardstick = Yardstick(),
+    yardstick: OutputScale = OutputScale(),
 ) -> Difference:
     """Compare an output with its reference.
 
@@ -152,7 +152,7 @@ def compare(
     )
 
 
-def channel_axis(shape: tuple[int, ...], yardstick: Yardstick) -> int:
+def channel_axis(shape: tuple[int, ...], yardstick: OutputScale) -> int:
     """Return the channel axis of an output whose cases have `shape`, counted from 0.
 
     Raises:
@@ -200,7 +200,7 @@ def _seen(r: Array, axis: int) -> Array:
     return np.asarray(np.max(last, axis=tuple(range(last.ndim - 1)), initial=0.0))
 
 
-def _scales(r: Array, axis: int, whole: float, tolerance: float, yardstick: Yardstick) -> Array:
+def _scales(r: Array, axis: int, whole: float, tolerance: float, yardstick: OutputScale) -> Array:
     """Return s of each channel, shape (channels,)."""
     seen = _seen(r, axis)
     if yardstick.scale is not None:
@@ -221,7 +221,7 @@ def _is_distribution(r: Array, axis: int) -> bool:
     return bool(np.all(np.abs(last.sum(axis=-1) - 1) <= NEARLY_ONE))
 
 
-def _spreads(r: Array, axis: int, yardstick: Yardstick) -> tuple[Spread, ...]:
+def _spreads(r: Array, axis: int, yardstick: OutputScale) -> tuple[Spread, ...]:
     if yardstick.scale is not None or _is_distribution(r, axis):
         return ()
     found = (_spread(_seen(r, other), other) for other in range(max(r.ndim - 1, 1)))

@@ -44,7 +44,7 @@ class Decoded:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
+class DecodedAnswer:
     """What a model said to one labelled case.
 
     Attributes:
@@ -105,11 +105,11 @@ def _note(decoded: Decoded, labelled: Sequence[int]) -> str | None:
     return "one class only" if len(classes) == 1 and not isinstance(decoded.decode, CtcText) else None
 
 
-def _questions(decoded: Decoded) -> list[tuple[str, float | None, Callable[[Answer], bool]]]:
+def _questions(decoded: Decoded) -> list[tuple[str, float | None, Callable[[DecodedAnswer], bool]]]:
     """Return name, limit and the meaning of good for each row that a data set gets."""
     if isinstance(decoded.decode, CtcText):
         return [("text", decoded.checks.text, lambda answer: answer.is_right)]
-    rows: list[tuple[str, float | None, Callable[[Answer], bool]]] = [
+    rows: list[tuple[str, float | None, Callable[[DecodedAnswer], bool]]] = [
         ("accuracy.top1", decoded.checks.top1, lambda answer: answer.is_right)
     ]
     if isinstance(decoded.decode, Classify) and decoded.output[0].size > 5:
@@ -158,7 +158,7 @@ def _counted(decoded: Decoded) -> Array:
     return labelled if decoded.labelled_only and labelled.any() else np.ones(len(labelled), bool)
 
 
-def answer(decoded: Decoded, scores: Array, number: int) -> Answer:
+def answer(decoded: Decoded, scores: Array, number: int) -> DecodedAnswer:
     """Put the scores of a labelled case into words."""
     case = decoded.reference.cases[number]
     match decoded.decode:
@@ -168,20 +168,20 @@ def answer(decoded: Decoded, scores: Array, number: int) -> Answer:
             decision = decisions(scores, threshold)[0]
             is_right = decision == case.label
             line = f"{case.name}: {decision} ({float(np.reshape(scores, -1)[0]):.3f})"
-            return Answer(is_right=is_right, is_near=is_right, line=_marked(line, is_right, str(case.label)))
+            return DecodedAnswer(is_right=is_right, is_near=is_right, line=_marked(line, is_right, str(case.label)))
         case Classify() as decode:
             return _class_answer(scores, case, decode, decoded.reference.classes)
 
 
-def _text_answer(scores: Array, case: Case, characters: Sequence[str]) -> Answer:
+def _text_answer(scores: Array, case: Case, characters: Sequence[str]) -> DecodedAnswer:
     text = ctc_text(scores, characters)
     is_right = text == case.label
-    return Answer(
+    return DecodedAnswer(
         is_right=is_right, is_near=is_right, line=_marked(f"{case.name}: {text!r}", is_right, repr(case.label))
     )
 
 
-def _class_answer(scores: Array, case: Case, decode: Classify, names: Sequence[str] | None) -> Answer:
+def _class_answer(scores: Array, case: Case, decode: Classify, names: Sequence[str] | None) -> DecodedAnswer:
     label = case.label
     if decode.labels is not None and isinstance(label, int):
         label = decode.labels[label] if 0 <= label < len(decode.labels) else None
@@ -190,7 +190,7 @@ def _class_answer(scores: Array, case: Case, decode: Classify, names: Sequence[s
     shown = ", ".join(f"{class_name(index, names)} {float(flat[index]):.4g}" for index in best[: decode.top])
     wanted = class_name(label, names) if isinstance(label, int) else repr(label)
     is_right = best[0] == label
-    return Answer(
+    return DecodedAnswer(
         is_right=is_right,
         is_near=label in best[:5],
         line=_marked(f"{case.name}: {shown}", is_right, wanted),
@@ -206,7 +206,7 @@ def _share_message(right: int, count: int, reference_right: int, limit: float | 
     return f"{right} of {count} right ({right / count:.2%}, {gate}); the reference has {reference_right}"
 
 
-def _details(answers: Sequence[Answer]) -> tuple[str, ...]:
+def _details(answers: Sequence[DecodedAnswer]) -> tuple[str, ...]:
     """Return a line per answer; when there are too many, the wrong ones first, and how many are left out."""
     if len(answers) <= MOST_DETAILS:
         return tuple(answer.line for answer in answers)

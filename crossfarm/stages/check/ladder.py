@@ -9,7 +9,7 @@ import numpy as np
 
 from crossfarm.config.models import CtcText, Decode, Detect
 from crossfarm.results import CheckRecord, MeasurementRecord
-from crossfarm.stages.check.comparison import Yardstick, compare
+from crossfarm.stages.check.comparison import OutputScale, compare
 from crossfarm.stages.check.decoded import Decoded, answer
 from crossfarm.stages.check.decoding import ctc_text
 from crossfarm.stages.data.tensors import Array
@@ -42,7 +42,7 @@ def ladder_records(
     rungs: Sequence[Rung],
     decoded: Decoded | None,
     *,
-    yardstick: Yardstick,
+    yardstick: OutputScale,
     agreement: float | None,
     check: Callable[..., CheckRecord],
     measurement: Callable[[str, float, str], MeasurementRecord],

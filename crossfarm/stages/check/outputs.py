@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from crossfarm.config.checks import Checks, OutputCheck
 from crossfarm.errors import ConfigError, nearest
 from crossfarm.results import CheckRecord, MeasurementRecord
-from crossfarm.stages.check.comparison import Difference, Spread, Yardstick, channel_axis, compare
+from crossfarm.stages.check.comparison import Difference, OutputScale, Spread, channel_axis, compare
 from crossfarm.stages.data.tensors import Array
 from crossfarm.stages.reference.artifact import Case, TensorFile
 
@@ -16,7 +16,7 @@ Row = CheckRecord | MeasurementRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
+class OutputVerdict:
     """How one output is judged.
 
     Attributes:
@@ -25,12 +25,12 @@ class Judged:
     """
 
     tolerance: float
-    yardstick: Yardstick
+    yardstick: OutputScale
 
 
 def judged(
     model: str, outputs: Sequence[TensorFile], checks: Checks, *, steps: Mapping[str, float]
-) -> dict[str, Judged]:
+) -> dict[str, OutputVerdict]:
     """Return output -> how it is judged: floats within the tolerance, integers and booleans exactly, or as declared.
 
     Args:
@@ -54,14 +54,16 @@ def judged(
     for output in outputs:
         own = declared.get(output.name, OutputCheck(name=output.name))
         usual = checks.tolerance if output.dtype.startswith("float") else 0.0
-        yardstick = Yardstick(
+        yardstick = OutputScale(
             axis=-1 if own.axis is None else own.axis, scale=own.scale, step=steps.get(output.name, 0.0)
         )
         try:
             channel_axis(output.shape, yardstick)
         except ValueError as error:
             raise ConfigError(f"model {model}: checks.outputs: {output.name}: {error}") from None
-        found[output.name] = Judged(tolerance=usual if own.tolerance is None else own.tolerance, yardstick=yardstick)
+        found[output.name] = OutputVerdict(
+            tolerance=usual if own.tolerance is None else own.tolerance, yardstick=yardstick
+        )
     return found
 
 
@@ -69,7 +71,7 @@ def output_records(
     name: str,
     output: Array,
     expected: Array,
-    how: Judged,
+    how: OutputVerdict,
     *,
     cases: Sequence[Case],
     argmax: bool,
@@ -110,7 +112,7 @@ def output_records(
     yield measurement(f"accuracy.not_finite.{name}", difference.not_finite, "count")
 
 
-def _message(difference: Difference, how: Judged) -> str:
+def _message(difference: Difference, how: OutputVerdict) -> str:
     if difference.not_finite:
         return f"{difference.not_finite} elements are NaN or infinite"
     if not how.tolerance:

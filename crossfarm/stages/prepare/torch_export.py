@@ -33,7 +33,7 @@ _FAILURE = "export failed: "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
+class ExportRequest:
     """What the exporting process is told; paths are absolute.
 
     Attributes:
@@ -75,7 +75,7 @@ def export_factory(source: FactorySource, *, artifacts: Mapping[str, Path], inpu
         code = folder / "code"
         code.mkdir()
         lay_out_code(source, artifacts, code)
-        request = Request(
+        request = ExportRequest(
             factory=source.factory,
             arguments=source.arguments,
             code=str(code),
@@ -146,7 +146,7 @@ def _run_exporter(folder: Path, factory: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Export as the request file says; return 0, or 1 after one line on standard error that begins `export failed:`."""
-    request = Request(**json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
+    request = ExportRequest(**json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
     sys.path.insert(0, request.code)
     try:
         _export(request)
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _export(request: Request) -> None:
+def _export(request: ExportRequest) -> None:
     import torch
 
     torch.set_num_threads(1)

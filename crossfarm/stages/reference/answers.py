@@ -112,7 +112,7 @@ def carried_by_runs(inputs: Iterable[Input]) -> dict[str, str]:
     }
 
 
-class Port(Declared):
+class ReferencePort(Declared):
     """Name, dtype and static shape of an input or output."""
 
     name: str
@@ -183,14 +183,14 @@ class Runtime:
                 )
         return outputs
 
-    def _port(self, port: Any) -> Port:
+    def _port(self, port: Any) -> ReferencePort:
         dtype = _DTYPES.get(port.type)
         if dtype is None or not all(isinstance(extent, int) for extent in port.shape):
             raise ModelError(
                 f"model {self._model}: {port.name} is a {port.type} of shape {port.shape}, but plain tensors of static "
                 "shape are wanted; give every input's shape in models.yaml"
             )
-        return Port(name=port.name, dtype=dtype, shape=tuple(port.shape))
+        return ReferencePort(name=port.name, dtype=dtype, shape=tuple(port.shape))
 
 
 def _run_all(runtime: Runtime, trials: Iterator[Trial], *, inputs: Sequence[Input], folder: Path) -> tuple[Case, ...]:
@@ -215,7 +215,7 @@ def _run_all(runtime: Runtime, trials: Iterator[Trial], *, inputs: Sequence[Inpu
 class _Writers:
     """Appends the tensors of a case to a file per tensor."""
 
-    def __init__(self, folder: Path, ports: Sequence[Port]) -> None:
+    def __init__(self, folder: Path, ports: Sequence[ReferencePort]) -> None:
         folder.mkdir(parents=True)
         self._ports = ports
         self._files = [(folder / f"{k}.bin").open("wb") for k in range(len(ports))]
@@ -279,7 +279,7 @@ def _dataset_trials(job: Job, model: _Declaration, name: str, inputs: Sequence[I
     )
 
 
-def _tensor_file(folder: str, number: int, port: Port, *, carry_from: str | None = None) -> TensorFile:
+def _tensor_file(folder: str, number: int, port: ReferencePort, *, carry_from: str | None = None) -> TensorFile:
     return TensorFile(
         name=port.name, dtype=port.dtype, shape=port.shape, file=f"{folder}/{number}.bin", carry_from=carry_from
     )

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from crossfarm.backends.tvm.int8 import numpy_reference
-from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from crossfarm.backends.tvm.int8.numpy_reference import QuantParams
 from crossfarm.config.targets import Target
 from tests.integration.backends.conftest import Road, load_target, prefix
 
@@ -18,7 +18,11 @@ pytestmark = pytest.mark.integration
 
 Array = np.ndarray[Any, Any]
 node = helper.make_node
-SOURCE, MIDDLE, RESULT = (Steps(scale=0.05, zero=117), Steps(scale=0.75, zero=0), Steps(scale=1.5, zero=130))
+SOURCE, MIDDLE, RESULT = (
+    QuantParams(scale=0.05, zero=117),
+    QuantParams(scale=0.75, zero=0),
+    QuantParams(scale=1.5, zero=130),
+)
 WEIGHT_SCALE = np.float32(2.0**-6)
 
 
@@ -41,9 +45,9 @@ def constants(**arrays: Any) -> list[onnx.TensorProto]:
     return [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
 
 
-def steps_of(name: str, steps: Steps) -> dict[str, Any]:
+def quant_params_of(name: str, params: QuantParams) -> dict[str, Any]:
     """Return scale and zero point as initialisers of uint8."""
-    return {f"{name}_scale": np.float32(steps.scale), f"{name}_zero": np.uint8(steps.zero)}
+    return {f"{name}_scale": np.float32(params.scale), f"{name}_zero": np.uint8(params.zero)}
 
 
 def two_convolutions(wide: Array, deep: Array) -> onnx.ModelProto:
@@ -59,19 +63,21 @@ def two_convolutions(wide: Array, deep: Array) -> onnx.ModelProto:
         node("Conv", ["e", "u"], ["f"], group=len(deep), strides=[2, 1]),
         node("QuantizeLinear", ["f", "y_scale", "y_zero"], ["y"]),
     ]
-    steps = {**steps_of("x", SOURCE), **steps_of("m", MIDDLE), **steps_of("y", RESULT)}
+    params = {**quant_params_of("x", SOURCE), **quant_params_of("m", MIDDLE), **quant_params_of("y", RESULT)}
     graph = helper.make_graph(
         quantised,
         "graph",
         [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [1, 13, 9, 11])],
         [onnx.ValueInfoProto(name="y")],
-        constants(**steps, w_scale=WEIGHT_SCALE, w_zero=np.int8(0), wide=wide, deep=deep),
+        constants(**params, w_scale=WEIGHT_SCALE, w_zero=np.int8(0), wide=wide, deep=deep),
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return onnx.shape_inference.infer_shapes(model)
 
 
-def stored_sums(image: Array, weights: Array, *, source: Steps, result: Steps, low: float, **window: Any) -> Array:
+def quantised_sums(
+    image: Array, weights: Array, *, source: QuantParams, result: QuantParams, low: float, **window: Any
+) -> Array:
     """Return a quantised convolution of the reference; image NHWC, weights OIHW."""
     kernel = weights.transpose(2, 3, 1, 0)
     sums = numpy_reference.convolve(image, kernel, zero=source.zero, dilation=(1, 1), **window)
@@ -102,10 +108,10 @@ def test_two_quantised_convolutions_are_those_of_the_reference(
     (found,) = road.run(road.bundle(two_convolutions(wide, deep), cases))
     for case, answer in zip(cases, found, strict=True):
         image = case["x"].transpose(0, 2, 3, 1)
-        middle = stored_sums(
+        middle = quantised_sums(
             image, wide, source=SOURCE, result=MIDDLE, low=0.0, strides=(1, 1), padding=(1, 1, 1, 1), groups=1
         )
-        wanted = stored_sums(
+        wanted = quantised_sums(
             middle, deep, source=MIDDLE, result=RESULT, low=-np.inf, strides=(2, 1), padding=(0, 0, 0, 0), groups=24
         )
         assert len(np.unique(wanted)) > 50

@@ -63,7 +63,7 @@ def database(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'leases.db'}"
 
 
-def read(clone: Path) -> records.Read:
+def read(clone: Path) -> records.RecordsFile:
     project = load_project(
         models=ROOT / "models.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines/default.yaml"
     )

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from crossfarm.engines.container.engine import ContainerEngine
-from crossfarm.engines.container.limits import GIB, Limits
-from crossfarm.images.ensure import Terms, supply_images
+from crossfarm.engines.container.limits import GIB, ResourceLimits
+from crossfarm.images.ensure import BuildOptions, supply_images
 from crossfarm.images.identity import BASE
 from crossfarm.stages.job import Job, Outcome
 from crossfarm.util.docker import Daemon, find_daemon
@@ -42,7 +42,7 @@ def daemon() -> Daemon:
 @pytest.fixture(scope="session")
 def base_image(daemon: Daemon) -> str:
     """Return the reference of the image that all targets' images build on."""
-    return supply_images(ROOT, [BASE], say=print, terms=Terms(may_bootstrap=True))[BASE].reference
+    return supply_images(ROOT, [BASE], say=print, terms=BuildOptions(may_bootstrap=True))[BASE].reference
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +131,7 @@ def begin(tmp_path: Path, home: Path, request: pytest.FixtureRequest) -> Iterato
     engines: list[ContainerEngine] = []
 
     def make(**different: Any) -> Trial:
-        limits = Limits(memory=GIB // 2, cpus=1.0, processes=64)
+        limits = ResourceLimits(memory=GIB // 2, cpus=1.0, processes=64)
         chosen: dict[str, Any] = {"limits": limits, "home": home, "work": tmp_path, **different}
         if "daemon" not in chosen:
             chosen["daemon"] = request.getfixturevalue("daemon")

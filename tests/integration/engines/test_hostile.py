@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.engines.container.limits import GIB, ResourceLimits
 
 pytestmark = pytest.mark.integration
 
@@ -162,7 +162,7 @@ def test_what_a_job_leaves_behind_is_gone_when_the_next_one_comes(trial: Trial) 
 
 
 def test_a_job_that_never_ends_is_ended(begin: Any) -> None:
-    trial = begin(limits=Limits(memory=GIB // 2, cpus=1.0, processes=64, seconds=2.0))
+    trial = begin(limits=ResourceLimits(memory=GIB // 2, cpus=1.0, processes=64, seconds=2.0))
     outcome, _ = trial.run("import time\nprint('still here', flush=True)\ntime.sleep(600)")
     assert not outcome.good
     assert outcome.fault == "infrastructure"

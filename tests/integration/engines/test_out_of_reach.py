@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from crossfarm.engines.container import container
-from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.engines.container.limits import GIB, ResourceLimits
 from crossfarm.util.docker import Daemon
 
 pytestmark = pytest.mark.integration
@@ -288,7 +288,7 @@ def test_where_a_process_of_a_job_cannot_be_ended_there_is_no_reply_and_nothing_
 
 
 def test_nothing_of_a_job_that_took_too_long_is_taken(begin: Any) -> None:
-    trial = begin(limits=Limits(memory=GIB // 2, cpus=1.0, processes=64, seconds=3.0))
+    trial = begin(limits=ResourceLimits(memory=GIB // 2, cpus=1.0, processes=64, seconds=3.0))
     outcome, folder = trial.run(ANSWERS + "\nmeddle(600)")
     assert not outcome.good
     assert "longer than 3 s" in outcome.cause

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.engines.container.limits import GIB, ResourceLimits
 from crossfarm.engines.local import LocalEngine
 from crossfarm.stages.job import HOST, Job, Outcome
 from crossfarm.store.live_runs import live_run
@@ -40,7 +40,7 @@ Run = Callable[[str], tuple[Outcome, Path]]
 
 @pytest.fixture
 def in_container(begin: Any) -> Run:
-    limits = Limits(memory=GIB // 2, cpus=1.0, processes=64, output=SMALL)
+    limits = ResourceLimits(memory=GIB // 2, cpus=1.0, processes=64, output=SMALL)
     return begin(limits=limits).run  # type: ignore[no-any-return]
 
 

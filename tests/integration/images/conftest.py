@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.images.ensure import Terms, supply_base
+from crossfarm.images.ensure import BuildOptions, supply_base
 from crossfarm.images.identity import BASE, dockerfile_path
 from crossfarm.images.lock import LOCK, Pin
 from crossfarm.util import docker
@@ -26,7 +26,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Pin:
     (folder / "dockerfiles").mkdir()
     (folder / dockerfile_path(BASE)).write_text(HEAD)
     shutil.copy(ROOT / LOCK, folder)
-    return supply_base(folder, terms=Terms(may_bootstrap=True), say=print)
+    return supply_base(folder, terms=BuildOptions(may_bootstrap=True), say=print)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from crossfarm.errors import EngineError
-from crossfarm.images.ensure import Terms, supply_images, update_lock
+from crossfarm.images.ensure import BuildOptions, supply_images, update_lock
 from crossfarm.images.identity import BASE
 from crossfarm.images.lock import LOCK, Pin, pinned_base, write_pin
 from crossfarm.images.registry import push_images, remote_name
@@ -87,7 +87,7 @@ def test_what_was_pushed_is_pulled_in_place_of_being_built(project: Project, reg
         for reference in (*reversed(pushed), images["one"].reference, images[BASE].reference):
             client.images.remove(reference)
         project.said.clear()
-        again = supply_images(project.folder, ["one"], terms=Terms(registry=registry), say=project.say)
+        again = supply_images(project.folder, ["one"], terms=BuildOptions(registry=registry), say=project.say)
         assert again == images
         assert project.said == [f"{name}: got {image.reference} from {registry}" for name, image in images.items()]
         for reference in pushed:
@@ -103,7 +103,7 @@ def test_another_image_under_the_name_is_not_believed(project: Project, registry
         client.images.push(repository, tag=tag)
         client.images.remove(f"{repository}:{tag}")
         client.images.remove(images["one"].reference)
-        supply_images(project.folder, ["one"], terms=Terms(registry=registry), say=project.say)
+        supply_images(project.folder, ["one"], terms=BuildOptions(registry=registry), say=project.say)
         client.images.remove(f"{repository}:{tag}")
     assert not any("got" in text for text in project.said)
     assert any(text.startswith("one: built") for text in project.said)

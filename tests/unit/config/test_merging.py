@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossfarm.config.loading import load_models, merge
-from crossfarm.config.yaml_reader import Mapping, parse
+from crossfarm.config.yaml_reader import YamlMapping, parse
 
 KEYS = st.sampled_from("abcd")
 MAPPINGS: st.SearchStrategy[dict[str, Any]] = st.recursive(
@@ -20,10 +20,10 @@ MAPPINGS: st.SearchStrategy[dict[str, Any]] = st.recursive(
 )
 
 
-def tree(value: dict[str, Any], first_line: int = 1) -> Mapping:
+def tree(value: dict[str, Any], first_line: int = 1) -> YamlMapping:
     """Return a mapping as it is read from a file in which it begins at a line."""
     root, _ = parse("\n" * (first_line - 1) + json.dumps(value, indent=1))
-    assert isinstance(root, Mapping)
+    assert isinstance(root, YamlMapping)
     return root
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from crossfarm.engines.messages import Reply, Request, new_secret
+from crossfarm.engines.messages import JobReply, JobRequest, new_secret
 from crossfarm.errors import EngineError
 
 SECRET = "5" * 32
@@ -14,17 +14,17 @@ FIELDS = {"status": 0, "out_of_memory": False, "reusable": True, "secret": SECRE
 
 
 def test_a_request_is_read_without_its_secret() -> None:
-    request = Request(job="/job/out/job.json", log="/job/out/log\nx", stage="check", scratch="/s")
+    request = JobRequest(job="/job/out/job.json", log="/job/out/log\nx", stage="check", scratch="/s")
     first, second, rest = request.encoded(SECRET).split(b"\n")
-    assert Request.decoded(first) == request
+    assert JobRequest.decoded(first) == request
     assert SECRET.encode() not in first
     assert second == SECRET.encode()
     assert rest == b""
 
 
 def test_a_reply_with_the_secret_is_taken() -> None:
-    reply = Reply(status=9, out_of_memory=True, reusable=False)
-    assert Reply.decoded(reply.encoded(SECRET), SECRET) == reply
+    reply = JobReply(status=9, out_of_memory=True, reusable=False)
+    assert JobReply.decoded(reply.encoded(SECRET), SECRET) == reply
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_reply_with_the_secret_is_taken() -> None:
 )
 def test_anything_else_is_refused(line: bytes) -> None:
     with pytest.raises(EngineError, match="none of this job"):
-        Reply.decoded(line, SECRET)
+        JobReply.decoded(line, SECRET)
 
 
 def test_no_two_jobs_have_the_same_secret() -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from crossfarm.engines.output_watch import LOOK_SECONDS, Watch
+from crossfarm.engines.output_watch import LOOK_SECONDS, OutputWatch
 from crossfarm.errors import OutputError
 
 
@@ -25,7 +25,7 @@ def test_a_look_that_takes_long_is_followed_by_a_long_pause(clock: list[float]) 
         looks.append(clock[0])
         clock[0] += 1.0
 
-    watch = Watch(look)
+    watch = OutputWatch(look)
     watch.look()
     assert looks == []
     clock[0] += LOOK_SECONDS
@@ -40,7 +40,7 @@ def test_a_look_that_takes_long_is_followed_by_a_long_pause(clock: list[float]) 
 
 
 def test_too_much_is_an_error_that_says_so(clock: list[float]) -> None:
-    watch = Watch(lambda: "its output has too much")
+    watch = OutputWatch(lambda: "its output has too much")
     clock[0] += LOOK_SECONDS
     with pytest.raises(OutputError, match="its output has too much; the job was ended"):
         watch.look()

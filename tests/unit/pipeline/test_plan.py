@@ -16,7 +16,7 @@ from crossfarm.errors import ConfigError
 from crossfarm.pipeline.plan import Selection, select_cells
 from crossfarm.pipeline.plan_jobs import source_label
 from crossfarm.pipeline.plan_types import BoardAccess, Plan, PlannedJob
-from crossfarm.pipeline.staleness import decide
+from crossfarm.pipeline.staleness import find_stale
 from crossfarm.store.store import Store
 from tests.unit.plans import context, make, write_project
 
@@ -124,15 +124,15 @@ def _put_all(plan: Plan, store: Store, wanted: Callable[[str], bool] = lambda na
 def test_a_second_plan_is_all_hits(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     plan = make(project)
-    assert {decision.choice for decision in decide(plan, store).values()} == {"run"}
+    assert {decision.choice for decision in find_stale(plan, store).values()} == {"run"}
     _put_all(plan, store)
-    assert {decision.choice for decision in decide(plan, store).values()} == {"hit"}
+    assert {decision.choice for decision in find_stale(plan, store).values()} == {"hit"}
 
 
 def test_the_reason_says_what_changed_in_the_toolchain(project: Project, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     _put_all(make(project), store)
-    decisions = decide(make(write_project(tmp_path, cpu_of_armv7="cortex-a7")), store)
+    decisions = find_stale(make(write_project(tmp_path, cpu_of_armv7="cortex-a7")), store)
     assert decisions["compile:armv7-one-float32"].reason == "toolchain armv7 changed: code.cpu"
     assert decisions["bundle:armv7-one-float32"].reason == "input changed: compile"
     assert decisions["compile:x86_64-one-float32"].choice == "hit"
@@ -142,7 +142,7 @@ def test_what_nothing_asks_for_does_not_run(project: Project, tmp_path: Path) ->
     store = Store(tmp_path / "store")
     plan = make(project)
     _put_all(plan, store, wanted=lambda name: not name.startswith(("fetch:", "prepare:")))
-    decisions = decide(plan, store)
+    decisions = find_stale(plan, store)
     assert decisions["fetch:shared-1.0"].choice == "unneeded"
     assert {decision.choice for name, decision in decisions.items() if name.startswith("check:")} == {"hit"}
 
@@ -156,7 +156,7 @@ def test_a_damaged_artifact_runs_again_and_says_so(project: Project, tmp_path: P
     path = store.file_path(artifact, "file")
     path.chmod(0o644)
     path.write_text("scribble")
-    decisions = decide(plan, store)
+    decisions = find_stale(plan, store)
     assert "damaged" in decisions["check:x86_64-one-float32"].reason
     assert [name for name, decision in decisions.items() if decision.choice == "run"] == ["check:x86_64-one-float32"]
 
@@ -172,7 +172,7 @@ def test_records_of_a_check_are_read_before_a_plan_calls_them_a_hit(project: Pro
     path.chmod(0o644)
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert "damaged" in decide(plan, store)["check:x86_64-one-float32"].reason
+    assert "damaged" in find_stale(plan, store)["check:x86_64-one-float32"].reason
 
 
 def test_an_artifact_that_gc_took_is_said_to_be_gone(project: Project, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_an_artifact_that_gc_took_is_said_to_be_gone(project: Project, tmp_path:
     plan = make(project)
     _put_all(plan, store)
     store.artifact_path(plan.jobs["check:x86_64-one-float32"].key).unlink()
-    decision = decide(plan, store)["check:x86_64-one-float32"]
+    decision = find_stale(plan, store)["check:x86_64-one-float32"]
     assert (decision.choice, decision.reason) == ("run", "its artifact is gone")
 
 
@@ -198,7 +198,7 @@ def test_measuring_again_runs_the_checks_again_too(project: Project, tmp_path: P
     store = Store(tmp_path / "store")
     plan = make(project)
     _put_all(plan, store)
-    runs = [name for name, d in decide(plan, store, again=frozenset({"measure"})).items() if d.choice == "run"]
+    runs = [name for name, d in find_stale(plan, store, again=frozenset({"measure"})).items() if d.choice == "run"]
     assert len(runs) == 6
     assert {name.split(":")[0] for name in runs} == {"measure", "check"}
 
@@ -208,7 +208,7 @@ def test_a_stage_that_is_asked_for_alone_runs_although_others_that_nobody_asked_
     project: Project, tmp_path: Path, stage: str
 ) -> None:
     plan = make(project, Selection(targets=("x86_64",), stages=(stage,)))
-    choices = {name: decision.choice for name, decision in decide(plan, Store(tmp_path / "store")).items()}
+    choices = {name: decision.choice for name, decision in find_stale(plan, Store(tmp_path / "store")).items()}
     assert {name for name, choice in choices.items() if choice == "run"} == plan.wanted
     assert {name.partition(":")[0] for name in plan.wanted} == {stage}
 
@@ -223,11 +223,11 @@ def test_what_a_job_made_outside_of_the_store_is_made_again_when_it_is_gone_and_
     def lost(job: PlannedJob) -> str:
         return "its cache is empty" if job.id == "c_library:armv7" else ""
 
-    assert {decision.choice for decision in decide(plan, store, lost=lost).values()} == {"hit"}, "nothing links"
+    assert {decision.choice for decision in find_stale(plan, store, lost=lost).values()} == {"hit"}, "nothing links"
     artifact = store.read(plan.jobs["bundle:armv7-one-float32"].key)
     assert artifact is not None
     store.drop(artifact)
-    found = decide(plan, store, lost=lost)
+    found = find_stale(plan, store, lost=lost)
     ran = {name: decision for name, decision in found.items() if decision.choice == "run"}
     assert set(ran) == {"c_library:armv7", "bundle:armv7-one-float32"}
     assert ran["c_library:armv7"].reason == "its cache is empty"

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossfarm.pipeline.interrupts import Interrupts
-from crossfarm.pipeline.job_runner import Finished, Workplace
+from crossfarm.pipeline.job_runner import Finished, JobFolders
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.scheduler import run_schedule
-from crossfarm.pipeline.staleness import decide
+from crossfarm.pipeline.staleness import find_stale
 from crossfarm.stages import STAGES
 from crossfarm.stages.job import Outcome
 from crossfarm.store.garbage import verify
@@ -124,8 +124,8 @@ def _run(
     notes = _Notes(stop_at)
     (folder / "logs").mkdir(exist_ok=True)
     with live_run(store, "run", []) as work, engine:
-        place = Workplace(store=store, work=work, logs=folder / "logs", root=folder)
-        run_schedule(plan, decide(plan, store, lost=lost), engine=engine, slots=slots, place=place, listener=notes)
+        place = JobFolders(store=store, work=work, logs=folder / "logs", root=folder)
+        run_schedule(plan, find_stale(plan, store, lost=lost), engine=engine, slots=slots, place=place, listener=notes)
     return notes
 
 
@@ -211,8 +211,8 @@ def test_an_interrupt_ends_the_engine_and_tells_every_job(tmp_path: Path) -> Non
     plan = _plan({"a": [], "b": ["a"], "c": ["b"]})
     store, notes, engine = Store(tmp_path / "store"), Interrupting(), _Engine()
     with live_run(store, "run", []) as work, engine, pytest.raises(KeyboardInterrupt):
-        place = Workplace(store=store, work=work, logs=tmp_path, root=tmp_path)
-        run_schedule(plan, decide(plan, store), engine=engine, slots=1, place=place, listener=notes)
+        place = JobFolders(store=store, work=work, logs=tmp_path, root=tmp_path)
+        run_schedule(plan, find_stale(plan, store), engine=engine, slots=1, place=place, listener=notes)
     assert engine.cancelled
     assert notes.states() == {"a": "run", "b": "cancelled", "c": "cancelled"}
 
@@ -290,7 +290,7 @@ def test_what_is_planned_to_run_for_damage_is_not_taken_for_whole_after_all(tmp_
     store = Store(tmp_path / "store")
     _run(plan, tmp_path, _Engine())
     _rot(store, plan, "a")
-    assert decide(plan, store)["a"].choice == "run"
+    assert find_stale(plan, store)["a"].choice == "run"
     assert _run(plan, tmp_path, _Engine()).states() == {"a": "run"}
 
 
@@ -326,9 +326,9 @@ def test_an_interrupt_ends_the_waiting_for_another_run(tmp_path: Path) -> None:
         interrupts.hold()
         ctrl_c = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
         ctrl_c.start()
-        place = Workplace(store=store, work=work, logs=tmp_path, root=tmp_path)
+        place = JobFolders(store=store, work=work, logs=tmp_path, root=tmp_path)
         run_schedule(
-            plan, decide(plan, store), engine=engine, slots=1, place=place, listener=notes, interrupts=interrupts
+            plan, find_stale(plan, store), engine=engine, slots=1, place=place, listener=notes, interrupts=interrupts
         )
     ctrl_c.join()
     assert notes.states() == {"a": "cancelled", "b": "cancelled"}

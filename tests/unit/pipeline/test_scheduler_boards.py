@@ -16,10 +16,10 @@ from crossfarm.boards.leases.health import Health, quarantined
 from crossfarm.boards.leases.leases import Leases
 from crossfarm.boards.pool import Pool
 from crossfarm.config.boards import Board
-from crossfarm.pipeline.job_runner import Finished, Workplace
+from crossfarm.pipeline.job_runner import Finished, JobFolders
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.scheduler import run_schedule
-from crossfarm.pipeline.staleness import decide
+from crossfarm.pipeline.staleness import find_stale
 from crossfarm.stages import STAGES
 from crossfarm.stages.job import Outcome
 from crossfarm.store.keys import KeyDocument, digest_json
@@ -110,8 +110,10 @@ class Site:
         store, notes = Store(self.folder / "store"), _Notes()
         (self.folder / "logs").mkdir(exist_ok=True)
         with live_run(store, "run", []) as work, engine, Pool(self.inventory, targets={}, user="ada") as pool:
-            place = Workplace(store=store, work=work, logs=self.folder / "logs", root=self.folder)
-            run_schedule(plan, decide(plan, store), engine=engine, slots=slots, place=place, listener=notes, pool=pool)
+            place = JobFolders(store=store, work=work, logs=self.folder / "logs", root=self.folder)
+            run_schedule(
+                plan, find_stale(plan, store), engine=engine, slots=slots, place=place, listener=notes, pool=pool
+            )
         return notes.results
 
 
@@ -246,8 +248,8 @@ def test_boards_are_given_back_when_a_run_is_interrupted(site: Site, leases: Lea
         Pool(site.inventory, targets={}, user="ada") as pool,
         pytest.raises(KeyboardInterrupt),
     ):
-        place = Workplace(store=store, work=work, logs=site.folder, root=site.folder)
-        run_schedule(plan, decide(plan, store), engine=engine, slots=1, place=place, listener=notes, pool=pool)
+        place = JobFolders(store=store, work=work, logs=site.folder, root=site.folder)
+        run_schedule(plan, find_stale(plan, store), engine=engine, slots=1, place=place, listener=notes, pool=pool)
     assert {result.state for result in notes.results.values()} == {"cancelled"}
     status = leases.status()
     assert status.waiting == ()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.errors import StoreError
-from crossfarm.setup.cleaning import Ground, Wishes, clean, holdings
+from crossfarm.setup.cleaning import CleanedPlaces, CleanRequest, clean_up, holdings
 from crossfarm.store.garbage import verify
 from crossfarm.store.keys import KeyDocument
 from crossfarm.store.live_runs import live_run
@@ -23,8 +23,8 @@ def _put(store: Store, name: str) -> Artifact:
 
 
 def _clean(store: Path, out: Path, *, verify: bool = False, everything: bool = False, days: float | None = None) -> int:
-    wishes = Wishes(days=days, verify=verify, everything=everything)
-    return clean(wishes, Ground(store=store, out=out, home=out.parent))
+    wishes = CleanRequest(days=days, verify=verify, everything=everything)
+    return clean_up(wishes, CleanedPlaces(store=store, out=out, home=out.parent))
 
 
 def test_everything_is_the_store_and_the_reports_and_nothing_beside_them(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ def test_a_dry_run_says_how_much_and_removes_nothing(tmp_path: Path, capsys: pyt
     zig = store.root / "zig" / "library"
     zig.parent.mkdir()
     zig.write_bytes(bytes(3 * 2**20))
-    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
-    assert clean(Wishes(days=0, dry_run=True), ground) == 0
+    ground = CleanedPlaces(store=store.root, out=tmp_path / "out", home=tmp_path)
+    assert clean_up(CleanRequest(days=0, dry_run=True), ground) == 0
     said = capsys.readouterr().out
     assert "would free 3.0 MiB: the compiler's cache" in said
     assert "would free 0.0 MiB: artifacts" in said
     assert zig.exists()
     assert store.read(kept.key) == kept
-    assert clean(Wishes(days=0), ground) == 0
+    assert clean_up(CleanRequest(days=0), ground) == 0
     assert not zig.exists()
     assert store.read(kept.key) is None
 
@@ -108,18 +108,18 @@ def test_the_compilers_cache_goes_before_any_artifact_and_never_under_a_run(tmp_
     zig = store.root / "zig" / "library"
     zig.parent.mkdir()
     zig.write_bytes(bytes(3 * 2**20))
-    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    ground = CleanedPlaces(store=store.root, out=tmp_path / "out", home=tmp_path)
     with live_run(store, "run", []):
-        clean(Wishes(mebibytes=1), ground)
+        clean_up(CleanRequest(mebibytes=1), ground)
         assert zig.exists()
-    clean(Wishes(mebibytes=1), ground)
+    clean_up(CleanRequest(mebibytes=1), ground)
     assert not zig.exists()
     assert store.read(kept.key) == kept
 
 
 def test_doctor_tells_what_is_large_and_what_removes_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    ground = Ground(store=store.root, out=tmp_path / "out", home=tmp_path)
+    ground = CleanedPlaces(store=store.root, out=tmp_path / "out", home=tmp_path)
     assert not [line for line in holdings(ground) if "cache" in line]
     zig = store.root / "zig" / "library"
     zig.parent.mkdir()

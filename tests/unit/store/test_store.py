@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from crossfarm.errors import DamagedError, StoreError
-from crossfarm.store.garbage import Limits, collect_garbage
+from crossfarm.store.garbage import Retention, collect_garbage
 from crossfarm.store.keys import KeyDocument, digest_json
 from crossfarm.store.live_runs import live_run
 from crossfarm.store.store import Artifact, Store
@@ -214,7 +214,7 @@ def test_gc_keeps_what_a_live_run_uses_and_frees_the_rest(tmp_path: Path) -> Non
     kept = _put(store, {"a": b"1" * 100, "shared": b"s"}, seed=1, job="compile:k")
     gone = _put(store, {"b": b"2" * 100, "shared": b"s"}, seed=2, job="compile:g")
     with live_run(store, "run-1", [kept.key]):
-        freed = collect_garbage(store, Limits(age_seconds=0))
+        freed = collect_garbage(store, Retention(age_seconds=0))
     assert freed >= 100
     assert store.read(gone.key) is None
     assert store.damage(kept, thorough=True) is None
@@ -226,7 +226,7 @@ def test_gc_by_size_lets_the_least_recently_used_go_first(tmp_path: Path) -> Non
     for age, artifact in enumerate(artifacts):
         os.utime(store.artifact_path(artifact.key), (1000 + age, 1000 + age))
     os.utime(store.artifact_path(artifacts[0].key), (2000, 2000))
-    collect_garbage(store, Limits(size_bytes=200))
+    collect_garbage(store, Retention(size_bytes=200))
     assert [store.read(artifact.key) is not None for artifact in artifacts] == [True, False, True]
 
 
@@ -234,7 +234,7 @@ def test_gc_sweeps_what_a_killed_run_left(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.root / "runs" / "dead").write_text("0" * 64)
     (store.root / "work" / "dead" / "job").mkdir(parents=True)
-    collect_garbage(store, Limits())
+    collect_garbage(store, Retention())
     assert not (store.root / "runs" / "dead").exists()
     assert not (store.root / "work" / "dead").exists()
 
@@ -309,7 +309,7 @@ def test_runs_that_come_and_go_while_gc_collects_disturb_nothing(tmp_path: Path)
     for number in range(40):
         with live_run(store, "keeper", [_document(number).key()]) as work:
             kept = _put(store, {"a": bytes([number])}, seed=number, place=work)
-            collect_garbage(store, Limits(age_seconds=0))
+            collect_garbage(store, Retention(age_seconds=0))
             assert store.damage(kept, thorough=True) is None
     enough.set()
     for thread in threads:
@@ -375,7 +375,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(0, 400))
     def collect(self, limit: int) -> None:
-        collect_garbage(self.store, Limits(size_bytes=limit))
+        collect_garbage(self.store, Retention(size_bytes=limit))
 
     @invariant()
     def whole_artifacts_hold_what_was_put(self) -> None:

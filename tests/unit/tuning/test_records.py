@@ -15,24 +15,24 @@ from hypothesis import strategies as st
 
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.tuning import records
-from crossfarm.tuning.records import Measured, Taken
+from crossfarm.tuning.records import MeasuredChoice, TakenChoices
 
 ROOT = Path(__file__).parents[3]
 ME = "0123456789abcdef"
 
 
-def measured(layer: str = "convolution a", rows: int = 4, number: int = 0) -> Measured:
-    return Measured(layer=layer, choice={"rows": rows}, round=number, ratios=(0.9, 1.1), nanoseconds=1000)
+def measured(layer: str = "convolution a", rows: int = 4, number: int = 0) -> MeasuredChoice:
+    return MeasuredChoice(layer=layer, choice={"rows": rows}, round=number, ratios=(0.9, 1.1), nanoseconds=1000)
 
 
-def taken(rows: int = 4) -> Taken:
-    return Taken(
+def taken(rows: int = 4) -> TakenChoices:
+    return TakenChoices(
         choices={"convolution a": {"rows": rows}}, ratio=0.9, interval=(0.85, 0.95), pairs=11, runs=40, machine="m"
     )
 
 
 @given(entries=st.lists(st.builds(measured, st.text(max_size=20), st.integers(1, 30), st.integers(0, 4)), max_size=8))
-def test_what_is_written_is_read(entries: list[Measured], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_is_written_is_read(entries: list[MeasuredChoice], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("records") / "x" / "m-float32.jsonl"
     records.append(path, entries[:3], identity=ME)
     records.append(path, entries[3:], identity=ME)
@@ -46,7 +46,7 @@ def test_the_last_that_was_taken_counts(tmp_path: Path) -> None:
 
 
 def test_no_file_holds_no_records(tmp_path: Path) -> None:
-    assert records.read(tmp_path / "none.jsonl", identity=ME) == records.Read()
+    assert records.read(tmp_path / "none.jsonl", identity=ME) == records.RecordsFile()
 
 
 def test_records_of_another_target_or_compiler_are_counted_and_never_used(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_compacting_keeps_what_others_wrote_and_drops_damage(tmp_path: Path) -> 
 
 def test_a_search_that_had_nothing_to_measure_leaves_what_it_took(tmp_path: Path) -> None:
     path = tmp_path / "x86_64" / "m-float32.jsonl"
-    taken = Taken(choices={}, ratio=1.0, interval=(1.0, 1.0), pairs=0, runs=0, machine="m")
+    taken = TakenChoices(choices={}, ratio=1.0, interval=(1.0, 1.0), pairs=0, runs=0, machine="m")
     records.compact(path, [taken], identity="i")
     assert records.read(path, identity="i").taken == taken
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from crossfarm.cli import tuning as faces
 from crossfarm.errors import ConfigError
 from crossfarm.tuning.build_worker import LayerVariants
-from crossfarm.tuning.records import Measured, Taken
+from crossfarm.tuning.records import MeasuredChoice, TakenChoices
 from crossfarm.tuning.search import Stopped, best_choices, estimate, find_culprits, states_of
 from crossfarm.tuning.session import budget_of
 from crossfarm.tuning.successive_halving import better_half, median_interval, runs_in, score
 from crossfarm.tuning.tune_cell import Budget
-from crossfarm.tuning.tune_table import LayerRow, Outcome, kind_of, table
+from crossfarm.tuning.tune_table import LayerRow, TunedCell, kind_of, table
 
 
 def halve(times: Sequence[float], noise: random.Random) -> tuple[int, int]:
@@ -87,8 +87,8 @@ def test_all_culprits_and_nobody_else_are_found(wrong: dict[str, bool]) -> None:
 LAYERS = (LayerVariants(key="a", variants=tuple({"rows": rows} for rows in range(4))),)
 
 
-def entry(rows: int, number: int, *ratios: float, right: bool = True) -> Measured:
-    return Measured(layer="a", choice={"rows": rows}, round=number, ratios=ratios, nanoseconds=100, right=right)
+def entry(rows: int, number: int, *ratios: float, right: bool = True) -> MeasuredChoice:
+    return MeasuredChoice(layer="a", choice={"rows": rows}, round=number, ratios=ratios, nanoseconds=100, right=right)
 
 
 def test_a_search_goes_on_where_its_records_end() -> None:
@@ -144,8 +144,8 @@ def test_any_other_budget_is_refused(text: str) -> None:
 
 
 def test_the_table_says_what_was_tried_and_what_was_decided() -> None:
-    taken = Taken(choices={"a": {}}, ratio=0.9, interval=(0.88, 0.93), pairs=11, runs=40, machine="m")
-    outcome = Outcome(
+    taken = TakenChoices(choices={"a": {}}, ratio=0.9, interval=(0.88, 0.93), pairs=11, runs=40, machine="m")
+    outcome = TunedCell(
         cell="t-m-float32",
         rows=(
             LayerRow(

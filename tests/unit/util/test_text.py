@@ -20,8 +20,8 @@ from invoke.exceptions import Exit
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.leases.health import Health
 from crossfarm.boards.leases.leases import BoardStatus, Status
-from crossfarm.cli.arguments import finish
 from crossfarm.cli.board_table import as_json, as_text
+from crossfarm.cli.verbs import finish
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
 from crossfarm.results import JobRecord, from_json, to_json

@@ -1,38 +1,40 @@
-"""Sums begin with what is added to all of them, instead of being cleared first and added to last.
+"""Accumulators begin with the bias, instead of being cleared first and having it added last.
 
-Whether a register is set to 0 or loaded costs the same; the addition behind every sum is saved. Integers can be added
-in any order.
+Whether a register is set to 0 or loaded costs the same; the addition behind every accumulator is saved. Integers can be
+added in any order.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+from crossfarm.backends.tvm.types import Buffer, BufferLoad, PrimExpr, PrimFunc, SBlock, Stmt, TensorRegion
 
-def with_initial(function: Any, sums: str) -> Any:
-    """Return a scheduled PrimFunc whose integer sums begin with the constants of their channels.
+
+def with_initial(function: PrimFunc, accumulators: str) -> PrimFunc:
+    """Return a scheduled PrimFunc whose int32 accumulators begin with the bias of their channels.
 
     Args:
-        function: in which the block `sums` has been split from its start, and one block reads the sums.
-        sums: name of the block.
+        function: in which the block has been split from its start, and one block reads the accumulators.
+        accumulators: name of the block.
     """
     while True:
-        found = _addition(function, sums)
+        found = _addition(function, accumulators)
         if found is None:
             return function
         reader, buffer, load, addend = found
-        function = _moved(function, start=f"{sums}_init", reader=reader, buffer=buffer, load=load, addend=addend)
+        function = _moved(
+            function, start=f"{accumulators}_init", reader=reader, buffer=buffer, load=load, addend=addend
+        )
 
 
-def _addition(function: Any, sums: str) -> tuple[str, Any, Any, Any] | None:
-    """Return the block that reads the sums, their buffer, one such load, and what it always adds; None without it."""
-    blocks: list[Any] = []
+def _addition(function: PrimFunc, accumulators: str) -> tuple[str, Buffer, BufferLoad, BufferLoad] | None:
+    """Return the reader of the accumulators, their buffer, one such load, and the bias it always adds; or None."""
+    blocks: list[SBlock] = []
     tvm_ffi.structural_walk(function.body, (s_tir.SBlock, blocks.append))
-    starts = [block for block in blocks if str(block.name_hint) == f"{sums}_init"]
+    starts = [block for block in blocks if str(block.name_hint) == f"{accumulators}_init"]
     if len(starts) != 1 or not isinstance(starts[0].body, tirx.BufferStore):
         return None
     buffer = starts[0].body.buffer
@@ -40,8 +42,8 @@ def _addition(function: Any, sums: str) -> tuple[str, Any, Any, Any] | None:
     readers = [block for block in readers if not any(write.source.same_as(buffer) for write in block.writes)]
     if str(buffer.dtype) != "int32" or len(readers) != 1:
         return None
-    loads: list[Any] = []
-    additions: list[Any] = []
+    loads: list[BufferLoad] = []
+    additions: list[PrimExpr] = []
     tvm_ffi.structural_walk(
         readers[0].body,
         (
@@ -59,8 +61,8 @@ def _addition(function: Any, sums: str) -> tuple[str, Any, Any, Any] | None:
     return (str(readers[0].name_hint), buffer, first.a, first.b) if plain else None
 
 
-def _is_sum(expression: Any, buffer: Any) -> bool:
-    """Say whether an expression adds a constant of the channel to a sum."""
+def _is_sum(expression: PrimExpr, buffer: Buffer) -> bool:
+    """Say whether an expression adds something that is loaded to an accumulator."""
     left, right = expression.a, expression.b
     return (
         isinstance(left, tvm.ir.TensorLoad)
@@ -70,21 +72,25 @@ def _is_sum(expression: Any, buffer: Any) -> bool:
     )
 
 
-def _moved(function: Any, *, start: str, reader: str, buffer: Any, load: Any, addend: Any) -> Any:
-    def without(sum_: Any) -> Any:
+def _moved(
+    function: PrimFunc, *, start: str, reader: str, buffer: Buffer, load: BufferLoad, addend: BufferLoad
+) -> PrimFunc:
+    """Return a function whose block `start` stores `addend`, which the block `reader` adds no more."""
+
+    def without(sum_: PrimExpr) -> PrimExpr:
         # What is added to this sum again looks the same as soon as the sum is gone.
         is_meant = _is_sum(sum_, buffer) and tvm_ffi.structural_equal(sum_.b, addend)
         return sum_.a if is_meant else sum_
 
-    def change(block: Any) -> Any:
+    def change(block: SBlock) -> SBlock:
         if str(block.name_hint) == start:
             places = list(zip(load.indices, block.body.indices, strict=True))
             added = tvm_ffi.structural_map(
                 addend, (tirx.Var, lambda var: next((place for axis, place in places if axis.same_as(var)), var))
             )
             value = block.body.value
-            is_nought = isinstance(value, tirx.IntImm) and int(value) == 0
-            body = tirx.BufferStore(buffer, added if is_nought else value + added, block.body.indices)
+            is_zero = isinstance(value, tirx.IntImm) and int(value) == 0
+            body = tirx.BufferStore(buffer, added if is_zero else value + added, block.body.indices)
             region = tvm.ir.TensorRegion(
                 addend.source, [tvm.ir.Range.from_min_extent(index, 1) for index in added.indices], addend.source.ty
             )
@@ -96,7 +102,7 @@ def _moved(function: Any, *, start: str, reader: str, buffer: Any, load: Any, ad
     return function.with_body(tvm_ffi.structural_map(function.body, (s_tir.SBlock, change)))
 
 
-def _like(block: Any, body: Any, reads: list[Any]) -> Any:
+def _like(block: SBlock, body: Stmt, reads: list[TensorRegion]) -> SBlock:
     return s_tir.SBlock(
         block.iter_vars,
         reads,

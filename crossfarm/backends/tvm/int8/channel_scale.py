@@ -1,23 +1,27 @@
-"""A tensor of stored integers times one stored number for each channel, as squeeze-and-excitation has it, in 16 bits.
+"""A quantised image times one quantised number for each channel, as squeeze-and-excitation has it, in int16.
 
-What a product needs of a gate, scales and all, is one 16-bit integer for each channel, made once for an image. Then
-16-bit vectors do what floats do in twice as many vectors with a conversion at either end; see `integer.Gating`.
+What a product needs of a channel, scales and all, is one int16 factor, made once for an image. Then vectors of int16 do
+what floats do in twice as many vectors with a conversion at either end; see `numpy_reference.ChannelScaleParams`.
 
-Vectors run over the channels of neighbouring pixels, which follow each other in memory. The gates are repeated until
-they fill whole vectors.
+Vectors run over the channels of neighbouring pixels, which follow each other in memory. The factors are repeated until
+they fill whole vectors, here with C = 12 and vectors of 8:
+
+    image    |pixel 0    |pixel 1    |     12 channels each
+    factors  |f0 ... f11 |f0 ... f11 |     repeated for 2 pixels
+    vectors  [  8   ][  8   ][  8   ]      3 vectors for 2 pixels
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 from tvm import te, tirx
 
-from crossfarm.backends.tvm.int8.numpy_reference import Gating, Steps, gating
-from crossfarm.backends.tvm.int8.rounding import Storing
-from crossfarm.backends.tvm.int8.values import Stored, Walk
+from crossfarm.backends.tvm.int8.numpy_reference import ChannelScaleParams, QuantParams, channel_scale_params
+from crossfarm.backends.tvm.int8.rounding import Rounding
+from crossfarm.backends.tvm.int8.values import Accumulators, QuantisedValue, RewriteContext
 from crossfarm.backends.tvm.int8.windows import vector_of_bytes
 from crossfarm.backends.tvm.passes.relax_utils import static_shape
 from crossfarm.backends.tvm.schedules.primitives import (
@@ -32,39 +36,68 @@ from crossfarm.backends.tvm.schedules.primitives import (
     vectorise,
 )
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.tvm.types import PrimExpr, PrimFunc, RelaxExpr, Tensor, Var
 
-BLOCK, GATES = "crossfarm_int8_gated", "crossfarm_int8_gates"
+BLOCK, FACTORS = "crossfarm_int8_gated", "crossfarm_int8_gates"
 _REPEATED = "crossfarm.pixels"
 MAX_REPEATED = 8
 
 
-def gated(walk: Walk, image: Stored, gate: Stored, steps: Steps) -> Stored | None:
-    """Emit the stored integers of a product; None where it is no product with gates, or its numbers are too large.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChannelScaledValue:
+    """The product of an image and a number for each of its channels.
+
+    Attributes:
+        image: [N, H, W, C].
+        scales: [N, 1, 1, C].
+        product: the same as accumulators.
+    """
+
+    image: QuantisedValue
+    scales: QuantisedValue
+    product: Accumulators
+
+    def as_float(self, context: RewriteContext) -> RelaxExpr:
+        """Emit the real numbers as float32."""
+        return self.product.as_float(context)
+
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Emit the product in int16 where its numbers allow that, else requantise the accumulators."""
+        return scale_channels(context, self.image, self.scales, params) or self.product.as_quantised(context, params)
+
+
+def scale_channels(
+    context: RewriteContext, image: QuantisedValue, scales: QuantisedValue, result: QuantParams
+) -> QuantisedValue | None:
+    """Emit the quantised product; None where it is none over channels, or its numbers are too large.
 
     Args:
-        walk: through the graph.
-        image: [n, height, width, channels].
-        gate: [n, 1, 1, channels].
-        steps: of the result.
+        context: of the rewriter.
+        image: [N, H, W, C].
+        scales: [N, 1, 1, C].
+        result: scale and zero point of the result.
     """
-    how = gating(image.steps, gate.steps, steps, dtype=walk.unit.activation)
-    if how is None or not is_gate(image, gate):
+    params = channel_scale_params(image.params, scales.params, result, dtype=context.unit.activation)
+    if params is None or not is_channel_scale(image, scales):
         return None
     _, _, width, channels = static_shape(image.tensor) or ()
-    storing = Storing(low=-32767.0, high=32767.0, zero=0, dtype="int16", converts=walk.unit.converts, is_bounded=True)
+    rounding = Rounding(
+        low=-32767.0, high=32767.0, zero=0, dtype="int16", converts=context.unit.converts, is_bounded=True
+    )
     compute = functools.partial(
         _compute,
-        how=how,
-        dtype=walk.unit.activation,
-        storing=storing,
-        pixels=_repeated(width, channels, lanes=4 * walk.unit.lanes[0]),
+        params=params,
+        dtype=context.unit.activation,
+        rounding=rounding,
+        pixels=_repeated(width, channels, lanes=4 * context.unit.lanes[0]),
     )
-    return Stored(tensor=walk.call(compute, image.tensor, gate.tensor, name="gate_int8"), steps=steps)
+    # The name is part of a symbol of the object file, which must not change.
+    return QuantisedValue(tensor=context.call(compute, image.tensor, scales.tensor, name="gate_int8"), params=result)
 
 
-def is_gate(image: Stored, gate: Stored) -> bool:
+def is_channel_scale(image: QuantisedValue, scales: QuantisedValue) -> bool:
     """Say whether one tensor has one number for each channel of the other, an image of several pixels."""
-    shape, other = static_shape(image.tensor) or (), static_shape(gate.tensor) or ()
+    shape, other = static_shape(image.tensor) or (), static_shape(scales.tensor) or ()
     return len(shape) == len(other) == 4 and shape[1] * shape[2] > 1 and other == (shape[0], 1, 1, shape[3])
 
 
@@ -78,35 +111,43 @@ def _repeated(width: int, channels: int, *, lanes: int) -> int:
     return 1
 
 
-def _compute(image: Any, gate: Any, *, how: Gating, dtype: str, storing: Storing, pixels: int) -> Any:
+def _compute(
+    image: Tensor, scales: Tensor, *, params: ChannelScaleParams, dtype: str, rounding: Rounding, pixels: int
+) -> Tensor:
+    # image: [N, H, W, C] uint8 or int8; scales: [N, 1, 1, C] of the same dtype
     batch, _, _, channels = (int(each) for each in image.shape)
-    by = tirx.const(how.factor, "float32")
+    by = tirx.const(params.factor, "float32")
 
-    def one(n: Any, _pixel: Any, c: Any) -> Any:
-        return storing.of((gate[n, 0, 0, c].astype("int32") - how.zeros[1]).astype("float32") * by)
+    def one(n: Var, _pixel: Var, c: Var) -> PrimExpr:
+        return rounding.of((scales[n, 0, 0, c].astype("int32") - params.zeros[1]).astype("float32") * by)
 
-    gates = te.compute((batch, pixels, channels), one, name=GATES)
+    # factors: [N, repeated pixels, C] int16
+    factors = te.compute((batch, pixels, channels), one, name=FACTORS)
     information = np.iinfo(dtype)
     least, most = (tirx.const(int(bound), "int16") for bound in (information.min, information.max))
 
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        centred = image[n, y, x, c].astype("int16") - tirx.const(how.zeros[0], "int16")
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
+        # int16: 9 bits of (image - zero point), moved up by 7
+        centred = image[n, y, x, c].astype("int16") - tirx.const(params.zeros[0], "int16")
         wide = tirx.shift_left(centred, tirx.const(7, "int16")).astype("int32")
-        product = wide * gates[n, tirx.floormod(x, pixels), c].astype("int32")
+        # int32, of which the upper half is kept: one instruction of most processors
+        product = wide * factors[n, tirx.floormod(x, pixels), c].astype("int32")
         high = tirx.shift_right(product, tirx.const(16, "int32")).astype("int16")
-        result = tirx.shift_right(high + tirx.const(how.offset, "int16"), tirx.const(how.fraction, "int16"))
+        # int16 with `fraction` bits behind the point: rounded, the zero point added, saturated
+        result = tirx.shift_right(high + tirx.const(params.offset, "int16"), tirx.const(params.fraction, "int16"))
         return tirx.max(tirx.min(result, most), least).astype(dtype)
 
+    # result: [N, H, W, C] uint8 or int8
     return te.compute(image.shape, element, name=BLOCK, attrs={_REPEATED: pixels})
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a product of this module."""
     return BLOCK in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
-    """Make the gates of an image first, then gate as many pixels at once as fill vectors.
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
+    """Make the factors of an image first, then multiply as many pixels at once as fill vectors.
 
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
@@ -121,6 +162,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     lanes = min(vector_of_bytes(extent(schedule, run)), 4 * processor.widest)
     run, lane = schedule.split(run, [None, lanes])
     vectorise(schedule, lane)
+    # Loops now: n, y, x / pixels, vectors of (pixels, C), lanes.
     # Bytes, of which four take as long as a float.
     if size > 4 * PARALLEL_ELEMENTS:
         schedule.parallel(fuse(schedule, [n, y]))

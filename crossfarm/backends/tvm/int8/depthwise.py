@@ -1,60 +1,58 @@
-"""Depthwise convolutions over stored integers: each channel by itself, so channels are the vector.
+"""Depthwise convolutions over quantised integers: each channel by itself, so channels are the vector.
 
-The integers are added up as float32 numbers, which hold integers below 2**24 exactly, fused or not: a window of up to
-MAX_TAPS pixels stays below that. Processors multiply and add floats in one instruction, but need three for integers of
-which each has a lane of its own. The image becomes float32 strip by strip, where it gets its frame.
+The integers are accumulated as float32 numbers, which hold integers below 2**24 exactly, fused or not: a window of up
+to MAX_TAPS pixels stays below that. Processors multiply and add floats in one instruction, but need three for integers
+of which each has a lane of its own. The image becomes float32 strip by strip, where it gets its padding; the sum and
+its schedule are those of schedules/depthwise.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.tvm.int8.windows import FRAME, Window
-from crossfarm.backends.tvm.passes.relax_utils import Array
-from crossfarm.backends.tvm.schedules.choices import DepthwiseChoice
+from crossfarm.backends.tvm.int8.windows import PADDED, Window
 from crossfarm.backends.tvm.schedules.depthwise import (
-    COLUMNS,
-    ROWS,
-    UNROLLED_KERNEL,
     parts_and_sharing,
     pays,
     schedule_strips,
+    strips_and_pixels,
+    window_sum,
 )
 from crossfarm.backends.tvm.schedules.hoisting import with_hoisted
 from crossfarm.backends.tvm.schedules.primitives import (
     block_names,
     extent,
     extents,
+    float32_zero,
     function_of,
     inline_spatial,
     schedule_of,
     total,
 )
-from crossfarm.backends.tvm.schedules.primitives import zero as nought
 from crossfarm.backends.tvm.schedules.processor import Processor
-from crossfarm.backends.tvm.schedules.tiles import divisors
+from crossfarm.backends.tvm.types import Array, BlockBuilder, PrimExpr, PrimFunc, RelaxCall, RelaxExpr, Tensor, Var
 
 BLOCK = "crossfarm_int8_depthwise"
 MAX_TAPS = 2**24 // (255 * 128)
 """Pixels of a window whose sum is below 2**24 whatever they are."""
 
 
-def convolve(image: Any, weights: Array, *, zero: int, window: Window, builder: Any) -> Any:
-    """Emit the sums of a depthwise convolution; the zero point is subtracted from the image first.
+def convolve(image: RelaxExpr, weights: Array, *, zero: int, window: Window, builder: BlockBuilder) -> RelaxCall:
+    """Emit the accumulators of a depthwise convolution; the zero point is subtracted from the image first.
 
     Args:
-        image: stored integers [n, height, width, channels].
-        weights: stored int8 [kernel height, kernel width, channels].
+        image: quantised integers [N, H, W, C], in the unit's dtype.
+        weights: int8 [kernel height, kernel width, C].
         zero: zero point of the image.
         window: how the kernel slides.
-        builder: relax.BlockBuilder.
+        builder: emits bindings.
 
     Returns:
-        A call that gives float32 [n, rows, columns, channels], all of them integers.
+        A call that gives float32 [N, rows, columns, C], all of them integers.
     """
     return builder.call_te(
         functools.partial(compute, window=window, zero=zero),
@@ -65,72 +63,78 @@ def convolve(image: Any, weights: Array, *, zero: int, window: Window, builder: 
     )
 
 
-def compute(image: Any, weights: Any, *, window: Window, zero: int) -> Any:
-    """Return the te.Tensor of the sums; image [n, height, width, channels], weights [height, width, channels]."""
+def compute(image: Tensor, weights: Tensor, *, window: Window, zero: int) -> Tensor:
+    """Return the accumulators.
+
+    Args:
+        image: [N, H, W, C] uint8 or int8.
+        weights: [kernel height, kernel width, C] float32.
+        window: how the kernel slides.
+        zero: zero point of the image.
+
+    Returns:
+        float32 [N, rows, columns, C], all of them integers.
+    """
     batch, height, width, channels = (int(each) for each in image.shape)
-    kernel_height, kernel_width, _ = (int(each) for each in weights.shape)
-    top, left, _, right = window.padding
-    source = _columns_framed(image, left=left, right=right, zero=zero)
-    ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
-
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        row = y * window.strides[0] + ky * window.dilation[0] - top
-        column = x * window.strides[1] + kx * window.dilation[1]
-        product = source[n, row, column, c] * weights[ky, kx, c]
-        if any(window.padding[::2]):
-            product = tirx.if_then_else(tirx.all(row >= 0, row < height), product, nought())
-        return te.sum(product, axis=[ky, kx])
-
-    return te.compute((batch, *window.output(height, width), channels), element, name=BLOCK)
+    _, left, _, right = window.padding
+    # source: [N, H, left + W + right, C] float32, the zero point subtracted
+    source = _padded_columns(image, left=left, right=right, zero=zero)
+    return window_sum(
+        source,
+        weights,
+        shape=(batch, *window.output(height, width), channels),
+        strides=window.strides,
+        padding=window.padding,
+        dilation=window.dilation,
+        name=BLOCK,
+    )
 
 
-def _columns_framed(image: Any, *, left: int, right: int, zero: int) -> Any:
-    """Return the te.Tensor of an image minus its zero point, in float32, between columns of noughts."""
+def _padded_columns(image: Tensor, *, left: int, right: int, zero: int) -> Tensor:
+    """Return an image minus its zero point, in float32, between columns of zeros."""
     batch, height, width, channels = (int(each) for each in image.shape)
 
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         value = image[n, y, x - left, c].astype("float32")
         if zero:
             value -= tirx.const(zero, "float32")
-        return value if not left + right else tirx.if_then_else(tirx.all(x >= left, x < width + left), value, nought())
+        return (
+            value
+            if not left + right
+            else tirx.if_then_else(tirx.all(x >= left, x < width + left), value, float32_zero())
+        )
 
-    return te.compute((batch, height, width + left + right, channels), element, name=FRAME)
+    return te.compute((batch, height, width + left + right, channels), element, name=PADDED)
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a depthwise convolution of this module."""
     return BLOCK in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     """Vectorise over channels and sum several pixels side by side.
 
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
     """
     schedule = schedule_of(function)
-    inline_spatial(schedule, keep={FRAME, BLOCK})
+    inline_spatial(schedule, keep={PADDED, BLOCK})
     block = schedule.get_sblock(BLOCK)
     n, y, x, c, ky, _ = schedule.get_loops(block)
-    frame = schedule.get_sblock(FRAME)
-    strip = max(divisors(extent(schedule, y), ROWS))
+    padded = schedule.get_sblock(PADDED)
     lanes = processor.lanes_for(extent(schedule, c))
-    _, rows, columns, channels = extents(schedule, schedule.get_loops(frame))
-    strips = extent(schedule, y) // strip
+    output = (extent(schedule, y), extent(schedule, x))
+    choice = strips_and_pixels(output, lanes=lanes, kernel_height=extent(schedule, ky))
+    _, rows, columns, channels = extents(schedule, schedule.get_loops(padded))
+    strips = output[0] // choice.strip
     operations = 2 * total(schedule, schedule.get_loops(block))
     parts, is_shared = parts_and_sharing(
         channels // lanes,
-        frame_bytes=4 * -(-rows // strips) * columns * channels,
+        padded_bytes=4 * -(-rows // strips) * columns * channels,
         strips=extent(schedule, n) * strips,
         is_large=pays(elements=total(schedule, [n, y, x, c]), operations=operations),
     )
-    choice = DepthwiseChoice(
-        strip=strip,
-        pixels=max(divisors(extent(schedule, x), COLUMNS)),
-        lanes=lanes,
-        unroll_kernel=extent(schedule, ky) <= UNROLLED_KERNEL,
-        is_shared=is_shared,
-        parts=parts,
-    )
-    schedule_strips(schedule, block, [frame], choice, processor)
+    choice = dataclasses.replace(choice, is_shared=is_shared, parts=parts)
+    schedule_strips(schedule, block, [padded], choice, processor)
     return with_hoisted(function_of(schedule))

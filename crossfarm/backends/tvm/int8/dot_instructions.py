@@ -1,32 +1,38 @@
-"""Which instructions of a processor multiply small integers and add the products to 32-bit sums, and how TVM is told.
+"""Dot-product instructions of processors: 8-bit or 16-bit integers into int32 accumulators, and how TVM uses them.
 
-Signed 16-bit products (vpmaddubsw) saturate, so they are not used anywhere: every way here gives the exact sum.
+Signed 16-bit products (vpmaddubsw) saturate, so they are not used anywhere: every instruction here gives the exact sum.
+
+TVM notes the lines of these functions in an object's .debug_line: where they move, objects differ, but no code does.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from tvm import s_tir
 from tvm.script import tirx as T  # noqa: N812
 from tvm.target import codegen
+
+from crossfarm.backends.tvm.types import PrimFunc, Target
 
 IntegerType = Literal["uint8", "int8", "int16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dot:
-    """One way to add products to a vector of 32-bit sums.
+    """One dot-product instruction: adds products to a vector of int32 accumulators.
+
+    accumulator[lane] += left[0] * right[lane, 0] + ... + left[depth - 1] * right[lane, depth - 1]
 
     Attributes:
         name: of it.
-        lanes: sums in the vector.
-        depth: products that are added to a sum at once.
+        lanes: accumulators in the vector.
+        depth: products that are added to an accumulator at once.
         left: dtype of the activations, of which `depth` neighbours are broadcast to all lanes.
         right: dtype of the weights, [lanes, depth] of them side by side.
         intrinsic: LLVM's name; empty when LLVM makes the code from plain vector operations.
-        accumulates: the instruction adds to the sums itself.
+        accumulates: the instruction adds to the accumulators itself.
     """
 
     name: str
@@ -43,11 +49,11 @@ class IntegerUnit:
     """What of a processor the integer kernels depend on.
 
     Attributes:
-        activation: dtype in which all activations are stored.
-        dots: ways to add products, widest first.
+        activation: dtype of all quantised activations.
+        dots: dot-product instructions, widest first.
         registers: vector registers that a tile may take.
         loads_aside: loads are issued beside multiplications, or are a part of them, and do not take their place.
-        converts: floats become the nearest integers in one instruction, and vectors are packed with saturation.
+        converts: floats become the nearest integers in one instruction, and vectors are narrowed with saturation.
     """
 
     activation: Literal["uint8", "int8"]
@@ -69,13 +75,7 @@ def _vnni(lanes: int) -> Dot:
 
 def _pairs(lanes: int, intrinsic: str) -> Dot:
     return Dot(
-        name=f"pairs{lanes}",
-        lanes=lanes,
-        depth=2,
-        left="int16",
-        right="int16",
-        intrinsic=intrinsic,
-        accumulates=False,
+        name=f"pairs{lanes}", lanes=lanes, depth=2, left="int16", right="int16", intrinsic=intrinsic, accumulates=False
     )
 
 
@@ -93,10 +93,10 @@ _SDOT = Dot(name="sdot4", lanes=4, depth=4, left="int8", right="int8", intrinsic
 _PLAIN = (_plain(4), _plain(1))
 
 DOTS = {dot.name: dot for dot in (*_VNNI, *_PAIRS, _SDOT, *_PLAIN)}
-"""Every way by name."""
+"""Every instruction by name."""
 
 
-def integer_unit(target: Any) -> IntegerUnit:
+def integer_unit(target: Target) -> IntegerUnit:
     """Return the integer instructions of a tvm.target.Target, by the features that LLVM knows of it.
 
     x86: vpdpbusd (unsigned by signed) with AVX-512 VNNI, else vpmaddwd over 16-bit values. AArch64: SDOT (signed by
@@ -119,14 +119,14 @@ def integer_unit(target: Any) -> IntegerUnit:
     return IntegerUnit(activation="int8", dots=_PLAIN[1:], registers=16)
 
 
-def _has(feature: str, target: Any) -> bool:
+def _has(feature: str, target: Target) -> bool:
     return bool(codegen.llvm_cpu_has_features(feature, target))
 
 
 def tensor_intrinsic(dot: Dot) -> str:
     """Register what TVM needs to use the instruction, and return the name under which it stands.
 
-    The sums must be in the scope `local`.
+    The accumulators must be in the scope `local`.
     """
     name = f"crossfarm_dot_{dot.name}"
     if s_tir.TensorIntrin.get(name, allow_missing=True) is None:
@@ -134,7 +134,7 @@ def tensor_intrinsic(dot: Dot) -> str:
     return name
 
 
-def _description(dot: Dot) -> Any:
+def _description(dot: Dot) -> PrimFunc:
     lanes, depth, left, right = dot.lanes, dot.depth, dot.left, dot.right
 
     @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
@@ -155,7 +155,7 @@ def _description(dot: Dot) -> Any:
     return description
 
 
-def _implementation(dot: Dot) -> Any:
+def _implementation(dot: Dot) -> PrimFunc:
     lanes, depth, left, right = dot.lanes, dot.depth, dot.left, dot.right
     identifier = codegen.llvm_lookup_intrinsic_id(dot.intrinsic)
     few, many, both, sums = f"{left}x{depth}", f"{left}x{lanes * depth}", f"{right}x{lanes * depth}", f"int32x{lanes}"
@@ -207,7 +207,7 @@ def column_intrinsic(dot: Dot) -> str:
     return name
 
 
-def _column_description(dot: Dot) -> Any:
+def _column_description(dot: Dot) -> PrimFunc:
     lanes, depth = dot.lanes, dot.depth
 
     @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
@@ -232,7 +232,7 @@ def _column_description(dot: Dot) -> Any:
     return description
 
 
-def _column_implementation(dot: Dot) -> Any:
+def _column_implementation(dot: Dot) -> PrimFunc:
     lanes, depth = dot.lanes, dot.depth
     identifier = codegen.llvm_lookup_intrinsic_id(dot.intrinsic)
     many, both, sums = f"{dot.left}x{lanes * depth}", f"{dot.right}x{lanes * depth}", f"int32x{lanes}"

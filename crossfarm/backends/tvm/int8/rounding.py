@@ -1,35 +1,35 @@
-"""How real numbers become stored integers, as tensor expressions: clamp, round halves to even, add the zero point.
+"""How real numbers become quantised integers, as tensor expressions: clamp, round ties to even, add the zero point.
 
-There are two ways with one result. One needs nothing but additions of floats. The other is for processors that turn
-floats into the nearest integers in one instruction and pack vectors of wide integers into narrow ones at the bounds of
-the narrow type: there the bounds of the stored type cost nothing, and the others are held in bytes.
+There are two ways with one result. One needs nothing but additions of floats. The other is for processors that convert
+floats to the nearest integers in one instruction and narrow vectors of integers with saturation: there the bounds of
+the result's dtype cost nothing, and other bounds are applied to bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from tvm import tirx
 
 from crossfarm.backends.tvm.int8.numpy_reference import MAGIC, MAGIC_BITS
+from crossfarm.backends.tvm.types import PrimExpr
 
-LARGEST = 2.0**30
+CONVERTIBLE = 2.0**30
 """Numbers up to that are converted to 32-bit integers without any doubt, and with a zero point added."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Storing:
-    """What becomes of a number in units of the scale.
+class Rounding:
+    """How a number in units of the scale becomes an integer.
 
     Attributes:
         low: bound of the number, such that low + zero is the dtype's least integer or more.
         high: bound, likewise.
         zero: zero point.
         dtype: int8, uint8 or int16.
-        converts: the processor rounds and packs as told above.
-        is_bounded: no number is beyond LARGEST, clamped or not.
+        converts: the processor rounds and narrows in one instruction each.
+        is_bounded: no number is beyond CONVERTIBLE, clamped or not.
     """
 
     low: float
@@ -39,47 +39,47 @@ class Storing:
     converts: bool = False
     is_bounded: bool = False
 
-    def of(self, real: Any) -> Any:
-        """Return the stored integer of a float32 expression."""
+    def of(self, real: PrimExpr) -> PrimExpr:
+        """Return the integer of a float32 expression."""
         return self._converted(real) if self.converts else self._added(real)
 
-    def _clamped(self, real: Any) -> Any:
+    def _clamped(self, real: PrimExpr) -> PrimExpr:
         """NaN becomes the lower bound, as in ONNX Runtime; a tirx.Max would keep it (maxima.py)."""
         low, high = tirx.const(self.low, "float32"), tirx.const(self.high, "float32")
         raised = tirx.Select(real > low, real, low)
         return tirx.Select(raised < high, raised, high)
 
-    def _added(self, real: Any) -> Any:
-        """Adding 1.5 * 2**23 to a number below 2**22 rounds it, halves to even, into the low bits of the sum."""
+    def _added(self, real: PrimExpr) -> PrimExpr:
+        """Adding 1.5 * 2**23 to a number below 2**22 rounds it, ties to even, into the low bits of the sum."""
         bits = tirx.reinterpret("int32", self._clamped(real) + tirx.const(MAGIC, "float32"))
         return (bits + tirx.const(self.zero - MAGIC_BITS, "int32")).astype(self.dtype)
 
-    def _converted(self, real: Any) -> Any:
-        """Rounding keeps the order, so that bounds may be rounded and held behind it.
+    def _converted(self, real: PrimExpr) -> PrimExpr:
+        """Rounding keeps the order, so that bounds may be rounded and applied behind it.
 
-        The zero point is added by an intrinsic that saturates, which no simplification moves in front of the packing.
+        The zero point is added by an intrinsic that saturates, which no simplification moves in front of the narrowing.
         """
         bounded = real if self.is_bounded else self._clamped(real)
         rounded = tirx.call_llvm_pure_intrin("int32", "llvm.lrint", bounded)
-        half = _saturated(rounded, "int32", "int16")
+        narrow = _saturated(rounded, "int32", "int16")
         if self.dtype == "int16":
-            return half
+            return narrow
         if self.zero:
-            half = tirx.call_llvm_pure_intrin("int16", "llvm.sadd.sat", half, tirx.const(self.zero, "int16"))
-        stored = _saturated(half, "int16", self.dtype)
+            narrow = tirx.call_llvm_pure_intrin("int16", "llvm.sadd.sat", narrow, tirx.const(self.zero, "int16"))
+        result = _saturated(narrow, "int16", self.dtype)
         information = np.iinfo(self.dtype)
         least, most = (int(np.rint(np.float32(bound))) + self.zero for bound in (self.low, self.high))
         if self.is_bounded and least > information.min:
-            stored = tirx.max(stored, tirx.const(least, self.dtype))
+            result = tirx.max(result, tirx.const(least, self.dtype))
         if self.is_bounded and most < information.max:
-            stored = tirx.min(stored, tirx.const(most, self.dtype))
-        return stored
+            result = tirx.min(result, tirx.const(most, self.dtype))
+        return result
 
 
-def halves(*, converts: bool, is_bounded: bool) -> Storing:
-    """Return how numbers become 16-bit integers."""
+def int16_rounding(*, converts: bool, is_bounded: bool) -> Rounding:
+    """Return how numbers become int16, saturated."""
     information = np.iinfo("int16")
-    return Storing(
+    return Rounding(
         low=float(information.min),
         high=float(information.max),
         zero=0,
@@ -89,8 +89,8 @@ def halves(*, converts: bool, is_bounded: bool) -> Storing:
     )
 
 
-def _saturated(value: Any, wide: str, dtype: str) -> Any:
-    """Return an integer in a narrower type, at the bounds of which what is beyond them stays."""
+def _saturated(value: PrimExpr, wide: str, dtype: str) -> PrimExpr:
+    """Return an integer in a narrower dtype, saturated."""
     information = np.iinfo(dtype)
     least, most = (tirx.const(int(bound), wide) for bound in (information.min, information.max))
     return tirx.max(tirx.min(value, most), least).astype(dtype)

@@ -1,4 +1,4 @@
-"""Register tiles of integer products: which instruction, how many rows and how many vectors of sums at once."""
+"""Register tiles of integer products: which instruction, how many rows and how many vectors of accumulators at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from crossfarm.backends.tvm.schedules.tiles import divisors
 MAX_ROWS = 28
 MAX_VECTORS = 16
 IN_FLIGHT = 8
-"""Independent sums that keep the multipliers full: a latency of 4 to 5 cycles times two units of half the width."""
+"""Independent accumulators that keep the multipliers full: a latency of 4 to 5 cycles times two units of half the
+width."""
 EVEN_ROWS = 8
 """Rows of the tiles that were the fastest where several should have been equal, with AVX2 and with VNNI."""
-ENOUGH_SUMS = 7
-"""The same where products are added by a second instruction: what waits for a sum is an addition of one cycle."""
-BEHIND = (1.5, 3.5)
-"""Cycles of what stands behind a vector of sums: for any, and more for one of full width, narrower ones in proportion.
-Measured on a Zen 4 core: 2.4 for 8 sums and 3.4 for 16 where they are scaled alone, 4.7 and 6.8 with an activation."""
+ENOUGH_ACCUMULATORS = 7
+"""The same where products are added by a second instruction: what waits for an accumulator is an addition of one
+cycle."""
+EPILOGUE_CYCLES = (1.5, 3.5)
+"""Cycles of the epilogue of a vector of accumulators: for any, and more for one of full width, narrower ones in
+proportion. Measured on a Zen 4 core: 2.4 for 8 accumulators and 3.4 for 16 where they are scaled alone, 4.7 and 6.8
+with an activation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IntegerTile:
-    """A block of sums that stays in registers.
+    """A block of accumulators that stays in registers; see register_tiles.py.
 
     Attributes:
         dot: the instruction.
@@ -36,7 +39,7 @@ class IntegerTile:
 
     @property
     def columns(self) -> int:
-        """Columns of sums."""
+        """Columns of accumulators."""
         return self.vectors * self.dot.lanes
 
 
@@ -45,10 +48,10 @@ def integer_tile(
 ) -> IntegerTile:
     """Return the best tile for a product.
 
-    A step needs `vectors` vectors of weights, `rows` broadcasts and rows * vectors instructions. The sums and the fewer
-    of both have registers all the time, the others one at a time. What decides is the time of the steps and of what
-    stands behind the sums, over the results. Of equal tiles that with wide vectors and about `even_rows` rows is taken,
-    and with no more sums than keep the multipliers full: a large tile has all its results to scale and to store at
+    A step needs `vectors` vectors of weights, `rows` broadcasts and rows * vectors instructions. The accumulators and
+    the fewer of both have registers all the time, the others one at a time. What decides is the time of the steps and
+    of the epilogue, over the results. Of equal tiles that with wide vectors and about `even_rows` rows is taken, and
+    with no more accumulators than keep the multipliers full: a large tile has all its results to scale and to store at
     once, while nothing is multiplied.
 
     Args:
@@ -56,24 +59,24 @@ def integer_tile(
         rows: of the result.
         columns: of the result, a multiple of the narrowest vector unless vectors may overlap.
         steps: instructions that a sum takes.
-        overlaps: vectors need not divide the columns: the last one may overlap (int8_overlapping.py).
+        overlaps: vectors need not divide the columns: the last one may overlap (overlapping_vectors.py).
         even_rows: rows that a tile has rather than others that take as long.
     """
     found: list[tuple[float, bool, int, int, int, IntegerTile]] = []
     for dot in unit.dots:
-        places = -(-columns // dot.lanes) * dot.lanes
-        if places != columns and not (overlaps and columns > dot.lanes):
+        slots = -(-columns // dot.lanes) * dot.lanes
+        if slots != columns and not (overlaps and columns > dot.lanes):
             continue
         # An instruction that does not add needs a register for the products, and one more operation.
-        extra, enough = (0, IN_FLIGHT) if dot.accumulates else (1, ENOUGH_SUMS)
-        for vectors in divisors(places // dot.lanes, MAX_VECTORS):
+        extra, enough = (0, IN_FLIGHT) if dot.accumulates else (1, ENOUGH_ACCUMULATORS)
+        for vectors in divisors(slots // dot.lanes, MAX_VECTORS):
             for height in divisors(rows, MAX_ROWS):
-                sums = height * vectors
-                if sums + min(vectors, height) + 1 + extra > unit.registers and sums > 1:
+                accumulators = height * vectors
+                if accumulators + min(vectors, height) + 1 + extra > unit.registers and accumulators > 1:
                     continue
                 tile = IntegerTile(dot=dot, rows=height, vectors=vectors)
-                time = _cycles(unit, tile, steps) / (sums * dot.lanes * columns / places)
-                found.append((time, sums < enough, -dot.lanes, abs(height - even_rows), sums, tile))
+                time = _cycles(unit, tile, steps) / (accumulators * dot.lanes * columns / slots)
+                found.append((time, accumulators < enough, -dot.lanes, abs(height - even_rows), accumulators, tile))
     if not found:
         raise ValueError(f"no vector of {[dot.lanes for dot in unit.dots]} lanes divides {columns} columns")
     return min(found, key=lambda entry: entry[:5])[5]
@@ -83,17 +86,17 @@ def _cycles(unit: IntegerUnit, tile: IntegerTile, steps: int) -> float:
     """Return the time of a tile.
 
     A step takes that of its instructions, of its loads, of which a broadcast of 256 bits takes half a cycle, or the
-    latency of a dependent sum, whichever is longest. Where every load is an instruction that takes the place of a
-    multiplication, their times add up.
+    latency of a dependent accumulator, whichever is longest. Where every load is an instruction that takes the place of
+    a multiplication, their times add up.
     """
     width = max(tile.dot.lanes / unit.dots[0].lanes, 0.5)
-    sums = tile.rows * tile.vectors
+    accumulators = tile.rows * tile.vectors
     if unit.loads_aside:
         loads = tile.vectors * width + 0.5 * tile.rows * max(1.0, tile.dot.lanes / 8)
-        step = max(sums * width, loads, IN_FLIGHT * width / 2)
+        step = max(accumulators * width, loads, IN_FLIGHT * width / 2)
     else:
-        step = (sums + tile.vectors) * width + tile.rows
-    return steps * step + sums * (BEHIND[0] + BEHIND[1] * width)
+        step = (accumulators + tile.vectors) * width + tile.rows
+    return steps * step + accumulators * (EPILOGUE_CYCLES[0] + EPILOGUE_CYCLES[1] * width)
 
 
 def padded_channels(unit: IntegerUnit, channels: int) -> int:

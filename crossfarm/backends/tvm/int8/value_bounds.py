@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from tvm import relax
 
-from crossfarm.backends.tvm.int8.values import Known, Stored, Sums
+from crossfarm.backends.tvm.int8.activations import Binding, Lookup
+from crossfarm.backends.tvm.int8.values import Accumulators, Known, QuantisedValue
 from crossfarm.backends.tvm.passes.relax_utils import constant_array, operator_name
+from crossfarm.backends.tvm.types import RelaxExpr
 
 _MOVES = ("relax.permute_dims", "relax.reshape")
 
 
-def largest(expression: Any, known: Callable[[Any], Known | None], binding: Callable[[Any], Any]) -> float:
+def largest(expression: RelaxExpr, known: Lookup, binding: Binding) -> float:
     """Return a number that the magnitude of no element exceeds; infinity where nothing is known.
 
     Args:
         expression: float32.
-        known: returns how a variable can be had in integers.
+        known: returns how a variable can be computed in integers.
         binding: returns what a variable is bound to.
     """
     constant = constant_array(expression)
@@ -42,8 +42,8 @@ def largest(expression: Any, known: Callable[[Any], Known | None], binding: Call
 
 
 def _of_known(value: Known | None) -> float | None:
-    if isinstance(value, Stored):
-        return 255 * value.steps.scale
-    if isinstance(value, Sums):
+    if isinstance(value, QuantisedValue):
+        return 255 * value.params.scale
+    if isinstance(value, Accumulators):
         return value.largest * float(value.scale.max(initial=0.0))
     return None

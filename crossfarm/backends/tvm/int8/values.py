@@ -1,4 +1,7 @@
-"""How a value of a quantised graph can be had in integers: what int8_graph.py remembers about it."""
+"""How a value of a quantised graph can be computed in integers: what int8/rewrite.py remembers of it.
+
+Kinds of value that belong to one family of kernels stand with these: channel_scale.py, activations.py, pooling.py.
+"""
 
 from __future__ import annotations
 
@@ -6,68 +9,57 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from tvm import relax
 
-from crossfarm.backends.tvm.int8 import arithmetic, rounding
+from crossfarm.backends.tvm.int8 import arithmetic
 from crossfarm.backends.tvm.int8.dot_instructions import IntegerUnit
-from crossfarm.backends.tvm.int8.numpy_reference import Steps, addition, multipliers, swishing
-from crossfarm.backends.tvm.int8.windows import Window
-from crossfarm.backends.tvm.passes.relax_utils import Array, dtype_of, static_shape
+from crossfarm.backends.tvm.int8.numpy_reference import QuantParams, add_params, multipliers
+from crossfarm.backends.tvm.int8.rounding import CONVERTIBLE, Rounding, int16_rounding
+from crossfarm.backends.tvm.passes.relax_utils import dtype_of, static_shape
+from crossfarm.backends.tvm.types import Array, BlockBuilder, RelaxExpr, RelaxVar, Tensor
 
 EXACT_IN_FLOAT = 2**24
 """Integers below that are float32 numbers."""
-MOST_OF_A_SUM = 2.0**31
-_TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+ACCUMULATOR_LIMIT = 2.0**31
+"""No int32 accumulator is beyond it."""
+_TO_NHWC, _TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
-class Walk(Protocol):
-    """What the values need of the walk through the graph."""
+class RewriteContext(Protocol):
+    """What values and handlers of operators need of the rewriter of a graph."""
 
     unit: IntegerUnit
+    builder_: BlockBuilder
 
-    def emit(self, expression: Any) -> Any:
+    def value(self, expression: RelaxExpr) -> Known | None:
+        """Return how an expression can be computed in integers; None when it cannot."""
+
+    def keep(self, value: Value) -> RelaxVar:
+        """Return a variable for a known value, which is float32 for whoever does not know it."""
+
+    def emit(self, expression: RelaxExpr) -> RelaxVar:
         """Bind an expression to a new variable."""
 
-    def call(self, compute: Callable[..., Any], *arguments: Any, name: str) -> Any:
-        """Bind a tensor expression to a new variable."""
+    def call(self, compute: Callable[..., Tensor], *arguments: RelaxExpr, name: str) -> RelaxVar:
+        """Bind a tensor expression to a new variable; `name` becomes part of a symbol of the object file."""
 
 
-def _storing(
-    walk: Walk, steps: Steps, *, low: float = -math.inf, high: float = math.inf, largest: float
-) -> rounding.Storing:
-    """Return how real numbers within bounds are stored; in units of the scale none is beyond `largest`."""
-    least, most = steps.bounds(walk.unit.activation, low, high)
-    return rounding.Storing(
-        low=least,
-        high=most,
-        zero=steps.zero,
-        dtype=walk.unit.activation,
-        converts=walk.unit.converts,
-        is_bounded=largest < rounding.LARGEST,
-    )
+class Value(Protocol):
+    """A value of the graph that can be had as quantised integers."""
 
+    def as_float(self, context: RewriteContext) -> RelaxExpr:
+        """Emit or return the real numbers as float32."""
 
-def channels_last(walk: Walk, tensor: Any) -> Any:
-    """Return an image with its channels last; anything else as it is."""
-    return _turned(walk, tensor, _TO_LAST)
-
-
-def channels_first(walk: Walk, tensor: Any) -> Any:
-    """Return an image with its channels first, as the graph has it; anything else as it is."""
-    return _turned(walk, tensor, _TO_FIRST)
-
-
-def _turned(walk: Walk, tensor: Any, axes: list[int]) -> Any:
-    shape = static_shape(tensor)
-    return tensor if shape is None or len(shape) != 4 else walk.emit(relax.op.permute_dims(tensor, axes))
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Emit the integers that stand for the numbers with a scale and zero point."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Constant stored integers around zero.
+    """Constant integers whose zero point is 0.
 
     Attributes:
         array: int8, or int32 of a bias.
@@ -80,50 +72,91 @@ class Weights:
     axis: int | None
 
 
+Known: TypeAlias = Value | Weights
+"""What may be known of an expression."""
+
+
+def activation_rounding(
+    context: RewriteContext, params: QuantParams, *, low: float = -math.inf, high: float = math.inf, largest: float
+) -> Rounding:
+    """Return how real numbers within bounds become integers in the unit's dtype.
+
+    Args:
+        context: whose unit says the dtype.
+        params: of the result.
+        low: real bound.
+        high: real bound.
+        largest: no number is beyond it, in units of the scale.
+    """
+    least, most = params.bounds(context.unit.activation, low, high)
+    return Rounding(
+        low=least,
+        high=most,
+        zero=params.zero,
+        dtype=context.unit.activation,
+        converts=context.unit.converts,
+        is_bounded=largest < CONVERTIBLE,
+    )
+
+
+def channels_last(context: RewriteContext, tensor: RelaxExpr) -> RelaxExpr:
+    """Return an image [N, C, H, W] as [N, H, W, C]; a tensor of another rank as it is."""
+    return _transposed(context, tensor, _TO_NHWC)
+
+
+def channels_first(context: RewriteContext, tensor: RelaxExpr) -> RelaxExpr:
+    """Return an image [N, H, W, C] as [N, C, H, W], as the graph has it; a tensor of another rank as it is."""
+    return _transposed(context, tensor, _TO_NCHW)
+
+
+def _transposed(context: RewriteContext, tensor: RelaxExpr, axes: list[int]) -> RelaxExpr:
+    shape = static_shape(tensor)
+    return tensor if shape is None or len(shape) != 4 else context.emit(relax.op.permute_dims(tensor, axes))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stored:
-    """Stored integers, images with their channels last.
+class QuantisedValue:
+    """A quantised tensor, images as NHWC.
 
     Attributes:
-        tensor: variable, in the unit's dtype.
-        steps: scale and zero point.
+        tensor: variable, in the unit's dtype (uint8 or int8).
+        params: scale and zero point.
     """
 
-    tensor: Any
-    steps: Steps
+    tensor: RelaxVar
+    params: QuantParams
 
-    def real(self, walk: Walk) -> Any:
-        """Emit the real numbers."""
-        return walk.call(functools.partial(arithmetic.dequantise, steps=self.steps), self.tensor, name="real")
+    def as_float(self, context: RewriteContext) -> RelaxExpr:
+        """Emit the real numbers as float32."""
+        return context.call(functools.partial(arithmetic.dequantise, params=self.params), self.tensor, name="real")
 
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers for other steps; nothing when they are the same."""
-        if steps == self.steps:
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Requantise for another scale and zero point; emit nothing when they are the same."""
+        if params == self.params:
             return self
-        most = 255 * self.steps.scale / steps.scale
-        compute = functools.partial(
-            arithmetic.quantise, factor=steps.inverse, storing=_storing(walk, steps, largest=most)
-        )
-        return Stored(tensor=walk.call(compute, self.real(walk), name="quantise"), steps=steps)
+        most = 255 * self.params.scale / params.scale
+        rounding = activation_rounding(context, params, largest=most)
+        compute = functools.partial(arithmetic.quantise, factor=params.inverse, rounding=rounding)
+        return QuantisedValue(tensor=context.call(compute, self.as_float(context), name="quantise"), params=params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sums:
-    """32-bit sums, images with their channels last.
+class Accumulators:
+    """The int32 accumulators of a product, images as NHWC.
 
     Attributes:
         tensor: variable, int32; or float32, which holds integers below 2**24.
-        scale: real size of one step, for each channel; float64.
-        bias: is added to the sums first, for each channel; int32.
-        largest_product: no sum is beyond it before the bias is added.
+        scale: real size of one unit, for each channel; float64 [C].
+        bias: is added to the accumulators first, for each channel; int32 [C].
+        largest_product: no accumulator is beyond it before the bias is added.
         low: real bound.
         high: real bound.
     """
 
-    tensor: Any
+    tensor: RelaxVar
     scale: Array
     bias: Array
-    largest_product: float = MOST_OF_A_SUM
+    largest_product: float = ACCUMULATOR_LIMIT
     low: float = -math.inf
     high: float = math.inf
 
@@ -134,49 +167,49 @@ class Sums:
 
     @property
     def largest(self) -> float:
-        """No sum is beyond it."""
+        """No accumulator is beyond it, with its bias."""
         bias = float(np.abs(self.bias.astype(np.int64)).max(initial=0))
-        return min(self.largest_product + bias, MOST_OF_A_SUM)
+        return min(self.largest_product + bias, ACCUMULATOR_LIMIT)
 
     def bias_of(self, weights: Weights) -> Array | None:
-        """Return a bias in units of the sums, when it was stored so and nothing has been clamped yet."""
+        """Return a bias in units of the accumulators; None when it has other units, or something was clamped."""
         flat = weights.array.reshape(-1)
         scale = np.broadcast_to(weights.scale, flat.shape) if weights.scale.size in (1, flat.size) else None
         if flat.size != self.scale.size or scale is None or weights.array.dtype != np.int32 or self.is_clamped:
             return None
         return flat if np.allclose(scale, self.scale, rtol=1e-6, atol=0.0) else None
 
-    def real(self, walk: Walk) -> Any:
-        """Emit the real numbers."""
-        tensor, constants, scaling = self._terms(walk, self.scale.astype(np.float32))
-        compute = functools.partial(arithmetic.real_sums, scaling=scaling, low=self.low, high=self.high)
-        return walk.call(compute, tensor, *constants, name="real")
+    def as_float(self, context: RewriteContext) -> RelaxExpr:
+        """Emit the real numbers as float32, images as NHWC."""
+        tensor, constants, scaling = self._terms(context, self.scale.astype(np.float32))
+        compute = functools.partial(arithmetic.scaled_accumulators, scaling=scaling, low=self.low, high=self.high)
+        return context.call(compute, tensor, *constants, name="real")
 
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        factors = multipliers(self.scale, steps.scale)
-        tensor, constants, scaling = self._terms(walk, factors)
-        storing = _storing(
-            walk, steps, low=self.low, high=self.high, largest=self.largest * float(factors.max(initial=0.0))
-        )
-        compute = functools.partial(arithmetic.requantise, scaling=scaling, storing=storing)
-        return Stored(tensor=walk.call(compute, tensor, *constants, name="requantise"), steps=steps)
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Requantise the accumulators: add the bias, scale, clamp, round, add the zero point."""
+        factors = multipliers(self.scale, params.scale)
+        tensor, constants, scaling = self._terms(context, factors)
+        largest = self.largest * float(factors.max(initial=0.0))
+        rounding = activation_rounding(context, params, low=self.low, high=self.high, largest=largest)
+        compute = functools.partial(arithmetic.requantise, scaling=scaling, rounding=rounding)
+        return QuantisedValue(tensor=context.call(compute, tensor, *constants, name="requantise"), params=params)
 
-    def halves(self, walk: Walk, step: float) -> Any:
-        """Emit 16-bit integers in units of `step`, at whose bounds stays what is beyond them; not clamped sums only."""
+    def as_int16(self, context: RewriteContext, step: float) -> RelaxVar:
+        """Emit int16 numbers in units of `step`, saturated; only for accumulators that are not clamped."""
         factors = multipliers(self.scale, step)
-        tensor, constants, scaling = self._terms(walk, factors)
-        bounded = self.largest * float(np.abs(factors).max(initial=0.0)) < rounding.LARGEST
+        tensor, constants, scaling = self._terms(context, factors)
+        bounded = self.largest * float(np.abs(factors).max(initial=0.0)) < CONVERTIBLE
         compute = functools.partial(
             arithmetic.requantise,
             scaling=scaling,
-            storing=rounding.halves(converts=walk.unit.converts, is_bounded=bounded),
-            name=arithmetic.HALVES,
+            rounding=int16_rounding(converts=context.unit.converts, is_bounded=bounded),
+            name=arithmetic.INT16_BLOCK,
         )
-        return walk.call(compute, tensor, *constants, name="halves")
+        # The name is part of a symbol of the object file, which must not change.
+        return context.call(compute, tensor, *constants, name="halves")
 
-    def _terms(self, walk: Walk, factors: Array) -> tuple[Any, list[Any], arithmetic.Scaling]:
-        """Return the sums, the constants of their channels, and what is done with both.
+    def _terms(self, context: RewriteContext, factors: Array) -> tuple[RelaxVar, list[RelaxExpr], arithmetic.Scaling]:
+        """Return the accumulators, the constants of their channels, and what is done with both.
 
         The sum of two floats that are integers below 2**24 is rounded once, to what the integer sum becomes as a float.
         """
@@ -185,7 +218,7 @@ class Sums:
             if np.abs(bias.astype(np.int64)).max(initial=0) < EXACT_IN_FLOAT:
                 bias = bias.astype(np.float32)
             else:
-                tensor = walk.emit(relax.op.astype(tensor, "int32"))
+                tensor = context.emit(relax.op.astype(tensor, "int32"))
         is_even = bool(np.all(factors == factors.flat[0]))
         scaling = arithmetic.Scaling(has_bias=bool(np.any(bias)), factor=float(factors.flat[0]) if is_even else None)
         constants = [bias] * scaling.has_bias + [factors] * (not is_even)
@@ -193,141 +226,63 @@ class Sums:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Summed:
-    """The sum of two stored tensors of equal rank.
+class AddedValue:
+    """The sum of two quantised tensors of equal rank.
 
     Attributes:
         left: the one.
         right: the other.
-        sum: the float32 expression, with what clamps it.
+        expression: the sum in float32, with what clamps it.
         low: real bound.
         high: real bound.
     """
 
-    left: Stored
-    right: Stored
-    sum: Any
+    left: QuantisedValue
+    right: QuantisedValue
+    expression: RelaxExpr
     low: float = -math.inf
     high: float = math.inf
 
-    def real(self, _walk: Walk) -> Any:
+    def as_float(self, _context: RewriteContext) -> RelaxExpr:
         """Return the real numbers, in the order of axes of the graph."""
-        return self.sum
+        return self.expression
 
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        how = addition(self.left.steps, self.right.steps, steps)
-        storing = _storing(walk, steps, low=self.low, high=self.high, largest=MOST_OF_A_SUM * 2.0**-how.shift)
-        compute = functools.partial(arithmetic.add, how=how, storing=storing)
-        return Stored(tensor=walk.call(compute, self.left.tensor, self.right.tensor, name="add_int8"), steps=steps)
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Emit the sum in int32, requantised."""
+        addition = add_params(self.left.params, self.right.params, params)
+        largest = ACCUMULATOR_LIMIT * 2.0**-addition.shift
+        rounding = activation_rounding(context, params, low=self.low, high=self.high, largest=largest)
+        compute = functools.partial(arithmetic.add, params=addition, rounding=rounding)
+        tensor = context.call(compute, self.left.tensor, self.right.tensor, name="add_int8")
+        return QuantisedValue(tensor=tensor, params=params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Gated:
-    """The product of an image and a number for each of its channels.
+class RearrangedValue:
+    """A value that is not quantised yet, reshaped or transposed.
 
     Attributes:
-        image: [n, height, width, channels].
-        gate: [n, 1, 1, channels].
-        product: the same as sums.
+        source: the value.
+        move: reshapes or transposes a tensor in the order of axes of the graph.
+        expression: the result in float32.
     """
 
-    image: Stored
-    gate: Stored
-    product: Sums
+    source: Value
+    move: Callable[[RelaxExpr], RelaxExpr]
+    expression: RelaxExpr
 
-    def real(self, walk: Walk) -> Any:
-        """Emit the real numbers."""
-        return self.product.real(walk)
-
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        from crossfarm.backends.tvm.int8.channel_scale import gated
-
-        return gated(walk, self.image, self.gate, steps) or self.product.stored(walk, steps)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Swished:
-    """Sums x as x * clamp(x + shift, 0, top) * factor, which HardSwish is.
-
-    Attributes:
-        sums: not clamped.
-        shift: real.
-        top: real.
-        factor: real.
-        swished: the float32 expression.
-        product: the same without the constants that it is multiplied by last.
-        behind: those constants.
-    """
-
-    sums: Sums
-    shift: float
-    top: float
-    factor: float
-    swished: Any
-    product: Any
-    behind: float = 1.0
-
-    def times(self, factor: float, expression: Any) -> Swished:
-        """Return the value times a constant, and `expression`, which computes that in float32."""
-        return dataclasses.replace(self, factor=self.factor * factor, swished=expression, behind=self.behind * factor)
-
-    def real(self, _walk: Walk) -> Any:
+    def as_float(self, _context: RewriteContext) -> RelaxExpr:
         """Return the real numbers, in the order of axes of the graph."""
-        return self.swished
+        return self.expression
 
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        from crossfarm.backends.tvm.int8.activations import swish
-
-        how = swishing(shift=self.shift, top=self.top, factor=self.factor, result=steps, dtype=walk.unit.activation)
-        if how is None:
-            return Real(expression=self.swished, source=self.product, factor=self.behind).stored(walk, steps)
-        halves = self.sums.halves(walk, how.step)
-        compute = functools.partial(swish, how=how, dtype=walk.unit.activation)
-        return Stored(tensor=walk.call(compute, halves, name="hard_swish_int8"), steps=steps)
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Quantise the source, and move the integers."""
+        tensor = channels_first(context, self.source.as_quantised(context, params).tensor)
+        return QuantisedValue(tensor=channels_last(context, context.emit(self.move(tensor))), params=params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pooled:
-    """The maxima of a value that is not stored yet: rounding keeps the order, so it is stored first."""
-
-    of: Value
-    window: Window
-    pooled: Any
-
-    def real(self, _walk: Walk) -> Any:
-        """Return the real numbers, in the order of axes of the graph."""
-        return self.pooled
-
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        from crossfarm.backends.tvm.int8.pooling import maximum
-
-        return maximum(walk, self.of.stored(walk, steps), self.window)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Moved:
-    """A value that is not stored yet in another shape or order."""
-
-    of: Value
-    move: Callable[[Any], Any]
-    moved: Any
-
-    def real(self, _walk: Walk) -> Any:
-        """Return the real numbers, in the order of axes of the graph."""
-        return self.moved
-
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        tensor = channels_first(walk, self.of.stored(walk, steps).tensor)
-        return Stored(tensor=channels_last(walk, walk.emit(self.move(tensor))), steps=steps)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Real:
+class FloatValue:
     """Real numbers that are computed in float32.
 
     Attributes:
@@ -337,54 +292,49 @@ class Real:
         largest: no number of `expression` is beyond it.
     """
 
-    expression: Any
-    source: Any
+    expression: RelaxExpr
+    source: RelaxExpr
     factor: float = 1.0
     largest: float = math.inf
 
-    def real(self, _walk: Walk) -> Any:
+    def as_float(self, _context: RewriteContext) -> RelaxExpr:
         """Return the real numbers, in the order of axes of the graph."""
         return self.expression
 
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        storing = _storing(walk, steps, largest=self.largest / steps.scale)
-        compute = functools.partial(arithmetic.quantise, factor=self.factor * steps.inverse, storing=storing)
-        tensor = walk.call(compute, channels_last(walk, self.source), name="quantise")
-        return Stored(tensor=tensor, steps=steps)
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Quantise `source`, with the constant as a part of the scale."""
+        rounding = activation_rounding(context, params, largest=self.largest / params.scale)
+        compute = functools.partial(arithmetic.quantise, factor=self.factor * params.inverse, rounding=rounding)
+        tensor = context.call(compute, channels_last(context, self.source), name="quantise")
+        return QuantisedValue(tensor=tensor, params=params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Joined:
-    """Values behind each other along an axis: each is stored for the steps of the result, then all are copied.
+class ConcatenatedValue:
+    """Values that are concatenated: each is quantised with the scale of the result, then all are copied.
 
     Attributes:
         parts: the values.
         axis: in the order of axes that the graph has.
-        joined: the float32 expression.
+        expression: the result in float32.
     """
 
     parts: tuple[Value, ...]
     axis: int
-    joined: Any
+    expression: RelaxExpr
 
-    def real(self, _walk: Walk) -> Any:
+    def as_float(self, _context: RewriteContext) -> RelaxExpr:
         """Return the real numbers, in the order of axes of the graph."""
-        return self.joined
+        return self.expression
 
-    def stored(self, walk: Walk, steps: Steps) -> Stored:
-        """Emit the stored integers."""
-        axis = _TO_LAST.index(self.axis) if len(static_shape(self.joined) or ()) == 4 else self.axis
-        tensors = [part.stored(walk, steps).tensor for part in self.parts]
-        return Stored(tensor=walk.emit(relax.op.concat(tensors, axis=axis)), steps=steps)
-
-
-Value = Stored | Sums | Summed | Gated | Swished | Pooled | Moved | Real | Joined
-"""What is known of a value besides weights."""
-Known = Value | Weights
+    def as_quantised(self, context: RewriteContext, params: QuantParams) -> QuantisedValue:
+        """Emit the concatenation of the quantised parts."""
+        axis = _TO_NHWC.index(self.axis) if len(static_shape(self.expression) or ()) == 4 else self.axis
+        tensors = [part.as_quantised(context, params).tensor for part in self.parts]
+        return QuantisedValue(tensor=context.emit(relax.op.concat(tensors, axis=axis)), params=params)
 
 
-_Clampable = TypeVar("_Clampable", Sums, Summed)
+_Clampable = TypeVar("_Clampable", Accumulators, AddedValue)
 
 
 def clamped(value: _Clampable, low: float, high: float) -> _Clampable:

@@ -1,16 +1,16 @@
-"""The geometry of a window that slides over an image of stored integers, and the frame around such an image."""
+"""The geometry of a window that slides over an image of quantised integers, and the padding of such an image."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from tvm import te, tirx
 
 from crossfarm.backends.tvm.passes.relax_utils import integers
+from crossfarm.backends.tvm.types import Attrs, PrimExpr, Tensor, Var
 
-FRAME = "crossfarm_int8_frame"
-"""Block that copies an image into its frame."""
+PADDED = "crossfarm_int8_frame"
+"""Block that copies an image into its padding."""
 
 
 def vector_of_bytes(extent: int) -> int:
@@ -43,7 +43,7 @@ class Window:
         )
 
 
-def window_of(attributes: Any, kernel: tuple[int, ...]) -> Window:
+def window_of(attributes: Attrs, kernel: tuple[int, ...]) -> Window:
     """Return the window of a relax.nn.conv2d or of pooling."""
     padding = integers(attributes.padding)
     top, left, bottom, right = padding if len(padding) == 4 else (padding * 2 if len(padding) == 2 else padding * 4)
@@ -57,25 +57,26 @@ def window_of(attributes: Any, kernel: tuple[int, ...]) -> Window:
     )
 
 
-def framed(image: Any, window: Window, *, fill: Any, dtype: str | None = None) -> Any:
-    """Return the te.Tensor of an image [n, height, width, channels] in a frame of `fill`, or as it is without one.
+def padded_image(image: Tensor, window: Window, *, fill: PrimExpr, dtype: str | None = None) -> Tensor:
+    """Return an image [N, H, W, C] padded with `fill`, or as it is without padding.
 
     Args:
-        image: stored integers.
-        window: whose padding is the frame.
+        image: quantised integers.
+        window: whose padding is meant.
         fill: expression of the result's dtype.
         dtype: of the result; the image's without it.
     """
     dtype = dtype or str(image.dtype)
     if not any(window.padding) and dtype == str(image.dtype):
         return image
+    # [N, H, W, C] -> [N, top + H + bottom, left + W + right, C]
     batch, height, width, channels = (int(extent) for extent in image.shape)
     top, left, bottom, right = window.padding
 
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         value = image[n, y - top, x - left, c].astype(dtype)
         if not any(window.padding):
             return value
         return tirx.if_then_else(tirx.all(y >= top, y < height + top, x >= left, x < width + left), value, fill)
 
-    return te.compute((batch, height + top + bottom, width + left + right, channels), element, name=FRAME)
+    return te.compute((batch, height + top + bottom, width + left + right, channels), element, name=PADDED)

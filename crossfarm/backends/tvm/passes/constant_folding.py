@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from crossfarm.backends.tvm.passes.relax_utils import (
-    Array,
     constant_array,
     dtype_of,
     integers,
@@ -23,8 +21,9 @@ from crossfarm.backends.tvm.passes.relax_utils import (
     rewrite_functions,
     static_shape,
 )
+from crossfarm.backends.tvm.types import Array, IRModule, RelaxCall, RelaxExpr
 
-_Compute = Callable[[Any, Sequence[Array]], Array]
+_Compute = Callable[[RelaxCall, Sequence[Array]], Array]
 
 _FOLDED: dict[str, _Compute] = {
     "relax.permute_dims": lambda call, arrays: arrays[0].transpose(
@@ -40,7 +39,7 @@ _FOLDED: dict[str, _Compute] = {
 """Operators of tensors alone -> their value; floats are rounded as on the target, each operation by itself."""
 
 
-def fold_constants(module: Any) -> Any:
+def fold_constants(module: IRModule) -> IRModule:
     """Return the module with operators of constants computed."""
     return relax.transform.FoldConstant()(rewrite_functions(module, _Folder))
 
@@ -49,7 +48,7 @@ def fold_constants(module: Any) -> Any:
 class _Folder(PyExprMutator):  # type: ignore[misc]
     """Replaces calls by constants."""
 
-    def visit_call_(self, call: Any) -> Any:
+    def visit_call_(self, call: RelaxCall) -> RelaxExpr:
         """Rewrite one call, whose arguments have been rewritten."""
         call = self.visit_expr_post_order(call)
         name = operator_name(call)
@@ -63,16 +62,16 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
             return call
         return _constant(compute(call, [array for array in arrays if array is not None]), dtype_of(call))
 
-    def _value(self, argument: Any) -> Any:
+    def _value(self, argument: RelaxExpr) -> RelaxExpr:
         bound = self.lookup_binding(argument) if isinstance(argument, relax.Var) else None
         return argument if bound is None else bound
 
-    def _reshape(self, call: Any) -> Any:
+    def _reshape(self, call: RelaxCall) -> RelaxExpr:
         array, shape = constant_array(self._value(call.args[0])), static_shape(call)
         if array is None or shape is None or math.prod(shape) != array.size:
             return call
         return _constant(array.reshape(shape), dtype_of(call))
 
 
-def _constant(array: Array, dtype: str) -> Any:
+def _constant(array: Array, dtype: str) -> RelaxExpr:
     return relax.const(np.ascontiguousarray(array).reshape(array.shape), dtype)

@@ -7,7 +7,6 @@ transposes of their own. A transpose of a large tensor costs as much as a small 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from tvm import relax, tirx
@@ -21,6 +20,7 @@ from crossfarm.backends.tvm.passes.relax_utils import (
     rewrite_functions,
     static_shape,
 )
+from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr
 
 _ELEMENTWISE = frozenset(
     "relax." + name
@@ -36,7 +36,7 @@ _OF_IMAGES = {"relax.max": relax.op.max, "relax.mean": relax.op.mean, "relax.sum
 _TO_FIRST, _PIXELS = [0, 3, 1, 2], [2, 3]
 
 
-def to_channels_last(module: Any) -> Any:
+def to_channels_last(module: IRModule) -> IRModule:
     """Return a module whose 2-D convolutions are NHWC over HWIO weights, with as few transposes as possible."""
     module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(module)
     return rewrite_functions(fold_constants(relax.transform.Normalize()(module)), _Sinker)
@@ -57,7 +57,7 @@ def only_moves_ones(shape: Sequence[int], axes: Sequence[int]) -> bool:
 class _Sinker(PyExprMutator):  # type: ignore[misc]
     """Moves permute_dims behind elementwise operators, where it meets its inverse."""
 
-    def visit_call_(self, call: Any) -> Any:
+    def visit_call_(self, call: RelaxCall) -> RelaxExpr:
         """Rewrite one call, whose arguments have been rewritten."""
         call = self.visit_expr_post_order(call)
         name = operator_name(call)
@@ -71,7 +71,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
             return call if sunk is None else sunk
         return call
 
-    def _transposed(self, expression: Any) -> tuple[Any, list[int]] | None:
+    def _transposed(self, expression: RelaxExpr) -> tuple[RelaxExpr, list[int]] | None:
         """Return source and axes when an expression is the result of a permute_dims."""
         if not isinstance(expression, relax.Var):
             return None
@@ -80,7 +80,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
             return None
         return bound.args[0], list(integers(bound.attrs.axes))
 
-    def _merge(self, call: Any) -> Any:
+    def _merge(self, call: RelaxCall) -> RelaxExpr:
         source = self._transposed(call.args[0])
         if source is None:
             return call
@@ -89,7 +89,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
             return source[0]
         return self.builder_.normalize(relax.op.permute_dims(source[0], axes))
 
-    def _sink(self, call: Any) -> Any | None:
+    def _sink(self, call: RelaxCall) -> RelaxExpr | None:
         found = next((found for found in map(self._transposed, call.args) if found is not None), None)
         if found is None:
             return None
@@ -100,7 +100,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
         inner = self.builder_.emit(relax.Call(call.op, arguments, call.attrs, list(call.ty_args)))
         return self.builder_.normalize(relax.op.permute_dims(inner, axes))
 
-    def _reduce_image(self, call: Any) -> Any | None:
+    def _reduce_image(self, call: RelaxCall) -> RelaxExpr | None:
         """Reduce an image over its pixels with its channels last, so that its transpose is one of few numbers."""
         found = self._transposed(call.args[0])
         if found is None or found[1] != _TO_FIRST or call.attrs.axis is None:
@@ -111,7 +111,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
         inner = self.builder_.emit(_OF_IMAGES[operator_name(call)](found[0], axis=[1, 2], keepdims=keep))
         return self.builder_.normalize(relax.op.permute_dims(inner, _TO_FIRST)) if keep else inner
 
-    def _untransposed(self, argument: Any, axes: list[int]) -> Any | None:
+    def _untransposed(self, argument: RelaxExpr, axes: list[int]) -> RelaxExpr | None:
         """Return the expression that becomes `argument` when `axes` are applied; None when there is no cheap one."""
         found = self._transposed(argument)
         if found is not None and found[1] == axes:
@@ -121,7 +121,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
         shape = static_shape(argument)
         return None if shape is None or len(shape) > len(axes) else self._turned(argument, shape, axes)
 
-    def _turned(self, argument: Any, shape: tuple[int, ...], axes: list[int]) -> Any | None:
+    def _turned(self, argument: RelaxExpr, shape: tuple[int, ...], axes: list[int]) -> RelaxExpr | None:
         full = (1,) * (len(axes) - len(shape)) + shape
         array = constant_array(argument)
         if array is not None:
@@ -138,7 +138,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
 class FreeTransposes(PyExprMutator):  # type: ignore[misc]
     """Makes a permute_dims that moves no data a reshape, which is a view."""
 
-    def visit_call_(self, call: Any) -> Any:
+    def visit_call_(self, call: RelaxCall) -> RelaxExpr:
         """Rewrite one call, whose arguments have been rewritten."""
         call = self.visit_expr_post_order(call)
         if operator_name(call) != "relax.permute_dims" or call.attrs.axes is None:

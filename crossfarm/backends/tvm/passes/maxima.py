@@ -16,27 +16,39 @@ What wants a NaN to become a bound says so by a tirx.Select, which this leaves a
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.ir import TensorLoad
 
+from crossfarm.backends.tvm.types import (
+    Buffer,
+    DataType,
+    IRModule,
+    ModulePass,
+    PassContext,
+    PrimExpr,
+    PrimFunc,
+    Stmt,
+    Target,
+)
+
 _INTRINSICS = ((tirx.Max, "llvm.maximum"), (tirx.Min, "llvm.minimum"))
 
 
-def keeping_nan() -> Any:
+def keeping_nan() -> ModulePass:
     """Return the pass that rewrites tirx.Max and tirx.Min of floats in PrimFuncs that have their target.
 
     It comes behind all that simplifies: TVM takes constants to the right, and `x != x` for false.
     """
 
     @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
-    def keep(function: Any, _module: Any, _context: Any) -> Any:
+    def keep(function: PrimFunc, _module: IRModule, _context: PassContext) -> PrimFunc:
         target = function.attrs["target"]
 
-        def rewriting(kind: Any, intrinsic: str) -> Any:
+        def rewriting(kind: type[PrimExpr], intrinsic: str) -> tuple[type[PrimExpr], Callable[[PrimExpr], PrimExpr]]:
             return kind, lambda node: _keeping(node, kind, intrinsic, target)
 
         rules = tuple(rewriting(kind, intrinsic) for kind, intrinsic in _INTRINSICS)
@@ -45,17 +57,17 @@ def keeping_nan() -> Any:
     return keep
 
 
-def _from_infinity(body: Any) -> Any:
+def _from_infinity(body: Stmt) -> Stmt:
     """Begin maxima with -infinity and minima with infinity; TVM begins with the largest finite numbers."""
-    accumulated: list[Any] = []
+    accumulated: list[Buffer] = []
 
-    def note(store: Any) -> None:
+    def note(store: Stmt) -> None:
         if isinstance(store.value, (tirx.Max, tirx.Min)) and _is_float(store.value):
             operands = (store.value.a, store.value.b)
             if any(isinstance(each, TensorLoad) and each.source.same_as(store.buffer) for each in operands):
                 accumulated.append(store.buffer)
 
-    def begin(store: Any) -> Any:
+    def begin(store: Stmt) -> Stmt:
         number = _number(store.value)
         if number is None or not any(store.buffer.same_as(buffer) for buffer in accumulated):
             return store
@@ -68,7 +80,7 @@ def _from_infinity(body: Any) -> Any:
     return tvm_ffi.structural_map(body, (tirx.BufferStore, begin)) if accumulated else body
 
 
-def _keeping(node: Any, kind: Any, intrinsic: str, target: Any) -> Any:
+def _keeping(node: PrimExpr, kind: type[PrimExpr], intrinsic: str, target: Target) -> PrimExpr:
     if not _is_float(node):
         return node
     dtype = tvm.DataType(str(node.ty.dtype))
@@ -83,7 +95,7 @@ def _keeping(node: Any, kind: Any, intrinsic: str, target: Any) -> Any:
     return tirx.Let(value, right, _masked(largest, is_nan) if _is_x86(target) else tirx.Select(is_nan, value, largest))
 
 
-def _masked(value: Any, is_nan: Any) -> Any:
+def _masked(value: PrimExpr, is_nan: PrimExpr) -> PrimExpr:
     """Return a value with all bits set, which is a NaN, where a condition holds.
 
     LLVM would merge a select with that of the maximum, into two comparisons and a blend.
@@ -95,34 +107,34 @@ def _masked(value: Any, is_nan: Any) -> Any:
     return tirx.reinterpret(dtype, tirx.bitwise_or(tirx.reinterpret(bits, value), mask))
 
 
-def _is_float(expression: Any) -> bool:
+def _is_float(expression: PrimExpr) -> bool:
     return str(expression.ty.dtype).startswith("float")
 
 
-def _number(expression: Any) -> float | None:
+def _number(expression: PrimExpr) -> float | None:
     """Return the number that an expression is in every lane; None when it is no float constant."""
     if isinstance(expression, tirx.Broadcast):
         expression = expression.value
     return float(expression.value) if isinstance(expression, tirx.FloatImm) else None
 
 
-def _is_constant(expression: Any) -> bool:
+def _is_constant(expression: PrimExpr) -> bool:
     number = _number(expression)
     return number is not None and not math.isnan(number)
 
 
-def _filled(number: float, like: Any) -> Any:
+def _filled(number: float, like: PrimExpr) -> PrimExpr:
     """Return a constant of the type of an expression."""
     dtype = tvm.DataType(str(like.ty.dtype))
     scalar = tirx.const(number, str(dtype.with_lanes(1)))
     return scalar if dtype.lanes == 1 else tirx.Broadcast(scalar, dtype.lanes)
 
 
-def _is_x86(target: Any) -> bool:
+def _is_x86(target: Target) -> bool:
     return str(target.attrs["mtriple"]).startswith(("x86_64", "i686"))
 
 
-def _has_instruction(target: Any, dtype: Any, *, with_constant: bool) -> bool:
+def _has_instruction(target: Target, dtype: DataType, *, with_constant: bool) -> bool:
     """Say whether the intrinsic is the cheapest form.
 
     On ARMv7 it is not for single numbers against a constant: LLVM makes no vectors of a loop with it.

@@ -1,20 +1,21 @@
-"""Keeps the sums of register tiles out of memory.
+"""Keeps the accumulators of register tiles in registers.
 
-TVM allocates what is larger than 1 KiB on a heap, for every tile anew, and what lies there LLVM must store. A tile of
-16-lane vectors is larger than that. So allocations in the scope `local`, which the schedules use for sums alone, are
-exempt: they become variables of the function, which LLVM puts into registers.
+TVM allocates what is larger than 1 KiB on a heap, for every tile again, and what is there LLVM must store. A tile of
+16-lane vectors is larger than that. So allocations in the scope `local`, which the schedules use for accumulators
+alone, are exempt: they become variables of the function, which LLVM puts into registers.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import tvm
 import tvm_ffi
 from tvm import tirx
 
 from crossfarm.backends.tvm.passes.maxima import keeping_nan
+from crossfarm.backends.tvm.types import Buffer, IRModule, ModulePass, PassContext, PrimFunc, Stmt
 
 PIPELINE = "crossfarm"
 LARGEST_ON_STACK = 1024
@@ -29,30 +30,30 @@ def pipeline() -> str:
     return PIPELINE
 
 
-def _passes() -> tuple[Any, Any, Any]:
+def _passes() -> tuple[ModulePass, Callable[[], ModulePass], ModulePass]:
     common, host, device = tvm.tirx.get_tir_pipeline("s_tir")
 
-    def finalise_host() -> Any:
+    def finalise_host() -> ModulePass:
         return tvm.transform.Sequential([_exempted(), keeping_nan(), host()])
 
     return common, finalise_host, device
 
 
-def _exempted() -> Any:
+def _exempted() -> ModulePass:
     @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
-    def keep(function: Any, _module: Any, _context: Any) -> Any:
+    def keep(function: PrimFunc, _module: IRModule, _context: PassContext) -> PrimFunc:
         return function.with_body(tvm_ffi.structural_map(function.body, (tirx.AllocBuffer, _exempt)))
 
     return keep
 
 
-def _exempt(allocation: Any) -> Any:
+def _exempt(allocation: Stmt) -> Stmt:
     buffer = allocation.buffer
     if str(buffer.scope()) != "local" or _bytes(buffer) < LARGEST_ON_STACK:
         return allocation
     return tirx.AllocBuffer(allocation.buffer, {**dict(allocation.annotations), _EXEMPT: tirx.const(True)})
 
 
-def _bytes(buffer: Any) -> int:
+def _bytes(buffer: Buffer) -> int:
     dtype = tvm.DataType(str(buffer.dtype))
     return math.prod(int(extent) for extent in buffer.shape) * int(dtype.bits) * int(dtype.lanes) // 8

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tvm
 from tvm import relax
 
-Array = np.ndarray[Any, Any]
+from crossfarm.backends.tvm.types import Array, IRModule, Mutator, PrimExpr, RelaxExpr, RelaxVar
 
 
-def constant_array(expression: Any) -> Array | None:
+def constant_array(expression: RelaxExpr) -> Array | None:
     """Return the content of a constant tensor; None when the expression is none."""
     if isinstance(expression, tvm.ir.GenericConst) and isinstance(expression.value, tvm.runtime.Tensor):
         array: Array = expression.value.numpy()
@@ -20,7 +19,7 @@ def constant_array(expression: Any) -> Array | None:
     return None
 
 
-def static_shape(expression: Any) -> tuple[int, ...] | None:
+def static_shape(expression: RelaxExpr) -> tuple[int, ...] | None:
     """Return the shape of a tensor; None when the expression is no tensor or the shape is open."""
     shape = getattr(getattr(expression, "ty", None), "shape", None)
     if not isinstance(shape, relax.ShapeExpr):
@@ -31,24 +30,24 @@ def static_shape(expression: Any) -> tuple[int, ...] | None:
     return tuple(int(extent) for extent in extents)
 
 
-def dtype_of(expression: Any) -> str:
+def dtype_of(expression: RelaxExpr) -> str:
     """Return the dtype of a tensor; empty when the expression is none."""
     return str(getattr(getattr(expression, "ty", None), "dtype", ""))
 
 
-def is_float32(*expressions: Any) -> bool:
+def is_float32(*expressions: RelaxExpr) -> bool:
     """Say whether all expressions are float32 tensors of static shape."""
     return all(dtype_of(each) == "float32" and static_shape(each) is not None for each in expressions)
 
 
-def operator_name(expression: Any) -> str:
+def operator_name(expression: RelaxExpr) -> str:
     """Return the name of the operator that a call calls; empty for anything else."""
     if isinstance(expression, relax.Call) and isinstance(expression.op, tvm.ir.Op):
         return str(expression.op.name)
     return ""
 
 
-def constant_number(expression: Any, *, beside: Any) -> float | None:
+def constant_number(expression: RelaxExpr, *, beside: RelaxExpr) -> float | None:
     """Return the number that a constant float32 tensor of one element holds; None when it is none.
 
     Args:
@@ -61,7 +60,7 @@ def constant_number(expression: Any, *, beside: Any) -> float | None:
     return float(array.reshape(-1)[0]) if array.ndim <= max(1, len(static_shape(beside) or ())) else None
 
 
-def without_factor(expression: Any, binding: Callable[[Any], Any]) -> tuple[Any, float]:
+def without_factor(expression: RelaxExpr, binding: Callable[[RelaxVar], RelaxExpr]) -> tuple[RelaxExpr, float]:
     """Return what a product with a constant multiplies, and the constant; the expression and 1 when it is none.
 
     Args:
@@ -77,19 +76,19 @@ def without_factor(expression: Any, binding: Callable[[Any], Any]) -> tuple[Any,
     return expression, 1.0
 
 
-def bound(expression: Any, binding: Callable[[Any], Any]) -> Any:
+def bound(expression: RelaxExpr, binding: Callable[[RelaxVar], RelaxExpr]) -> RelaxExpr:
     """Return what a variable is bound to in the end, None for a parameter; anything else as it is."""
     while isinstance(expression, relax.Var):
         expression = binding(expression)
     return expression
 
 
-def integers(values: Any) -> tuple[int, ...]:
+def integers(values: Iterable[PrimExpr]) -> tuple[int, ...]:
     """Return integers of an attribute as Python's."""
     return tuple(int(value) for value in values)
 
 
-def rewrite_functions(module: Any, mutator_of: Any) -> Any:
+def rewrite_functions(module: IRModule, mutator_of: Callable[[IRModule], Mutator]) -> IRModule:
     """Return a module whose Relax functions went through a mutator, without what became dead."""
     rewriter = mutator_of(module)
     for variable, function in list(module.functions.items()):

@@ -3,19 +3,16 @@
 Of the outputs of a transposed convolution with stride s, those at the same place modulo s see the same taps of the
 kernel. So one convolution of stride 1 with s * s times the channels computes all of them, on kernels of the size k / s,
 and its channels are then spread over space (Shi et al., "Is the deconvolution layer the same as a convolutional
-layer?", 2016). Nothing is multiplied by the noughts that a literal translation would put between the pixels.
+layer?", 2016). Nothing is multiplied by the zeros that a literal translation would put between the pixels.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from crossfarm.backends.tvm.passes.relax_utils import (
-    Array,
     constant_array,
     integers,
     is_float32,
@@ -23,9 +20,10 @@ from crossfarm.backends.tvm.passes.relax_utils import (
     rewrite_functions,
     static_shape,
 )
+from crossfarm.backends.tvm.types import Array, BlockBuilder, IRModule, RelaxCall, RelaxExpr
 
 
-def gather_transposed(module: Any) -> Any:
+def gather_transposed(module: IRModule) -> IRModule:
     """Return a module without transposed convolutions over constant weights."""
     return rewrite_functions(module, _Gatherer)
 
@@ -34,7 +32,7 @@ def gather_transposed(module: Any) -> Any:
 class _Gatherer(PyExprMutator):  # type: ignore[misc]
     """Replaces relax.nn.conv1d_transpose and relax.nn.conv2d_transpose."""
 
-    def visit_call_(self, call: Any) -> Any:
+    def visit_call_(self, call: RelaxCall) -> RelaxExpr:
         """Rewrite one call, whose arguments have been rewritten."""
         call = self.visit_expr_post_order(call)
         if operator_name(call) not in ("relax.nn.conv1d_transpose", "relax.nn.conv2d_transpose"):
@@ -47,7 +45,7 @@ class _Gatherer(PyExprMutator):  # type: ignore[misc]
         return self.builder_.normalize(_gathered(call, weights, self.builder_))
 
 
-def _gathered(call: Any, weights: Array, builder: Any) -> Any:
+def _gathered(call: RelaxCall, weights: Array, builder: BlockBuilder) -> RelaxExpr:
     """Return an expression of the same result; a signal is an image of height 1."""
     attributes, shape, result = call.attrs, static_shape(call.args[0]) or (), static_shape(call) or ()
     image, is_signal = call.args[0], len(shape) == 3
@@ -61,13 +59,13 @@ def _gathered(call: Any, weights: Array, builder: Any) -> Any:
     taps = kernel.shape[:2]
     # The last pixel of the input that the last output sees; further ones would be cut off.
     last = [(result[2 + axis] - 1 + padding[axis]) // strides[axis] for axis in (0, 1)]
-    frame = [taps[0] - 1, taps[1] - 1, *(max(0, last[axis] + 1 - shape[2 + axis]) for axis in (0, 1))]
+    padding_of_image = [taps[0] - 1, taps[1] - 1, *(max(0, last[axis] + 1 - shape[2 + axis]) for axis in (0, 1))]
     image = builder.emit(relax.op.permute_dims(image, [0, 2, 3, 1]))
     phases = builder.emit(
         relax.op.nn.conv2d(
             image,
             relax.const(kernel),
-            padding=frame,
+            padding=padding_of_image,
             groups=groups,
             data_layout="NHWC",
             kernel_layout="HWIO",
@@ -106,7 +104,7 @@ def phase_kernel(weights: Array, strides: tuple[int, ...], *, groups: int) -> Ar
 
 
 def _spread(weights: Array, dilation: tuple[int, ...]) -> Array:
-    """Return weights with noughts between their taps."""
+    """Return weights with zeros between their taps."""
     if dilation == (1, 1):
         return weights
     extents = [(extent - 1) * by + 1 for extent, by in zip(weights.shape[2:], dilation, strict=True)]
@@ -115,7 +113,7 @@ def _spread(weights: Array, dilation: tuple[int, ...]) -> Array:
     return full
 
 
-def _spread_over_space(phases: Any, strides: tuple[int, ...], groups: int, builder: Any) -> Any:
+def _spread_over_space(phases: RelaxExpr, strides: tuple[int, ...], groups: int, builder: BlockBuilder) -> RelaxExpr:
     """Return [n, height, width, groups * phases * channels] as [n, height * phases, width * phases, channels]."""
     batch, height, width, channels = static_shape(phases) or (0, 0, 0, 0)
     down, across = strides

@@ -1,4 +1,4 @@
-"""What a schedule is free to decide, and what of a layer it depends on.
+"""What a schedule is free to find_stale, and what of a layer it depends on.
 
 A rule chooses before weights are packed, because packing follows from the choice. Both travel with the layer's block as
 annotations, through fusion, until the block is scheduled.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from crossfarm.backends.tvm.schedules.processor import Processor
@@ -75,7 +75,7 @@ class Layer:
 
     @property
     def steps(self) -> int:
-        """Length of the sum behind one value of the result."""
+        """Length of the sum of products that one value of the result is."""
         return math.prod(self.kernel) * self.depth
 
     @property
@@ -130,12 +130,12 @@ class DepthwiseChoice:
     """How a depthwise convolution is computed; see depthwise.py.
 
     Attributes:
-        strip: rows of pixels for which the frame of noughts is made at once; a divisor of the rows.
+        strip: rows of pixels for which the zero padding is made at once; a divisor of the rows.
         pixels: summed side by side; a divisor of the columns.
         lanes: channels in a vector.
         unroll_kernel: whole, not only its columns.
         is_shared: threads share the strips.
-        parts: of the channels, each with a frame of its own; a divisor of the vectors of channels.
+        parts: of the channels, each with a padded image of its own; a divisor of the vectors of channels.
     """
 
     strip: int
@@ -209,5 +209,5 @@ def winograd_choice(annotated: Mapping[str, Any]) -> WinogradChoice:
     return WinogradChoice(**json.loads(str(annotated[CHOICE])))
 
 
-def _by(extents: Any) -> str:
+def _by(extents: Sequence[int]) -> str:
     return "x".join(map(str, extents))

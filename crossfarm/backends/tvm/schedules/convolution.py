@@ -1,32 +1,37 @@
-"""Convolutions, grouped ones too, in NHWC over weights that are packed when the model is compiled.
+r"""Convolutions, grouped ones too, in NHWC over weights that are packed when the model is compiled.
 
-Weights lie as [block][kernel row][kernel column][input channel][output channel of the block], a block being as many
-output channels as a register tile is wide. So the innermost loop reads them one after the other, once per tile
+A block of packed weights is as many output channels as a register tile is wide, so the innermost loop reads them one
+after the other, once per tile:
+
+    packed weights   [blocks, kernel height, kernel width, input channels, output channels of a block]
+    in memory        block 0: tap (0,0): c0: k0 k1 ... k15 | c1: k0 k1 ... k15 | ...   tap (0,1): ...
+                                             \_ vectors _/    one step of the sum after the other
+
 (Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018). By the rules the input
-stays as it is: no memory beside a frame of noughts where the convolution pads. A search may also lay it out in blocks
-of channels or gather its patches; see rearranged.py.
+stays as it is: no memory beside zero padding where the convolution pads. A search may also copy it into blocks of
+channels or gather its patches; see nchwc_im2col.py.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.tvm.passes.relax_utils import Array, constant_array, is_float32, static_shape
+from crossfarm.backends.tvm.passes.relax_utils import constant_array, is_float32, static_shape
 from crossfarm.backends.tvm.schedules import nchwc_im2col, winograd
 from crossfarm.backends.tvm.schedules.choices import Choice, Choose, Layer, ProductChoice, WinogradChoice, as_attributes
 from crossfarm.backends.tvm.schedules.primitives import block_names
 from crossfarm.backends.tvm.schedules.processor import Processor
 from crossfarm.backends.tvm.schedules.register_tiling import schedule_product
 from crossfarm.backends.tvm.schedules.windows import layer_1d, layer_2d, padded
+from crossfarm.backends.tvm.types import Array, BlockBuilder, PrimExpr, PrimFunc, RelaxCall, RelaxExpr, Tensor, Var
 
 BLOCK = "crossfarm_convolution"
 
 
-def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
+def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose: Choose) -> RelaxExpr | None:
     """Replace a relax.nn.conv2d (NHWC, HWIO) or relax.nn.conv1d (NCW, OIW) of constant weights.
 
     Returns:
@@ -38,14 +43,16 @@ def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> An
     attributes = call.attrs
     layouts = (str(attributes.data_layout), str(attributes.kernel_layout), str(attributes.out_layout))
     if layouts == ("NHWC", "HWIO", "NHWC"):
-        layer = layer_2d(attributes, "convolution", image=static_shape(call.args[0]), weights=weights.shape)
+        layer = layer_2d(attributes, "convolution", image=static_shape(call.args[0]) or (), weights=weights.shape)
         return _convolve(call.args[0], weights, layer, builder, choose(layer, processor))
     if layouts == ("NCW", "OIW", "NCW"):
         return _rewrite_1d(call, weights, builder, processor, choose)
     return None
 
 
-def _rewrite_1d(call: Any, weights: Array, builder: Any, processor: Processor, choose: Choose) -> Any | None:
+def _rewrite_1d(
+    call: RelaxCall, weights: Array, builder: BlockBuilder, processor: Processor, choose: Choose
+) -> RelaxExpr | None:
     """A signal is an image of height 1: [n, channels, width] becomes [n, 1, width, channels] and back."""
     batch, channels, width = static_shape(call.args[0]) or ()
     kernel = np.ascontiguousarray(weights.transpose(2, 1, 0)[None])
@@ -63,7 +70,9 @@ def _rewrite_1d(call: Any, weights: Array, builder: Any, processor: Processor, c
     return builder.normalize(relax.op.permute_dims(relax.op.squeeze(result, [1]), [0, 2, 1]))
 
 
-def _convolve(image: Any, weights: Array, layer: Layer, builder: Any, choice: Choice | None) -> Any | None:
+def _convolve(
+    image: RelaxExpr, weights: Array, layer: Layer, builder: BlockBuilder, choice: Choice | None
+) -> RelaxCall | None:
     if min(layer.output) < 1:
         return None
     if isinstance(choice, WinogradChoice):
@@ -89,7 +98,7 @@ def _packed(weights: Array, layer: Layer, choice: ProductChoice) -> Array:
 def pack(weights: Array, *, groups: int, block: int) -> Array:
     """Return weights [height, width, depth, channels] as [blocks, height, width, depth, block].
 
-    Behind the channels of each group stand noughts, so that blocks divide it.
+    Behind the channels of each group stand zeros, so that blocks divide it.
 
     Args:
         weights: whose channels stand group by group.
@@ -105,11 +114,11 @@ def pack(weights: Array, *, groups: int, block: int) -> Array:
     return np.ascontiguousarray(blocked.transpose(3, 0, 1, 2, 4))
 
 
-def compute(image: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> Any:
-    """Return the te.Tensor of a convolution.
+def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: ProductChoice) -> Tensor:
+    """Return a convolution, float32 [N, rows, columns, output channels].
 
     Args:
-        image: [n, height, width, channels of the input].
+        image: [N, H, W, C] float32.
         packed: as `pack` returns it, or in the order that the choice asks for.
         layer: how the kernel slides.
         choice: how it will be scheduled.
@@ -125,38 +134,41 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: ProductChoice) -> 
         element = nchwc_im2col.over_blocks(image, packed, layer=layer, depth_block=choice.depth_block)
     else:
         element = _over_image(image, packed, layer=layer, padded_group=padded_group)
+    # product: [N, rows, columns, padded output channels]
     product = te.compute((*shape, padded_channels), element, name=BLOCK, attrs=as_attributes(layer, choice))
     if padded_channels == channels:
         return product
 
-    def without_padding(n: Any, y: Any, x: Any, c: Any) -> Any:
-        place = c if groups == 1 else tirx.floordiv(c, group) * padded_group + tirx.floormod(c, group)
-        return product[n, y, x, place]
+    def without_padding(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
+        index = c if groups == 1 else tirx.floordiv(c, group) * padded_group + tirx.floormod(c, group)
+        return product[n, y, x, index]
 
     return te.compute((*shape, channels), without_padding, name="crossfarm_unpadded")
 
 
-def _over_image(image: Any, packed: Any, *, layer: Layer, padded_group: int) -> nchwc_im2col.Element:
+def _over_image(image: Tensor, packed: Tensor, *, layer: Layer, padded_group: int) -> nchwc_im2col.Element:
+    # packed: [blocks, kernel height, kernel width, C of a group, block]
     _, kernel_height, kernel_width, depth, block = (int(extent) for extent in packed.shape)
-    framed = padded(image, layer)
+    # source: [N, H + padding, W + padding, C]
+    source = padded(image, layer)
     ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
     k = te.reduce_axis((0, depth), "k")
 
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        source = k if layer.groups == 1 else tirx.floordiv(c, padded_group) * depth + k
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
+        channel = k if layer.groups == 1 else tirx.floordiv(c, padded_group) * depth + k
         row = y * layer.strides[0] + ky * layer.dilation[0]
         column = x * layer.strides[1] + kx * layer.dilation[1]
         weight = packed[tirx.floordiv(c, block), ky, kx, k, tirx.floormod(c, block)]
-        return te.sum(framed[n, row, column, source] * weight, axis=[ky, kx, k])
+        return te.sum(source[n, row, column, channel] * weight, axis=[ky, kx, k])
 
     return element
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a convolution of this module."""
     return BLOCK in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
-    """Schedule a convolution with what was fused behind it; see register_tiling.schedule_product."""
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
+    """Schedule a convolution with its epilogue; see register_tiling.schedule_product."""
     return schedule_product(function, processor, name=BLOCK, spatial=3)

@@ -1,15 +1,20 @@
 """Depthwise convolutions in NHWC: each channel by itself, so channels are the vector.
 
-Rows of the kernel that lie above or below the image are left out, by one test for a whole tile; only columns get a
-frame of noughts. Images of few rows, as at the end of a network, would multiply noughts a third of the time.
+    one vector = L channels of a pixel          strip of rows, part of the channels
+      y  +--c0..cL--+--c0..cL--+--c0..cL--+
+         |  x = 0   |  x = 1   |  x = 2   |   `pixels` accumulators side by side; all taps of a window, then the next
+         +----------+----------+----------+
+
+Rows of the kernel that lie above or below the image are left out, by one test for a whole tile; only columns are padded
+with zeros. Images of few rows, as at the end of a network, would multiply zeros a third of the time. The integer kernel
+int8/depthwise.py has the same sum and the same schedule.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -23,6 +28,7 @@ from crossfarm.backends.tvm.schedules.primitives import (
     block_names,
     blocks,
     clear_tile,
+    float32_zero,
     function_of,
     inline_spatial,
     schedule_of,
@@ -31,28 +37,38 @@ from crossfarm.backends.tvm.schedules.primitives import (
     unroll_all,
     vectorise,
     vectorise_copy,
-    zero,
 )
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.tvm.schedules.register_tiling import PADDED_INPUT, PARALLEL_CHUNKS
 from crossfarm.backends.tvm.schedules.tiles import divisors
-from crossfarm.backends.tvm.schedules.windows import layer_2d, padded_across
+from crossfarm.backends.tvm.schedules.windows import layer_2d, padded_columns
+from crossfarm.backends.tvm.types import (
+    BlockBuilder,
+    BlockRV,
+    PrimExpr,
+    PrimFunc,
+    RelaxCall,
+    RelaxExpr,
+    Schedule,
+    Tensor,
+    Var,
+)
 
 BLOCK = "crossfarm_depthwise"
 ROWS = 8
-"""Rows of a strip: the frame of noughts is made strip by strip, so that it stays near. Two strips that touch both copy
+"""Rows of a strip: the zero padding is made strip by strip, so that it stays near. Two strips that touch both copy
 the rows that they share: searches took strips of 7 where rules had taken 1 to 4."""
 COLUMNS = 8
 """Pixels that are summed side by side: as many accumulators, beside which a row of the kernel still fits."""
-FRAME_BYTES = 128 * 1024
-"""Of a strip's frame: a part of a second-level cache, and little memory for each thread."""
+PADDED_BYTES = 128 * 1024
+"""Of a strip with its padding: a part of a second-level cache, and little memory for each thread."""
 PART_VECTORS = 4
 """Vectors of channels that a part should keep when it is made for the sake of threads: lines are then read whole."""
 UNROLLED_KERNEL = 5
 """Kernels of up to that many rows are unrolled whole."""
 
 
-def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
+def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose: Choose) -> RelaxExpr | None:
     """Replace a relax.nn.conv2d (NHWC, HWIO) with one input and one output channel per group.
 
     Returns:
@@ -84,19 +100,29 @@ def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> An
 def choose(layer: Layer, processor: Processor) -> DepthwiseChoice:
     """Decide how a depthwise convolution is computed.
 
-    It reads each value a few times only, so caches decide: strips of rows keep the frame near, and threads get whole
-    strips.
+    It reads each value a few times only, so caches decide: strips of rows keep the padded image near, and threads get
+    whole strips.
     """
-    height, width = layer.output
-    return divided(
-        layer,
-        DepthwiseChoice(
-            strip=max(divisors(height, ROWS)) if any(layer.padding) else 1,
-            pixels=max(divisors(width, COLUMNS)),
-            lanes=processor.lanes_for(layer.channels),
-            unroll_kernel=layer.kernel[0] <= UNROLLED_KERNEL,
-            is_shared=False,
-        ),
+    lanes = processor.lanes_for(layer.channels)
+    choice = strips_and_pixels(layer.output, lanes=lanes, kernel_height=layer.kernel[0])
+    return divided(layer, choice if any(layer.padding) else dataclasses.replace(choice, strip=1))
+
+
+def strips_and_pixels(output: tuple[int, int], *, lanes: int, kernel_height: int) -> DepthwiseChoice:
+    """Return a choice of strips and pixels, for one thread and channels as one part.
+
+    Args:
+        output: rows and columns of the result.
+        lanes: channels of a vector.
+        kernel_height: rows of the kernel.
+    """
+    height, width = output
+    return DepthwiseChoice(
+        strip=max(divisors(height, ROWS)),
+        pixels=max(divisors(width, COLUMNS)),
+        lanes=lanes,
+        unroll_kernel=kernel_height <= UNROLLED_KERNEL,
+        is_shared=False,
     )
 
 
@@ -107,7 +133,7 @@ def divided(layer: Layer, choice: DepthwiseChoice) -> DepthwiseChoice:
     columns = (width - 1) * layer.strides[1] + layer.dilation[1] * (layer.kernel[1] - 1) + 1
     parts, is_shared = parts_and_sharing(
         layer.channels // choice.lanes,
-        frame_bytes=4 * rows * columns * layer.channels if any(layer.padding[1::2]) else 0,
+        padded_bytes=4 * rows * columns * layer.channels if any(layer.padding[1::2]) else 0,
         strips=layer.image[0] * height // choice.strip,
         is_large=pays(elements=layer.pixels * layer.channels, operations=layer.flops),
     )
@@ -119,69 +145,104 @@ def pays(*, elements: int, operations: int) -> bool:
     return elements > PARALLEL_ELEMENTS or operations > PARALLEL_FLOPS
 
 
-def parts_and_sharing(vectors: int, *, frame_bytes: int, strips: int, is_large: bool) -> tuple[int, bool]:
+def parts_and_sharing(vectors: int, *, padded_bytes: int, strips: int, is_large: bool) -> tuple[int, bool]:
     """Return into how many parts of equal size channels are cut, and whether threads share strips and parts.
 
     Args:
         vectors: of channels.
-        frame_bytes: of a strip's frame over all channels.
+        padded_bytes: of a strip with its padding over all channels.
         strips: of all images.
         is_large: the layer `pays`.
     """
-    parts = _parts(vectors, frame_bytes=frame_bytes, strips=strips if is_large else PARALLEL_CHUNKS)
+    parts = _parts(vectors, padded_bytes=padded_bytes, strips=strips if is_large else PARALLEL_CHUNKS)
     return parts, is_large and strips * parts > 1
 
 
-def _parts(vectors: int, *, frame_bytes: int, strips: int) -> int:
+def _parts(vectors: int, *, padded_bytes: int, strips: int) -> int:
     """Return into how many parts of equal size channels are cut.
 
-    As few as leave the frame of a part small, and threads enough to share evenly.
+    As few as leave the padded part small, and threads enough to share evenly.
 
     Args:
         vectors: of channels.
-        frame_bytes: of a strip's frame over all channels.
+        padded_bytes: of a strip with its padding over all channels.
         strips: that threads share beside the parts.
     """
-    fitting = [parts for parts in divisors(vectors, vectors) if frame_bytes <= parts * FRAME_BYTES] or [vectors]
+    fitting = [parts for parts in divisors(vectors, vectors) if padded_bytes <= parts * PADDED_BYTES] or [vectors]
     if strips * fitting[0] >= PARALLEL_CHUNKS:
         return fitting[0]
     wide = [parts for parts in fitting if vectors >= parts * PART_VECTORS] or fitting[:1]
     return next((parts for parts in wide if strips * parts >= PARALLEL_CHUNKS), wide[-1])
 
 
-def compute(image: Any, weights: Any, *, layer: Layer, choice: DepthwiseChoice) -> Any:
-    """Return the te.Tensor of a depthwise convolution.
+def window_sum(
+    source: Tensor,
+    weights: Tensor,
+    *,
+    shape: tuple[int, int, int, int],
+    strides: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    name: str,
+    attributes: Mapping[str, str] | None = None,
+) -> Tensor:
+    """Return the sums of products over a window, each channel by itself.
 
     Args:
-        image: [n, height, width, channels].
-        weights: [kernel height, kernel width, channels].
+        source: [N, H, left + W + right, C] float32: padded left and right, but not above and below.
+        weights: [kernel height, kernel width, C] float32.
+        shape: [N, rows, columns, C] of the result.
+        strides: down and right.
+        padding: top, left, bottom, right.
+        dilation: down and right.
+        name: of the block.
+        attributes: of the block.
+    """
+    height = int(source.shape[1])
+    kernel_height, kernel_width, _ = (int(extent) for extent in weights.shape)
+    ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
+
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
+        row = y * strides[0] + ky * dilation[0] - padding[0]
+        column = x * strides[1] + kx * dilation[1]
+        product = source[n, row, column, c] * weights[ky, kx, c]
+        if any(padding[::2]):
+            product = tirx.if_then_else(tirx.all(row >= 0, row < height), product, float32_zero())
+        return te.sum(product, axis=[ky, kx])
+
+    return te.compute(shape, element, name=name, attrs=dict(attributes or {}))
+
+
+def compute(image: Tensor, weights: Tensor, *, layer: Layer, choice: DepthwiseChoice) -> Tensor:
+    """Return a depthwise convolution, float32 [N, rows, columns, C].
+
+    Args:
+        image: [N, H, W, C] float32.
+        weights: [kernel height, kernel width, C] float32.
         layer: how the kernel slides.
         choice: how it will be scheduled.
     """
     batch, _, _, channels = layer.image
-    kernel_height, kernel_width, _ = (int(extent_) for extent_ in weights.shape)
-    framed = padded_across(image, layer)
-    top, height = layer.padding[0], layer.image[1]
-    ky, kx = te.reduce_axis((0, kernel_height), "ky"), te.reduce_axis((0, kernel_width), "kx")
-
-    def element(n: Any, y: Any, x: Any, c: Any) -> Any:
-        row = y * layer.strides[0] + ky * layer.dilation[0] - top
-        column = x * layer.strides[1] + kx * layer.dilation[1]
-        product = framed[n, row, column, c] * weights[ky, kx, c]
-        if any(layer.padding[::2]):
-            product = tirx.if_then_else(tirx.all(row >= 0, row < height), product, zero())
-        return te.sum(product, axis=[ky, kx])
-
-    return te.compute((batch, *layer.output, channels), element, name=BLOCK, attrs=as_attributes(layer, choice))
+    return window_sum(
+        # [N, H, left + W + right, C]
+        padded_columns(image, layer),
+        weights,
+        shape=(batch, *layer.output, channels),
+        strides=layer.strides,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        name=BLOCK,
+        attributes=as_attributes(layer, choice),
+    )
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a depthwise convolution of this module."""
     return BLOCK in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
-    """Vectorise over channels, sum several pixels side by side, and make the frame of noughts strip by strip.
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
+    """Vectorise over channels, sum several pixels side by side, and make the zero padding strip by strip.
 
     Raises:
         s_tir.ScheduleError: the function has another form; it is then left to the default.
@@ -190,25 +251,26 @@ def schedule(function: Any, processor: Processor) -> Any:
     inline_spatial(schedule, keep={PADDED_INPUT, BLOCK})
     block = schedule.get_sblock(BLOCK)
     choice = depthwise_choice(schedule.get(block).annotations)
-    frames = [each for each in blocks(schedule) if block_name(schedule, each) == PADDED_INPUT]
-    schedule_strips(schedule, block, frames, choice, processor)
+    padded = [each for each in blocks(schedule) if block_name(schedule, each) == PADDED_INPUT]
+    schedule_strips(schedule, block, padded, choice, processor)
     return with_hoisted(function_of(schedule))
 
 
 def schedule_strips(
-    schedule: Any, block: Any, frames: Sequence[Any], choice: DepthwiseChoice, processor: Processor
+    schedule: Schedule, block: BlockRV, padded: Sequence[BlockRV], choice: DepthwiseChoice, processor: Processor
 ) -> None:
-    """Schedule a depthwise sum strip by strip, and all that stands behind it.
+    """Schedule a depthwise sum strip by strip, with its epilogue, and the passes behind it.
 
     Args:
         schedule: in which `inline_spatial` has been done.
         block: the sum, of loops [n, y, x, channels, kernel's rows, kernel's columns].
-        frames: blocks that make of the image what the sum reads; each is made for one strip at a time.
+        padded: blocks that make of the image what the sum reads; each is made for one strip at a time.
         choice: how.
         processor: what for.
     """
     epilogue, passes = take_epilogue(schedule, block, columns=3)
     n, y, x, channels, ky, kx = schedule.get_loops(block)
+    # channels = part, vector of the part, lane; y = strip, row of the strip; x = block of pixels, pixel of the block
     part, c = schedule.split(channels, [choice.parts, None])
     y_strip, y_inner = schedule.split(y, [None, choice.strip])
     x_block, x_inner = schedule.split(x, [None, choice.pixels])
@@ -222,9 +284,9 @@ def schedule_strips(
     if choice.unroll_kernel:
         schedule.unroll(ky)
     mark_sum(schedule, ky)
-    for frame in frames:
-        schedule.compute_at(frame, strip, preserve_unit_loops=True)
-        *_, column, _ = loops = schedule.get_loops(frame)
+    for each in padded:
+        schedule.compute_at(each, strip, preserve_unit_loops=True)
+        *_, column, _ = loops = schedule.get_loops(each)
         mark_copy(schedule, column)
         vectorise_copy(schedule, loops[1:], processor)
     if choice.is_shared:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from crossfarm.backends.tvm.schedules.primitives import (
     blocks,
     function_of,
@@ -13,15 +11,16 @@ from crossfarm.backends.tvm.schedules.primitives import (
     schedule_spatial,
 )
 from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.types import PrimFunc
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc has no reduction."""
     schedule = schedule_of(function)
     return not any(is_reduction(schedule, block) for block in blocks(schedule))
 
 
-def schedule(function: Any, processor: Processor) -> Any:
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     """Fuse all steps into one pass over the result, in vectors along its innermost axis, and share it between threads.
 
     Raises:

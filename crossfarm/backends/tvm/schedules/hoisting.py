@@ -6,34 +6,34 @@ A sum that leaves out what lies outside of an image reads `if_then_else(inside, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import Call
+
+from crossfarm.backends.tvm.types import For, LoopRV, PrimExpr, PrimFunc, SBlockRealize, Schedule, Stmt, Var
 
 _MARK = "crossfarm.hoist"
 _SUM, _COPY = 1, 2
 
 
-def mark_sum(schedule: Any, loop: Any) -> None:
+def mark_sum(schedule: Schedule, loop: LoopRV) -> None:
     """Mark a loop around a sum that adds 0 where its condition fails: then nothing is done."""
     schedule.annotate(loop, _MARK, _SUM)
 
 
-def mark_copy(schedule: Any, loop: Any) -> None:
+def mark_copy(schedule: Schedule, loop: LoopRV) -> None:
     """Mark a loop around a copy that writes one value where its condition holds, and another one where it fails."""
     schedule.annotate(loop, _MARK, _COPY)
 
 
-def with_hoisted(function: Any) -> Any:
+def with_hoisted(function: PrimFunc) -> PrimFunc:
     """Return a scheduled PrimFunc whose marked loops test the condition of the block inside them first.
 
     What stands in a block as `if_then_else(condition, value, other)`, below a marked loop, becomes one of the values,
     and the loop's body runs under the condition. Where the condition needs the loops of the body, all stays as it is.
     """
 
-    def hoist(loop: Any) -> Any:
+    def hoist(loop: For) -> Stmt:
         if _MARK not in loop.annotations:
             return loop
         kind = int(loop.annotations[_MARK])
@@ -48,12 +48,12 @@ def with_hoisted(function: Any) -> Any:
     return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, hoist)))
 
 
-def _condition(body: Any) -> tuple[Any, Any] | None:
+def _condition(body: Stmt) -> tuple[PrimExpr, PrimExpr] | None:
     """Return the condition in a loop's body, as its block has it and in terms of loops; None when it has none."""
-    inner: list[Any] = []
-    found: list[tuple[Any, Any]] = []
+    inner: list[Var] = []
+    found: list[tuple[SBlockRealize, PrimExpr]] = []
 
-    def block(realize: Any) -> None:
+    def block(realize: SBlockRealize) -> None:
         tvm_ffi.structural_walk(
             realize.block.body, (Call, lambda call: found.append((realize, call)) if _is_choice(call) else None)
         )
@@ -65,28 +65,28 @@ def _condition(body: Any) -> tuple[Any, Any] | None:
     realize, call = found[0]
     axes = [(axis.var, value) for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True)]
     condition = _substituted(call.args[0], axes)
-    used: list[Any] = []
+    used: list[Var] = []
     tvm_ffi.structural_walk(condition, (tirx.Var, used.append))
     needs_inner = any(variable.same_as(loop) for variable in used for loop in inner)
     return None if needs_inner else (call.args[0], condition)
 
 
-def _substituted(expression: Any, values: list[tuple[Any, Any]]) -> Any:
-    def value_of(variable: Any) -> Any:
+def _substituted(expression: PrimExpr, values: list[tuple[Var, PrimExpr]]) -> PrimExpr:
+    def value_of(variable: Var) -> PrimExpr:
         return next((value for known, value in values if known.same_as(variable)), variable)
 
     return tvm_ffi.structural_map(expression, (tirx.Var, value_of))
 
 
-def _chosen(body: Any, condition: Any, argument: int) -> Any:
+def _chosen(body: Stmt, condition: PrimExpr, argument: int) -> Stmt:
     """Return a loop's body with one of the values of each choice by a condition."""
 
-    def choose(call: Any) -> Any:
+    def choose(call: PrimExpr) -> PrimExpr:
         is_meant = _is_choice(call) and tvm_ffi.structural_equal(call.args[0], condition)
         return call.args[argument] if is_meant else call
 
     return tvm_ffi.structural_map(body, (Call, choose))
 
 
-def _is_choice(call: Any) -> bool:
+def _is_choice(call: PrimExpr) -> bool:
     return getattr(call.op, "name", None) == "prim.if_then_else"

@@ -1,14 +1,14 @@
 """Products of two computed matrices, as in attention: nothing is known beforehand, so nothing is packed.
 
-The right operand is read as it lies, row by row, in vectors along its columns. It is the schedule of dense.py in every
-other respect, once for each matrix of a stack.
+The right operand is read from where it is, row by row, in vectors along its columns. It is the schedule of dense.py in
+every other respect, once for each matrix of a stack.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from tvm import te
 
@@ -18,11 +18,12 @@ from crossfarm.backends.tvm.schedules.choices import Choose, Layer, ProductChoic
 from crossfarm.backends.tvm.schedules.primitives import block_names, schedule_of
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_FLOPS, Processor
 from crossfarm.backends.tvm.schedules.tiles import Product, register_tiles
+from crossfarm.backends.tvm.types import BlockBuilder, PrimExpr, PrimFunc, RelaxCall, RelaxExpr, Tensor, Var
 
 BLOCK = "crossfarm_matmul"
 
 
-def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
+def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose: Choose) -> RelaxExpr | None:
     """Replace a relax.matmul of two computed stacks of matrices.
 
     Returns:
@@ -65,18 +66,18 @@ def choose(layer: Layer, processor: Processor) -> ProductChoice | None:
     )
 
 
-def compute(left: Any, right: Any, *, shape: tuple[int, ...], layer: Layer, choice: ProductChoice) -> Any:
-    """Return the te.Tensor of left [..., rows, depth] times right [..., depth, columns], of a shape."""
+def compute(left: Tensor, right: Tensor, *, shape: tuple[int, ...], layer: Layer, choice: ProductChoice) -> Tensor:
+    """Return left [..., rows, depth] times right [..., depth, columns], float32 of a shape."""
     k = te.reduce_axis((0, layer.depth), "k")
 
-    def stacked(operand: Any, place: Any) -> list[Any]:
-        """Return the matrix of an operand that belongs to a place in the stack of results."""
+    def stacked(operand: Tensor, index: Sequence[Var]) -> list[PrimExpr]:
+        """Return the matrix of an operand that belongs to an index in the stack of results."""
         axes = len(operand.shape) - 2
-        behind = place[len(place) - axes :] if axes else ()
-        return [axis if int(extent) > 1 else 0 for axis, extent in zip(behind, operand.shape[:axes], strict=True)]
+        own = index[len(index) - axes :] if axes else ()
+        return [axis if int(extent) > 1 else 0 for axis, extent in zip(own, operand.shape[:axes], strict=True)]
 
-    def element(*place: Any) -> Any:
-        *stack, row, column = place
+    def element(*index: Var) -> PrimExpr:
+        *stack, row, column = index
         return te.sum(
             left[(*stacked(left, stack), row, k)] * right[(*stacked(right, stack), k, column)],
             axis=[k],
@@ -85,13 +86,13 @@ def compute(left: Any, right: Any, *, shape: tuple[int, ...], layer: Layer, choi
     return te.compute(shape, element, name=BLOCK, attrs=as_attributes(layer, choice))
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a product of this module."""
     return BLOCK in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
-    """Schedule a product with what was fused behind it; see register_tiling.schedule_product."""
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
+    """Schedule a product with its epilogue; see register_tiling.schedule_product."""
     form = schedule_of(function)
     spatial = len(form.get_loops(form.get_sblock(BLOCK))) - 2
     return register_tiling.schedule_product(function, processor, name=BLOCK, spatial=spatial, stacked=spatial - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import tvm
 from tvm import tirx
@@ -11,11 +10,12 @@ from tvm.s_tir.analysis import estimate_tir_flops
 
 from crossfarm.backends.tvm.schedules.choices import LAYER
 from crossfarm.backends.tvm.schedules.primitives import blocks, schedule_of
+from crossfarm.backends.tvm.types import IRModule, PrimFunc
 
 _OPERATIONS, _LAYER = "crossfarm.operations", "crossfarm.function_layer"
 
 
-def annotate(module: Any) -> Any:
+def annotate(module: IRModule) -> IRModule:
     """Return the module with the number of its operations, and the key of its layer, noted in every PrimFunc.
 
     A multiplication and an addition are two operations. Channels that a weight was padded with count like others.
@@ -28,24 +28,24 @@ def annotate(module: Any) -> Any:
     return module
 
 
-def operations(module: Any, functions: Iterable[str]) -> dict[str, int]:
+def operations(module: IRModule, functions: Iterable[str]) -> dict[str, int]:
     """Return function -> operations of one call, 0 where none were noted."""
     return {name: int((module[name].attrs or {}).get(_OPERATIONS) or 0) for name in functions}
 
 
-def layers(module: Any, functions: Iterable[str]) -> dict[str, str | None]:
+def layers(module: IRModule, functions: Iterable[str]) -> dict[str, str | None]:
     """Return function -> key of the layer that it computes; None for what is no layer of a rule that chooses."""
     found = {name: (module[name].attrs or {}).get(_LAYER) for name in functions}
     return {name: None if key is None else str(key) for name, key in found.items()}
 
 
-def _layer_of(function: Any) -> str | None:
+def _layer_of(function: PrimFunc) -> str | None:
     schedule = schedule_of(function)
     annotations = [schedule.get(block).annotations for block in blocks(schedule)]
     return next((str(found[LAYER]) for found in annotations if LAYER in found), None)
 
 
-def _count(function: Any) -> int:
+def _count(function: PrimFunc) -> int:
     try:
         return int(estimate_tir_flops(tvm.IRModule({"main": function.with_attr("global_symbol", "main")})))
     except Exception:

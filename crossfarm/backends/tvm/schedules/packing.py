@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from crossfarm.backends.tvm.passes.relax_utils import operator_name, rewrite_functions
 from crossfarm.backends.tvm.schedules import convolution, dense, depthwise, matmul, register_tiling, softmax
 from crossfarm.backends.tvm.schedules.choices import Choice, Choose, Layer
 from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr
 
 _REWRITES = {
     "relax.nn.conv1d": (convolution.rewrite,),
@@ -32,7 +31,7 @@ def choose(layer: Layer, processor: Processor) -> Choice | None:
     return register_tiling.choose(layer, processor)
 
 
-def pack(module: Any, processor: Processor, choose: Choose) -> Any:
+def pack(module: IRModule, processor: Processor, choose: Choose) -> IRModule:
     """Return a module in which every operator that a rule covers is a call of that rule's PrimFunc.
 
     Args:
@@ -45,7 +44,7 @@ def pack(module: Any, processor: Processor, choose: Choose) -> Any:
     class Packer(PyExprMutator):  # type: ignore[misc]
         """Asks the rules about every call."""
 
-        def visit_call_(self, call: Any) -> Any:
+        def visit_call_(self, call: RelaxCall) -> RelaxExpr:
             """Rewrite one call, whose arguments have been rewritten."""
             call = self.visit_expr_post_order(call)
             for rewrite in _REWRITES.get(operator_name(call), ()):

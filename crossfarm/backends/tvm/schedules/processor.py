@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from tvm.target import codegen
+
+from crossfarm.backends.tvm.types import Target
 
 ACCUMULATORS_IN_FLIGHT = 8
 """Independent multiply-adds that keep the pipelines full: a latency of 4 cycles times two units, as on the x86 cores of
@@ -43,7 +44,7 @@ class Processor:
         return next((lanes for lanes in self.lanes if extent % lanes == 0), 1)
 
 
-def processor_of(target: Any) -> Processor:
+def processor_of(target: Target) -> Processor:
     """Return the processor of a tvm.target.Target, by the features that LLVM knows of its `mcpu` and `mattr`.
 
     Registers: 32 with AVX-512, 16 with AVX. NEON has 32 on AArch64 and 16 on ARMv7, but its multiply-adds take nothing
@@ -65,5 +66,5 @@ def processor_of(target: Any) -> Processor:
     return Processor(lanes=(1,), registers=32 if triple.startswith("riscv") else 16)
 
 
-def _has(feature: str, target: Any) -> bool:
+def _has(feature: str, target: Target) -> bool:
     return bool(codegen.llvm_cpu_has_features(feature, target))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm import s_tir
 
 from crossfarm.backends.tvm.schedules.primitives import (
@@ -22,18 +20,19 @@ from crossfarm.backends.tvm.schedules.primitives import (
     vectorise,
 )
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.tvm.types import BlockRV, PrimFunc, Schedule
 
 PARTS = (4, 2, 1)
 """Vectors of parts side by side: four hide the latency of an addition on most processors."""
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc has a reduction that no other rule covers; it is asked last."""
     schedule = schedule_of(function)
     return any(is_reduction(schedule, block) for block in blocks(schedule))
 
 
-def schedule(function: Any, processor: Processor) -> Any:
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     """Keep reductions apart from what surrounds them, and schedule each block by itself.
 
     The names of blocks that are left as they are, although the processor has vectors, stand under LEFT.
@@ -48,7 +47,7 @@ def schedule(function: Any, processor: Processor) -> Any:
         return _scheduled(function, processor, in_parts=False)
 
 
-def _scheduled(function: Any, processor: Processor, *, in_parts: bool) -> Any:
+def _scheduled(function: PrimFunc, processor: Processor, *, in_parts: bool) -> PrimFunc:
     schedule = schedule_of(function)
     inline_spatial(schedule, keep=())
     left = []
@@ -64,7 +63,7 @@ def _scheduled(function: Any, processor: Processor, *, in_parts: bool) -> Any:
     return made.with_attr(LEFT, left) if left and processor.widest > 1 else made
 
 
-def _reduce_neighbours(schedule: Any, block: Any, processor: Processor) -> bool:
+def _reduce_neighbours(schedule: Schedule, block: BlockRV, processor: Processor) -> bool:
     """Reduce a vector of neighbours at once, where the innermost kept axis is contiguous in what is read.
 
     In NHWC that is so for every pooling and for means over the image.
@@ -92,7 +91,7 @@ def _reduce_neighbours(schedule: Any, block: Any, processor: Processor) -> bool:
     return True
 
 
-def _reduce_in_parts(schedule: Any, block: Any, processor: Processor) -> bool:
+def _reduce_in_parts(schedule: Schedule, block: BlockRV, processor: Processor) -> bool:
     """Reduce the innermost axis to a few vectors of parts, then those to one value.
 
     A sum of floats is not reordered by a compiler, so that each addition would wait for the last one. Several vectors
@@ -128,13 +127,13 @@ def _reduce_in_parts(schedule: Any, block: Any, processor: Processor) -> bool:
     return True
 
 
-def _reduced_axis_is_contiguous(schedule: Any, block: Any) -> bool:
+def _reduced_axis_is_contiguous(schedule: Schedule, block: BlockRV) -> bool:
     body = schedule.get(block)
     last = body.iter_vars[-1].var
     return any(read.region[-1].min.same_as(last) for read in body.reads)
 
 
-def _kept_axis_is_contiguous(schedule: Any, block: Any, is_reduced: list[bool]) -> bool:
+def _kept_axis_is_contiguous(schedule: Schedule, block: BlockRV, is_reduced: list[bool]) -> bool:
     body = schedule.get(block)
     kept = [axis.var for axis, reduced in zip(body.iter_vars, is_reduced, strict=True) if not reduced]
     return bool(body.reads) and bool(body.reads[-1].region[-1].min.same_as(kept[-1]))

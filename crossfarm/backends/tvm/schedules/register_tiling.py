@@ -1,11 +1,24 @@
-"""The schedule of everything that is a sum of products: convolutions and dense layers over packed weights."""
+"""The schedule of everything that is a sum of products: convolutions and dense layers over packed weights.
+
+A register tile of R rows (pixels) by V vectors of L channels. Each cell is one vector register of float32 accumulators;
+for each step of the sum, V vectors of weights are loaded, R values are broadcast, and R * V multiply-adds are issued:
+
+                     weights[step, vector 0]   weights[step, vector 1]
+                    +-----------------------+-----------------------+
+    image[row 0, k] | acc[0, 0]             | acc[0, 1]             |
+    image[row 1, k] | acc[1, 0]             | acc[1, 1]             |
+    image[row 2, k] | acc[2, 0]             | acc[2, 1]             |
+                    +-----------------------+-----------------------+
+
+The loops of a convolution, from outside: tiles of rows, blocks of columns, kernel rows, kernel columns, input channels;
+inside of them the tile, unrolled. Then the epilogue (bias, activation) stores the tile.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from tvm import tirx
 
@@ -33,9 +46,10 @@ from crossfarm.backends.tvm.schedules.primitives import (
 )
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, PARALLEL_FLOPS, Processor
 from crossfarm.backends.tvm.schedules.tiles import Product, Tile, divisors, register_tiles
+from crossfarm.backends.tvm.types import BlockRV, PrimExpr, PrimFunc, Schedule, Var
 
 PADDED_INPUT = "crossfarm_padded_input"
-"""Block that copies the input into a frame of noughts."""
+"""Block that copies the input into its zero padding."""
 PATCHES = "crossfarm_patches"
 """Block that gathers the windows of an image."""
 STREAMED_WEIGHTS = 256_000
@@ -43,7 +57,8 @@ STREAMED_WEIGHTS = 256_000
 through it too, and memory is not spread evenly over it. A layer of 35x35x96 with 332 KB went from 0.87 to 0.96 of the
 peak with its channels outside."""
 DEPTH_UNROLL = 4
-"""Steps of the sum in a row: loop overhead is spread, and code stays small enough for the decoded-instruction cache."""
+"""Steps of the sum in a row: loop overhead is spread, and code stays small enough for the decoded-instruction
+cache."""
 DEPTH_UNROLL_ACCUMULATORS = 16
 """Tiles larger than that keep the loop's body long enough as they are."""
 PARALLEL_CHUNKS = 16
@@ -114,8 +129,10 @@ def shared_loops(trips: Sequence[int]) -> int:
     return count if math.prod(trips[:count]) > 1 else 0
 
 
-def schedule_product(function: Any, processor: Processor, *, name: str, spatial: int, stacked: int = 0) -> Any:
-    """Tile a sum of products for registers, attach what follows it to the tile, and vectorise over columns.
+def schedule_product(
+    function: PrimFunc, processor: Processor, *, name: str, spatial: int, stacked: int = 0
+) -> PrimFunc:
+    """Tile a sum of products for registers, attach the epilogue to the tile, and vectorise over columns.
 
     All pixels become one long row, which tiles cut without regard to the image's rows; where they do not divide it,
     the last tile overlaps the one before. Within a tile the sum runs outside of rows and columns, which are unrolled.
@@ -144,6 +161,7 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     *stack, pixels, columns = schedule.get_loops(block)[: 3 if stacked or choice.gathered_rows else 2]
     reduced = list(schedule.get_loops(block)[len(stack) + 2 :])
     strips = total(schedule, stack)
+    # pixels = block of rows, row of the tile; columns = block of packed weights, vector of the block, lane
     row_block, row = schedule.split(pixels, [None, choice.rows])
     column_block, vector, lane = schedule.split(columns, [None, choice.vectors, choice.lanes])
     order = [*stack, *([column_block, row_block] if choice.columns_first else [row_block, column_block])]
@@ -168,7 +186,9 @@ def schedule_product(function: Any, processor: Processor, *, name: str, spatial:
     return with_hoisted(without_guards(function_of(schedule)))
 
 
-def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial: int, strip: int) -> Any:
+def _flatten(
+    schedule: Schedule, block: BlockRV, epilogue: BlockRV, *, stacked: int, spatial: int, strip: int
+) -> Schedule:
     """Make one axis of the spatial axes of a product, its accumulators and its epilogue; and one of those stacked.
 
     With strips of patches, [image, row, column] becomes [strip, pixel of the strip].
@@ -180,14 +200,14 @@ def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial:
         return schedule
     shape = extents(schedule, schedule.get_loops(block)[:spatial])
 
-    def flat(*axes: Any) -> Any:
+    def flat(*axes: Var) -> tuple[PrimExpr, ...]:
         stack = [row_major(axes[:stacked], shape[:stacked])] if stacked else []
         return (*stack, row_major(axes[stacked:spatial], shape[stacked:]), *axes[spatial:])
 
-    def in_strips(*axes: Any) -> Any:
+    def in_strips(*axes: Var) -> tuple[PrimExpr, ...]:
         image, row, column = axes[:spatial]
-        place = image * (shape[1] // strip) + tirx.floordiv(row, strip)
-        return (place, tirx.floormod(row, strip) * shape[2] + column, *axes[spatial:])
+        index = image * (shape[1] // strip) + tirx.floordiv(row, strip)
+        return (index, tirx.floormod(row, strip) * shape[2] + column, *axes[spatial:])
 
     layout = in_strips if strip else flat
     schedule.transform_layout(block, ("write", 0), layout)
@@ -200,7 +220,7 @@ def _flatten(schedule: Any, block: Any, epilogue: Any, *, stacked: int, spatial:
     return schedule_of(simple_indices(function_of(schedule)))
 
 
-def _schedule_padding(schedule: Any, processor: Processor) -> None:
+def _schedule_padding(schedule: Schedule, processor: Processor) -> None:
     """Vectorise what lays out the input, and share it between threads where it is not a part of what they share."""
     for block in blocks(schedule):
         if block_name(schedule, block) not in (PADDED_INPUT, PATCHES):

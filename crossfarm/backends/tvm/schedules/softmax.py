@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 from tvm import te, tirx
 
@@ -24,6 +23,18 @@ from crossfarm.backends.tvm.schedules.primitives import (
     vectorise,
 )
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_ELEMENTS, Processor
+from crossfarm.backends.tvm.types import (
+    BlockBuilder,
+    BlockRV,
+    LoopRV,
+    PrimExpr,
+    PrimFunc,
+    RelaxCall,
+    RelaxExpr,
+    Schedule,
+    Tensor,
+    Var,
+)
 
 _PREFIX = "crossfarm_softmax_"
 _RESULT = _PREFIX + "result"
@@ -32,7 +43,7 @@ _LANES = 16
 _POLYNOMIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
 
-def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> Any | None:
+def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose: Choose) -> RelaxExpr | None:
     """Replace a relax.nn.softmax over the last axis.
 
     Returns:
@@ -46,14 +57,14 @@ def rewrite(call: Any, builder: Any, processor: Processor, choose: Choose) -> An
     return builder.call_te(compute, call.args[0], primfunc_name_hint="softmax")
 
 
-def exponential(value: Any) -> Any:
+def exponential(value: PrimExpr) -> PrimExpr:
     """Return exp of a float32 that is at most 0 as an expression that vectorises, relative error 2e-7.
 
     exp(x) = 2^n * exp(r) with n = round(x / ln 2); r = x - n ln 2 in two steps, so that nothing is lost; a polynomial
     of degree 5 for exp(r) (Cephes, expf.c). Below -87.7 the result would be denormal, and is 0. NaN gives NaN.
     """
 
-    def number(constant: float) -> Any:
+    def number(constant: float) -> PrimExpr:
         return tirx.const(constant, "float32")
 
     clipped = tirx.max(value, number(-88.0))
@@ -66,35 +77,38 @@ def exponential(value: Any) -> Any:
     return (polynomial * rest * rest + rest + number(1.0)) * tirx.reinterpret("float32", scale)
 
 
-def compute(values: Any) -> Any:
-    """Return the te.Tensor of softmax over the last axis.
+def compute(values: Tensor) -> Tensor:
+    """Return softmax over the last axis, float32 of the same shape.
 
     A row that holds NaN or infinity, or -infinity alone, becomes NaN, because a difference in it is NaN. So the maximum
     of a row may lose NaN, which is cheaper.
     """
     rows = tuple(values.shape)[:-1]
+    # largest: one or two of [..., 1]
     largest = _reduce(values, te.comm_reducer(_larger, tirx.min_value), "maximum")
 
-    def shifted(*place: Any) -> Any:
-        row = (*place[:-1], 0)
-        return exponential(values[place] - functools.reduce(_larger, [part[row] for part in largest]))
+    def shifted(*index: Var) -> PrimExpr:
+        row = (*index[:-1], 0)
+        return exponential(values[index] - functools.reduce(_larger, [part[row] for part in largest]))
 
+    # powers: [..., length]
     powers = te.compute(values.shape, shifted, name=_PREFIX + "exponential")
     sums = _reduce(powers, te.sum, "sum")
 
-    def reciprocal(*place: Any) -> Any:
-        return tirx.const(1.0, "float32") / functools.reduce(lambda left, right: left + right, [s[place] for s in sums])
+    def reciprocal(*index: Var) -> PrimExpr:
+        return tirx.const(1.0, "float32") / functools.reduce(lambda left, right: left + right, [s[index] for s in sums])
 
+    # inverse: [..., 1]
     inverse = te.compute((*rows, 1), reciprocal, name=_PREFIX + "inverse")
-    return te.compute(values.shape, lambda *place: powers[place] * inverse[(*place[:-1], 0)], name=_RESULT)
+    return te.compute(values.shape, lambda *index: powers[index] * inverse[(*index[:-1], 0)], name=_RESULT)
 
 
-def _larger(left: Any, right: Any) -> Any:
+def _larger(left: PrimExpr, right: PrimExpr) -> PrimExpr:
     """Return the larger of two numbers; a tirx.Max would keep NaN (maxima.py)."""
     return tirx.Select(left > right, left, right)
 
 
-def _reduce(values: Any, reduction: Callable[..., Any], name: str) -> list[Any]:
+def _reduce(values: Tensor, reduction: Callable[..., PrimExpr], name: str) -> list[Tensor]:
     """Reduce the last axis in vectors of lanes, then across the lanes; and what no vector fills apart from that."""
     *rows, length = (int(extent_) for extent_ in values.shape)
     whole = length // _LANES
@@ -105,13 +119,13 @@ def _reduce(values: Any, reduction: Callable[..., Any], name: str) -> list[Any]:
             k = te.reduce_axis((0, whole), "k")
             vector = te.compute(
                 (*rows, _LANES),
-                lambda *place: reduction(values[(*place[:-1], k * _LANES + place[-1])], axis=[k]),
+                lambda *index: reduction(values[(*index[:-1], k * _LANES + index[-1])], axis=[k]),
                 name=f"{_PREFIX}{name}_vector",
             )
         parts.append(
             te.compute(
                 (*rows, 1),
-                lambda *place: reduction(vector[(*place[:-1], lane)], axis=[lane]),
+                lambda *index: reduction(vector[(*index[:-1], lane)], axis=[lane]),
                 name=f"{_PREFIX}{name}_across",
             )
         )
@@ -120,20 +134,20 @@ def _reduce(values: Any, reduction: Callable[..., Any], name: str) -> list[Any]:
         parts.append(
             te.compute(
                 (*rows, 1),
-                lambda *place: reduction(values[(*place[:-1], whole * _LANES + rest)], axis=[rest]),
+                lambda *index: reduction(values[(*index[:-1], whole * _LANES + rest)], axis=[rest]),
                 name=f"{_PREFIX}{name}_rest",
             )
         )
     return parts
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a softmax of this module, with nothing fused to it."""
     names = block_names(function)
     return names[-1] == _RESULT and all(name.startswith(_PREFIX) for name in names)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     """Do all steps of a row before the next row, so that it stays in the first-level cache.
 
     Raises:
@@ -155,7 +169,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     return function_of(schedule)
 
 
-def _schedule_step(schedule: Any, block: Any, name: str, processor: Processor) -> None:
+def _schedule_step(schedule: Schedule, block: BlockRV, name: str, processor: Processor) -> None:
     loops = schedule.get_loops(block)[1:]
     if name.endswith("_vector"):
         lane, k = loops[-2:]
@@ -168,6 +182,6 @@ def _schedule_step(schedule: Any, block: Any, name: str, processor: Processor) -
         _vectorise_lanes(schedule, loops[-1], processor)
 
 
-def _vectorise_lanes(schedule: Any, loop: Any, processor: Processor) -> None:
+def _vectorise_lanes(schedule: Schedule, loop: LoopRV, processor: Processor) -> None:
     _, vector = schedule.split(loop, [None, processor.lanes_for(extent(schedule, loop))])
     vectorise(schedule, vector)

@@ -1,5 +1,12 @@
 """Convolutions of 3x3 with stride 1 by Winograd's minimal filtering: F(2x2, 3x3) and F(4x4, 3x3).
 
+    padded image     transformed           products of matrices     inverse transform
+    (m+2)^2 pixels,  (m+2)^2 numbers       [tiles, C] x [C, K]      m x m results
+    m apart          for each channel      for each of (m+2)^2      for each channel
+    +--------+  B^T     +--------+   x weights   +--------+   A^T     +----+
+    |  tile  | ------>  |        | ------------> |        | ------>   |    |
+    +--------+          +--------+               +--------+           +----+
+
 A tile of m by m results takes (m + 2)^2 multiplications for each pair of channels instead of 9 m^2: 2.25 times fewer
 for m = 2, 4 times fewer for m = 4. The price is transforms of image and result, weights (m + 2)^2 / 9 times as large,
 and rounding: the transforms of m = 4 multiply by up to 8 and cancel, which loses some of the 24 bits. So it is never a
@@ -12,13 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tvm import relax, te, tirx
 
-from crossfarm.backends.tvm.passes.relax_utils import Array
 from crossfarm.backends.tvm.schedules.choices import Layer, WinogradChoice, as_attributes, winograd_choice
 from crossfarm.backends.tvm.schedules.primitives import (
     block_name,
@@ -33,11 +38,24 @@ from crossfarm.backends.tvm.schedules.primitives import (
     vectorise,
 )
 from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.types import (
+    Array,
+    BlockBuilder,
+    BlockRV,
+    LoopRV,
+    PrimExpr,
+    PrimFunc,
+    RelaxCall,
+    RelaxExpr,
+    Schedule,
+    Tensor,
+    Var,
+)
 
 _PREFIX = "crossfarm_winograd_"
-_FRAMED, _ROWS, _TILES = _PREFIX + "framed", _PREFIX + "rows", _PREFIX + "tiles"
+_PADDED, _ROWS, _TILES = _PREFIX + "framed", _PREFIX + "rows", _PREFIX + "tiles"
 _PRODUCT, _SUMS, _RESULT = _PREFIX + "product", _PREFIX + "sums", _PREFIX + "result"
-_STEPS = (_FRAMED, _ROWS, _TILES, _PRODUCT, _SUMS, _RESULT)
+_STEPS = (_PADDED, _ROWS, _TILES, _PRODUCT, _SUMS, _RESULT)
 
 IMAGE = {
     2: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
@@ -109,14 +127,16 @@ def tiles_in_strip(layer: Layer, *, tile: int, strip: int) -> int:
     return strip * -(-layer.output[1] // tile)
 
 
-def convolve(image: Any, weights: Array, layer: Layer, builder: Any, choice: WinogradChoice) -> Any:
+def convolve(
+    image: RelaxExpr, weights: Array, layer: Layer, builder: BlockBuilder, choice: WinogradChoice
+) -> RelaxCall:
     """Return the call that computes a convolution.
 
     Args:
-        image: expression, NHWC.
-        weights: [3, 3, depth, channels].
+        image: [1, H, W, C] float32.
+        weights: [3, 3, C, output channels] float32.
         layer: to which `applies`.
-        builder: of Relax.
+        builder: emits bindings.
         choice: how.
     """
     return builder.call_te(
@@ -131,7 +151,7 @@ def convolve(image: Any, weights: Array, layer: Layer, builder: Any, choice: Win
 def pack(weights: Array, *, tile: int, block: int) -> Array:
     """Return weights [3, 3, depth, channels], transformed, as [tile + 2, tile + 2, blocks, depth, block].
 
-    The transform is computed in float64. Behind the last channel stand noughts.
+    The transform is computed in float64. Behind the last channel stand zeros.
     """
     matrix = np.array(KERNEL[tile])
     transformed = np.einsum("ai,bj,ijck->abck", matrix, matrix, weights.astype(np.float64)).astype(np.float32)
@@ -142,35 +162,49 @@ def pack(weights: Array, *, tile: int, block: int) -> Array:
     return np.ascontiguousarray(blocked.transpose(0, 1, 3, 2, 4))
 
 
-def compute(image: Any, packed: Any, *, layer: Layer, choice: WinogradChoice) -> Any:
-    """Return the te.Tensor of a convolution: framed, transformed, multiplied, transformed back, cut to size.
+def compute(image: Tensor, packed: Tensor, *, layer: Layer, choice: WinogradChoice) -> Tensor:
+    """Return a convolution: padded, transformed, multiplied, transformed back, cropped.
 
     Args:
-        image: [1, height, width, depth].
+        image: [1, H, W, C] float32.
         packed: as `pack` returns it.
         layer: to which `applies`.
         choice: how it will be scheduled.
+
+    Returns:
+        float32 [1, rows, columns, output channels].
     """
-    tile, size = choice.tile, choice.tile + 2
+    grid = _grid(layer, choice)
+    tiles = _transformed_image(_padded(image, layer, grid, tile=choice.tile), grid, tile=choice.tile)
+    product = _product(tiles, packed, attributes=as_attributes(layer, choice))
+    return _cropped(_transformed_back(product, grid, tile=choice.tile), layer, grid, tile=choice.tile)
+
+
+def _padded(image: Tensor, layer: Layer, grid: Grid, *, tile: int) -> Tensor:
+    """Return an image [1, H, W, C] with zero padding up to the size of all tiles, without its first axis."""
     _, height, width, depth = layer.image
     top, left, _, _ = layer.padding
-    grid = _grid(layer, choice)
-    block_count, block = int(packed.shape[2]), int(packed.shape[4])
-    columns = block_count * block
 
-    def frame(y: Any, x: Any, c: Any) -> Any:
+    def element(y: Var, x: Var, c: Var) -> PrimExpr:
         inside = tirx.all(y >= top, y < height + top, x >= left, x < width + left)
         return tirx.if_then_else(inside, image[0, y - top, x - left, c], tirx.const(0.0, "float32"))
 
-    framed = te.compute((grid.down * tile + 2, grid.across * tile + 2, depth), frame, name=_FRAMED)
+    # [rows of tiles * tile + 2, columns of tiles * tile + 2, C]
+    return te.compute((grid.down * tile + 2, grid.across * tile + 2, depth), element, name=_PADDED)
+
+
+def _transformed_image(padded: Tensor, grid: Grid, *, tile: int) -> Tensor:
+    """Return [strips, tile + 2, tile + 2, tiles of a strip, C] of a padded image."""
+    size, depth = tile + 2, int(padded.shape[-1])
+    # rows: [strips, rows of tiles, tile + 2, columns of tiles * tile + 2, C], transformed in one direction
     rows = te.compute(
         (grid.strips, grid.strip, size, grid.across * tile + 2, depth),
         lambda g, s, a, x, c: row_of(
-            IMAGE[tile], a, [framed[(g * grid.strip + s) * tile + i, x, c] for i in range(size)]
+            IMAGE[tile], a, [padded[(g * grid.strip + s) * tile + i, x, c] for i in range(size)]
         ),
         name=_ROWS,
     )
-    tiles = te.compute(
+    return te.compute(
         (grid.strips, size, size, grid.in_strip, depth),
         lambda g, a, b, r, c: row_of(
             IMAGE[tile],
@@ -182,40 +216,57 @@ def compute(image: Any, packed: Any, *, layer: Layer, choice: WinogradChoice) ->
         ),
         name=_TILES,
     )
+
+
+def _product(tiles: Tensor, packed: Tensor, *, attributes: Mapping[str, str]) -> Tensor:
+    """Return [strips, tile + 2, tile + 2, tiles of a strip, padded output channels]: products of matrices."""
+    # packed: [tile + 2, tile + 2, blocks, C, block]
+    block_count, block = int(packed.shape[2]), int(packed.shape[4])
+    *places, depth = (int(extent) for extent in tiles.shape)
     k = te.reduce_axis((0, depth), "k")
-    product = te.compute(
-        (grid.strips, size, size, grid.in_strip, columns),
+    return te.compute(
+        (*places, block_count * block),
         lambda g, a, b, r, c: te.sum(
             tiles[g, a, b, r, k] * packed[a, b, tirx.floordiv(c, block), k, tirx.floormod(c, block)], axis=[k]
         ),
         name=_PRODUCT,
-        attrs=as_attributes(layer, choice),
+        attrs=dict(attributes),
     )
+
+
+def _transformed_back(product: Tensor, grid: Grid, *, tile: int) -> Tensor:
+    """Return [strips, rows of tiles, tile, columns of tiles, tile, padded output channels]."""
+    size, columns = tile + 2, int(product.shape[-1])
+    # sums: [strips, tile, tile + 2, tiles of a strip, padded output channels], transformed back in one direction
     sums = te.compute(
         (grid.strips, tile, size, grid.in_strip, columns),
         lambda g, p, b, r, c: row_of(SUM[tile], p, [product[g, a, b, r, c] for a in range(size)]),
         name=_SUMS,
     )
-    result = te.compute(
+    return te.compute(
         (grid.strips, grid.strip, tile, grid.across, tile, columns),
         lambda g, s, p, t, q, c: row_of(SUM[tile], q, [sums[g, p, b, s * grid.across + t, c] for b in range(size)]),
         name=_RESULT,
     )
 
-    def cut(n: Any, y: Any, x: Any, c: Any) -> Any:
+
+def _cropped(result: Tensor, layer: Layer, grid: Grid, *, tile: int) -> Tensor:
+    """Return [1, rows, columns, output channels] of the results of all tiles."""
+
+    def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
         down, across = tirx.floordiv(y, tile), tirx.floordiv(x, tile)
         strip, within = tirx.floordiv(down, grid.strip), tirx.floormod(down, grid.strip)
         return result[strip, within, tirx.floormod(y, tile), across, tirx.floormod(x, tile), c]
 
-    return te.compute((1, *layer.output, layer.channels), cut, name=_PREFIX + "cut")
+    return te.compute((1, *layer.output, layer.channels), element, name=_PREFIX + "cut")
 
 
-def matches(function: Any) -> bool:
+def matches(function: PrimFunc) -> bool:
     """Say whether a PrimFunc is a convolution of this module."""
     return _PRODUCT in block_names(function)
 
 
-def schedule(function: Any, processor: Processor) -> Any:
+def schedule(function: PrimFunc, processor: Processor) -> PrimFunc:
     """Do all steps of a strip before the next strip, so that its tiles stay in the second-level cache.
 
     Threads share strips; where there is one strip only, they share the products, since a launch costs as much as one of
@@ -230,7 +281,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     last = next(block for block in blocks(schedule) if block_name(schedule, block) not in _STEPS)
     passes = [block for block in blocks(schedule) if block_name(schedule, block) not in _STEPS][1:]
     strips = int(schedule.get(schedule.get_sblock(_PRODUCT)).iter_vars[0].dom.extent)
-    outer: list[Any] = []
+    outer: list[LoopRV] = []
     if strips > 1:
         loops = schedule.get_loops(last)
         strip, row = schedule.split(loops[1], [strips, None])
@@ -243,7 +294,7 @@ def schedule(function: Any, processor: Processor) -> Any:
     _schedule_copy(schedule, last, processor, depth=len(outer))
     for name, unrolled in ((_ROWS, 2), (_TILES, 2), (_SUMS, 1), (_RESULT, 4)):
         _schedule_step(schedule, name, unrolled, processor, depth=len(outer))
-    _schedule_copy(schedule, schedule.get_sblock(_FRAMED), processor, depth=len(outer))
+    _schedule_copy(schedule, schedule.get_sblock(_PADDED), processor, depth=len(outer))
     _schedule_product(schedule, choice, depth=len(outer), shares=choice.is_shared and not outer)
     for each in passes:
         schedule_spatial(schedule, each, processor)
@@ -255,7 +306,9 @@ def _grid(layer: Layer, choice: WinogradChoice) -> Grid:
     return Grid(down=-(-height // choice.tile), across=-(-width // choice.tile), strip=choice.strip)
 
 
-def row_of(matrix: Sequence[Sequence[float]], index: Any, values: Sequence[Any], *, dtype: str = "float32") -> Any:
+def row_of(
+    matrix: Sequence[Sequence[float]], index: PrimExpr, values: Sequence[PrimExpr], *, dtype: str = "float32"
+) -> PrimExpr:
     """Return one row of a matrix times values of a dtype; `index` becomes known when its loop is unrolled."""
     chosen = _combination(matrix[-1], values, dtype)
     for number in reversed(range(len(matrix) - 1)):
@@ -263,8 +316,8 @@ def row_of(matrix: Sequence[Sequence[float]], index: Any, values: Sequence[Any],
     return chosen
 
 
-def _combination(factors: Sequence[float], values: Sequence[Any], dtype: str) -> Any:
-    total: Any = None
+def _combination(factors: Sequence[float], values: Sequence[PrimExpr], dtype: str) -> PrimExpr:
+    total: PrimExpr | None = None
     for factor, value in zip(factors, values, strict=True):
         if not factor:
             continue
@@ -276,11 +329,11 @@ def _combination(factors: Sequence[float], values: Sequence[Any], dtype: str) ->
     return total
 
 
-def _inner_loops(schedule: Any, block: Any, depth: int) -> list[Any]:
+def _inner_loops(schedule: Schedule, block: BlockRV, depth: int) -> list[LoopRV]:
     return list(schedule.get_loops(block))[depth:]
 
 
-def _schedule_step(schedule: Any, name: str, unrolled: int, processor: Processor, *, depth: int) -> None:
+def _schedule_step(schedule: Schedule, name: str, unrolled: int, processor: Processor, *, depth: int) -> None:
     """Vectorise a transform over channels, and unroll the axis that picks its row."""
     loops = _inner_loops(schedule, schedule.get_sblock(name), depth)
     picked = loops.pop(unrolled)
@@ -291,7 +344,7 @@ def _schedule_step(schedule: Any, name: str, unrolled: int, processor: Processor
     unroll_all(schedule, [picked])
 
 
-def _schedule_copy(schedule: Any, block: Any, processor: Processor, *, depth: int) -> None:
+def _schedule_copy(schedule: Schedule, block: BlockRV, processor: Processor, *, depth: int) -> None:
     """Vectorise a pass over channels."""
     loops = _inner_loops(schedule, block, depth)
     lanes = processor.lanes_for(int(schedule.get(loops[-1]).extent))
@@ -299,9 +352,9 @@ def _schedule_copy(schedule: Any, block: Any, processor: Processor, *, depth: in
     vectorise(schedule, lane)
 
 
-def _schedule_product(schedule: Any, choice: WinogradChoice, *, depth: int, shares: bool) -> None:
+def _schedule_product(schedule: Schedule, choice: WinogradChoice, *, depth: int, shares: bool) -> None:
     block = schedule.get_sblock(_PRODUCT)
-    stored = schedule.cache_write(block, 0, "local")
+    epilogue = schedule.cache_write(block, 0, "local")
     *places, tiles, columns, k = _inner_loops(schedule, block, depth)
     row_block, row = schedule.split(tiles, [None, choice.rows])
     column_block, vector, lane = schedule.split(columns, [None, choice.vectors, choice.lanes])
@@ -309,12 +362,12 @@ def _schedule_product(schedule: Any, choice: WinogradChoice, *, depth: int, shar
     if shares:
         shared = fuse(schedule, [*places, column_block])
         schedule.parallel(shared)
-    schedule.reverse_compute_at(stored, row_block, preserve_unit_loops=True)
+    schedule.reverse_compute_at(epilogue, row_block, preserve_unit_loops=True)
     outside = len(schedule.get_loops(block)) - 4
-    loops = schedule.get_loops(stored)[outside:]
-    _, stored_lane = schedule.split(loops[-1], [None, choice.lanes])
-    vectorise(schedule, stored_lane)
-    unroll_all(schedule, schedule.get_loops(stored)[outside:-1])
+    loops = schedule.get_loops(epilogue)[outside:]
+    _, epilogue_lane = schedule.split(loops[-1], [None, choice.lanes])
+    vectorise(schedule, epilogue_lane)
+    unroll_all(schedule, schedule.get_loops(epilogue)[outside:-1])
     vectorise(schedule, lane)
     unroll_all(schedule, [vector, row])
     start = schedule.decompose_reduction(block, k)

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.prepare.tflite.reader import Graph, Operator, Quantisation, Tensor
+from crossfarm.stages.prepare.tflite.reader import Operator, TensorQuantisation, TfliteGraph, TfliteTensor
 
 Layout = Literal["last", "first"]
 TO_FIRST = (0, 3, 1, 2)
@@ -26,7 +26,7 @@ _QUANTISED = ("int8", "uint8")
 class Emitter:
     """Collects the nodes and initialisers of an ONNX graph."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: TfliteGraph) -> None:
         self.graph = graph
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: list[onnx.TensorProto] = []
@@ -35,7 +35,7 @@ class Emitter:
         self._aliases: dict[int, int] = {}
         self._used: set[str] = set()
 
-    def tensor(self, index: int) -> Tensor:
+    def tensor(self, index: int) -> TfliteTensor:
         """Return the tensor of this index, or the one that it stands for."""
         return self.graph.tensors[self._aliases.get(index, index)]
 
@@ -144,7 +144,7 @@ class Emitter:
         return self._stored[tensor.index]
 
     def dequantised(
-        self, values: NDArray[Any], quantisation: Quantisation, axis: int, name: str, *, zero_point: bool = True
+        self, values: NDArray[Any], quantisation: TensorQuantisation, axis: int, name: str, *, zero_point: bool = True
     ) -> str:
         """Add constant integers with a DequantizeLinear behind them and return the name of the real numbers.
 
@@ -159,7 +159,7 @@ class Emitter:
         attributes = {"axis": axis} if quantisation.scale.size > 1 else {}
         return self.emit("DequantizeLinear", [self.constant(values, f"{name}/stored"), *steps], name, **attributes)
 
-    def _real_constant(self, tensor: Tensor, values: NDArray[Any], layout: Layout) -> str:
+    def _real_constant(self, tensor: TfliteTensor, values: NDArray[Any], layout: Layout) -> str:
         check_computable(tensor)
         quantisation = tensor.quantisation
         axis = quantisation.axis if quantisation and quantisation.scale.size > 1 else None
@@ -171,7 +171,7 @@ class Emitter:
             return self.constant(values.astype(np.float32), name)
         return self.dequantised(values, quantisation, axis or 0, name)
 
-    def _turn(self, source: str, tensor: Tensor, layout: Layout) -> str:
+    def _turn(self, source: str, tensor: TfliteTensor, layout: Layout) -> str:
         """Change the order of the axes; where only axes of extent 1 move, nothing has to be copied."""
         batch, height, width, channels = tensor.shape
         name = f"{tensor.name}/{layout}"
@@ -181,7 +181,7 @@ class Emitter:
         return self.emit("Transpose", [source], name, perm=TO_FIRST if layout == "first" else TO_LAST)
 
     def _steps(
-        self, quantisation: Quantisation, dtype: np.dtype[Any], name: str, *, zero_point: bool = True
+        self, quantisation: TensorQuantisation, dtype: np.dtype[Any], name: str, *, zero_point: bool = True
     ) -> list[str]:
         """Add scale and zero point: scalars, or vectors with one entry a channel."""
         shape: tuple[int, ...] = () if quantisation.scale.size == 1 else (-1,)
@@ -192,7 +192,7 @@ class Emitter:
         return steps
 
 
-def check_computable(tensor: Tensor) -> None:
+def check_computable(tensor: TfliteTensor) -> None:
     """Refuse a tensor that is neither floating nor 8-bit quantised.
 
     Raises:

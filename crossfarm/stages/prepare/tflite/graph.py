@@ -16,7 +16,7 @@ from crossfarm.errors import ModelError
 from crossfarm.stages.prepare.static_onnx import StaticInput, serialise
 from crossfarm.stages.prepare.tflite.emitter import Emitter
 from crossfarm.stages.prepare.tflite.operators import CONVERTERS
-from crossfarm.stages.prepare.tflite.reader import Graph, Operator, Tensor, read_tflite
+from crossfarm.stages.prepare.tflite.reader import Operator, TfliteGraph, TfliteTensor, read_tflite
 
 OPSET = 18
 IR_VERSION = 10
@@ -35,7 +35,7 @@ def convert(content: bytes, inputs: Sequence[StaticInput]) -> bytes:
     return convert_graph(read_tflite(content), inputs)
 
 
-def convert_graph(graph: Graph, inputs: Sequence[StaticInput]) -> bytes:
+def convert_graph(graph: TfliteGraph, inputs: Sequence[StaticInput]) -> bytes:
     """Return a graph that was read from a TFLite file as an ONNX file; see `convert`."""
     live = _live_operators(graph)
     _refuse_unknown(graph, live)
@@ -65,7 +65,7 @@ def _told_as_damage(what: str) -> Iterator[None]:
         raise ModelError(f"{what}: {error}; fetch or export the model again") from error
 
 
-def _convert(emitter: Emitter, operator: Operator, graph: Graph) -> None:
+def _convert(emitter: Emitter, operator: Operator, graph: TfliteGraph) -> None:
     """Convert one operator; a file whose tensors do not fit an operator is refused with its name."""
     shapes = ", ".join(str(list(graph.tensors[index].shape)) for index in operator.inputs if index != -1)
     name = f"the TFLite operator {operator.name} (number {operator.index})"
@@ -73,7 +73,7 @@ def _convert(emitter: Emitter, operator: Operator, graph: Graph) -> None:
         CONVERTERS[operator.name](emitter, operator)
 
 
-def _live_operators(graph: Graph) -> list[Operator]:
+def _live_operators(graph: TfliteGraph) -> list[Operator]:
     """Return the operators that an output depends on, in the file's order.
 
     The shape of a RESHAPE is not followed: it is in the file already.
@@ -87,7 +87,7 @@ def _live_operators(graph: Graph) -> list[Operator]:
     return live[::-1]
 
 
-def _refuse_unknown(graph: Graph, operators: Iterable[Operator]) -> None:
+def _refuse_unknown(graph: TfliteGraph, operators: Iterable[Operator]) -> None:
     unknown = [operator for operator in operators if operator.name not in CONVERTERS]
     if unknown:
         shown = ", ".join(
@@ -100,7 +100,7 @@ def _refuse_unknown(graph: Graph, operators: Iterable[Operator]) -> None:
         )
 
 
-def _value(name: str, tensor: Tensor, *, as_integers: bool) -> onnx.ValueInfoProto:
+def _value(name: str, tensor: TfliteTensor, *, as_integers: bool) -> onnx.ValueInfoProto:
     dtype = np.dtype(tensor.dtype if as_integers else "float32")
     return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(dtype), tensor.shape)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crossfarm.errors import ModelError
 from crossfarm.stages.prepare.tflite.emitter import IMAGE_RANK, TO_FIRST, Emitter, Layout
-from crossfarm.stages.prepare.tflite.reader import Operator, Quantisation, Tensor
+from crossfarm.stages.prepare.tflite.reader import Operator, TensorQuantisation, TfliteTensor
 
 Converter = Callable[[Emitter, Operator], None]
 
@@ -32,7 +32,7 @@ def same_padding(extent: int, window: int, stride: int, dilation: int) -> tuple[
     return total // 2, total - total // 2
 
 
-def _padding(operator: Operator, image: Tensor, window: tuple[int, int]) -> list[int]:
+def _padding(operator: Operator, image: TfliteTensor, window: tuple[int, int]) -> list[int]:
     """Return ONNX `pads` for height and width: begins, then ends."""
     options = operator.options
     if not options.same_padding:
@@ -108,7 +108,7 @@ def _bias(emitter: Emitter, operator: Operator) -> list[str]:
     if read is None or weights is None:
         raise ModelError(f"{_place(emitter, operator)} has an int32 bias without quantised input and weights")
     scale = (read.scale.astype(np.float64) * weights.scale.astype(np.float64)).astype(np.float32)
-    steps = Quantisation(scale=scale, zero_point=np.zeros(scale.shape, np.int64), axis=0)
+    steps = TensorQuantisation(scale=scale, zero_point=np.zeros(scale.shape, np.int64), axis=0)
     return [emitter.dequantised(bias.data, steps, 0, bias.name, zero_point=False)]
 
 
@@ -264,7 +264,7 @@ def _pad(emitter: Emitter, operator: Operator) -> None:
     _finish(emitter, operator, result, layout, unchanged_from=source)
 
 
-def _real_scalar(tensor: Tensor) -> NDArray[np.float32]:
+def _real_scalar(tensor: TfliteTensor) -> NDArray[np.float32]:
     if tensor.data is None or tensor.data.size != 1:
         raise ModelError(f"tensor {tensor.name!r} must be one constant number to pad with")
     value = tensor.data.reshape(()).astype(np.float32)

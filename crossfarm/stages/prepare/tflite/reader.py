@@ -41,14 +41,14 @@ _ACTIVATIONS = _names(tflite.ActivationFunctionType)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quantisation:
+class TensorQuantisation:
     """real = scale * (stored - zero_point), with one scale for the tensor or one for each index of `axis`."""
 
     scale: NDArray[np.float32]
     zero_point: NDArray[np.int64]
     axis: int
 
-    def same_as(self, other: Quantisation | None) -> bool:
+    def same_as(self, other: TensorQuantisation | None) -> bool:
         """Say whether both give the same real number to the same stored one."""
         return (
             other is not None
@@ -58,19 +58,19 @@ class Quantisation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tensor:
+class TfliteTensor:
     """A tensor of the file; `data` is given for constants alone."""
 
     index: int
     name: str
     shape: tuple[int, ...]
     dtype: str
-    quantisation: Quantisation | None
+    quantisation: TensorQuantisation | None
     data: NDArray[Any] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class OperatorOptions:
     """The fields of an operator's options that the converters read; pairs are height and width."""
 
     activation: str = "NONE"
@@ -92,20 +92,20 @@ class Operator:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: Options
+    options: OperatorOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Graph:
+class TfliteGraph:
     """The first subgraph of the file."""
 
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TfliteTensor, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
 
-def read_tflite(content: bytes) -> Graph:
+def read_tflite(content: bytes) -> TfliteGraph:
     """Return the first subgraph of a TFLite file.
 
     Raises:
@@ -124,11 +124,14 @@ def read_tflite(content: bytes) -> Graph:
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ModelError(f"the TFLite file is damaged: {error}; fetch or export it again") from error
     _check_references(tensors, operators, inputs, outputs)
-    return Graph(tensors=tensors, operators=operators, inputs=inputs, outputs=outputs)
+    return TfliteGraph(tensors=tensors, operators=operators, inputs=inputs, outputs=outputs)
 
 
 def _check_references(
-    tensors: tuple[Tensor, ...], operators: tuple[Operator, ...], inputs: tuple[int, ...], outputs: tuple[int, ...]
+    tensors: tuple[TfliteTensor, ...],
+    operators: tuple[Operator, ...],
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
 ) -> None:
     named = {*inputs, *outputs}
     for operator in operators:
@@ -137,7 +140,7 @@ def _check_references(
         raise ModelError("the TFLite file is damaged: it names tensors that it does not hold; fetch or export it again")
 
 
-def _read_tensor(model: Any, tensor: Any, index: int) -> Tensor:
+def _read_tensor(model: Any, tensor: Any, index: int) -> TfliteTensor:
     name = (tensor.Name() or b"").decode("utf-8", errors="replace") or f"tensor_{index}"
     dtype = _DTYPES.get(tensor.Type())
     if dtype is None or tensor.Sparsity() is not None:
@@ -148,7 +151,7 @@ def _read_tensor(model: Any, tensor: Any, index: int) -> Tensor:
     data = None
     if isinstance(stored, np.ndarray):
         data = np.frombuffer(stored.tobytes(), dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
-    return Tensor(
+    return TfliteTensor(
         index=index,
         name=name,
         shape=shape,
@@ -158,14 +161,14 @@ def _read_tensor(model: Any, tensor: Any, index: int) -> Tensor:
     )
 
 
-def _read_quantisation(parameters: Any) -> Quantisation | None:
+def _read_quantisation(parameters: Any) -> TensorQuantisation | None:
     if parameters is None or parameters.ScaleLength() == 0:
         return None
     scale = np.array(parameters.ScaleAsNumpy(), dtype=np.float32)
     zero_point = np.zeros(scale.shape, np.int64)
     if parameters.ZeroPointLength():
         zero_point = np.broadcast_to(np.array(parameters.ZeroPointAsNumpy(), dtype=np.int64), scale.shape).copy()
-    return Quantisation(scale=scale, zero_point=zero_point, axis=int(parameters.QuantizedDimension()))
+    return TensorQuantisation(scale=scale, zero_point=zero_point, axis=int(parameters.QuantizedDimension()))
 
 
 def _read_operator(model: Any, operator: Any, index: int) -> Operator:
@@ -181,7 +184,7 @@ def _read_operator(model: Any, operator: Any, index: int) -> Operator:
         name=name,
         inputs=_ints(operator.InputsAsNumpy()),
         outputs=_ints(operator.OutputsAsNumpy()),
-        options=read(operator.BuiltinOptions()) if read and operator.BuiltinOptions() else Options(),
+        options=read(operator.BuiltinOptions()) if read and operator.BuiltinOptions() else OperatorOptions(),
     )
 
 
@@ -200,10 +203,10 @@ def _activation(options: Any) -> str:
     return _ACTIVATIONS.get(options.FusedActivationFunction(), "unknown")
 
 
-def _convolution(kind: type) -> Callable[[Any], Options]:
-    def read(table: Any) -> Options:
+def _convolution(kind: type) -> Callable[[Any], OperatorOptions]:
+    def read(table: Any) -> OperatorOptions:
         options = _opened(kind, table)
-        return Options(
+        return OperatorOptions(
             activation=_activation(options),
             same_padding=options.Padding() == tflite.Padding.SAME,
             stride=(options.StrideH(), options.StrideW()),
@@ -213,9 +216,9 @@ def _convolution(kind: type) -> Callable[[Any], Options]:
     return read
 
 
-def _pool(table: Any) -> Options:
+def _pool(table: Any) -> OperatorOptions:
     options = _opened(tflite.Pool2DOptions, table)
-    return Options(
+    return OperatorOptions(
         activation=_activation(options),
         same_padding=options.Padding() == tflite.Padding.SAME,
         stride=(options.StrideH(), options.StrideW()),
@@ -223,29 +226,29 @@ def _pool(table: Any) -> Options:
     )
 
 
-def _arithmetic(kind: type) -> Callable[[Any], Options]:
-    return lambda table: Options(activation=_activation(_opened(kind, table)))
+def _arithmetic(kind: type) -> Callable[[Any], OperatorOptions]:
+    return lambda table: OperatorOptions(activation=_activation(_opened(kind, table)))
 
 
-def _fully_connected(table: Any) -> Options:
+def _fully_connected(table: Any) -> OperatorOptions:
     options = _opened(tflite.FullyConnectedOptions, table)
-    return Options(activation=_activation(options), shuffled_weights=options.WeightsFormat() != 0)
+    return OperatorOptions(activation=_activation(options), shuffled_weights=options.WeightsFormat() != 0)
 
 
-def _concatenation(table: Any) -> Options:
+def _concatenation(table: Any) -> OperatorOptions:
     options = _opened(tflite.ConcatenationOptions, table)
-    return Options(activation=_activation(options), axis=options.Axis())
+    return OperatorOptions(activation=_activation(options), axis=options.Axis())
 
 
-def _reducer(table: Any) -> Options:
-    return Options(keep_dims=bool(_opened(tflite.ReducerOptions, table).KeepDims()))
+def _reducer(table: Any) -> OperatorOptions:
+    return OperatorOptions(keep_dims=bool(_opened(tflite.ReducerOptions, table).KeepDims()))
 
 
-def _softmax(table: Any) -> Options:
-    return Options(beta=float(_opened(tflite.SoftmaxOptions, table).Beta()))
+def _softmax(table: Any) -> OperatorOptions:
+    return OperatorOptions(beta=float(_opened(tflite.SoftmaxOptions, table).Beta()))
 
 
-_OPTIONS: dict[str, Callable[[Any], Options]] = {
+_OPTIONS: dict[str, Callable[[Any], OperatorOptions]] = {
     "CONV_2D": _convolution(tflite.Conv2DOptions),
     "DEPTHWISE_CONV_2D": _convolution(tflite.DepthwiseConv2DOptions),
     "AVERAGE_POOL_2D": _pool,

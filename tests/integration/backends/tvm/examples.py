@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from crossfarm.backends.tvm.int8.numpy_reference import QuantParams
 
 Array = np.ndarray[Any, Any]
 node = helper.make_node
@@ -63,9 +63,9 @@ class Draw:
         info = np.iinfo(dtype)
         return self.generator.integers(info.min if least is None else least, info.max, shape, dtype, endpoint=True)
 
-    def steps(self) -> Steps:
+    def quant_params(self) -> QuantParams:
         """Return scale and zero point of uint8."""
-        return Steps(
+        return QuantParams(
             scale=float(np.float32(self.generator.uniform(0.01, 0.2))), zero=self.one(0, 255, self.extent(254))
         )
 

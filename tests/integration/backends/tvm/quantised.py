@@ -19,7 +19,7 @@ from crossfarm.backends.tvm import lowering, onnx_import, scheduling
 from crossfarm.backends.tvm.int8 import numpy_reference
 from crossfarm.backends.tvm.int8.dot_instructions import DOTS, IntegerUnit, integer_unit
 from crossfarm.backends.tvm.int8.float_remainder import left_in_float
-from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from crossfarm.backends.tvm.int8.numpy_reference import QuantParams
 from crossfarm.backends.tvm.int8.rewrite import use_integers
 from crossfarm.backends.tvm.passes import register_allocation
 from crossfarm.backends.tvm.schedules.processor import processor_of
@@ -66,13 +66,13 @@ class Tensor:
     """A quantised tensor: what stands in DequantizeLinear and QuantizeLinear."""
 
     dtype: str
-    steps: Steps
+    params: QuantParams
 
     def constants(self, name: str) -> dict[str, Array]:
         """Return its constants."""
         return {
-            f"{name}_scale": np.float32(self.steps.scale).reshape(()),
-            f"{name}_zero": np.array(self.steps.zero, self.dtype),
+            f"{name}_scale": np.float32(self.params.scale).reshape(()),
+            f"{name}_zero": np.array(self.params.zero, self.dtype),
         }
 
 
@@ -82,7 +82,7 @@ def tensors(draw: st.DrawFn) -> Tensor:
     dtype = draw(types)
     info = np.iinfo(dtype)
     zero = draw(st.one_of(st.sampled_from([int(info.min), int(info.max)]), st.integers(info.min, info.max)))
-    return Tensor(dtype=dtype, steps=Steps(scale=draw(scales), zero=zero))
+    return Tensor(dtype=dtype, params=QuantParams(scale=draw(scales), zero=zero))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,8 @@ class Case:
 
     Attributes:
         target: name in TARGETS.
-        source: steps of the input.
-        result: steps of the result.
+        source: scale and zero point of the input.
+        result: scale and zero point of the result.
         seed: of its numbers.
     """
 
@@ -103,9 +103,9 @@ class Case:
 
 
 cases = st.builds(Case, target=targets, source=tensors(), result=tensors(), seed=seeds)
-QUADS = [name for name, (_, unit) in TARGETS.items() if unit.dots[0].depth == 4] or sorted(TARGETS)
+DOT4 = [name for name, (_, unit) in TARGETS.items() if unit.dots[0].depth == 4] or sorted(TARGETS)
 """Targets that add four products at once; all where this machine runs none of them."""
-cases_of_quads = st.builds(Case, target=st.sampled_from(QUADS), source=tensors(), result=tensors(), seed=seeds)
+cases_of_dot4 = st.builds(Case, target=st.sampled_from(DOT4), source=tensors(), result=tensors(), seed=seeds)
 
 
 def quantised_as(tensor: Tensor, name: str, result: str) -> list[onnx.NodeProto]:
@@ -171,7 +171,7 @@ def _run(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Swish:
+class HardSwishForm:
     """x * clamp(x + shift, 0, top) * factor, and how a graph spells it: from `c` to `a`."""
 
     nodes: Sequence[onnx.NodeProto]
@@ -183,15 +183,15 @@ class Swish:
 NUMBERS = {f"number_{value}": np.array(value, np.float32) for value in (-6, 0, 1, 3, 6)}
 """Constants that nodes behind a convolution may read."""
 _ALPHA, _BETA = np.float32(0.2), np.float32(0.5)
-SWISHES = {
-    "HardSwish": Swish(
+HARD_SWISHES = {
+    "HardSwish": HardSwishForm(
         # TVM's importer writes x * (clip(x + 3, 0, 6) / 6).
         nodes=[helper.make_node("HardSwish", ["c"], ["a"])],
         shift=3.0,
         top=6.0,
         factor=float(np.float32(1 / 6)),
     ),
-    "divided last": Swish(
+    "divided last": HardSwishForm(
         nodes=[
             node("Add", ["c", "number_3"], ["c_3"]),
             node("Clip", ["c_3", "number_0", "number_6"], ["c_6"]),
@@ -202,7 +202,7 @@ SWISHES = {
         top=6.0,
         factor=float(np.float32(1 / 6)),
     ),
-    "HardSigmoid": Swish(
+    "HardSigmoid": HardSwishForm(
         nodes=[
             node("HardSigmoid", ["c"], ["c_1"], alpha=float(_ALPHA), beta=float(_BETA)),
             node("Mul", ["c", "c_1"], ["a"]),
@@ -231,12 +231,12 @@ class Convolution:
     """A quantised convolution with bias, and Relu where it is wanted.
 
     Attributes:
-        image: stored integers [n, height, width, channels].
-        weights: stored int8 [kernel height, kernel width, channels of a group, output channels].
-        source: steps of the image.
-        result: steps of the result.
+        image: quantised integers [n, height, width, channels].
+        weights: int8 [kernel height, kernel width, channels of a group, output channels].
+        source: scale and zero point of the image.
+        result: scale and zero point of the result.
         pads: top, left, bottom, right.
-        swish: name in SWISHES of what stands behind it instead of Relu; none without a name.
+        form: name in HARD_SWISHES of what stands behind it instead of Relu; none without a name.
         behind: nodes that stand there in place of both, from `c` to `a`.
     """
 
@@ -250,7 +250,7 @@ class Convolution:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     relu: bool = False
-    swish: str = ""
+    form: str = ""
     behind: Sequence[onnx.NodeProto] = ()
 
     @property
@@ -262,7 +262,7 @@ class Convolution:
     @property
     def sums_scale(self) -> Array:
         """Scale of the sums, float64 for each channel."""
-        return np.float64(self.source.steps.scale) * self.scale.astype(np.float64)
+        return np.float64(self.source.params.scale) * self.scale.astype(np.float64)
 
     @property
     def bias(self) -> Array:
@@ -305,8 +305,8 @@ class Convolution:
         )
 
     def _behind(self) -> Sequence[onnx.NodeProto]:
-        if self.swish:
-            return SWISHES[self.swish].nodes
+        if self.form:
+            return HARD_SWISHES[self.form].nodes
         return self.behind or [node("Relu" if self.relu else "Identity", ["c"], ["a"])]
 
     @property
@@ -315,7 +315,7 @@ class Convolution:
         return numpy_reference.convolve(
             self.image,
             self.weights,
-            zero=self.source.steps.zero,
+            zero=self.source.params.zero,
             strides=self.strides,
             padding=self.pads,
             dilation=self.dilation,
@@ -323,27 +323,29 @@ class Convolution:
         )
 
     @property
-    def how(self) -> numpy_reference.Swishing | None:
-        """How the reference computes the swish."""
-        swish = SWISHES[self.swish]
-        return numpy_reference.swishing(
-            shift=swish.shift, top=swish.top, factor=swish.factor, result=self.result.steps, dtype=self.result.dtype
+    def how(self) -> numpy_reference.HardSwishParams | None:
+        """How the reference computes the HardSwish; None where there is none, or 16 bits do not hold it."""
+        form = HARD_SWISHES[self.form]
+        return numpy_reference.hard_swish_params(
+            shift=form.shift, top=form.top, factor=form.factor, result=self.result.params, dtype=self.result.dtype
         )
 
     def wanted(self) -> Array:
         """Return what the reference says, as `run` returns it."""
-        steps, dtype = self.result.steps, self.result.dtype
-        if self.swish:
+        params, dtype = self.result.params, self.result.dtype
+        if self.form:
             how = self.how
             assert how is not None
             factors = numpy_reference.multipliers(self.sums_scale, how.step)
             return first(
-                numpy_reference.swish(numpy_reference.halves(self.sums, self.bias, factors), how=how, dtype=dtype)
+                numpy_reference.hard_swish(
+                    numpy_reference.to_int16(self.sums, self.bias, factors), params=how, dtype=dtype
+                )
             )
-        low, high = steps.bounds(dtype, 0.0 if self.relu else -np.inf)
-        factors = numpy_reference.multipliers(self.sums_scale, steps.scale)
+        low, high = params.bounds(dtype, 0.0 if self.relu else -np.inf)
+        factors = numpy_reference.multipliers(self.sums_scale, params.scale)
         return first(
-            numpy_reference.requantise(self.sums, self.bias, factors, low=low, high=high, zero=steps.zero, dtype=dtype)
+            numpy_reference.requantise(self.sums, self.bias, factors, low=low, high=high, zero=params.zero, dtype=dtype)
         )
 
     @property
@@ -353,5 +355,5 @@ class Convolution:
 
     def exact(self, real: Array) -> Array:
         """Return real numbers as `run` returned them if it stored fractions, which is as exact as can be."""
-        info, steps = np.iinfo(self.result.dtype), self.result.steps
-        return first(np.clip(real / steps.scale + steps.zero, info.min, info.max))
+        info, params = np.iinfo(self.result.dtype), self.result.params
+        return first(np.clip(real / params.scale + params.zero, info.min, info.max))

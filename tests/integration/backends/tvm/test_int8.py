@@ -48,7 +48,7 @@ def test_a_convolution_is_that_of_the_reference(
     assume(width + pads[1] + pads[3] > dilation[1] * (kernel[1] - 1))
     image = any_integers(seed, (data.draw(st.integers(1, 2)), height, width, groups * depth), source.dtype)
     weights = any_integers(seed + 1, (*kernel, depth, groups * per_group), "int8", least=-127)
-    frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
+    padded_bytes = data.draw(st.sampled_from([depthwise.PADDED_BYTES, 1024]), label="bytes of a padded strip")
     convolution = Convolution(
         image=image,
         weights=weights,
@@ -61,7 +61,7 @@ def test_a_convolution_is_that_of_the_reference(
         groups=groups,
         relu=relu,
     )
-    with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
+    with patch.object(depthwise, "PADDED_BYTES", padded_bytes):
         found, names = convolution.run(target)
     assert np.array_equal(found, convolution.wanted())
     assert any("int8" in name for name in names)
@@ -122,16 +122,16 @@ def test_a_dense_layer_is_that_of_the_reference(
             "w_zero": np.int8(0).reshape(()),
         },
     )
-    sums = (left.astype(np.int32) - source.steps.zero) @ weights.T.astype(np.int32)
-    scale = np.full(columns, np.float64(source.steps.scale) * np.float64(np.float32(0.01)))
-    low, high = result.steps.bounds(result.dtype)
+    sums = (left.astype(np.int32) - source.params.zero) @ weights.T.astype(np.int32)
+    scale = np.full(columns, np.float64(source.params.scale) * np.float64(np.float32(0.01)))
+    low, high = result.params.bounds(result.dtype)
     wanted = numpy_reference.requantise(
         sums,
         np.zeros(columns, np.int32),
-        numpy_reference.multipliers(scale, result.steps.scale),
+        numpy_reference.multipliers(scale, result.params.scale),
         low=low,
         high=high,
-        zero=result.steps.zero,
+        zero=result.params.zero,
         dtype=result.dtype,
     )
     assert np.array_equal(found, wanted)
@@ -158,17 +158,17 @@ def test_a_sum_of_two_tensors_is_that_of_the_reference(
         {"x": x, "z": z},
         {**left.constants("x"), **right.constants("z"), **result.constants("y")},
     )
-    low, high = result.steps.bounds(result.dtype)
-    how = numpy_reference.addition(left.steps, right.steps, result.steps)
-    wanted = numpy_reference.add(x, z, how=how, low=low, high=high, zero=result.steps.zero, dtype=result.dtype)
+    low, high = result.params.bounds(result.dtype)
+    how = numpy_reference.add_params(left.params, right.params, result.params)
+    wanted = numpy_reference.add(x, z, params=how, low=low, high=high, zero=result.params.zero, dtype=result.dtype)
     assert np.array_equal(found, wanted)
-    real = numpy_reference.dequantise(x, steps=left.steps) + numpy_reference.dequantise(z, steps=right.steps)
-    step = np.abs(numpy_reference.dequantise(wanted, steps=result.steps) - real) / result.steps.scale
+    real = numpy_reference.dequantise(x, params=left.params) + numpy_reference.dequantise(z, params=right.params)
+    step = np.abs(numpy_reference.dequantise(wanted, params=result.params) - real) / result.params.scale
     inside = (wanted > np.iinfo(result.dtype).min) & (wanted < np.iinfo(result.dtype).max)
     # Half a step by rounding; and both factors are rounded to FACTOR_BITS of the larger one, which counts where large
     # numbers cancel out.
-    numbers = np.abs(x - np.float64(left.steps.zero)) + np.abs(z - np.float64(right.steps.zero))
-    ratio = max(left.steps.scale, right.steps.scale) / result.steps.scale
+    numbers = np.abs(x - np.float64(left.params.zero)) + np.abs(z - np.float64(right.params.zero))
+    ratio = max(left.params.scale, right.params.scale) / result.params.scale
     bound = 0.505 + numbers * float(ratio) * 2.0**-numpy_reference.FACTOR_BITS
     assert np.all((step <= bound)[np.broadcast_to(inside, step.shape)])
 
@@ -203,7 +203,7 @@ def test_a_concatenation_is_that_of_the_reference(
         array
         if part == result
         else numpy_reference.quantise(
-            numpy_reference.dequantise(array, steps=part.steps), steps=result.steps, dtype=result.dtype
+            numpy_reference.dequantise(array, params=part.params), params=result.params, dtype=result.dtype
         )
         for part, array in zip(drawn, arrays.values(), strict=True)
     ]
@@ -243,22 +243,22 @@ def test_products_and_floats_are_joined_in_integers(
         },
     )
     sums = numpy_reference.convolve(
-        image, weights, zero=source.steps.zero, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1
+        image, weights, zero=source.params.zero, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1
     )
-    scale = np.full(channels[1], np.float64(source.steps.scale) * np.float64(np.float32(0.01)))
-    low, high = result.steps.bounds(result.dtype)
+    scale = np.full(channels[1], np.float64(source.params.scale) * np.float64(np.float32(0.01)))
+    low, high = result.params.bounds(result.dtype)
     product = numpy_reference.requantise(
         sums,
         np.zeros(channels[1], np.int32),
-        numpy_reference.multipliers(scale, result.steps.scale),
+        numpy_reference.multipliers(scale, result.params.scale),
         low=low,
         high=high,
-        zero=result.steps.zero,
+        zero=result.params.zero,
         dtype=result.dtype,
     )
-    real = numpy_reference.dequantise(beside, steps=other.steps)
-    plain = numpy_reference.quantise(real, steps=result.steps, dtype=result.dtype) if other != result else beside
-    negative = numpy_reference.quantise(-real, steps=result.steps, dtype=result.dtype)
+    real = numpy_reference.dequantise(beside, params=other.params)
+    plain = numpy_reference.quantise(real, params=result.params, dtype=result.dtype) if other != result else beside
+    negative = numpy_reference.quantise(-real, params=result.params, dtype=result.dtype)
     assert np.array_equal(found, first(np.concatenate([product, plain, negative], axis=3)))
     assert left == {"negative": 1}
 
@@ -279,6 +279,6 @@ def test_relu_of_a_stored_tensor_is_that_of_the_reference(
         {"x": values},
         {**source.constants("x"), **result.constants("y")},
     )
-    real = np.maximum(numpy_reference.dequantise(values, steps=source.steps), np.float32(0))
-    assert np.array_equal(found, numpy_reference.quantise(real, steps=result.steps, dtype=result.dtype))
+    real = np.maximum(numpy_reference.dequantise(values, params=source.params), np.float32(0))
+    assert np.array_equal(found, numpy_reference.quantise(real, params=result.params, dtype=result.dtype))
     assert left == {}

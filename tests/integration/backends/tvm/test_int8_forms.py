@@ -15,7 +15,7 @@ from tests.integration.backends.tvm.quantised import (
     Tensor,
     any_integers,
     cases,
-    cases_of_quads,
+    cases_of_dot4,
     first,
     laws,
     node,
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
     st.sampled_from([5, 9, 17, 22, 24, 31, 40, 44, 88, 104, 200]),
     st.integers(1, 33),
     st.integers(1, 13),
-    st.one_of(cases_of_quads, cases),
+    st.one_of(cases_of_dot4, cases),
 )
 def test_channels_that_no_wide_vector_divides_are_those_of_the_reference(
     channels: int, depth: int, width: int, case: Case
@@ -58,7 +58,7 @@ def test_channels_that_no_wide_vector_divides_are_those_of_the_reference(
     st.integers(1, 6),
     st.sampled_from([3, 5]),
     st.tuples(st.integers(1, 2), st.booleans()),
-    st.one_of(cases_of_quads, cases),
+    st.one_of(cases_of_dot4, cases),
 )
 def test_depthwise_layers_over_few_rows_are_those_of_the_reference(
     channels: int, height: int, kernel: int, drawn: tuple[int, bool], case: Case
@@ -143,14 +143,14 @@ def test_a_product_with_gates_is_that_of_the_reference(
         {"x": first(image), "z": first(gates)},
         {**left.constants("x"), **right.constants("z"), **result.constants("y")},
     )
-    how = numpy_reference.gating(left.steps, right.steps, result.steps, dtype=left.dtype)
-    scale = np.float64(left.steps.scale) * np.float64(right.steps.scale)
+    how = numpy_reference.channel_scale_params(left.params, right.params, result.params, dtype=left.dtype)
+    scale = np.float64(left.params.scale) * np.float64(right.params.scale)
     if shape[1] * shape[2] > 1 and left.dtype == right.dtype == result.dtype and how is not None:
-        wanted = numpy_reference.gate(image, gates, how=how, dtype=result.dtype)
+        wanted = numpy_reference.scale_channels(image, gates, params=how, dtype=result.dtype)
         assert np.array_equal(found, first(wanted))
-    centred = (image.astype(np.int64) - left.steps.zero) * (gates.astype(np.int64) - right.steps.zero)
+    centred = (image.astype(np.int64) - left.params.zero) * (gates.astype(np.int64) - right.params.zero)
     exact = np.clip(
-        centred * scale / np.float64(result.steps.scale) + result.steps.zero,
+        centred * scale / np.float64(result.params.scale) + result.params.zero,
         np.iinfo(result.dtype).min,
         np.iinfo(result.dtype).max,
     )
@@ -169,7 +169,7 @@ def test_a_product_with_gates_is_that_of_the_reference(
 def test_maxima_of_floats_between_quantised_tensors_are_taken_of_integers(
     shape: tuple[int, int, int, int], target: str, drawn: tuple[Tensor, Tensor] | None, seed: int
 ) -> None:
-    same = Tensor(dtype="uint8", steps=numpy_reference.Steps(scale=0.25, zero=7))
+    same = Tensor(dtype="uint8", params=numpy_reference.QuantParams(scale=0.25, zero=7))
     source, result = drawn or (same, same)
     image = any_integers(seed, shape, source.dtype)
     found, names = run(
@@ -183,7 +183,7 @@ def test_maxima_of_floats_between_quantised_tensors_are_taken_of_integers(
         {"x": first(image)},
         {**source.constants("x"), **result.constants("y")},
     )
-    real = -numpy_reference.dequantise(image, steps=source.steps)
+    real = -numpy_reference.dequantise(image, params=source.params)
     most = np.maximum.reduce([real[:, y : y + shape[1] - 1, x : x + shape[2] - 1] for y in (0, 1) for x in (0, 1)])
-    assert np.array_equal(found, first(numpy_reference.quantise(most, steps=result.steps, dtype=result.dtype)))
+    assert np.array_equal(found, first(numpy_reference.quantise(most, params=result.params, dtype=result.dtype)))
     assert any("max_pool_int8" in name for name in names)

@@ -96,8 +96,8 @@ def test_a_depthwise_convolution_is_right_for_any_shape(
     multiplier = data.draw(st.sampled_from([1, 1, 2]), label="multiplier")
     nodes, constants = data.draw(activations())
     # A small frame cuts the channels of small images into parts, as that of every size does to those of large ones.
-    frame_bytes = data.draw(st.sampled_from([depthwise.FRAME_BYTES, 1024]), label="bytes of a frame")
-    with patch.object(depthwise, "FRAME_BYTES", frame_bytes):
+    padded_bytes = data.draw(st.sampled_from([depthwise.PADDED_BYTES, 1024]), label="bytes of a padded strip")
+    with patch.object(depthwise, "PADDED_BYTES", padded_bytes):
         outcome = run_both(
             [node("Conv", ["x", "w"], ["c"], group=channels, **attributes), *nodes],
             {"x": random(1, channels, height, width)},

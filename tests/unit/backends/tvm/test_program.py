@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossfarm.backends.tvm.arena import Lifetime
-from crossfarm.backends.tvm.program import DTYPES, Block, Call, Port, Program, Tensor, tensor_size
+from crossfarm.backends.tvm.program import DTYPES, Block, Call, Program, ProgramPort, TensorView, tensor_size
 
 
 def _program(*, outputs: tuple[int, ...]) -> Program:
@@ -13,15 +13,15 @@ def _program(*, outputs: tuple[int, ...]) -> Program:
     return Program(
         blocks=(Block(size=24), Block(size=24), Block(size=24, content=bytes(24)), Block(size=24), Block(size=8)),
         tensors=(
-            Tensor(block=0, dtype="float32", shape=(2, 3)),
-            Tensor(block=1, dtype="float32", shape=(2, 3)),
-            Tensor(block=1, dtype="float32", shape=(6,)),
-            Tensor(block=2, dtype="float32", shape=(6,)),
-            Tensor(block=3, dtype="float32", shape=(6,)),
+            TensorView(block=0, dtype="float32", shape=(2, 3)),
+            TensorView(block=1, dtype="float32", shape=(2, 3)),
+            TensorView(block=1, dtype="float32", shape=(6,)),
+            TensorView(block=2, dtype="float32", shape=(6,)),
+            TensorView(block=3, dtype="float32", shape=(6,)),
         ),
         calls=(Call(function="relu", arguments=(0, 1)), Call(function="add", arguments=(2, 3, 4))),
-        inputs=(Port(name="x", tensor=0),),
-        outputs=tuple(Port(name=f"out{tensor}", tensor=tensor) for tensor in outputs),
+        inputs=(ProgramPort(name="x", tensor=0),),
+        outputs=tuple(ProgramPort(name=f"out{tensor}", tensor=tensor) for tensor in outputs),
         storage_size=48,
     )
 

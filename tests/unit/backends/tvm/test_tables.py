@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.backends.tvm.program import Block, Call, Port, Program, Tensor
+from crossfarm.backends.tvm.program import Block, Call, Program, ProgramPort, TensorView
 from crossfarm.backends.tvm.tables import lay_out, tables_source, weights_header, write_weights
 
 IDENTITY = "0123456789abcdef" * 4
@@ -27,15 +27,19 @@ def _program() -> Program:
             Block(size=4, content=b"dead"),
         ),
         tensors=(
-            Tensor(block=0, dtype="float32", shape=(2, 3)),
-            Tensor(block=1, dtype="uint8", shape=(100,)),
-            Tensor(block=2, dtype="int64", shape=()),
-            Tensor(block=3, dtype="float32", shape=()),
-            Tensor(block=4, dtype="float32", shape=()),
+            TensorView(block=0, dtype="float32", shape=(2, 3)),
+            TensorView(block=1, dtype="uint8", shape=(100,)),
+            TensorView(block=2, dtype="int64", shape=()),
+            TensorView(block=3, dtype="float32", shape=()),
+            TensorView(block=4, dtype="float32", shape=()),
         ),
         calls=(Call(function="count", arguments=(0, 1, 2)),),
-        inputs=(Port(name="x", tensor=0),),
-        outputs=(Port(name="n", tensor=2), Port(name="same", tensor=2), Port(name="constant", tensor=3)),
+        inputs=(ProgramPort(name="x", tensor=0),),
+        outputs=(
+            ProgramPort(name="n", tensor=2),
+            ProgramPort(name="same", tensor=2),
+            ProgramPort(name="constant", tensor=3),
+        ),
         storage_size=8,
     )
 
@@ -83,8 +87,8 @@ def test_a_program_without_calls_has_no_empty_arrays(program: Program) -> None:
         blocks=program.blocks[:1],
         tensors=program.tensors[:1],
         calls=(),
-        inputs=(Port(name="x", tensor=0),),
-        outputs=(Port(name="y", tensor=0),),
+        inputs=(ProgramPort(name="x", tensor=0),),
+        outputs=(ProgramPort(name="y", tensor=0),),
         storage_size=0,
     )
     source = tables_source(straight, lay_out(straight), model="m", target="t", identity=IDENTITY)
@@ -101,9 +105,9 @@ def test_any_name_becomes_a_c_string_that_says_the_same(name: str) -> None:
         return
     program = Program(
         blocks=(Block(size=4),),
-        tensors=(Tensor(block=0, dtype="float32", shape=()),),
+        tensors=(TensorView(block=0, dtype="float32", shape=()),),
         calls=(),
-        inputs=(Port(name=name, tensor=0),),
+        inputs=(ProgramPort(name=name, tensor=0),),
         outputs=(),
         storage_size=0,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.bundles.packages.wheel import File, Metadata, write_wheel
+from crossfarm.bundles.packages.wheel import Metadata, WheelFile, write_wheel
 
 METADATA = Metadata(
     name="shapes",
@@ -26,13 +26,16 @@ METADATA = Metadata(
     extras=("images",),
     generator="crossfarm 1",
 )
-FILES = {"shapes/__init__.py": File(content=b"x = 1\n"), "shapes/server": File(content=b"\x7fELF", is_executable=True)}
+FILES = {
+    "shapes/__init__.py": WheelFile(content=b"x = 1\n"),
+    "shapes/server": WheelFile(content=b"\x7fELF", is_executable=True),
+}
 NAMES = st.text(alphabet="abcxyz_/", min_size=1, max_size=12).filter(
     lambda name: not name.startswith("/") and not name.endswith("/") and "//" not in name
 )
 
 
-def _write(folder: Path, files: dict[str, File] = FILES) -> Path:
+def _write(folder: Path, files: dict[str, WheelFile] = FILES) -> Path:
     path = folder / METADATA.file_name
     write_wheel(path, METADATA, files)
     return path
@@ -62,7 +65,7 @@ def test_programs_may_be_executed_and_other_files_not(tmp_path: Path) -> None:
 
 @given(st.dictionaries(NAMES, st.binary(max_size=64), max_size=5))
 def test_the_record_has_every_file_and_the_order_of_files_counts_for_nothing(contents: dict[str, bytes]) -> None:
-    files = {name: File(content=content) for name, content in contents.items()}
+    files = {name: WheelFile(content=content) for name, content in contents.items()}
     written = []
     for order in (files, dict(reversed(files.items()))):
         stream = io.BytesIO()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.engines.container.job_folder import INPUTS, WRITABLE, Box
+from crossfarm.engines.container.job_folder import INPUTS, WRITABLE, ContainerFolder
 from crossfarm.stages.job import Job, Outcome
 from crossfarm.util.trees import TreeLimits
 
@@ -37,13 +37,13 @@ def job_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    made = Box(tmp_path / "box")
+def box(tmp_path: Path) -> Iterator[ContainerFolder]:
+    made = ContainerFolder(tmp_path / "box")
     yield made
     made.remove()
 
 
-def test_a_job_names_its_folders_as_the_container_sees_them(box: Box, job_file: Path) -> None:
+def test_a_job_names_its_folders_as_the_container_sees_them(box: ContainerFolder, job_file: Path) -> None:
     box.put_in(job_file)
     seen = Job.read(box.writable / "job.json")
     assert seen.inputs == {"prepare": INPUTS / "inputs" / "0"}
@@ -52,7 +52,7 @@ def test_a_job_names_its_folders_as_the_container_sees_them(box: Box, job_file: 
     assert (box.inputs / "inputs" / "0" / "model.onnx").read_text() == "model"
 
 
-def test_what_a_job_wrote_comes_back_to_its_own_folder(box: Box, job_file: Path, tmp_path: Path) -> None:
+def test_what_a_job_wrote_comes_back_to_its_own_folder(box: ContainerFolder, job_file: Path, tmp_path: Path) -> None:
     box.put_in(job_file)
     (box.writable / "output" / "model.o").write_text("code")
     (box.writable / "outcome.json").write_text(json.dumps(GOOD))
@@ -63,7 +63,9 @@ def test_what_a_job_wrote_comes_back_to_its_own_folder(box: Box, job_file: Path,
     assert box.last_lines() == "first / last"
 
 
-def test_a_box_is_empty_again_after_a_job_also_where_that_closed_its_folders(box: Box, job_file: Path) -> None:
+def test_a_box_is_empty_again_after_a_job_also_where_that_closed_its_folders(
+    box: ContainerFolder, job_file: Path
+) -> None:
     box.put_in(job_file)
     closed = box.writable / "output" / "a" / "b"
     closed.mkdir(parents=True)
@@ -73,7 +75,7 @@ def test_a_box_is_empty_again_after_a_job_also_where_that_closed_its_folders(box
     assert list(box.inputs.iterdir()) == []
 
 
-def test_an_output_that_became_a_link_is_not_followed(box: Box, job_file: Path, tmp_path: Path) -> None:
+def test_an_output_that_became_a_link_is_not_followed(box: ContainerFolder, job_file: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "secret").write_text("secret")
@@ -88,7 +90,9 @@ def test_an_output_that_became_a_link_is_not_followed(box: Box, job_file: Path, 
     assert (home / "secret").read_text() == "secret"
 
 
-def test_a_log_that_became_a_link_shows_only_what_the_job_wrote(box: Box, job_file: Path, tmp_path: Path) -> None:
+def test_a_log_that_became_a_link_shows_only_what_the_job_wrote(
+    box: ContainerFolder, job_file: Path, tmp_path: Path
+) -> None:
     (tmp_path / "secret").write_text("secret")
     box.put_in(job_file)
     (box.writable / "log").write_text("said")
@@ -101,26 +105,28 @@ def test_a_log_that_became_a_link_shows_only_what_the_job_wrote(box: Box, job_fi
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"good": true}', "x" * 100_000, json.dumps({**GOOD, "seconds": "x"})]
 )
-def test_an_outcome_that_is_not_whole_is_none(box: Box, job_file: Path, tmp_path: Path, content: str) -> None:
+def test_an_outcome_that_is_not_whole_is_none(
+    box: ContainerFolder, job_file: Path, tmp_path: Path, content: str
+) -> None:
     box.put_in(job_file)
     (box.writable / "outcome.json").write_text(content)
     assert box.take_out(job_file, tmp_path / "log") is None
 
 
-def test_an_outcome_that_is_a_pipe_is_none(box: Box, job_file: Path, tmp_path: Path) -> None:
+def test_an_outcome_that_is_a_pipe_is_none(box: ContainerFolder, job_file: Path, tmp_path: Path) -> None:
     box.put_in(job_file)
     os.mkfifo(box.writable / "outcome.json")
     assert box.take_out(job_file, tmp_path / "log") is None
 
 
-def test_an_outcome_that_is_a_link_is_none(box: Box, job_file: Path, tmp_path: Path) -> None:
+def test_an_outcome_that_is_a_link_is_none(box: ContainerFolder, job_file: Path, tmp_path: Path) -> None:
     box.put_in(job_file)
     (tmp_path / "elsewhere").write_text(json.dumps(GOOD))
     (box.writable / "outcome.json").symlink_to(tmp_path / "elsewhere")
     assert box.take_out(job_file, tmp_path / "log") is None
 
 
-def test_a_cause_that_a_job_invents_is_one_short_line(box: Box, job_file: Path, tmp_path: Path) -> None:
+def test_a_cause_that_a_job_invents_is_one_short_line(box: ContainerFolder, job_file: Path, tmp_path: Path) -> None:
     box.put_in(job_file)
     text = json.dumps({"good": False, "seconds": 1, "cause": "a\nb" * 9000, "fault": "yours"})
     (box.writable / "outcome.json").write_text(text)
@@ -132,7 +138,7 @@ def test_a_cause_that_a_job_invents_is_one_short_line(box: Box, job_file: Path, 
 
 
 def test_an_outcome_that_accuses_a_board_or_has_no_time_is_taken_without_that(
-    box: Box, job_file: Path, tmp_path: Path
+    box: ContainerFolder, job_file: Path, tmp_path: Path
 ) -> None:
     box.put_in(job_file)
     text = '{"good": "yes", "seconds": NaN, "cause": "", "fault": "product", "is_board_fault": true}'
@@ -140,7 +146,7 @@ def test_an_outcome_that_accuses_a_board_or_has_no_time_is_taken_without_that(
     assert box.take_out(job_file, tmp_path / "log") == Outcome(good=False, seconds=0.0, fault="product")
 
 
-def test_more_than_a_job_may_write_is_told_wherever_it_wrote_it(box: Box, job_file: Path) -> None:
+def test_more_than_a_job_may_write_is_told_wherever_it_wrote_it(box: ContainerFolder, job_file: Path) -> None:
     limits = TreeLimits(depth=2, entries=20, bytes=1 << 20)
     box.put_in(job_file)
     (box.writable / "output" / "a" / "b").mkdir(parents=True)
@@ -155,7 +161,7 @@ def test_more_than_a_job_may_write_is_told_wherever_it_wrote_it(box: Box, job_fi
     assert box.excess(limits) is None
 
 
-def test_folders_deeper_than_a_path_may_be_are_cleared(box: Box, job_file: Path) -> None:
+def test_folders_deeper_than_a_path_may_be_are_cleared(box: ContainerFolder, job_file: Path) -> None:
     box.put_in(job_file)
     folder = os.open(box.writable / "output", os.O_RDONLY)
     for _ in range(1500):
@@ -169,5 +175,5 @@ def test_folders_deeper_than_a_path_may_be_are_cleared(box: Box, job_file: Path)
     assert list(box.writable.iterdir()) == []
 
 
-def test_no_other_user_sees_what_a_job_makes(box: Box) -> None:
+def test_no_other_user_sees_what_a_job_makes(box: ContainerFolder) -> None:
     assert box.folder.stat().st_mode & 0o777 == 0o700

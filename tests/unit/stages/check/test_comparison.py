@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from crossfarm.stages.check.comparison import Difference, Spread, Yardstick, argmax_agrees, channel_axis, compare
+from crossfarm.stages.check.comparison import Difference, OutputScale, Spread, argmax_agrees, channel_axis, compare
 
 Floats = NDArray[np.float32]
 
@@ -102,7 +102,7 @@ def test_channels_along_another_axis_are_judged_where_that_axis_is_declared() ->
     output = reference.copy()
     output[:, :, 4:] = 0
     for axis in (1, -2):
-        found = compare(output, reference, tolerance=0.05, yardstick=Yardstick(axis=axis))
+        found = compare(output, reference, tolerance=0.05, yardstick=OutputScale(axis=axis))
         assert not found.within(0.05)
         assert found.axis == 1 and found.channel is not None and found.channel >= 4
 
@@ -115,7 +115,7 @@ def test_scales_that_differ_much_are_told_along_every_axis() -> None:
     assert spread.largest[1] > 600 and spread.smallest[1] <= 1
     turned = np.ascontiguousarray(np.swapaxes(reference, 2, 3))
     assert [spread.axis for spread in compare(turned, turned, tolerance=0.05).spreads] == [1]
-    scaled = compare(reference, reference, tolerance=0.05, yardstick=Yardstick(scale=(640.0,) * 4 + (1.0,) * 81))
+    scaled = compare(reference, reference, tolerance=0.05, yardstick=OutputScale(scale=(640.0,) * 4 + (1.0,) * 81))
     assert scaled.spreads == ()
 
 
@@ -144,8 +144,8 @@ def test_a_declared_scale_holds_in_place_of_what_is_seen() -> None:
     reference = np.array([[10.0, 0.5]])
     output = reference + np.array([0.2, 0.02])
     assert compare(output, reference, tolerance=0.03).relative == pytest.approx(0.04)
-    assert compare(output, reference, tolerance=0.03, yardstick=Yardstick(scale=1.0)).relative == pytest.approx(0.2)
-    own = Yardstick(scale=(10.0, 1.0))
+    assert compare(output, reference, tolerance=0.03, yardstick=OutputScale(scale=1.0)).relative == pytest.approx(0.2)
+    own = OutputScale(scale=(10.0, 1.0))
     assert compare(output, reference, tolerance=0.03, yardstick=own).relative == pytest.approx(0.02)
 
 
@@ -153,7 +153,7 @@ def test_one_step_of_an_output_stored_in_integers_is_granted_and_two_are_not() -
     reference = np.array([[100.0, 0.5], [-50.0, 0.0]])
     for steps, passes in ((1, True), (2, False)):
         output = reference + np.array([0.0, 0.5 * steps])
-        assert compare(output, reference, tolerance=0.01, yardstick=Yardstick(step=0.5)).within(0.01) is passes
+        assert compare(output, reference, tolerance=0.01, yardstick=OutputScale(step=0.5)).within(0.01) is passes
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_one_step_of_an_output_stored_in_integers_is_granted_and_two_are_not() -
 )
 def test_a_yardstick_for_another_shape_is_refused(axis: int, scale: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compare(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), tolerance=0.1, yardstick=Yardstick(axis=axis, scale=scale))
+        compare(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), tolerance=0.1, yardstick=OutputScale(axis=axis, scale=scale))
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 5), (3, 0), (3, 0, 4), (3, 4, 0), (0, 4)])
@@ -319,21 +319,21 @@ def test_an_output_without_elements_is_good_and_has_the_scale_one() -> None:
     [((3, 4), -1, 1), ((3, 4), -2, 0), ((3, 4), 0, 0), ((3, 4), 1, 1), ((), 0, 0), ((), -1, 0), ((5,), 0, 0)],
 )
 def test_the_channel_axis_is_counted_from_the_first(shape: tuple[int, ...], axis: int, found: int) -> None:
-    assert channel_axis(shape, Yardstick(axis=axis)) == found
+    assert channel_axis(shape, OutputScale(axis=axis)) == found
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((3, 4), 2), ((3, 4), -3), ((), 1), ((), -2), ((5,), 1), ((5,), -2)])
 def test_an_axis_that_is_not_there_is_refused_with_those_that_are(shape: tuple[int, ...], axis: int) -> None:
     with pytest.raises(ValueError, match=f"give one from {-len(shape)} to {len(shape) - 1}$"):
-        channel_axis(shape, Yardstick(axis=axis))
+        channel_axis(shape, OutputScale(axis=axis))
 
 
 def test_a_scale_for_each_channel_needs_as_many_as_there_are() -> None:
-    assert channel_axis((3, 4), Yardstick(axis=0, scale=(1.0, 2.0, 3.0))) == 0
-    assert channel_axis((), Yardstick(scale=(1.0,))) == 0
+    assert channel_axis((3, 4), OutputScale(axis=0, scale=(1.0, 2.0, 3.0))) == 0
+    assert channel_axis((), OutputScale(scale=(1.0,))) == 0
     for shape, scale in (((3, 4), (1.0, 2.0, 3.0, 4.0)), ((), (1.0, 2.0))):
         with pytest.raises(ValueError, match="give one number, or one for each"):
-            channel_axis(shape, Yardstick(axis=0, scale=scale))
+            channel_axis(shape, OutputScale(axis=0, scale=scale))
 
 
 def test_a_distribution_may_err_by_two_hundredths_and_has_two_classes_and_no_negative_one() -> None:
@@ -347,7 +347,7 @@ def test_a_distribution_may_err_by_two_hundredths_and_has_two_classes_and_no_neg
     signed = np.array([[-0.1, 1.1]])
     assert compare(signed + np.array([[0.05, 0.0]]), signed, tolerance=0.1).channel_scale == pytest.approx(0.1)
     one = np.array([[[1.0], [0.5]]])
-    assert compare(one, one, tolerance=0.1, yardstick=Yardstick(axis=0)).channel_scale == 1.0
+    assert compare(one, one, tolerance=0.1, yardstick=OutputScale(axis=0)).channel_scale == 1.0
     mixed = np.array([[0.1, 0.9], [0.1, 0.5]])
     assert compare(mixed + np.array([0.05, 0.0]), mixed, tolerance=0.1).channel_scale == pytest.approx(0.1)
 

@@ -9,7 +9,7 @@ import numpy as np
 from crossfarm.config.checks import Checks
 from crossfarm.config.models import Classify
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
-from crossfarm.stages.check.comparison import Yardstick
+from crossfarm.stages.check.comparison import OutputScale
 from crossfarm.stages.check.decoded import Decoded
 from crossfarm.stages.check.ladder import Rung, ladder_records, layer_records
 from crossfarm.stages.data.tensors import Array
@@ -48,7 +48,7 @@ def ladder(*outputs: Array, labels: tuple[int | None, ...] = LABELS, agreement: 
         ladder_records(
             rungs,
             decoded,
-            yardstick=Yardstick(),
+            yardstick=OutputScale(),
             agreement=agreement,
             check=lambda **fields: CheckRecord(cell="c", **fields),
             measurement=lambda name, value, unit: MeasurementRecord(

@@ -11,36 +11,44 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crossfarm.backends.tvm.int8 import numpy_reference
-from crossfarm.backends.tvm.int8.numpy_reference import Steps
+from crossfarm.backends.tvm.int8.numpy_reference import QuantParams
 
 scales = st.floats(2.0**-12, 2.0**2).map(lambda scale: float(np.float32(scale)))
-steps = st.builds(Steps, scale=scales, zero=st.integers(0, 255))
+params = st.builds(QuantParams, scale=scales, zero=st.integers(0, 255))
 
 
-@given(steps, st.lists(st.integers(0, 255), min_size=1, max_size=50))
-def test_what_is_dequantised_is_quantised_to_the_same(how: Steps, stored: list[int]) -> None:
+@given(params, st.lists(st.integers(0, 255), min_size=1, max_size=50))
+def test_what_is_dequantised_is_quantised_to_the_same(how: QuantParams, stored: list[int]) -> None:
     array = np.array(stored, np.uint8)
     assert np.array_equal(
-        numpy_reference.quantise(numpy_reference.dequantise(array, steps=how), steps=how, dtype="uint8"), array
+        numpy_reference.quantise(numpy_reference.dequantise(array, params=how), params=how, dtype="uint8"), array
     )
 
 
-@given(steps, st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50))
-def test_quantising_errs_by_half_a_step_at_most(how: Steps, values: list[float]) -> None:
+@given(params, st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50))
+def test_quantising_errs_by_half_a_step_at_most(how: QuantParams, values: list[float]) -> None:
     array = np.array(values, np.float32)
-    stored = numpy_reference.quantise(array, steps=how, dtype="uint8")
+    stored = numpy_reference.quantise(array, params=how, dtype="uint8")
     for value, found in zip(array.tolist(), stored.tolist(), strict=True):
         exact = Fraction(value) / Fraction(how.scale) + how.zero
         nearest = min(max(exact, Fraction(0)), Fraction(255))
         assert abs(nearest - found) <= Fraction(501, 1000)
 
 
-@given(steps, steps, steps, st.integers(0, 255), st.integers(0, 255))
-def test_a_sum_errs_by_half_a_step_at_most(left: Steps, right: Steps, result: Steps, x: int, y: int) -> None:
-    how = numpy_reference.addition(left, right, result)
+@given(params, params, params, st.integers(0, 255), st.integers(0, 255))
+def test_a_sum_errs_by_half_a_step_at_most(
+    left: QuantParams, right: QuantParams, result: QuantParams, x: int, y: int
+) -> None:
+    how = numpy_reference.add_params(left, right, result)
     low, high = result.bounds("uint8")
     found = numpy_reference.add(
-        np.array([x], np.uint8), np.array([y], np.uint8), how=how, low=low, high=high, zero=result.zero, dtype="uint8"
+        np.array([x], np.uint8),
+        np.array([y], np.uint8),
+        params=how,
+        low=low,
+        high=high,
+        zero=result.zero,
+        dtype="uint8",
     )
     exact = (Fraction(left.scale) * (x - left.zero) + Fraction(right.scale) * (y - right.zero)) / Fraction(
         result.scale
@@ -49,44 +57,48 @@ def test_a_sum_errs_by_half_a_step_at_most(left: Steps, right: Steps, result: St
 
 
 @st.composite
-def swishes(draw: st.DrawFn) -> tuple[float, float, float, Steps]:
-    """Draw shift, top and factor, HardSwish's mostly, and steps of the result that have integers for it."""
+def hard_swishes(draw: st.DrawFn) -> tuple[float, float, float, QuantParams]:
+    """Draw shift, top and factor, mostly those of HardSwish, and params of the result that have integers for it."""
     hard = (3.0, 6.0, 1 / 6)
     shift, top, factor = draw(
         st.one_of(st.just(hard), st.tuples(st.floats(0.5, 4), st.floats(4.5, 10), st.floats(0.05, 2)))
     )
-    result = Steps(scale=float(np.float32(draw(st.floats(2.0**-12, 2.0**12)))), zero=draw(st.integers(0, 255)))
-    assume(numpy_reference.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8") is not None)
+    # Most scales between 2**-9 and 2 have integers, few of the others.
+    scale = 2.0 ** draw(st.one_of(st.floats(-9, 1), st.floats(-12, 12)))
+    result = QuantParams(scale=float(np.float32(scale)), zero=draw(st.integers(0, 255)))
+    assume(
+        numpy_reference.hard_swish_params(shift=shift, top=top, factor=factor, result=result, dtype="uint8") is not None
+    )
     return shift, top, factor, result
 
 
-@given(swishes(), st.lists(st.one_of(st.floats(-5, 5), st.floats(-1e3, 1e3)), min_size=1, max_size=50))
+@given(hard_swishes(), st.lists(st.one_of(st.floats(-5, 5), st.floats(-1e3, 1e3)), min_size=1, max_size=50))
 def test_a_hard_swish_errs_by_little_more_than_half_a_step(
-    drawn: tuple[float, float, float, Steps], values: list[float]
+    drawn: tuple[float, float, float, QuantParams], values: list[float]
 ) -> None:
     shift, top, factor, result = drawn
-    how = numpy_reference.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
+    how = numpy_reference.hard_swish_params(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
     assert how is not None
     x = np.array(values)
-    halves = np.clip(np.rint(x / how.step), -(2**15), 2**15 - 1).astype(np.int16)
+    int16_values = np.clip(np.rint(x / how.step), -(2**15), 2**15 - 1).astype(np.int16)
     real = x * np.clip(x + shift, 0, top) * factor / result.scale + result.zero
-    found = numpy_reference.swish(halves, how=how, dtype="uint8")
+    found = numpy_reference.hard_swish(int16_values, params=how, dtype="uint8")
     assert np.abs(found - np.clip(real, 0, 255)).max() <= 0.8
 
 
-@given(swishes(), st.integers(-(2**15), 2**15 - 1))
+@given(hard_swishes(), st.integers(-(2**15), 2**15 - 1))
 def test_a_hard_swish_has_the_same_numbers_stored_with_a_sign_and_without(
-    drawn: tuple[float, float, float, Steps], value: int
+    drawn: tuple[float, float, float, QuantParams], value: int
 ) -> None:
     shift, top, factor, result = drawn
-    signed = Steps(scale=result.scale, zero=result.zero - 128)
-    one = numpy_reference.swishing(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
-    other = numpy_reference.swishing(shift=shift, top=top, factor=factor, result=signed, dtype="int8")
+    signed = QuantParams(scale=result.scale, zero=result.zero - 128)
+    one = numpy_reference.hard_swish_params(shift=shift, top=top, factor=factor, result=result, dtype="uint8")
+    other = numpy_reference.hard_swish_params(shift=shift, top=top, factor=factor, result=signed, dtype="int8")
     assert one is not None and other is not None
     half = np.array([value], np.int16)
     assert (
-        int(numpy_reference.swish(half, how=one, dtype="uint8")[0])
-        == int(numpy_reference.swish(half, how=other, dtype="int8")[0]) + 128
+        int(numpy_reference.hard_swish(half, params=one, dtype="uint8")[0])
+        == int(numpy_reference.hard_swish(half, params=other, dtype="int8")[0]) + 128
     )
 
 
@@ -96,18 +108,18 @@ def test_a_hard_swish_has_the_same_numbers_stored_with_a_sign_and_without(
     ids=["small results", "nothing above zero", "large results", "huge results", "no bound"],
 )
 def test_a_hard_swish_that_16_bits_do_not_hold_has_no_integers(scale: float, zero: int, top: float) -> None:
-    result = Steps(scale=scale, zero=zero)
-    assert numpy_reference.swishing(shift=3.0, top=top, factor=1 / 6, result=result, dtype="uint8") is None
+    result = QuantParams(scale=scale, zero=zero)
+    assert numpy_reference.hard_swish_params(shift=3.0, top=top, factor=1 / 6, result=result, dtype="uint8") is None
 
 
-def test_halves_go_to_the_even_neighbour_before_the_zero_point_is_added() -> None:
-    how = Steps(scale=1.0, zero=3)
+def test_ties_go_to_the_even_neighbour_before_the_zero_point_is_added() -> None:
+    how = QuantParams(scale=1.0, zero=3)
     values = np.array([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)
-    assert numpy_reference.quantise(values, steps=how, dtype="uint8").tolist() == [1, 3, 3, 5, 5]
+    assert numpy_reference.quantise(values, params=how, dtype="uint8").tolist() == [1, 3, 3, 5, 5]
 
 
 def test_a_real_bound_is_a_bound_of_what_is_stored() -> None:
-    how = Steps(scale=0.5, zero=10)
+    how = QuantParams(scale=0.5, zero=10)
     assert how.bounds("uint8", 0.0, 6.0) == (0.0, 12.0)
     assert how.bounds("uint8") == (-10.0, 245.0)
     assert how.bounds("int8", -1000.0, 1000.0) == (-138.0, 117.0)

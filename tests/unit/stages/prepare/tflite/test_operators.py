@@ -20,7 +20,13 @@ from crossfarm.errors import ModelError
 from crossfarm.stages.prepare.static_onnx import StaticInput
 from crossfarm.stages.prepare.tflite.graph import convert_graph
 from crossfarm.stages.prepare.tflite.operators import CONVERTERS, same_padding
-from crossfarm.stages.prepare.tflite.reader import Graph, Operator, Options, Quantisation, Tensor
+from crossfarm.stages.prepare.tflite.reader import (
+    Operator,
+    OperatorOptions,
+    TensorQuantisation,
+    TfliteGraph,
+    TfliteTensor,
+)
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(7)
@@ -30,7 +36,7 @@ class Net:
     """Builds a graph as the reader of TFLite files gives it, and runs it converted."""
 
     def __init__(self) -> None:
-        self.tensors: list[Tensor] = []
+        self.tensors: list[TfliteTensor] = []
         self.operators: list[Operator] = []
 
     def tensor(
@@ -46,10 +52,10 @@ class Net:
         if steps is not None:
             scale = np.atleast_1d(np.asarray(steps[0], np.float32))
             zero = np.broadcast_to(np.asarray(steps[1], np.int64), scale.shape)
-            quantisation = Quantisation(scale=scale, zero_point=zero, axis=axis)
+            quantisation = TensorQuantisation(scale=scale, zero_point=zero, axis=axis)
         index = len(self.tensors)
         self.tensors.append(
-            Tensor(
+            TfliteTensor(
                 index=index,
                 name=f"t{index}",
                 shape=tuple(data.shape if data is not None else shape),
@@ -62,11 +68,13 @@ class Net:
 
     def add(self, name: str, inputs: Sequence[int], output: int, **options: Any) -> None:
         index = len(self.operators)
-        made = Operator(index=index, name=name, inputs=tuple(inputs), outputs=(output,), options=Options(**options))
+        made = Operator(
+            index=index, name=name, inputs=tuple(inputs), outputs=(output,), options=OperatorOptions(**options)
+        )
         self.operators.append(made)
 
     def convert(self, inputs: Sequence[int], output: int, dtypes: Sequence[str] = ()) -> bytes:
-        graph = Graph(
+        graph = TfliteGraph(
             tensors=tuple(self.tensors), operators=tuple(self.operators), inputs=tuple(inputs), outputs=(output,)
         )
         declared = [

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crossfarm.backends.tvm.int8 import numpy_reference
-from crossfarm.backends.tvm.int8.activations import FINE
+from crossfarm.backends.tvm.int8.activations import SHIFT_TOLERANCE
 from tests.integration.backends.tvm.quantised import (
-    SWISHES,
+    HARD_SWISHES,
     TARGETS,
     Case,
     Convolution,
@@ -26,14 +26,14 @@ from tests.integration.backends.tvm.quantised import (
 )
 
 pytestmark = pytest.mark.integration
-swishes = st.sampled_from(sorted(SWISHES))
+forms = st.sampled_from(sorted(HARD_SWISHES))
 
 
-STEPS = numpy_reference.Steps(scale=2.0**-4, zero=9)
+PARAMS = numpy_reference.QuantParams(scale=2.0**-4, zero=9)
 SOME = Case(
     target=sorted(TARGETS)[0],
-    source=Tensor(dtype="uint8", steps=STEPS),
-    result=Tensor(dtype="uint8", steps=STEPS),
+    source=Tensor(dtype="uint8", params=PARAMS),
+    result=Tensor(dtype="uint8", params=PARAMS),
     seed=1,
 )
 
@@ -63,15 +63,15 @@ def pointwise(
     st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 24), st.integers(1, 24)),
     st.sampled_from([1, 4, 5, 8, 9, 16, 24, 31, 40, 88, 200]),
     st.sampled_from([1, 1, 3]),
-    swishes,
+    forms,
     cases,
 )
-@example(shape=(1, 8, 8, 64), channels=2048, kernel=1, swish="HardSwish", case=SOME)
-@example(shape=(1, 23, 23, 24), channels=31, kernel=1, swish="HardSwish", case=SOME)
-@example(shape=(1, 7, 7, 160), channels=960, kernel=1, swish="HardSwish", case=SOME)
-@example(shape=(1, 2, 2, 640), channels=640, kernel=1, swish="HardSwish", case=SOME)
+@example(shape=(1, 8, 8, 64), channels=2048, kernel=1, form="HardSwish", case=SOME)
+@example(shape=(1, 23, 23, 24), channels=31, kernel=1, form="HardSwish", case=SOME)
+@example(shape=(1, 7, 7, 160), channels=960, kernel=1, form="HardSwish", case=SOME)
+@example(shape=(1, 2, 2, 640), channels=640, kernel=1, form="HardSwish", case=SOME)
 def test_hard_swish_behind_a_convolution_is_that_of_the_reference(
-    shape: tuple[int, int, int, int], channels: int, kernel: int, swish: str, case: Case
+    shape: tuple[int, int, int, int], channels: int, kernel: int, form: str, case: Case
 ) -> None:
     _, _, _, depth = shape
     _check(
@@ -82,7 +82,7 @@ def test_hard_swish_behind_a_convolution_is_that_of_the_reference(
             result=case.result,
             seed=case.seed,
             pads=same(kernel),
-            swish=swish,
+            form=form,
         ),
         case.target,
     )
@@ -92,12 +92,12 @@ def test_hard_swish_behind_a_convolution_is_that_of_the_reference(
 @given(
     st.tuples(st.integers(1, 2), st.integers(1, 6), st.integers(1, 20), st.sampled_from([2, 8, 17, 24, 32, 88, 200])),
     st.sampled_from([3, 5]),
-    swishes,
+    forms,
     cases,
 )
-@example(shape=(1, 5, 300, 64), kernel=3, swish="HardSwish", case=SOME)
+@example(shape=(1, 5, 300, 64), kernel=3, form="HardSwish", case=SOME)
 def test_hard_swish_behind_a_depthwise_layer_is_that_of_the_reference(
-    shape: tuple[int, int, int, int], kernel: int, swish: str, case: Case
+    shape: tuple[int, int, int, int], kernel: int, form: str, case: Case
 ) -> None:
     channels = shape[3]
     _check(
@@ -109,7 +109,7 @@ def test_hard_swish_behind_a_depthwise_layer_is_that_of_the_reference(
             seed=case.seed,
             pads=same(kernel),
             groups=channels,
-            swish=swish,
+            form=form,
         ),
         case.target,
     )
@@ -129,21 +129,21 @@ def test_a_hard_sigmoid_behind_a_convolution_is_sums_with_another_bias(
     behind = [node("HardSigmoid", ["c"], ["a"], alpha=alpha, beta=beta)]
     convolution = pointwise(shape, channels, case, behind)
     found, _ = convolution.run(case.target)
-    scale, steps = convolution.sums_scale, case.result.steps
+    scale, params = convolution.sums_scale, case.result.params
     offset = np.rint(beta / alpha / scale)
     exact = convolution.exact(np.clip(convolution.real * alpha + beta, 0, 1))
-    is_fine = 0.5 * scale.max() * alpha < FINE and np.abs(offset).max() < 2**30
-    assert np.abs(found - exact).max() <= 0.51 + is_fine * FINE / steps.scale
+    is_fine = 0.5 * scale.max() * alpha < SHIFT_TOLERANCE and np.abs(offset).max() < 2**30
+    assert np.abs(found - exact).max() <= 0.51 + is_fine * SHIFT_TOLERANCE / params.scale
     if not is_fine:
         return
-    low, high = steps.bounds(case.result.dtype, 0.0, 1.0)
+    low, high = params.bounds(case.result.dtype, 0.0, 1.0)
     wanted = numpy_reference.requantise(
         convolution.sums,
         convolution.bias + offset.astype(np.int32),
-        numpy_reference.multipliers(scale * alpha, steps.scale),
+        numpy_reference.multipliers(scale * alpha, params.scale),
         low=low,
         high=high,
-        zero=steps.zero,
+        zero=params.zero,
         dtype=case.result.dtype,
     )
     assert np.array_equal(found, first(wanted))
@@ -162,7 +162,7 @@ def test_means_of_a_hard_swish_are_taken_with_channels_last(channels: int, case:
     assert not any("transpose" in name and "quantise" in name for name in names)
 
 
-NO_SWISH = {
+NOT_HARD_SWISH = {
     "another lower bound": lambda x: x * np.clip(x + 3, 1, 6) / 6,
     "a falling line": lambda x: x * np.clip(3 - x, 0, 6) / 6,
     "a negative factor": lambda x: x * np.clip(x + 3, 0, 6) / -6,
@@ -171,7 +171,7 @@ NO_SWISH = {
 
 
 @laws
-@given(st.sampled_from(sorted(NO_SWISH)), st.integers(1, 24), cases)
+@given(st.sampled_from(sorted(NOT_HARD_SWISH)), st.integers(1, 24), cases)
 def test_a_product_that_is_no_hard_swish_is_computed_as_it_is_told(name: str, channels: int, case: Case) -> None:
     low = "number_1" if name == "another lower bound" else "number_0"
     line = node("Sub", ["number_3", "c"], ["l"]) if "falling" in name else node("Add", ["c", "number_3"], ["l"])
@@ -186,7 +186,7 @@ def test_a_product_that_is_no_hard_swish_is_computed_as_it_is_told(name: str, ch
         behind = [node("Mul", ["c", "c"], ["a"])]
     convolution = pointwise((1, 2, 8, 5), channels, case, behind)
     found, _ = convolution.run(case.target)
-    assert np.abs(found - convolution.exact(NO_SWISH[name](convolution.real))).max() <= 0.51
+    assert np.abs(found - convolution.exact(NOT_HARD_SWISH[name](convolution.real))).max() <= 0.51
 
 
 def _check(convolution: Convolution, target: str) -> None:
@@ -195,6 +195,6 @@ def _check(convolution: Convolution, target: str) -> None:
     if convolution.how is not None:
         assert any("hard_swish_int8" in name for name in names)
         assert np.array_equal(found, convolution.wanted())
-    x, swish = convolution.real, SWISHES[convolution.swish]
-    exact = convolution.exact(x * np.clip(x + swish.shift, 0, swish.top) * swish.factor)
+    x, form = convolution.real, HARD_SWISHES[convolution.form]
+    exact = convolution.exact(x * np.clip(x + form.shift, 0, form.top) * form.factor)
     assert np.abs(found - exact).max() <= 0.6

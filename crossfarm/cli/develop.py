@@ -1,0 +1,106 @@
+"""What developers of crossfarm type: tests, style, benchmarks, mutants, fuzzing."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+
+from crossfarm.cli.verbs import Given, Option, verb
+from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, nearest
+from crossfarm.util.paths import HOME
+
+UNIT_TESTS = ("tests/unit", *(("-n", "auto", "--dist", "worksteal") if find_spec("xdist") else ()))
+"""Without `./inv setup` there is no pytest-xdist."""
+INTEGRATION_TESTS = ("tests/integration",)
+LINTERS = (("ruff", "check", "--quiet", "."), ("mypy", "--no-error-summary"))
+
+
+@verb(Option(name="arguments", help="handed to pytest as they are, in place of the whole suite"))
+def test(given: Given) -> int:
+    """Check style and types, then run the unit tests and those integration tests that this machine can do.
+
+    The unit tests share the processors; integration tests, which use ports, boards and containers, run one by one.
+
+    Examples:
+        ./inv test
+        ./inv test --arguments 'tests/unit -k store'
+    """
+    if given["arguments"]:
+        return _code_of("pytest", *shlex.split(given["arguments"]))
+    if code := _first_failure(LINTERS):
+        return code
+    # Whatever the unit tests find, the integration tests are run too, so that one run tells all.
+    codes = [_code_of("pytest", *words, "--integration", "-q") for words in (UNIT_TESTS, INTEGRATION_TESTS)]
+    return next(filter(None, codes), EXIT_GOOD)
+
+
+@verb()
+def lint(given: Given) -> int:
+    """Check style with ruff, types with mypy --strict, and who imports whom with import-linter.
+
+    Example: ./inv lint
+    """
+    return _first_failure(LINTERS)
+
+
+@verb(
+    Option(name="name", help="a file of benchmarks/, or all", required=True),
+    Option(name="arguments", help="for it"),
+)
+def bench(given: Given) -> int:
+    """Measure crossfarm itself; the last line is `NAME value unit (goal ...)`, exit code 1 when short of the goal.
+
+    `all` runs one after another, and writes the figures to docs/benchmarks.md.
+
+    Examples:
+        ./inv bench warm
+        ./inv bench warm --arguments --small
+        ./inv bench all
+    """
+    name = given["name"]
+    names = sorted(path.stem for path in (HOME / "benchmarks").glob("[a-z]*.py"))
+    if name not in (*names, "all"):
+        raise ConfigError(f"there is no benchmark {name!r}{nearest(name, names)}; benchmarks: {', '.join(names)}, all")
+    module = "benchmarks._all" if name == "all" else f"benchmarks.{name}"
+    return _code_of(module, *shlex.split(given["arguments"]))
+
+
+@verb(Option(name="arguments", help="modules, and options: --sample, --seed, --like; see tests/mutants"))
+def mutants(given: Given) -> int:
+    """Change modules in many small ways and see whether their unit tests notice; exit code 1 when short of the goal.
+
+    Examples:
+        ./inv mutants
+        ./inv mutants --arguments 'keys plan --sample 50 --seed 1'
+    """
+    return _code_of("tests.mutants", *shlex.split(given["arguments"]))
+
+
+@verb(
+    Option(name="kind", help="of input; all by default"),
+    Option(name="count", help="so many inputs of each kind, in place of the usual number", kind="count"),
+    Option(name="seed", help="the same seed makes the same inputs", default="0", kind="count"),
+)
+def fuzz(given: Given) -> int:
+    """Feed hostile input of many kinds and see that each is refused in one line, in time, and writes nothing elsewhere.
+
+    Examples:
+        ./inv fuzz
+        ./inv fuzz --kind yaml --count 100 --seed 7
+    """
+    kind = [given["kind"]] if given["kind"] else []
+    count = ["--count", str(given["count"])] if given["count"] is not None else []
+    return _code_of("tests.fuzz", *kind, *count, "--seed", str(given["seed"]))
+
+
+def _code_of(module: str, *arguments: str) -> int:
+    """Run a Python module of this environment in the project's folder, and return its exit code."""
+    code = subprocess.run([sys.executable, "-m", module, *arguments], cwd=HOME, check=False).returncode
+    return code if code >= 0 else EXIT_INTERRUPTED
+
+
+def _first_failure(commands: tuple[tuple[str, ...], ...]) -> int:
+    """Run modules until one fails, and return its exit code."""
+    return next((code for command in commands if (code := _code_of(*command))), EXIT_GOOD)
