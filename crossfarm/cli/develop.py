@@ -8,18 +8,24 @@ import sys
 from importlib.util import find_spec
 
 from crossfarm.cli.verbs import Given, Option, verb
-from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, nearest
+from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, ToolError, nearest
 from crossfarm.util.paths import HOME
 
 UNIT_TESTS = ("tests/unit", *(("-n", "auto", "--dist", "worksteal") if find_spec("xdist") else ()))
 """Without `./inv setup` there is no pytest-xdist."""
 INTEGRATION_TESTS = ("tests/integration",)
-LINTERS = (("ruff", "check", "--quiet", "."), ("mypy", "--no-error-summary"))
+IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_logo=True))"
+"""import-linter is no module that Python could run."""
+LINTERS = (
+    ("-m", "ruff", "check", "--quiet", "."),
+    ("-m", "mypy", "--no-error-summary"),
+    ("-c", IMPORT_LINTER),
+)
 
 
 @verb(Option(name="arguments", help="handed to pytest as they are, in place of the whole suite"))
 def test(given: Given) -> int:
-    """Check style and types, then run the unit tests and those integration tests that this machine can do.
+    """Check style, types and imports, then run the unit tests and those integration tests that this machine can do.
 
     The unit tests share the processors; integration tests, which use ports, boards and containers, run one by one.
 
@@ -29,7 +35,7 @@ def test(given: Given) -> int:
     """
     if given["arguments"]:
         return _code_of("pytest", *shlex.split(given["arguments"]))
-    if code := _first_failure(LINTERS):
+    if code := _lint():
         return code
     # Whatever the unit tests find, the integration tests are run too, so that one run tells all.
     codes = [_code_of("pytest", *words, "--integration", "-q") for words in (UNIT_TESTS, INTEGRATION_TESTS)]
@@ -42,7 +48,7 @@ def lint(given: Given) -> int:
 
     Example: ./inv lint
     """
-    return _first_failure(LINTERS)
+    return _lint()
 
 
 @verb(
@@ -97,10 +103,16 @@ def fuzz(given: Given) -> int:
 
 def _code_of(module: str, *arguments: str) -> int:
     """Run a Python module of this environment in the project's folder, and return its exit code."""
-    code = subprocess.run([sys.executable, "-m", module, *arguments], cwd=HOME, check=False).returncode
+    return _code_of_python("-m", module, *arguments)
+
+
+def _code_of_python(*arguments: str) -> int:
+    code = subprocess.run([sys.executable, *arguments], cwd=HOME, check=False).returncode
     return code if code >= 0 else EXIT_INTERRUPTED
 
 
-def _first_failure(commands: tuple[tuple[str, ...], ...]) -> int:
-    """Run modules until one fails, and return its exit code."""
-    return next((code for command in commands if (code := _code_of(*command))), EXIT_GOOD)
+def _lint() -> int:
+    """Run the linters until one fails, and return its exit code."""
+    if find_spec("importlinter") is None:
+        raise ToolError("import-linter, which checks who imports whom, is not installed; ./inv setup installs it")
+    return next((code for command in LINTERS if (code := _code_of_python(*command))), EXIT_GOOD)

@@ -35,7 +35,7 @@ class Measure(Declared):
     repeat: Annotated[Integer, Field(ge=1, le=100_000)] = 50
     """Timed runs on silicon; every sample is kept."""
     emulated_repeat: Annotated[Integer, Field(ge=1, le=100_000)] = 3
-    """Timed runs under an emulator, where time means little."""
+    """Timed runs under an emulator or simulator, where time means little."""
     threads: Annotated[Integer, Field(ge=1, le=256)] = 1
     """Threads of the model; 1 uses the calling thread alone."""
     timeout: Annotated[Integer, Field(ge=1, le=7 * 24 * 3600)] = 1800

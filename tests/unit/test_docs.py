@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import pkgutil
 import re
 import shlex
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from invoke import Collection, ParseError, Program
 from invoke.loader import FilesystemLoader
 from invoke.parser import Parser, ParserContext
 
 from crossfarm import errors
 from crossfarm.backends.project_files import load_project
+from crossfarm.cli.develop import IMPORT_LINTER, LINTERS
 from crossfarm.config.pipelines import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -192,3 +195,57 @@ def test_the_worked_example_names_functions_that_exist_and_passes_every_stage() 
 
 def test_the_architecture_can_be_read_in_ten_minutes() -> None:
     assert len((ROOT / "docs" / "architecture.md").read_text().split()) < 1500
+
+
+def test_every_path_of_the_project_that_a_document_names_is_there() -> None:
+    for document in DOCUMENTS:
+        text = document.read_text()
+        named = set(
+            re.findall(r"(?<![\w./])((?:crossfarm|runner|tests|benchmarks|dockerfiles|requirements)/[\w/.-]*\w)", text)
+        )
+        own = set(re.findall(r"^# ((?:crossfarm|toolchains|pipelines)/\S+)$", text, re.MULTILINE))
+        missing = {
+            path
+            for path in named
+            if not (ROOT / path).exists() and "NAME" not in path and not any(made.startswith(path) for made in own)
+        }
+        assert not missing, f"{document.name} names {sorted(missing)}"
+
+
+DECLARED = {
+    "models": [ROOT / "models.yaml"],
+    "toolchain": sorted((ROOT / "toolchains").glob("*.yaml")),
+    "pipeline": sorted((ROOT / "pipelines").glob("*.yaml")),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [pytest.param(kind, path, id=path.name) for kind, paths in DECLARED.items() for path in paths]
+)
+def test_an_editor_finds_the_schema_of_a_yaml_file_of_the_project(kind: str, path: Path) -> None:
+    first = path.read_text().partition("\n")[0]
+    named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
+    assert named
+    assert (path.parent / named[1]).resolve() == ROOT / "docs" / "schemas" / f"{kind}.schema.json"
+
+
+def test_a_commit_is_checked_by_the_linters_of_inv_lint() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    entries = [hook["entry"].split() for hook in hooks]
+    assert all(hook["language"] == "system" for hook in hooks)
+    programs = {Path(words[0]).name for words in entries if words[0].startswith(".venv/bin/")}
+    assert programs == {"ruff", "mypy", "lint-imports", "python"}
+    modules = {words[1] for words in LINTERS if words[0] == "-m"}
+    assert modules | {"lint-imports", "python"} == programs
+    assert any(words == ("-c", IMPORT_LINTER) for words in LINTERS)
+
+
+def test_the_files_for_contributors_can_be_read() -> None:
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"].startswith("./inv setup")
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    for form in forms:
+        content = yaml.safe_load(form.read_text())
+        if form.name != "config.yml":
+            assert {"name", "description", "body"} <= content.keys()
+    assert len(forms) > 2
