@@ -1,4 +1,4 @@
-"""What a schedule is free to find_stale, and what of a layer it depends on.
+"""What a schedule is free to decide, and what of a layer it depends on.
 
 A rule chooses before weights are packed, because packing follows from the choice. Both travel with the layer's block as
 annotations, through fusion, until the block is scheduled.
