@@ -180,6 +180,11 @@ TRANSPORTS: Mapping[str, str] = {
 """Transport of boards.yaml -> module; imported when a job runs."""
 
 
+def load_simulator(module: str) -> Simulator:
+    """Import a simulator that a backend brings along."""
+    return cast(Simulator, importlib.import_module(module))
+
+
 def this_host(target: str) -> Board:
     """Return this host as the board of a target for which no other is declared."""
     return Board(name=THIS_HOST, transport="local", targets=(target,))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from crossfarm.backends import load_backend
 from crossfarm.boards.inventory import Inventory
-from crossfarm.boards.protocol import Simulator
+from crossfarm.boards.protocol import load_simulator
 from crossfarm.boards.transports import local
 from crossfarm.config.boards import Board
 from crossfarm.config.cell import Cell
@@ -127,7 +126,7 @@ def this_host(target: Target) -> BoardAccess:
     """Say how cells of a target run on this host: natively, emulated, simulated, or not at all and why."""
     name = load_backend(target.backend).DECLARATION.simulator
     if name is not None:
-        simulator = cast(Simulator, importlib.import_module(name))
+        simulator = load_simulator(name)
         return BoardAccess(
             parameters={"id": "local", **simulator.fingerprint()}, exclusive=False, missing=simulator.missing()
         )

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from crossfarm.backends import load_backend
+from crossfarm.boards.protocol import Simulator, load_simulator
 from crossfarm.boards.transports import local, sandbox
 from crossfarm.config.models import Model
 from crossfarm.config.project import Project
@@ -186,6 +188,9 @@ def _targets(project: Project) -> Iterator[Requirement]:
 
 def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
     """Return how programs for a target run here; a target without an emulator is none that setup could help."""
+    simulator = load_backend(target.backend).DECLARATION.simulator
+    if simulator is not None:
+        return _simulator_of_target(target, load_simulator(simulator), is_wanted=is_wanted)
     packages: tuple[str, ...] = ()
     advice = ""
     try:
@@ -203,6 +208,17 @@ def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
         cost=f"{target.name} is compiled, not run",
         packages=packages,
         is_wanted=is_wanted and target.emulator is not None,
+    )
+
+
+def _simulator_of_target(target: Target, simulator: Simulator, *, is_wanted: bool) -> Requirement:
+    missing = simulator.missing()
+    return Requirement(
+        name=f"a way to run {target.name}",
+        found=f"simulated: {', '.join(simulator.fingerprint().values())}" if missing is None else None,
+        how_to_install=missing or "",
+        cost=f"{target.name} is compiled, not run",
+        is_wanted=is_wanted,
     )
 
 

@@ -15,13 +15,18 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from crossfarm.cli.develop import IMPORT_LINTER
 from crossfarm.results import CheckRecord, JobRecord, MeasurementRecord, Record, read_records
 from crossfarm.util.paths import HOME
 
 pytestmark = pytest.mark.integration
 
 PAGE = HOME / "docs" / "extending.md"
-COPIED = ("crossfarm", "runner", "toolchains", "pipelines", "tasks.py", "pyproject.toml")
+COPIED = (
+    *("crossfarm", "runner", "toolchains", "pipelines", "requirements"),
+    *("tasks.py", "pyproject.toml", "requirements.lock", "images.lock"),
+)
+SOURCES_TEST = "tests/unit/stages/test_sources.py"
 MOST_LINES = 60
 CELL = "toy-small-float32"
 MODELS = """
@@ -88,7 +93,11 @@ class Clone:
 
     def python(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a module in the copy."""
-        command = [sys.executable, "-m", module, *arguments]
+        return self.run("-m", module, *arguments)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Python in the copy."""
+        command = [sys.executable, *arguments]
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is compiled once need not be compiled in every worker
         return subprocess.run(
@@ -155,13 +164,29 @@ def test_a_second_run_finds_everything(ran: Clone) -> None:
     assert re.search(r"1 cells, 8 jobs: 0 run, 8 hit", done.stdout), done.stdout
 
 
+def test_doctor_says_how_the_toy_runs(clone: Clone) -> None:
+    clone.model("Relu")
+    done = clone.command("doctor", "--pipeline", "toy")
+    assert re.search(r"^found +a way to run toy +simulated: toy 1$", done.stdout, re.MULTILINE), (
+        done.stdout + done.stderr
+    )
+
+
 def test_the_page_keeps_the_layers_of_imports_and_the_style(clone: Clone) -> None:
-    layers = clone.python("importlinter.cli", "--no-cache")
-    assert layers.returncode == 0, layers.stdout
+    layers = clone.run("-c", IMPORT_LINTER)
+    assert re.search(r"Contracts: \d+ kept, 0 broken", layers.stdout), layers.stdout + layers.stderr
     new = [path for path in _files() if path.endswith(".py")]
     for arguments in (("check", "--quiet"), ("format", "--check", "--quiet")):
         style = clone.python("ruff", *arguments, *new)
         assert style.returncode == 0, style.stdout + style.stderr
+
+
+def test_the_declared_sources_are_all_that_the_pages_modules_import(clone: Clone) -> None:
+    shutil.copyfile(HOME / SOURCES_TEST, clone.folder / "test_sources.py")
+    done = clone.python("pytest", "-p", "no:cacheprovider", "-v", "test_sources.py")
+    assert done.returncode == 0, done.stdout
+    assert "[toy] PASSED" in done.stdout
+    assert "[histogram] PASSED" in done.stdout
 
 
 def test_an_operator_that_the_toy_has_not_fails_its_cell_with_operator_and_node(ran: Clone) -> None:
