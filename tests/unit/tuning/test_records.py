@@ -103,7 +103,7 @@ from pathlib import Path
 from crossfarm.tuning import records
 path, name, count, identity = sys.argv[1:]
 for number in range(int(count)):
-    entry = records.Measured(layer=name, choice={"rows": number}, round=0, ratios=(1.0,) * 9, nanoseconds=1)
+    entry = records.MeasuredChoice(layer=name, choice={"rows": number}, round=0, ratios=(1.0,) * 9, nanoseconds=1)
     records.append(Path(path), [entry, entry], identity=identity)
 """
 
