@@ -19,13 +19,13 @@ import sqlalchemy as sa
 
 from crossfarm.boards.leases.database import LeaseDatabase
 from crossfarm.boards.leases.health import Health
-from crossfarm.boards.leases.notify import Bell, make_bell
+from crossfarm.boards.leases.notify import Notifier, make_notifier
 from crossfarm.boards.leases.queue import LeaseQueue, Request, TicketRow, Watch, terms
 from crossfarm.errors import LeaseError
 
 TTL_SECONDS = 30.0
 SAFETY_SECONDS = 1.0
-"""Those who wait look by themselves so often: a bell may be missed, and a holder may die without a word."""
+"""A waiting farm reads the database at least this often: a notification may be lost, and a holder may be killed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Leases:
         self._own: dict[str, _Own] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._bell: Bell = make_bell(self._database, self._owner)
+        self._notifier: Notifier = make_notifier(self._database, self._owner)
         self._keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
         self._keeper.start()
 
@@ -148,7 +148,7 @@ class Leases:
         with self._lock:
             self._own[ticket] = _Own(told=told, lives_until=_now() + self._terms.ttl)
         try:
-            bells = self._database.transaction(lambda connection: self._queue.ask(connection, request))
+            owners = self._database.transaction(lambda connection: self._queue.ask(connection, request))
         except LeaseError:
             with self._lock:
                 self._own.pop(ticket, None)
@@ -157,8 +157,8 @@ class Leases:
             own = self._own.get(ticket)
             if own is not None:
                 own.is_asked = True
-        self._ring(bells)
-        self._bell.wake()
+        self._notify(owners)
+        self._notifier.interrupt()
         return ticket
 
     def acquire(
@@ -238,7 +238,7 @@ class Leases:
         """
         with self._lock:
             self._own.pop(ticket, None)
-        self._ring(self._database.transaction(lambda connection: self._queue.end(connection, [ticket])))
+        self._notify(self._database.transaction(lambda connection: self._queue.end(connection, [ticket])))
 
     def status(self) -> Status:
         """Return all boards and all who wait.
@@ -246,8 +246,8 @@ class Leases:
         Raises:
             LeaseError: the database cannot be used.
         """
-        status, bells = self._database.transaction(self._read_status)
-        self._ring(bells)
+        status, owners = self._database.transaction(self._read_status)
+        self._notify(owners)
         return status
 
     def change_health(self, board: str, change: Callable[[Health, float], Health]) -> Health:
@@ -267,8 +267,8 @@ class Leases:
             after = change(before, self._database.now(connection))
             return after, self._queue.set_health(connection, board, after) if after != before else set()
 
-        health, bells = self._database.transaction(work)
-        self._ring(bells)
+        health, owners = self._database.transaction(work)
+        self._notify(owners)
         return health
 
     def close(self) -> None:
@@ -276,7 +276,7 @@ class Leases:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._bell.wake()
+        self._notifier.interrupt()
         self._keeper.join()
         with self._lock:
             owned = dict(self._own)
@@ -287,22 +287,21 @@ class Leases:
                 own.told(None)
         if tickets:
             with contextlib.suppress(LeaseError):  # they end by themselves
-                self._ring(self._database.transaction(lambda connection: self._queue.end(connection, tickets)))
-        self._bell.close()
+                self._notify(self._database.transaction(lambda connection: self._queue.end(connection, tickets)))
+        self._notifier.close()
         self._database.close()
 
-    def _ring(self, owners: Iterable[str]) -> None:
+    def _notify(self, owners: Iterable[str]) -> None:
         others = set(owners)
         if self._owner in others:
-            self._bell.wake()
-        self._bell.ring(others - {self._owner})
+            self._notifier.interrupt()
+        self._notifier.notify(others - {self._owner})
 
     def _keep(self) -> None:
         """Keep our tickets alive and hear of grants, until the end. Without a database: try again, soon."""
         next_beat = 0.0
         while not self._closed.is_set():
-            with self._lock:
-                is_waiting = any(own.lease is None for own in self._own.values())
+            is_waiting = self._is_waiting()
             pause = min(self._terms.beat, SAFETY_SECONDS) if is_waiting else self._terms.beat
             next_beat = min(next_beat, time.monotonic() + pause)
             try:
@@ -316,7 +315,11 @@ class Leases:
                 next_beat = time.monotonic() + min(self._terms.beat, SAFETY_SECONDS)
             if is_news:  # a grant that no heartbeat follows is taken back
                 next_beat = 0.0
-            self._bell.wait(next_beat - time.monotonic())
+            self._notifier.wait(next_beat - time.monotonic(), expects_grant=self._is_waiting())
+
+    def _is_waiting(self) -> bool:
+        with self._lock:
+            return any(own.lease is None for own in self._own.values())
 
     def _asked(self) -> list[str]:
         with self._lock:
@@ -331,15 +334,15 @@ class Leases:
 
         def work(connection: sa.Connection) -> tuple[list[TicketRow], set[str]]:
             self._queue.beat(connection, tickets)
-            bells = self._queue.hand_out(connection) if is_waiting else set()
-            return self._queue.rows(connection, owner=self._owner), bells
+            owners = self._queue.hand_out(connection) if is_waiting else set()
+            return self._queue.rows(connection, owner=self._owner), owners
 
-        rows, bells = self._database.transaction(work, patience=self._terms.beat)
+        rows, owners = self._database.transaction(work, patience=self._terms.beat)
         with self._lock:
             for row in rows:
                 if row.ticket in tickets and row.ticket in self._own:
                     self._own[row.ticket].lives_until = sent + self._terms.ttl - self._terms.grace
-        self._ring(bells)
+        self._notify(owners)
         return self._settle(tickets, rows)
 
     def _look(self) -> bool:
@@ -373,8 +376,8 @@ class Leases:
         return any(lease is not None for _, lease in news)
 
     def _read_status(self, connection: sa.Connection) -> tuple[Status, set[str]]:
-        """Return the status after what has expired has gone, and the bells to ring for that."""
-        bells = self._queue.hand_out(connection)
+        """Return the status after what has expired has gone, and the farms to notify of new grants."""
+        owners = self._queue.hand_out(connection)
         rows = self._queue.rows(connection)
         boards = self._queue.boards(connection)
         holders = {row.ticket: row for row in rows}
@@ -388,7 +391,7 @@ class Leases:
             },
             waiting=tuple(row for row in rows if row.board is None),
         )
-        return status, bells
+        return status, owners
 
 
 def _now() -> float:
