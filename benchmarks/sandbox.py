@@ -51,7 +51,7 @@ def bundles(target: str, *, small: bool) -> Mapping[str, Path]:
     return {job.partition(":")[2]: made.folder(job) for job, _, _ in made.cells(stage="bundle", target=target)}
 
 
-def latency(bundle: Path, kind: sandbox.Kind, *, threads: int, repeat: int) -> Sequence[int]:
+def latency(bundle: Path, kind: sandbox.SandboxKind, *, threads: int, repeat: int) -> Sequence[int]:
     """Return the nanoseconds of each run of one start of a bundle's program."""
     output = SCRATCH / "sandbox" / "output"
     shutil.rmtree(output, ignore_errors=True)
@@ -65,7 +65,7 @@ def latency(bundle: Path, kind: sandbox.Kind, *, threads: int, repeat: int) -> S
     return read_file(RunnerResult, output / RESULT).latency_ns
 
 
-def ratios(bundle: Path, kinds: Sequence[sandbox.Kind], *, threads: int, rounds: int) -> Mapping[str, float]:
+def ratios(bundle: Path, kinds: Sequence[sandbox.SandboxKind], *, threads: int, rounds: int) -> Mapping[str, float]:
     """Return way -> time of a model over its time as it is, and print a line."""
     first = statistics.median(latency(bundle, "none", threads=threads, repeat=FEWEST))
     repeat = round(min(max(VISIT_NS / first, FEWEST), MOST))
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2", help="numbers of threads, each at most that of the processors")
     parser.add_argument("--target", default="x86_64")
     options = parser.parse_args()
-    kinds: tuple[sandbox.Kind, ...] = ("bubblewrap", "unshare")
+    kinds: tuple[sandbox.SandboxKind, ...] = ("bubblewrap", "unshare")
     missing = [kind for kind in kinds if not sandbox.works(kind)]
     if missing:
         raise SystemExit(f"{' and '.join(missing)}: does not work here, so cannot be measured; {sandbox.ADVICE}")

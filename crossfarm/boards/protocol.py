@@ -25,7 +25,7 @@ THIS_HOST = "local"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class State:
+class BoardState:
     """What a board is and how it is now.
 
     Attributes:
@@ -65,7 +65,7 @@ class Purpose:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Placed:
+class DeployedBundle:
     """A bundle on a board.
 
     Attributes:
@@ -80,7 +80,7 @@ class Placed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
+class ExitResult:
     """A program that ended by itself.
 
     Attributes:
@@ -93,7 +93,7 @@ class Ended:
 
     code: int
     tail: str
-    state: State
+    state: BoardState
     throttled: str | None = None
     sandbox: str | None = None
 
@@ -116,14 +116,14 @@ class Transport(Protocol):
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
 
-    def preflight(self) -> State:
+    def preflight(self) -> BoardState:
         """Make sure that the board is fit for use: the right machine, room, cool, no strays of ours, a clean folder.
 
         Raises:
             BoardError: it is not; the message says in what.
         """
 
-    def deploy(self, bundle: Path) -> Placed:
+    def deploy(self, bundle: Path) -> DeployedBundle:
         """Put a bundle where the board can run it, sending only what is not there.
 
         Raises:
@@ -132,8 +132,8 @@ class Transport(Protocol):
         """
 
     def run(
-        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
-    ) -> Ended:
+        self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> ExitResult:
         """Run a bundle's program.
 
         Args:
@@ -147,7 +147,7 @@ class Transport(Protocol):
             BoardError: it does not start, is killed, takes too long, or the board dies or the lease is lost meanwhile.
         """
 
-    def probe(self) -> State:
+    def probe(self) -> BoardState:
         """Look at the board now.
 
         Raises:

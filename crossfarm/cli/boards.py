@@ -52,18 +52,18 @@ def inspect_boards(
     def action() -> int:
         from crossfarm.backends.project_files import load_targets
         from crossfarm.boards.inventory import load_inventory
-        from crossfarm.cli.board_commands import Addition, Wishes, add_board, show_boards
+        from crossfarm.cli.board_commands import BoardAddition, BoardsRequest, add_board, show_boards
         from crossfarm.util.paths import HOME
 
         known = load_targets(HOME / "toolchains")
         path = Path(boards) if boards else None
         if add:
-            addition = Addition(host=add, name=name, key=key, targets=parts(targets))
+            addition = BoardAddition(host=add, name=name, key=key, targets=parts(targets))
             return add_board(path or HOME / "boards.yaml", addition, known)
         inventory = load_inventory(
             path, default=HOME / "boards.yaml", targets=known, boards=parts(board), tags=parts(tag)
         )
-        wishes = Wishes(probe=probe, quarantine=quarantine, reason=reason, release=release, json=json)
-        return show_boards(inventory, known, wishes)
+        request = BoardsRequest(probe=probe, quarantine=quarantine, reason=reason, release=release, json=json)
+        return show_boards(inventory, known, request)
 
     finish(action)

@@ -13,15 +13,15 @@ from crossfarm.cli.arguments import finish, number
 from crossfarm.util.paths import HOME
 
 if TYPE_CHECKING:
-    from crossfarm.boards.virtual.containers import Place
+    from crossfarm.boards.virtual.containers import BoardSet
 
 BOARDS = "boards file that names them; it is made, and removed with them (.crossfarm/boards.yaml)"
 
 
-def _place(boards: str) -> Place:
-    from crossfarm.boards.virtual.containers import Place
+def _board_set(boards: str) -> BoardSet:
+    from crossfarm.boards.virtual.containers import BoardSet
 
-    return Place(root=HOME, boards=Path(boards) if boards else HOME / ".crossfarm" / "boards.yaml")
+    return BoardSet(root=HOME, boards=Path(boards) if boards else HOME / ".crossfarm" / "boards.yaml")
 
 
 @task(
@@ -44,11 +44,11 @@ def board_up(context: Context, target: str, count: str = "1", boards: str = "") 
         from crossfarm.pipeline.options import shown
         from crossfarm.util.text import write
 
-        place = _place(boards)
-        up = boards_up(place, target=target, count=int(number("count", count)), say=sys.stdout)
+        board_set = _board_set(boards)
+        up = boards_up(board_set, target=target, count=int(number("count", count)), say=sys.stdout)
         for board in up:
             write(sys.stdout, f"{board.name}  {board.user}@{board.address}\n")
-        write(sys.stdout, f"use {'them' if len(up) > 1 else 'it'}: ./inv pipeline --boards {shown(place.boards)}\n")
+        write(sys.stdout, f"use {'them' if len(up) > 1 else 'it'}: ./inv pipeline --boards {shown(board_set.boards)}\n")
         return 0
 
     finish(action)
@@ -67,7 +67,7 @@ def board_down(context: Context, boards: str = "", images: bool = False) -> None
         from crossfarm.boards.virtual.containers import boards_down
         from crossfarm.util.text import write
 
-        removed = boards_down(_place(boards), images=images)
+        removed = boards_down(_board_set(boards), images=images)
         write(sys.stdout, f"removed {', '.join(removed)}\n" if removed else "there were no virtual boards\n")
         return 0
 

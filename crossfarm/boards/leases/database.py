@@ -75,19 +75,19 @@ _Result = TypeVar("_Result")
 class LeaseDatabase:
     """Transactions on the database of the leases; may be used by many threads."""
 
-    def __init__(self, url: str, *, patience: float) -> None:
+    def __init__(self, url: str, *, retry_seconds: float) -> None:
         """Connect, and make the tables where they are missing.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://...`.
-            patience: seconds for which a transaction is tried again while the database cannot be reached.
+            retry_seconds: seconds for which a transaction is tried again while the database cannot be reached.
 
         Raises:
             LeaseError: it cannot be reached, or cannot be used.
         """
         self.url = url
         self.is_sqlite = url.startswith("sqlite:")
-        self.patience = patience
+        self.retry_seconds = retry_seconds
         self.boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip() if self.is_sqlite else ""
         self._engine = _sqlite(url) if self.is_sqlite else _postgresql(url)
         try:
@@ -110,19 +110,19 @@ class LeaseDatabase:
         return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def transaction(
-        self, work: Callable[[sa.Connection], _Result], *, alone: bool = True, patience: float | None = None
+        self, work: Callable[[sa.Connection], _Result], *, alone: bool = True, retry_seconds: float | None = None
     ) -> _Result:
         """Run `work` in a transaction; when the database goes away meanwhile, all of it again.
 
         Args:
             work: may be called several times.
             alone: no other transaction that is to be alone runs at the same time.
-            patience: seconds to try, in place of the database's own.
+            retry_seconds: seconds to try, in place of the database's own.
 
         Raises:
             LeaseError: the database could not be reached for that long, or refused.
         """
-        deadline = time.monotonic() + (self.patience if patience is None else patience)
+        deadline = time.monotonic() + (self.retry_seconds if retry_seconds is None else retry_seconds)
         pause = _FIRST_PAUSE
         while True:
             try:

@@ -159,7 +159,9 @@ class PostgresNotifier:
         channels = [_channel(owner) for owner in owners]
         if channels:
             with contextlib.suppress(LeaseError):
-                self._database.transaction(lambda connection: _notify(connection, channels), alone=False, patience=0.0)
+                self._database.transaction(
+                    lambda connection: _notify(connection, channels), alone=False, retry_seconds=0.0
+                )
 
     def close(self) -> None:
         if self._connection is not None:

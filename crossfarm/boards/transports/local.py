@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crossfarm.boards import cpu_features
-from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
+from crossfarm.boards.protocol import BoardState, DeployedBundle, ExitResult, Purpose, Timing
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.boards.transports.virtualisation import Signs, recognise
 from crossfarm.config.boards import Board
@@ -26,7 +26,7 @@ from crossfarm.errors import BoardError, BundleError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Way:
+class ExecutionMode:
     """How a program for a target runs here.
 
     Attributes:
@@ -42,9 +42,9 @@ class LocalBoard:
     """This host as a transport."""
 
     def __init__(self, purpose: Purpose) -> None:
-        self._way = way(machines=purpose.machine, emulator=purpose.emulator, code=purpose.code)
-        self.timing: Timing = self._way.timing
-        self.emulator = emulator_version(self._way.prefix[0]) if self._way.prefix else None
+        self._mode = execution_mode(machines=purpose.machine, emulator=purpose.emulator, code=purpose.code)
+        self.timing: Timing = self._mode.timing
+        self.emulator = emulator_version(self._mode.prefix[0]) if self._mode.prefix else None
 
     def __enter__(self) -> LocalBoard:
         """Do nothing: this host is here."""
@@ -53,31 +53,31 @@ class LocalBoard:
     def __exit__(self, *_: object) -> None:
         """Do nothing: what a run leaves goes with the run."""
 
-    def preflight(self) -> State:
+    def preflight(self) -> BoardState:
         """Look at this host; it is used as it is."""
         return probe()
 
-    def deploy(self, bundle: Path) -> Placed:
+    def deploy(self, bundle: Path) -> DeployedBundle:
         """Leave a bundle where it is."""
         if not (bundle / "program").is_file():
             raise BundleError("the bundle has no program; make the bundle again")
-        return Placed(place=str(bundle))
+        return DeployedBundle(place=str(bundle))
 
     def run(
-        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
-    ) -> Ended:
+        self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> ExitResult:
         """Run a bundle's program, shut in where this machine can; see Transport."""
         ran = run_bundle(
             Path(bundle.place),
             options,
             output=output,
             timeout=timeout,
-            prefix=self._way.prefix,
+            prefix=self._mode.prefix,
             profile=profile,
         )
-        return Ended(code=ran.code, tail=ran.tail, state=probe(), sandbox=ran.sandbox)
+        return ExitResult(code=ran.code, tail=ran.tail, state=probe(), sandbox=ran.sandbox)
 
-    def probe(self) -> State:
+    def probe(self) -> BoardState:
         """Look at this host now."""
         return probe()
 
@@ -94,9 +94,9 @@ def open_board(board: Board, purpose: Purpose, *, token: int) -> LocalBoard:
     return opened
 
 
-def probe() -> State:
+def probe() -> BoardState:
     """Look at this host now."""
-    return State(
+    return BoardState(
         machine=platform.machine(),
         cpu_model=_cpu_model(),
         kernel=platform.release(),
@@ -126,7 +126,9 @@ def fingerprint(*, machines: Sequence[str], emulator: Emulator | None) -> Mappin
     return facts
 
 
-def way(*, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | None = None) -> Way:
+def execution_mode(
+    *, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | None = None
+) -> ExecutionMode:
     """Decide how code for a target runs here.
 
     Args:
@@ -141,11 +143,11 @@ def way(*, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | 
     if platform.machine() in machines:
         missing = cpu_features.lacking(code, cpu_features.cpu_flags(_cpuinfo())) if code is not None else ()
         if missing:
-            told = cpu_features.explained(missing)
+            needed = cpu_features.explained(missing)
             raise BoardError(
-                f"needs {told}, which this CPU ({_cpu_model() or 'unknown'}) has not; run it on one that has"
+                f"needs {needed}, which this CPU ({_cpu_model() or 'unknown'}) has not; run it on one that has"
             )
-        return Way(timing="silicon")
+        return ExecutionMode(timing="silicon")
     native = " or ".join(machines)
     if emulator is None:
         raise BoardError(
@@ -164,7 +166,7 @@ def way(*, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | 
         package = emulator.library_package
         advice = f"install it: apt-get install {package}" if package else "correct -L in the toolchain file"
         raise BoardError(f"the target's C library is not in {library}, where {found} looks for it; {advice}")
-    return Way(timing="emulated", prefix=(found, *emulator.command[1:]))
+    return ExecutionMode(timing="emulated", prefix=(found, *emulator.command[1:]))
 
 
 def emulator_version(path: str) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from crossfarm.boards.transports.facts import Facts, Heat
+from crossfarm.boards.transports.facts import Facts, ThermalState
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.util.text import clean
 
@@ -83,7 +83,7 @@ class RunReport:
     code: int
     tail: str
     before: Facts
-    after: Heat
+    after: ThermalState
 
 
 def expected_of(bundle: Path) -> Expected:
@@ -194,7 +194,7 @@ def _report(texts: Mapping[str, bytes]) -> RunReport:
         code=int(said["code"]),
         tail=clean(said.get("tail", "")),
         before=Facts.parse(said["before"]),
-        after=Heat.parse(said["after"]),
+        after=ThermalState.parse(said["after"]),
     )
 
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from crossfarm.boards.virtual.kinds import Kind
+from crossfarm.boards.virtual.kinds import BoardKind
 from crossfarm.errors import ToolError
 from crossfarm.images.build import Say
 
@@ -17,7 +17,7 @@ BINFMT_LINES = Path("/usr/lib/binfmt.d")
 """Where Debian's emulators say what it is to be told."""
 
 
-def register(kind: Kind, *, say: Say) -> None:
+def register(kind: BoardKind, *, say: Say) -> None:
     """Make the kernel start programs of a kind by its emulator, if it does not yet. The first time takes root.
 
     Args:
@@ -68,7 +68,7 @@ def registered_flags(entry: Path) -> str:
     return next((line.removeprefix("flags:").strip() for line in lines if line.startswith("flags:")), "")
 
 
-def version(kind: Kind) -> str | None:
+def version(kind: BoardKind) -> str | None:
     """Return name and version of a kind's emulator, `qemu-arm-static 7.2.22`; None where there is none."""
     if kind.is_native:
         return None

@@ -20,7 +20,7 @@ from typing import Literal
 import pytest
 
 from crossfarm.boards.transports import sandbox
-from crossfarm.boards.transports.bundle_run import Ran, run_bundle
+from crossfarm.boards.transports.bundle_run import ProgramResult, run_bundle
 from crossfarm.errors import BoardError, BundleError
 from tests.waiting import stretched, wait_until
 
@@ -39,7 +39,7 @@ class Prison:
     kind: Kind
     folder: Path
 
-    def run(self, script: str, *, timeout: float = 30.0, prefix: tuple[str, ...] = ()) -> Ran:
+    def run(self, script: str, *, timeout: float = 30.0, prefix: tuple[str, ...] = ()) -> ProgramResult:
         """Run a script as a bundle's program."""
         bundle, output = self.folder / "bundle", self.folder / "output"
         shutil.rmtree(output, ignore_errors=True)

@@ -40,7 +40,7 @@ def test_a_board_is_held_by_one_and_goes_to_the_next_at_once(make: Make) -> None
     with pytest.raises(LeaseError, match=r"none of pi was granted within 0.1 s"):
         take(second, "pi", timeout=0.1)
     told: queue.Queue[Lease | None] = queue.Queue()
-    second.request(["pi"], user="bob", purpose="a test", told=told.put)
+    second.request(["pi"], user="bob", purpose="a test", callback=told.put)
     released_at = time.monotonic()
     first.release(lease)
     granted = told.get(timeout=5)
@@ -75,7 +75,7 @@ def test_a_lease_that_ended_is_refused_and_its_release_changes_nothing(make: Mak
 def test_what_a_farm_holds_and_asks_for_ends_with_it(make: Make) -> None:
     first, second = make(), make()
     take(first, "pi")
-    first.request(["pi"], user="ada", purpose="a test", told=lambda lease: None)
+    first.request(["pi"], user="ada", purpose="a test", callback=lambda lease: None)
     first.close()
     take(second, "pi")
     assert second.status().waiting == ()
@@ -105,7 +105,7 @@ def test_a_board_that_becomes_good_goes_to_who_waits(make: Make) -> None:
     first, second = make(), make()
     first.change_health("pi", lambda health, now: quarantined(reason="x", wall=1.0))
     told: queue.Queue[Lease | None] = queue.Queue()
-    second.request(["pi"], user="bob", purpose="a test", told=told.put)
+    second.request(["pi"], user="bob", purpose="a test", callback=told.put)
     assert first.change_health("pi", lambda health, now: released(wall=2.0)) == Health(since=2.0)
     assert told.get(timeout=5) is not None
 
@@ -113,7 +113,7 @@ def test_a_board_that_becomes_good_goes_to_who_waits(make: Make) -> None:
 def test_the_status_names_holder_and_queue(make: Make) -> None:
     first, second = make(), make()
     take(first, "pi", user="ada")
-    second.request(["pi"], user="bob", purpose="measure:x", told=lambda lease: None)
+    second.request(["pi"], user="bob", purpose="measure:x", callback=lambda lease: None)
     status = first.status()
     holder = status.boards["pi"].holder
     assert holder is not None

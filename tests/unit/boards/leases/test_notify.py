@@ -18,7 +18,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[LeaseDatabase]:
-    made = LeaseDatabase(f"sqlite:///{tmp_path}/leases.db", patience=5.0)
+    made = LeaseDatabase(f"sqlite:///{tmp_path}/leases.db", retry_seconds=5.0)
     yield made
     made.close()
 
