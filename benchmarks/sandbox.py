@@ -35,7 +35,7 @@ NAMES = {"none": "as it is", "bubblewrap": "bubblewrap", "unshare": "unshare"}
 
 BENCHMARK = Benchmark(
     name="sandbox",
-    what="compiled models shut in by bubblewrap and by unshare, against the same programs as they are, see "
+    what="compiled models sandboxed by bubblewrap and by unshare, against the same programs as they are, see "
     "[engines.md](engines.md#programs-on-this-host)",
     how=f"the bundles of the smoke pipeline, 1 and 2 threads; {ROUNDS} rounds in turns, the median of the rounds' "
     "ratios; the largest geometric mean over the models",

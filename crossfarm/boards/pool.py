@@ -1,4 +1,4 @@
-"""The pool: the boards of one run. Asks for leases, says when none can be had, keeps health, probes what failed.
+"""The pool requests leases for the jobs of one run, refuses jobs that can get none, and probes boards that failed.
 
 Nothing is connected to before the first job asks for a board, so a run that needs none pays nothing.
 """
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from crossfarm.boards.leases.leases import Lease, Leases
 
 LOOK_SECONDS = 1.0
-"""How often is looked whether somebody waits in vain, and whether a board is to be probed."""
+"""Between two checks whether a waiting job has no prospect of a board, and whether a board is due for a probe."""
 PROBE_WAIT_SECONDS = 60.0
 BUSY_SECONDS = 5.0
 """A labgrid place that somebody else holds is left alone for so long; each look at it starts labgrid's client."""
 PROBE_END_SECONDS = 3.0
-"""A probe that hangs at the end of a run is left behind; its lease ends by itself."""
+"""A probe that still runs at the end of a run is waited for this long; its lease then expires."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ class Pool:
         self._connected().confirm(granted.lease)
 
     def release(self, granted: Granted) -> None:
-        """Give a board back. Without the database it comes back by itself, when the lease ends."""
+        """Release a board. When the database cannot be reached, the lease expires."""
         with self._lock:
             has_place = self._places.pop(granted.lease.ticket, None) is not None
         # Without its lease a place may serve another farm of ours by now.
@@ -223,7 +223,7 @@ class Pool:
             self._refuse(ask, str(error))
 
     def _use(self, ask: _Ask, granted: Granted) -> None:
-        """Tell of a granted board; one that is a labgrid place when that is ours too, which takes a second."""
+        """Report a granted board; one that is a labgrid place only after that is acquired too, which takes a second."""
         if granted.board.labgrid is None:
             ask.callback(granted)
             return
@@ -284,7 +284,7 @@ class Pool:
                 self._connected().withdraw(ask.ticket)
 
     def _look(self) -> None:
-        """Probe what is due, and refuse those who wait in vain."""
+        """Probe the boards that are due, and refuse jobs that can get no board."""
         with self._lock:
             asks = list(self._open.values())
         try:

@@ -51,8 +51,8 @@ TICKETS = sa.Table(
 )
 """One row a request, waiting or granted; it goes when the lease ends.
 
-`owner` is the bell to ring; `beat` grows with every heartbeat; `expires` is on the clock of the leases; `since` is when
-it was asked for, or granted, in seconds since the epoch, for people.
+`owner` is the farm to notify; `beat` grows with every heartbeat; `expires` is on the clock of the leases; `since` is
+when it was asked for, or granted, in seconds since the epoch, for people.
 """
 
 USERS = sa.Table(
@@ -72,20 +72,26 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _Result = TypeVar("_Result")
 
 
+def boot_time() -> float:
+    """Return the seconds since this host was started, sleep included. Nobody can set this clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class LeaseDatabase:
     """Transactions on the database of the leases; may be used by many threads."""
 
-    def __init__(self, url: str, *, retry_seconds: float) -> None:
+    def __init__(self, url: str, *, retry_seconds: float, clock: Callable[[], float] = boot_time) -> None:
         """Connect, and make the tables where they are missing.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://...`.
             retry_seconds: seconds for which a transaction is tried again while the database cannot be reached.
+            clock: the steady clock of this host, in seconds; SQLite's leases expire by it.
 
         Raises:
             LeaseError: it cannot be reached, or cannot be used.
         """
-        self.url = url
+        self.url, self.clock = url, clock
         self.is_sqlite = url.startswith("sqlite:")
         self.retry_seconds = retry_seconds
         self.boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip() if self.is_sqlite else ""
@@ -106,7 +112,7 @@ class LeaseDatabase:
     def now(self, connection: sa.Connection) -> float:
         """Return seconds on the clock of the leases."""
         if self.is_sqlite:
-            return time.clock_gettime(time.CLOCK_BOOTTIME)
+            return self.clock()
         return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def transaction(

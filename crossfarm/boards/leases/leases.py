@@ -17,7 +17,7 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from crossfarm.boards.leases.database import LeaseDatabase
+from crossfarm.boards.leases.database import LeaseDatabase, boot_time
 from crossfarm.boards.leases.health import Health
 from crossfarm.boards.leases.notify import Notifier, make_notifier
 from crossfarm.boards.leases.queue import HeartbeatMonitor, LeaseQueue, LeaseRequest, TicketRow, lease_times
@@ -79,18 +79,19 @@ class _Own:
 class Leases:
     """One farm's requests and leases. A thread of its own keeps them alive and hears of grants."""
 
-    def __init__(self, database: str, *, ttl: float = TTL_SECONDS) -> None:
+    def __init__(self, database: str, *, ttl: float = TTL_SECONDS, clock: Callable[[], float] = boot_time) -> None:
         """Connect.
 
         Args:
             database: URL, `sqlite:///PATH` or `postgresql://...`.
             ttl: seconds after the last heartbeat at which a lease ends; all who share a database use the same.
+            clock: the steady clock of this host, in seconds.
 
         Raises:
             LeaseError: the database cannot be used.
         """
         self.url = database
-        self._database = LeaseDatabase(database, retry_seconds=ttl / 2)
+        self._database = LeaseDatabase(database, retry_seconds=ttl / 2, clock=clock)
         self._times = lease_times(ttl, is_clock_safe=self._database.is_sqlite)
         self._queue = LeaseQueue(database=self._database, times=self._times, monitor=HeartbeatMonitor())
         self._owner = uuid.uuid4().hex
@@ -146,7 +147,7 @@ class Leases:
             boards=tuple(boards),
         )
         with self._lock:
-            self._own[ticket] = _Own(callback=callback, lives_until=_now() + self._times.ttl)
+            self._own[ticket] = _Own(callback=callback, lives_until=self._database.clock() + self._times.ttl)
         try:
             owners = self._database.transaction(lambda connection: self._queue.ask(connection, request))
         except LeaseError:
@@ -222,7 +223,7 @@ class Leases:
         """Return whether a lease surely lives by what this farm knows, without asking the database."""
         with self._lock:
             own = self._own.get(lease.ticket)
-            return own is not None and own.lease == lease and _now() < own.lives_until
+            return own is not None and own.lease == lease and self._database.clock() < own.lives_until
 
     def release(self, lease: Lease) -> None:
         """Give a board back; one whose lease ended before changes nothing.
@@ -332,7 +333,7 @@ class Leases:
         tickets = self._asked()
         if not tickets:
             return False
-        sent = _now()
+        sent = self._database.clock()
 
         def work(connection: sa.Connection) -> tuple[list[TicketRow], set[str]]:
             self._queue.beat(connection, tickets)
@@ -371,7 +372,9 @@ class Leases:
                     news.append((own.callback, None))
                 elif row.board is not None and row.token is not None and own.lease is None:
                     own.lease = Lease(ticket=ticket, board=row.board, token=row.token)
-                    own.lives_until = min(own.lives_until, _now() + self._times.take - self._times.grace)
+                    own.lives_until = min(
+                        own.lives_until, self._database.clock() + self._times.take - self._times.grace
+                    )
                     news.append((own.callback, own.lease))
         for callback, lease in news:
             callback(lease)
@@ -394,7 +397,3 @@ class Leases:
             waiting=tuple(row for row in rows if row.board is None),
         )
         return status, owners
-
-
-def _now() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

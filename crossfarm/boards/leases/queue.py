@@ -1,4 +1,4 @@
-"""The transactions of the leases: asking, granting, heartbeats, giving back, health. Functions on a connection.
+"""The transactions of the leases: request, grant, heartbeat, release, health.
 
 A lease is a ticket that a board's row names. Whoever lets its ticket expire loses it, and with it the board.
 """
@@ -23,7 +23,7 @@ class LeaseRequest:
 
     Attributes:
         ticket: an id that nobody else has.
-        owner: name of the bell that is rung when a board is granted.
+        owner: id of the farm that is notified when a board is granted.
         user: who asks; boards are shared out fairly between users.
         purpose: what for, one line.
         priority: higher goes first.

@@ -1,4 +1,4 @@
-"""One run of a bundle's program on this host, shut in, with what it wrote taken over."""
+"""Runs a bundle's program on this host in a sandbox and copies the files that it wrote."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ProgramResult:
     Attributes:
         code: its exit code.
         tail: the last 4 KiB of what it said.
-        sandbox: what it was shut in by.
+        sandbox: what sandboxed it.
     """
 
     code: int
@@ -55,7 +55,7 @@ def run_bundle(
         timeout: seconds; then the program and all that it started are killed.
         prefix: emulator and its arguments.
         profile: whether every call is timed too.
-        kind: what shuts it in; None takes what this machine has.
+        kind: what sandboxes it; None takes what this machine has.
 
     Raises:
         BoardError: it cannot be started, is killed by a signal, or takes too long.
@@ -101,7 +101,7 @@ def _run(
     try:
         command = sandbox.sandbox_command(kind, contents, words, scratch=folder.parent)
     except FileNotFoundError as error:
-        raise BoardError(f"the program cannot be shut in: {error}; {sandbox.ADVICE}") from error
+        raise BoardError(f"the program cannot be sandboxed: {error}; {sandbox.ADVICE}") from error
     code, tail = programs.wait_for(
         command, name=_PROGRAM, environment=sandbox.ENVIRONMENT, timeout=timeout, politely=False
     )

@@ -66,7 +66,7 @@ class LocalBoard:
     def run(
         self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
     ) -> ExitResult:
-        """Run a bundle's program, shut in where this machine can; see Transport."""
+        """Run a bundle's program, in a sandbox where this machine can make one; see Transport."""
         ran = run_bundle(
             Path(bundle.place),
             options,

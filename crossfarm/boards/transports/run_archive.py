@@ -1,4 +1,4 @@
-"""What a board hands back of a run: from the archive that it sends to files, none of which it chooses.
+"""Unpacks the archive that a board sends after a run; the board chooses neither names nor sizes of files.
 
 The archive is read header by header. Only plain files are taken that the bundle declares, each once, and none larger
 than it can be. Everything else, such as a link, a device, a sparse file, another name or one file more, is refused.

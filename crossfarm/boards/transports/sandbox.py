@@ -1,4 +1,4 @@
-"""How a stranger's program is shut in on this host: by bubblewrap, or by unshare of util-linux.
+"""The sandbox of untrusted programs on this host, made by bubblewrap or by unshare of util-linux.
 
 Either way the program sees the system's programs and libraries, its bundle and, under an emulator, that emulator, all
 read-only. It may write the files that are offered to it and a small /tmp. It has no network, no home, no view of other
@@ -23,10 +23,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 SandboxKind = Literal["bubblewrap", "unshare", "none"]
-"""What shuts a program in."""
+"""What sandboxes a program."""
 
 BUNDLE = "/bundle"
-"""Where a program that is shut in sees its bundle."""
+"""Where a sandboxed program sees its bundle."""
 OUTPUT = "/out"
 """Where it sees the files that it may write."""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
@@ -117,7 +117,7 @@ class _Piece:
 
 @functools.cache
 def available() -> SandboxKind:
-    """Return what shuts programs in on this machine, tried for real; `none` where nothing does."""
+    """Return what sandboxes programs on this machine, after a trial; `none` where nothing does."""
     for kind in ("bubblewrap", "unshare"):
         if works(kind):
             return kind
@@ -125,18 +125,18 @@ def available() -> SandboxKind:
 
 
 def warning() -> str | None:
-    """Return one line for a run whose programs are not shut in; None where they are."""
+    """Return one line for a run whose programs are not sandboxed; None where they are."""
     if available() != "none":
         return None
     return (
-        "not shut in: this machine lets neither bubblewrap nor unshare make namespaces, so programs of models run with "
-        f"your rights, your home and your network; {ADVICE}"
+        "not sandboxed: this machine lets neither bubblewrap nor unshare make namespaces, so programs of models run "
+        f"with your rights, your home and your network; {ADVICE}"
     )
 
 
 def works(kind: Literal["bubblewrap", "unshare"]) -> bool:
-    """Say whether a program that is shut in so starts, writes what it is offered, and cannot write its bundle."""
-    script = f"(: >{BUNDLE}/probe) 2>/dev/null && exit 9; echo shut in >{OUTPUT}/probe"
+    """Return whether a program in this sandbox starts, can write the offered files, and cannot write its bundle."""
+    script = f"(: >{BUNDLE}/probe) 2>/dev/null && exit 9; echo sandboxed >{OUTPUT}/probe"
     with tempfile.TemporaryDirectory(prefix="crossfarm-probe-") as name:
         bundle, output = Path(name, "bundle"), Path(name, "out")
         for folder in (bundle, output):
@@ -154,7 +154,7 @@ def works(kind: Literal["bubblewrap", "unshare"]) -> bool:
                 check=False,
                 start_new_session=True,
             )
-            return done.returncode == 0 and (output / "probe").read_text() == "shut in\n"
+            return done.returncode == 0 and (output / "probe").read_text() == "sandboxed\n"
         except (OSError, subprocess.TimeoutExpired):
             return False
 
@@ -176,7 +176,7 @@ def offer(folder: Path, names: Sequence[str]) -> None:
 def sandbox_command(
     kind: Literal["bubblewrap", "unshare"], contents: SandboxContents, command: Sequence[str], *, scratch: Path
 ) -> list[str]:
-    """Return the command that runs another one shut in.
+    """Return the command that runs another one in the sandbox.
 
     It ends with 128 + N when signal N ended the program, and with 126 or 127 when the program cannot be started.
 

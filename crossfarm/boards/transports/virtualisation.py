@@ -94,7 +94,7 @@ def _hypervisor(signs: Signs) -> str | None:
 
 
 def _is_user_mode(signs: Signs) -> bool:
-    """Say whether the kernel names another processor than programs are told, as under qemu-user."""
+    """Return whether the kernel names another processor than `uname -m` does, as under qemu-user."""
     family = re.match(r"cpu:type:([a-z0-9]+)", signs.processor)
     native = _FAMILIES.get(family[1]) if family else None
     return native is not None and not _runs_on(signs.machine, native)

@@ -12,9 +12,9 @@ from crossfarm.errors import ToolError
 from crossfarm.images.build import Say
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
-"""Where the kernel is told which program runs which programs."""
+"""Where the kernel's handlers for foreign programs are registered."""
 BINFMT_LINES = Path("/usr/lib/binfmt.d")
-"""Where Debian's emulators say what it is to be told."""
+"""Where Debian's emulators keep the lines to register."""
 
 
 def register(kind: BoardKind, *, say: Say) -> None:
@@ -25,7 +25,7 @@ def register(kind: BoardKind, *, say: Say) -> None:
         say: takes a line when something is changed.
 
     Raises:
-        ToolError: the emulator is not installed, or the kernel may not be told.
+        ToolError: the emulator is not installed, or may not be registered with the kernel.
     """
     name = f"qemu-{kind.emulator}"
     if kind.is_native or _is_ready(BINFMT / name):

@@ -65,16 +65,16 @@ def test_a_board_comes_back_when_it_is_released(inventory: Inventory, capsys: Ca
 
 
 @pytest.mark.parametrize(
-    ("request", "message"),
+    ("asked", "message"),
     [
         (BoardsRequest(quarantine="pi-1"), "say why with --reason"),
         (BoardsRequest(quarantine="pi-9", reason="x"), "--quarantine pi-9: .* perhaps you meant 'pi-"),
         (BoardsRequest(release="zero"), "--release zero"),
     ],
 )
-def test_what_cannot_be_done_is_refused(inventory: Inventory, request: BoardsRequest, message: str) -> None:
+def test_what_cannot_be_done_is_refused(inventory: Inventory, asked: BoardsRequest, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        show_boards(inventory, TARGETS, request)
+        show_boards(inventory, TARGETS, asked)
 
 
 def test_a_board_in_use_is_not_probed(inventory: Inventory, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_a_hung_program_is_ended_on_the_board_with_its_children(board: Board, bu
     with _opened(board) as opened:
         opened.preflight()
         placed = opened.deploy(bundle)
-        with pytest.raises(BoardError, match=r"did not end within 0.5 s and was stopped; .*last words: working"):
+        with pytest.raises(BoardError, match=r"did not end within 0.5 s and was stopped; .*last line: working"):
             opened.run(placed, ["--hang"], output=tmp_path, timeout=0.5)
     assert _strays(board.folder) == []
 

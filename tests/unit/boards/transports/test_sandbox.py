@@ -129,7 +129,7 @@ def test_a_tool_that_is_gone_is_told(tools: Path, tmp_path: Path) -> None:
     (bundle / "manifest.json").write_text('{"cases": 1, "outputs": []}')
     (bundle / "program").write_text("#!/bin/sh\n")
     (bundle / "program").chmod(0o755)
-    with pytest.raises(BoardError, match="cannot be shut in: bwrap is not installed; install bubblewrap"):
+    with pytest.raises(BoardError, match="cannot be sandboxed: bwrap is not installed; install bubblewrap"):
         run_bundle(bundle, [], output=tmp_path, timeout=5, kind="bubblewrap")
 
 
