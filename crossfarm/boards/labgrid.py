@@ -1,6 +1,6 @@
 """Places of a labgrid coordinator as boards: acquired with labgrid's own client before a use and released after it.
 
-Our lease on a board comes first, so that among farms of one database nobody else can want the place. All these farms
+Our lease on a board comes first, so no other farm of the same database can ask for the place. All these farms
 show themselves to labgrid under one name. A place that is acquired under it while we hold the lease was left behind by
 a farm that was killed; it is taken over.
 """

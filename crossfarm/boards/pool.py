@@ -149,14 +149,14 @@ class Pool:
             self._connected().release(granted.lease)
 
     def failed(self, board: str, reason: str) -> None:
-        """Note that a job failed by a board's fault: nobody gets it before a probe finds it well."""
+        """Record that a job failed because of a board; it is not granted before a probe finds it good."""
         with contextlib.suppress(LeaseError):
             self._connected().change_health(
                 board, lambda health, now: after_failure(health, reason=reason, now=now, wall=time.time())
             )
 
     def close(self) -> None:
-        """Give everything back and end; whoever still waits is not callback."""
+        """Release everything and end; callbacks of jobs that still wait are not called."""
         with self._lock:
             self._is_closed = True
         if self._thread is not None:
@@ -266,7 +266,7 @@ class Pool:
         return found.until if found is not None else 0.0
 
     def _close_ask(self, ask: _Ask) -> bool:
-        """Return whether an ask was still open; it is closed now, so that its job is callback once."""
+        """Return whether an ask was still open; it is closed now, so that its callback is called once."""
         with self._lock:
             if self._open.get(ask.job) is not ask:
                 return False

@@ -1,4 +1,4 @@
-"""`./inv boards`: shows the boards, and does to them what a person asks for."""
+"""The actions of `./inv boards`: probe, quarantine, release, add and show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `./inv boards` shows: every declared board, how it is, who holds it and since when, and who waits."""
+"""The table and the JSON of `./inv boards`: boards, their health and holders, and the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`./inv boards`: boards, their health, who holds them and who waits."""
+"""The command `./inv boards`."""
 
 from __future__ import annotations
 

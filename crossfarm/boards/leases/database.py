@@ -64,7 +64,7 @@ USERS = sa.Table(
 """Number of each user's last grant."""
 
 LOCK_NUMBER = 0x63726F7373
-"""PostgreSQL's advisory lock under which boards are handed out; the bytes of `cross`."""
+"""PostgreSQL's advisory lock under which boards are granted; the bytes of `cross`."""
 IDLE_MILLISECONDS = 1000
 _BUSY_SECONDS = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0

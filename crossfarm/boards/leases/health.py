@@ -1,4 +1,4 @@
-"""Health of boards: a state machine without clock or database; whoever calls says what time it is.
+"""Health of boards: a state machine without clock or database; the caller passes the time.
 
 A board is `good` until it fails. A `bad` one is probed again, at first soon and then less and less often, and is good
 again when a probe succeeds. One that falls again and again is `looping`: it must pass several probes in a row. A

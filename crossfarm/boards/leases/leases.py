@@ -1,7 +1,7 @@
 """Leases: exclusive claims on boards that end by themselves.
 
 A lease lives as long as its holder's heartbeats come. Each grant carries a fencing token, larger than all before it for
-this board: a holder that comes back after its lease went to another is callback apart by its smaller token.
+this board: a holder that comes back after its lease went to another is recognised by its smaller token.
 """
 
 from __future__ import annotations

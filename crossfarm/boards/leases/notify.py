@@ -55,7 +55,7 @@ class SqliteNotifier:
     """Polls the database on a connection of its own.
 
     `PRAGMA data_version` changes with every commit of another connection. Only then the farm's own tickets are read, so
-    that heartbeats of other farms wake nobody.
+    that heartbeats of other farms wake no thread.
     """
 
     def __init__(self, path: Path, owner: str) -> None:

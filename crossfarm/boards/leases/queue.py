@@ -1,6 +1,6 @@
 """The transactions of the leases: request, grant, heartbeat, release, health.
 
-A lease is a ticket that a board's row names. Whoever lets its ticket expire loses it, and with it the board.
+A lease is a ticket that a board's row names. An expired ticket is deleted, and its board becomes free.
 """
 
 from __future__ import annotations

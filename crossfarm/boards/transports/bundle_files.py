@@ -1,4 +1,4 @@
-"""The files of a bundle as a board's store knows them: by content, with the digest of the whole."""
+"""The files of a bundle by content, with the digest of the whole, as the store of a board has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ssh connection to one board: pinned host key, commands with time-outs, and a keepalive that notices a dead board.
+"""One ssh connection to one board: pinned host key, commands with timeouts, and keepalives that detect a dead board.
 
 Nothing that a board sends is waited for, or kept, without end: every command has a deadline and a number of bytes.
 """
@@ -37,7 +37,7 @@ _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "a
 _PACKET_BYTES = 32_000
 _SLICE = 0.5
 MOST_TEXT_BYTES = 1 << 20
-"""Of an answer in words."""
+"""Of an answer that is text."""
 _MOST_SAID_BYTES = 1 << 20
 """Of a command's standard error; the end of it is kept."""
 _KEPT_SAID_BYTES = 1 << 14
@@ -351,7 +351,7 @@ def _pinned(board: Board) -> paramiko.MissingHostKeyPolicy:
 
 @contextlib.contextmanager
 def _explain_failure(board: Board) -> Iterator[None]:
-    """Tell in words why a connection could not be made."""
+    """Turn the errors of connecting into a BoardError that says what to do."""
     import paramiko
 
     where = f"board {board.name} at {board.address}:{board.port}"

@@ -1,7 +1,6 @@
-"""What a board says of itself: from the lines of remote.sh to facts, and from two looks to whether it slowed down.
+"""Parses the facts that remote.sh prints about a board, and detects from two readings whether it slowed down.
 
-Nothing of it is believed but its form: a number that cannot be one of a board is taken as not said, and text is clean,
-short and of one line.
+The board is not trusted: a number out of range is taken as missing, and text is cleaned and cut to one short line.
 """
 
 from __future__ import annotations
@@ -161,7 +160,7 @@ class Facts:
         return f"{self.machine} {self.model or self.cpu_model or self.processor or ''}".strip()
 
     def state(self, thermal: ThermalState | None = None) -> BoardState:
-        """Return the board in the words of all transports, as it was at a later look if one is given."""
+        """Return the state of the board, with a later thermal state if one is given."""
         now = thermal or self.thermal
         return BoardState(
             machine=self.machine,

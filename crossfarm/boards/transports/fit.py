@@ -1,4 +1,4 @@
-"""Whether a program fits a board, from its file and what the board says of itself, before anything is sent."""
+"""Checks whether a program can run on a board, and whether the board is healthy, before anything is sent."""
 
 from __future__ import annotations
 

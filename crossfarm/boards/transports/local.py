@@ -1,7 +1,6 @@
 """This host as a board: what it is, and programs run on it, natively or under the target's emulator.
 
-Nothing has to be sent here, and nobody else's bundles stand in the way, so preflight and deploy do next to nothing.
-Imports the standard library and the spec only: `fingerprint` is part of keys, so a warm run calls it.
+Nothing has to be sent, so preflight and deploy do next to nothing. Imports the standard library and the config only: `fingerprint` is part of keys, so a warm run calls it.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class LocalBoard:
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int) -> LocalBoard:
-    """Return this host as the way to a board; leases of it are kept by the farm alone.
+    """Return the transport for this host; it has no tokens of its own to check.
 
     Raises:
         BoardError: the target's code runs neither natively nor emulated here.
@@ -108,7 +107,7 @@ def probe() -> BoardState:
 
 
 def fingerprint(*, machines: Sequence[str], emulator: Emulator | None) -> Mapping[str, str]:
-    """Say in plain words what here decides a measurement for a target; two hosts that are alike say the same.
+    """Return the facts about this host that decide a measurement for a target; equal hosts return equal facts.
 
     Args:
         machines: what `uname -m` says where the target's code runs natively.

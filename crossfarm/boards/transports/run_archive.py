@@ -30,7 +30,7 @@ _PROFILE_BYTES = 16 << 20
 _TEXT_BYTES: Mapping[str, int] = {"code": 16, "tail": 4096, "before": 1 << 18, "after": 1 << 16}
 _BLOCK = tarfile.BLOCKSIZE
 _SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)
-"""Extended headers, in which some tar programs put exact times; whatever else they say is not heard."""
+"""Extended headers, in which some tar programs put exact times; all else in them is ignored."""
 _EXTENDED_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 20
 _SLACK_BYTES = 1 << 20

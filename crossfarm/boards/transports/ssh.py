@@ -1,4 +1,4 @@
-"""A board that is reached over ssh. What it does stands in remote.sh, which goes along with every request."""
+"""The transport of a board that is reached over ssh; each request sends remote.sh along."""
 
 from __future__ import annotations
 
@@ -215,6 +215,6 @@ def _wanted(answer: str, files: BundleFiles) -> dict[int, str]:
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int) -> SshBoard:
-    """Return the way to a board over ssh; a virtual one is reached like any other, and its clock counts for nothing."""
+    """Return the transport of a board over ssh; the timing of a virtual one is emulated."""
     timing: Timing = "emulated" if board.transport == "virtual" else "silicon"
     return SshBoard(board, purpose, token=token, timing=timing)

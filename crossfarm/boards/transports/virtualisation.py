@@ -1,4 +1,4 @@
-"""Whether a machine is virtual, and whether its time is a processor's: from signs that every Linux shows.
+"""Detects virtual machines and emulators, and whether their timing is emulated, from what Linux shows.
 
 A virtual machine whose instructions the processor itself executes (KVM, Xen, VMware) takes a processor's time. One that
 qemu translates (TCG, or qemu-user for single programs) takes qemu's, which ranks nothing.

@@ -1,4 +1,4 @@
-"""Virtual boards go up and down: one container for each, on a network that leads nowhere but to this host."""
+"""Starts and removes virtual boards: one container for each, on a network that reaches only this host."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def boards_down(board_set: BoardSet, *, images: bool = False) -> list[str]:
 
 @contextlib.contextmanager
 def _engine() -> Iterator[docker.DockerClient]:
-    """Yield the engine of this machine; tell in words why it does not do what it is asked."""
+    """Yield the client of this machine's container engine; its errors become EngineErrors."""
     import docker
     import docker.errors
 

@@ -1,4 +1,4 @@
-"""qemu-user for programs in containers: registered with the kernel, so that any of another machine just starts."""
+"""Registers qemu-user with the kernel, so that containers can run programs of other architectures."""
 
 from __future__ import annotations
 

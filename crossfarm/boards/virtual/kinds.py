@@ -1,4 +1,4 @@
-"""Which virtual boards there are: for each target a Debian architecture and what emulates it."""
+"""The kinds of virtual boards: for each target a Debian architecture and its emulator."""
 
 from __future__ import annotations
 
