@@ -1,6 +1,7 @@
 """This host as a board: what it is, and programs run on it, natively or under the target's emulator.
 
-Nothing has to be sent, so preflight and deploy do next to nothing. Imports the standard library and the config only: `fingerprint` is part of keys, so a warm run calls it.
+Nothing has to be sent, so preflight and deploy do next to nothing. Imports the standard library and the config only:
+`fingerprint` is part of keys, so a warm run calls it.
 """
 
 from __future__ import annotations
