@@ -1,4 +1,4 @@
-"""Adding a board: asks it for its host key, once, and writes its entry into boards.yaml."""
+"""Adds a board: asks it for its host key and writes its entry into boards.yaml."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def show_profile(
         raise ConfigError(f"--threads {threads} --repeat {repeat}: give 1 or more")
     if picture is not None and picture.suffix not in (".svg", ".html"):
         raise ConfigError(f"--plot {picture}: give a name that ends in .svg or .html")
-    way = local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
+    way = local.execution_mode(machines=target.machine, emulator=target.emulator, code=target.instructions)
     place = Store(store.absolute())
     report = CompileReport.read(place.file_path(artifacts["compile"], "compile.json"))
     if line := sandbox.warning():

@@ -132,7 +132,7 @@ def this_host(target: Target) -> BoardAccess:
             parameters={"id": "local", **simulator.fingerprint()}, exclusive=False, missing=simulator.missing()
         )
     try:
-        way = local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
+        way = local.execution_mode(machines=target.machine, emulator=target.emulator, code=target.instructions)
     except BoardError as error:
         return BoardAccess(parameters={}, exclusive=False, missing=str(error))
     facts = local.fingerprint(machines=target.machine, emulator=target.emulator)

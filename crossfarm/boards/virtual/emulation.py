@@ -1,4 +1,4 @@
-"""qemu-user for programs in containers: registered with the kernel, so that any of another machine just starts."""
+"""Registers qemu-user with the kernel, so that containers can run programs of other architectures."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from crossfarm.boards.virtual.kinds import Kind
+from crossfarm.boards.virtual.kinds import BoardKind
 from crossfarm.errors import ToolError
 from crossfarm.images.build import Say
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
-"""Where the kernel is told which program runs which programs."""
+"""Where the kernel's handlers for foreign programs are registered."""
 BINFMT_LINES = Path("/usr/lib/binfmt.d")
-"""Where Debian's emulators say what it is to be told."""
+"""Where Debian's emulators keep the lines to register."""
 
 
-def register(kind: Kind, *, say: Say) -> None:
+def register(kind: BoardKind, *, say: Say) -> None:
     """Make the kernel start programs of a kind by its emulator, if it does not yet. The first time takes root.
 
     Args:
@@ -25,7 +25,7 @@ def register(kind: Kind, *, say: Say) -> None:
         say: takes a line when something is changed.
 
     Raises:
-        ToolError: the emulator is not installed, or the kernel may not be told.
+        ToolError: the emulator is not installed, or may not be registered with the kernel.
     """
     name = f"qemu-{kind.emulator}"
     if kind.is_native or _is_ready(BINFMT / name):
@@ -68,7 +68,7 @@ def registered_flags(entry: Path) -> str:
     return next((line.removeprefix("flags:").strip() for line in lines if line.startswith("flags:")), "")
 
 
-def version(kind: Kind) -> str | None:
+def version(kind: BoardKind) -> str | None:
     """Return name and version of a kind's emulator, `qemu-arm-static 7.2.22`; None where there is none."""
     if kind.is_native:
         return None

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from crossfarm.boards.virtual.kinds import Kind
+from crossfarm.boards.virtual.kinds import BoardKind
 from crossfarm.errors import EngineError, ToolError
 from crossfarm.images.debian_base import debian_sources
 from crossfarm.util.scratch import scratch_folder
@@ -70,7 +70,7 @@ _SECONDS = 4 * 3600.0
 _LAST_LINES = 8
 
 
-def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> str:
+def ensure_image(client: docker.DockerClient, kind: BoardKind, *, say: IO[str]) -> str:
     """Return the name of the image of a kind's userland, made if the engine lacks it.
 
     Args:
@@ -108,13 +108,13 @@ def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> st
     return name
 
 
-def image_name(kind: Kind) -> str:
+def image_name(kind: BoardKind) -> str:
     """Return what the image of a kind's userland is called on an engine."""
     recipe = repr((_VERSION, _SUITE, _PACKAGES, _USER, _SSHD, kind.architecture))
     return f"crossfarm-board-{kind.architecture}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
-def _extract(kind: Kind, archive: Path) -> None:
+def _extract(kind: BoardKind, archive: Path) -> None:
     mode = "root" if os.geteuid() == 0 else "unshare"
     command = [
         *("mmdebstrap", "--quiet", "--variant=extract", f"--mode={mode}", f"--architectures={kind.architecture}"),
