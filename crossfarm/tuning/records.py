@@ -23,6 +23,7 @@ from typing import Any
 
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import StoreError
+from crossfarm.util.files import write_bytes
 
 _COMPILER = "apache-tvm"
 _LOCK = ".lock"
@@ -186,13 +187,8 @@ def compact(path: Path, kept: Sequence[Entry], *, identity: str) -> None:
         with _locked(path.parent):
             old = path.read_bytes() if path.exists() else b""
             others = [line for line in old.split(b"\n") if _is_foreign(line, identity)]
-            new = path.with_name(path.name + ".new")
-            with new.open("wb") as stream:
-                stream.write(b"".join(line + b"\n" for line in others))
-                stream.write(b"".join(_line(entry, identity) for entry in kept))
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(path)
+            lines = [line + b"\n" for line in others] + [_line(entry, identity) for entry in kept]
+            write_bytes(path, b"".join(lines))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}; free some space, and tune again") from error
 

@@ -19,6 +19,7 @@ from crossfarm.boards.virtual.userland import LABEL, archive_of, ensure_image, r
 from crossfarm.config.boards import Board, BoardsFile, Limits
 from crossfarm.errors import ConfigError, EngineError, ToolError
 from crossfarm.util.docker import find_daemon
+from crossfarm.util.files import write_text
 
 if TYPE_CHECKING:
     import docker
@@ -229,9 +230,7 @@ def _write_boards(client: docker.DockerClient, place: Place) -> tuple[Board, ...
             )
         )
     content = BoardsFile(boards=tuple(boards)).model_dump_json(indent=1, exclude_defaults=True)
-    temporary = place.boards.with_suffix(".tmp")
-    temporary.write_text(f"{_HEADER}{content}\n", encoding="utf-8")
-    temporary.rename(place.boards)
+    write_text(place.boards, f"{_HEADER}{content}\n")
     return tuple(boards)
 
 

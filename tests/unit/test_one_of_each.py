@@ -1,0 +1,69 @@
+"""What crossfarm has one of stays the only one: the atomic write (crossfarm/util/files.py).
+
+Whoever needs another one adds its function here, with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from crossfarm.util.paths import HOME
+
+Rule = Callable[[ast.Call], bool]
+
+RENAMES = {
+    "crossfarm/util/files.py::replacing": "the one",
+    "crossfarm/store/objects.py::add_object": "the name of an object is known only when all of it was copied",
+    "crossfarm/boards/leases/notify.py::__init__": "renames a named pipe; it has no content",
+    "crossfarm/engines/container/job_folder.py::put_in": "moves a folder",
+    "crossfarm/engines/container/job_folder.py::take_out": "moves a folder",
+    "crossfarm/pipeline/run.py::_fresh_results": "puts the last run's records aside; writes nothing",
+    "crossfarm/stages/fetch/download.py::download_wheel": "moves what pip wrote; nobody reads a job's folder meanwhile",
+    "crossfarm/stages/fetch/download.py::_receive": "a name within the job's folder, which nobody reads meanwhile",
+}
+
+
+def renames(call: ast.Call) -> bool:
+    """Whether something is given another name: `str.replace` takes two arguments, `dataclasses.replace` keywords."""
+    called = ast.unparse(call.func)
+    if called.rpartition(".")[2] in {"mkstemp", "NamedTemporaryFile"} or called in {"os.rename", "os.replace"}:
+        return True
+    is_method = isinstance(call.func, ast.Attribute) and call.func.attr in {"rename", "replace"}
+    return is_method and len(call.args) == 1 and not call.keywords
+
+
+def functions_that(rule: Rule, tree: ast.AST, function: str = "") -> Iterator[str]:
+    """Yield the name of the innermost function around each call to which the rule applies."""
+    for node in ast.iter_child_nodes(tree):
+        inner = node.name if isinstance(node, ast.FunctionDef) else function
+        if isinstance(node, ast.Call) and rule(node):
+            yield function
+        yield from functions_that(rule, node, inner)
+
+
+@pytest.mark.parametrize(("rule", "reasons"), [(renames, RENAMES)])
+def test_nothing_is_done_a_second_way(rule: Rule, reasons: dict[str, str]) -> None:
+    found = {
+        f"{path.relative_to(HOME)}::{function}"
+        for path in [HOME / "tasks.py", *sorted((HOME / "crossfarm").rglob("*.py"))]
+        for function in functions_that(rule, ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == set(reasons)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "applies"),
+    [
+        (renames, "temporary.replace(path)", True),
+        (renames, "os.replace(temporary, path)", True),
+        (renames, "folder.rename(target)", True),
+        (renames, "tempfile.NamedTemporaryFile(dir=folder)", True),
+        (renames, "name.replace('-', '_')", False),
+        (renames, "dataclasses.replace(self, size=4)", False),
+    ],
+)
+def test_the_rules_know_what_they_look_for(rule: Rule, text: str, applies: bool) -> None:
+    assert list(functions_that(rule, ast.parse(f"def f(): {text}"))) == (["f"] if applies else [])
