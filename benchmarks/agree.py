@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks._measuring import INV, ROOT, SPREAD, Benchmark, seconds_of
+from crossfarm.config.cell import Cell
 from crossfarm.results import CheckRecord, MeasurementRecord, last_run, read_records
 
 GOAL = 1e-4
@@ -28,7 +29,7 @@ if __name__ == "__main__":
     argmax = [record for record in checks if record.name in ("accuracy.argmax", "accuracy.decision")]
     numbers = [record for record in records if isinstance(record, MeasurementRecord)]
     worst = max(outputs, key=lambda record: record.value if record.value is not None else float("inf"))
-    targets = {record.cell.split("-")[0] for record in outputs}
+    targets = {Cell.parse(record.cell).target for record in outputs}
     print(f"{len({record.cell for record in outputs})} cells, {len(outputs)} outputs, {len(numbers)} numbers")
     print(f"targets: {', '.join(sorted(targets))}; worst: {worst.cell}: {worst.message}")
     disagreeing = [record for record in argmax if record.value != 1.0]

@@ -44,6 +44,7 @@ def shell(context: Context, target: str, command: str = "", store: str = "") -> 
 
 
 def _reproduce(cell: str, given: dict[str, str]) -> int:
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.engine_choice import choose_engine, start_engine, supply
     from crossfarm.pipeline.plan import Selection
     from crossfarm.pipeline.reproduce import Reproduction, reproduce
@@ -51,7 +52,8 @@ def _reproduce(cell: str, given: dict[str, str]) -> int:
     from crossfarm.store.live_runs import live_run
     from crossfarm.store.store import Store
 
-    selection = Selection(only=(cell,), targets=(cell.partition("-")[0],), stages=WHOLE_BUNDLE)
+    parsed = Cell.parse(cell)
+    selection = Selection(only=(parsed.id,), targets=(parsed.target,), stages=WHOLE_BUNDLE)
     wanted = dataclasses.replace(options(given), selection=selection, jobs=1)
     project, store = load(wanted), Store(wanted.store.absolute())
     choice = choose_engine(wanted, project)

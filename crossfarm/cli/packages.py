@@ -21,15 +21,17 @@ _CELL = {
 
 
 def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.run import WHOLE_BUNDLE, make_cell
     from crossfarm.store.export import copy_artifacts
     from crossfarm.store.store import Store
     from crossfarm.util.text import write
 
+    parsed = Cell.parse(cell)
     if folder.exists():
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
     wanted = options(given)
-    code, artifacts = make_cell(wanted, cell, stages=WHOLE_BUNDLE)
+    code, artifacts = make_cell(wanted, parsed, stages=WHOLE_BUNDLE)
     if code:
         return code
     parts = [artifacts[stage] for stage in WHOLE_BUNDLE]
@@ -41,22 +43,22 @@ def _bundle(given: Mapping[str, Any], *, cell: str, folder: Path) -> int:
 
 def _package(given: Mapping[str, Any], *, cell: str, folder: Path, release: str) -> int:
     from crossfarm.bundles.packages.packages import check_names, write_packages
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.run import WHOLE_BUNDLE, load, make_cell
     from crossfarm.store.export import copy_artifacts
     from crossfarm.store.store import Store
     from crossfarm.util.text import write
 
-    target, _, rest = cell.partition("-")
-    if rest:  # what is no cell at all is told by the plan
-        check_names(rest.partition("-")[0], release)
+    parsed = Cell.parse(cell)
+    check_names(parsed.model, release)
     wanted = options(given)
-    code, artifacts = make_cell(wanted, cell, stages=WHOLE_BUNDLE)
+    code, artifacts = make_cell(wanted, parsed, stages=WHOLE_BUNDLE)
     if code:
         return code
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
         copy_artifacts(Store(wanted.store), [artifacts[stage] for stage in WHOLE_BUNDLE], bundle)
-        machines = load(wanted).targets[target].machine
+        machines = load(wanted).targets[parsed.target].machine
         made = write_packages(bundle, machines=machines, folder=folder, release=release)
     for path in (made.wheel, made.archive):
         write(sys.stdout, f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")

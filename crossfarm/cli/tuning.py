@@ -15,15 +15,17 @@ from crossfarm.cli.arguments import HELP, finish, number, options
 
 def _profile(given: Mapping[str, Any], *, cell: str, threads: int, repeat: int, picture: str) -> int:
     from crossfarm.cli.show_profile import show_profile
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.run import load, make_cell
 
     wanted = options(given)
-    code, artifacts = make_cell(wanted, cell)
+    parsed = Cell.parse(cell)
+    code, artifacts = make_cell(wanted, parsed)
     if code:
         return code
     show_profile(
-        cell,
-        target=load(wanted).targets[cell.partition("-")[0]],
+        parsed,
+        target=load(wanted).targets[parsed.target],
         store=wanted.store,
         artifacts=artifacts,
         threads=threads,
@@ -97,7 +99,7 @@ def _tune(given: Mapping[str, Any], *, budget: str, threads: int, emulated: bool
     project = load(wanted)
 
     def artifacts(cell: Any) -> Mapping[str, Any]:
-        code, found = make_cell(wanted, cell.id, stages=("reference",))
+        code, found = make_cell(wanted, cell, stages=("reference",))
         if code:
             raise StoreError(f"{cell.id}: its reference could not be made, see above")
         return found

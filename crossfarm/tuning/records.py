@@ -21,8 +21,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossfarm.config.cell import Cell
 from crossfarm.config.llvm import LlvmCode
-from crossfarm.errors import StoreError
+from crossfarm.errors import ConfigError, StoreError
 from crossfarm.util.files import write_bytes
 
 _COMPILER = "apache-tvm"
@@ -124,8 +125,13 @@ def searched(root: Path, *, target: str) -> frozenset[tuple[str, str]]:
         names = [entry.name for entry in os.scandir(root / target)]
     except OSError:
         return frozenset()
-    cells = (name.removesuffix(".jsonl").rpartition("-") for name in names if name.endswith(".jsonl"))
-    return frozenset((model, variant) for model, _, variant in cells)
+    found: set[tuple[str, str]] = set()
+    for name in names:
+        if name.endswith(".jsonl"):
+            with contextlib.suppress(ConfigError):  # a file of another name is nobody's
+                cell = Cell.parse(f"{target}-{name.removesuffix('.jsonl')}")
+                found.add((cell.model, cell.variant))
+    return frozenset(found)
 
 
 def read(path: Path, *, identity: str) -> Read:

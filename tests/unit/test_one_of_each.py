@@ -1,4 +1,6 @@
-"""What crossfarm has one of stays the only one: the atomic write (crossfarm/util/files.py).
+"""What crossfarm has one of stays the only one.
+
+The atomic write stands in crossfarm/util/files.py, the parser of a cell's id in crossfarm/config/cell.py.
 
 Whoever needs another one adds its function here, with the reason.
 """
@@ -25,6 +27,16 @@ RENAMES = {
     "crossfarm/stages/fetch/download.py::_receive": "a name within the job's folder, which nobody reads meanwhile",
 }
 
+SPLITS = {
+    "crossfarm/config/processor_names.py::check_architecture": "LLVM's triple: `aarch64-linux-gnu`",
+    "crossfarm/config/processor_names.py::check_cpu": "LLVM's triple",
+    "crossfarm/config/processor_names.py::check_feature": "LLVM's triple",
+    "crossfarm/cli/board_commands.py::add_board": "kind of a host key: `ssh-ed25519`",
+    "crossfarm/boards/transports/facts.py::_count": "ranges of processors: `0-3`",
+    "crossfarm/config/processor_names.py::_family": "LLVM's triple",
+    "crossfarm/boards/transports/sandbox.py::_kernel": "release of a kernel: `6.8.0-45-generic`",
+}
+
 
 def renames(call: ast.Call) -> bool:
     """Whether something is given another name: `str.replace` takes two arguments, `dataclasses.replace` keywords."""
@@ -33,6 +45,13 @@ def renames(call: ast.Call) -> bool:
         return True
     is_method = isinstance(call.func, ast.Attribute) and call.func.attr in {"rename", "replace"}
     return is_method and len(call.args) == 1 and not call.keywords
+
+
+def splits_at_a_dash(call: ast.Call) -> bool:
+    """Whether a text is split at `-`."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    is_split = name in {"split", "rsplit", "partition", "rpartition"}
+    return is_split and any(isinstance(word, ast.Constant) and word.value == "-" for word in call.args)
 
 
 def functions_that(rule: Rule, tree: ast.AST, function: str = "") -> Iterator[str]:
@@ -44,7 +63,7 @@ def functions_that(rule: Rule, tree: ast.AST, function: str = "") -> Iterator[st
         yield from functions_that(rule, node, inner)
 
 
-@pytest.mark.parametrize(("rule", "reasons"), [(renames, RENAMES)])
+@pytest.mark.parametrize(("rule", "reasons"), [(renames, RENAMES), (splits_at_a_dash, SPLITS)])
 def test_nothing_is_done_a_second_way(rule: Rule, reasons: dict[str, str]) -> None:
     found = {
         f"{path.relative_to(HOME)}::{function}"
@@ -63,6 +82,9 @@ def test_nothing_is_done_a_second_way(rule: Rule, reasons: dict[str, str]) -> No
         (renames, "tempfile.NamedTemporaryFile(dir=folder)", True),
         (renames, "name.replace('-', '_')", False),
         (renames, "dataclasses.replace(self, size=4)", False),
+        (splits_at_a_dash, "cell.partition('-')", True),
+        (splits_at_a_dash, "name.rsplit('-', 1)", True),
+        (splits_at_a_dash, "name.split(':')", False),
     ],
 )
 def test_the_rules_know_what_they_look_for(rule: Rule, text: str, applies: bool) -> None:

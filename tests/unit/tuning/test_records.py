@@ -162,5 +162,6 @@ def test_the_cells_that_have_records_are_listed_at_once(tmp_path: Path) -> None:
         path = records.records_path(tmp_path, target="armv7", model=model, variant=variant)
         records.append(path, [taken()], identity=ME)
     (tmp_path / "armv7" / "notes.txt").write_text("no records\n")
+    (tmp_path / "armv7" / "notes.jsonl").write_text("no cell's records\n")
     assert records.searched(tmp_path, target="armv7") == {("one", "float32"), ("two", "int8")}
     assert records.searched(tmp_path, target="x86_64") == frozenset()
