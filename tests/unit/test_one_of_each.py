@@ -1,6 +1,7 @@
 """What crossfarm has one of stays the only one.
 
-The atomic write stands in crossfarm/util/files.py, the parser of a cell's id in crossfarm/config/cell.py.
+The atomic write stands in crossfarm/util/files.py, what runs a tool in crossfarm/util/processes.py, the parser of a
+cell's id in crossfarm/config/cell.py.
 
 Whoever needs another one adds its function here, with the reason.
 """
@@ -37,6 +38,18 @@ SPLITS = {
     "crossfarm/boards/transports/sandbox.py::_kernel": "release of a kernel: `6.8.0-45-generic`",
 }
 
+RUNS = {
+    "crossfarm/util/processes.py::run_tool": "the one",
+    "tasks.py::_code_of": "ruff, mypy and pytest write to the user's terminal",
+    "crossfarm/boards/labgrid.py::_call": "without the user's LG_*; in a session, or Ctrl-C would leave a place taken",
+    "crossfarm/boards/transports/programs.py::_start": "a board's program: hostile, watched and limited while it runs",
+    "crossfarm/boards/transports/sandbox.py::works": "tries the sandbox with the sandbox's own environment",
+    "crossfarm/engines/local.py::__init__": "a worker: its output goes to a job's log as it comes",
+    "crossfarm/engines/worker.py::_start": "forks itself for a job, with what it has imported",
+    "crossfarm/setup/container_host.py::_daemon": "a daemon, which stays",
+    "crossfarm/tuning/build_pool.py::_process": "a worker: it is asked through pipes, again and again",
+}
+
 
 def renames(call: ast.Call) -> bool:
     """Whether something is given another name: `str.replace` takes two arguments, `dataclasses.replace` keywords."""
@@ -45,6 +58,15 @@ def renames(call: ast.Call) -> bool:
         return True
     is_method = isinstance(call.func, ast.Attribute) and call.func.attr in {"rename", "replace"}
     return is_method and len(call.args) == 1 and not call.keywords
+
+
+def runs_a_program(call: ast.Call) -> bool:
+    """Whether a process is started."""
+    module, _, name = ast.unparse(call.func).rpartition(".")
+    starts = {"run", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}
+    return (module == "subprocess" and name in starts) or (
+        module == "os" and (name in {"system", "popen", "fork"} or name.startswith(("spawn", "posix_spawn")))
+    )
 
 
 def splits_at_a_dash(call: ast.Call) -> bool:
@@ -63,7 +85,7 @@ def functions_that(rule: Rule, tree: ast.AST, function: str = "") -> Iterator[st
         yield from functions_that(rule, node, inner)
 
 
-@pytest.mark.parametrize(("rule", "reasons"), [(renames, RENAMES), (splits_at_a_dash, SPLITS)])
+@pytest.mark.parametrize(("rule", "reasons"), [(renames, RENAMES), (splits_at_a_dash, SPLITS), (runs_a_program, RUNS)])
 def test_nothing_is_done_a_second_way(rule: Rule, reasons: dict[str, str]) -> None:
     found = {
         f"{path.relative_to(HOME)}::{function}"
@@ -85,6 +107,9 @@ def test_nothing_is_done_a_second_way(rule: Rule, reasons: dict[str, str]) -> No
         (splits_at_a_dash, "cell.partition('-')", True),
         (splits_at_a_dash, "name.rsplit('-', 1)", True),
         (splits_at_a_dash, "name.split(':')", False),
+        (runs_a_program, "subprocess.run(['id'])", True),
+        (runs_a_program, "os.system('id')", True),
+        (runs_a_program, "run_tool(['id'])", False),
     ],
 )
 def test_the_rules_know_what_they_look_for(rule: Rule, text: str, applies: bool) -> None:

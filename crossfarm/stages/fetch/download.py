@@ -15,7 +15,6 @@ import itertools
 import re
 import shutil
 import ssl
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
-from crossfarm.errors import FetchError, ToolError
+from crossfarm.errors import FetchError, ToolError, ToolTimeoutError
+from crossfarm.util.processes import run_tool
 
 ATTEMPTS = 6
 SIZE_LIMIT = 2 << 30
@@ -270,18 +270,13 @@ def _pip_once(package: str, sha256: str, folder: Path, command: list[str]) -> Pa
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package} --hash=sha256:{sha256}\n")
     try:
-        done = subprocess.run(
+        done = run_tool(
             [*command, *fixed, "--dest", str(folder), "--requirement", str(requirements)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PIP_TIMEOUT_SECONDS,
-            check=False,
+            wall_seconds=PIP_TIMEOUT_SECONDS,
+            missing="it is to run pip; run `./inv setup`",
         )
-    except subprocess.TimeoutExpired as error:
+    except ToolTimeoutError as error:
         raise _TransientError(f"pip did not end within {PIP_TIMEOUT_SECONDS:.0f} s") from error
-    except OSError as error:
-        raise ToolError(f"pip could not be started: {error}; run `./inv setup`") from error
     if done.returncode == 0:
         wheels = sorted(folder.glob("*.whl"))
         if len(wheels) == 1:
