@@ -21,8 +21,8 @@ from crossfarm.cli.packages import bundle, package  # noqa: F401 (invoke finds t
 from crossfarm.cli.tuning import profile, tune  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.cli.virtual_boards import board_down, board_up  # noqa: F401 (invoke finds tasks by name)
 from crossfarm.errors import EXIT_BAD_CONFIG, EXIT_INTERRUPTED, nearest
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).resolve().parent
 BOARDS = ("boards", "board", "tag", "priority")
 """Options about boards; a verb that uses none does not take them."""
 NO_PART_OF_COMPILE = ("stages", "measure_again", "require_checks")
@@ -64,7 +64,7 @@ def _examine(given: Mapping[str, Any]) -> int:
     wanted = options(given)
     project, console = load(wanted), Console(sys.stdout)
     code = run_doctor(project, console=console, tests=True, more=host_requirements())
-    for line in holdings(Ground(store=wanted.store, out=wanted.out, home=ROOT, project=project)):
+    for line in holdings(Ground(store=wanted.store, out=wanted.out, home=HOME, project=project)):
         console.line(line)
     return code
 
@@ -215,7 +215,7 @@ def report(context: Context, out: str = "") -> None:
 
     Example: ./inv report --out out
     """
-    finish(lambda: _report_again(Path(out) if out else ROOT / "out"))
+    finish(lambda: _report_again(Path(out) if out else HOME / "out"))
 
 
 @task(
@@ -287,7 +287,7 @@ def bench(context: Context, name: str, arguments: str = "") -> None:
         ./inv bench warm --arguments --small
         ./inv bench all
     """
-    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+    names = sorted(path.stem for path in (HOME / "benchmarks").glob("[a-z]*.py"))
     if name not in (*names, "all"):
         sys.stderr.write(f"there is no benchmark {name!r}{nearest(name, names)}; benchmarks: {', '.join(names)}, all\n")
         raise Exit(code=EXIT_BAD_CONFIG)
@@ -329,7 +329,7 @@ def _run(module: str, *arguments: str) -> None:
 
 def _code_of(module: str, *arguments: str) -> int:
     """Run a Python module of this environment in the project's folder, and return its exit code."""
-    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=False).returncode
+    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=HOME, check=False).returncode
 
 
 def _end_with(code: int) -> None:

@@ -17,10 +17,10 @@ from invoke.parser import Parser, ParserContext
 
 from crossfarm import errors
 from crossfarm.backends.project_files import load_project
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-README, RESULTS, BUNDLES = (ROOT / name for name in ("README.md", "docs/results.md", "docs/bundles.md"))
+DOCUMENTS = sorted([*HOME.glob("*.md"), *(HOME / "docs").rglob("*.md")])
+README, RESULTS, BUNDLES = (HOME / name for name in ("README.md", "docs/results.md", "docs/bundles.md"))
 
 
 def _links() -> Iterator[Any]:
@@ -42,7 +42,7 @@ def test_a_link_leads_somewhere(document: Path, link: str) -> None:
     path, _, anchor = link.partition("#")
     target = (document.parent / path).resolve() if path else document
     assert target.exists()
-    assert target.is_relative_to(ROOT)
+    assert target.is_relative_to(HOME)
     if anchor:
         assert anchor in _anchors(target)
 
@@ -75,7 +75,7 @@ def parse() -> Callable[[str], Sequence[ParserContext]]:
     """Return what parses a command as invoke does over the tasks: its own options first, then the tasks with theirs."""
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+        module, _ = FilesystemLoader(start=str(HOME)).load("tasks")
     finally:
         sys.dont_write_bytecode = written
     tasks = Collection.from_module(module)
@@ -94,11 +94,11 @@ def test_a_command_of_the_documents_is_one(command: str, parse: Callable[[str], 
     for context in parse(command):
         arguments = {name: argument.value for name, argument in context.args.items()}
         for target in filter(None, (arguments.get("targets") or "").split(",")):
-            assert (ROOT / "toolchains" / f"{target}.yaml").exists()
+            assert (HOME / "toolchains" / f"{target}.yaml").exists()
         if arguments.get("pipeline"):
-            assert (ROOT / "pipelines" / f"{arguments['pipeline']}.yaml").exists()
+            assert (HOME / "pipelines" / f"{arguments['pipeline']}.yaml").exists()
         if context.name == "bench" and arguments["name"] not in (None, "", "NAME", "all"):
-            assert (ROOT / "benchmarks" / f"{arguments['name']}.py").exists()
+            assert (HOME / "benchmarks" / f"{arguments['name']}.py").exists()
 
 
 def test_the_readme_shows_the_two_commands() -> None:
@@ -117,7 +117,7 @@ def test_the_readmes_own_model_has_eight_lines_and_loads(tmp_path: Path) -> None
     (tmp_path / "mine.yaml").write_text(text)
     (tmp_path / "mine.onnx").touch()
     project = load_project(
-        models=tmp_path / "mine.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines" / "default.yaml"
+        models=tmp_path / "mine.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines" / "default.yaml"
     )
     assert [model.name for model in project.models_file.models] == ["mine"]
 
@@ -133,7 +133,7 @@ def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
     for module in ("rows", "outputs", "decoded", "ladder", "code"):
-        tree = ast.parse((ROOT / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
+        tree = ast.parse((HOME / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             makers = ("measurement", "CheckRecord", "check")
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(makers):
@@ -162,10 +162,10 @@ def test_the_results_page_names_every_row_and_no_other() -> None:
 
 
 def test_every_dependency_says_why_it_is_there() -> None:
-    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies\n")[2].partition("\n## ")[0]
+    section = (HOME / "CONTRIBUTING.md").read_text().partition("## Dependencies\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| ([a-z].*?) \|", section, re.MULTILINE)
     explained = {name for cell in cells for name in cell.split(", ")} - {"package"}
-    texts = [(ROOT / name).read_text() for name in ("requirements.in", "requirements/test.in")]
+    texts = [(HOME / name).read_text() for name in ("requirements.in", "requirements/test.in")]
     pinned = set(re.findall(r"^([a-z0-9-]+)==", "\n".join(texts), re.MULTILINE))
     assert explained == pinned
 

@@ -9,6 +9,7 @@ Whoever needs another one adds its function here, with the reason.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -114,3 +115,14 @@ def test_nothing_is_done_a_second_way(rule: Rule, reasons: dict[str, str]) -> No
 )
 def test_the_rules_know_what_they_look_for(rule: Rule, text: str, applies: bool) -> None:
     assert list(functions_that(rule, ast.parse(f"def f(): {text}"))) == (["f"] if applies else [])
+
+
+def test_only_one_module_says_where_the_clone_stands() -> None:
+    files = [path for name in ("benchmarks", "crossfarm", "tests") for path in sorted((HOME / name).rglob("*.py"))]
+    found = []
+    for path in [HOME / "tasks.py", *files]:
+        above = len(path.relative_to(HOME).parts) - 1
+        form = rf"__file__\)(\.resolve\(\))?(\.parents\[{above}\]|(\.parent){{{above + 1}}}\b)"
+        if re.search(form, path.read_text(encoding="utf-8")):
+            found.append(path.relative_to(HOME).as_posix())
+    assert found == ["crossfarm/util/paths.py"]

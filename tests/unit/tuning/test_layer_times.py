@@ -19,8 +19,8 @@ from crossfarm.errors import ConfigError
 from crossfarm.tuning.layer_times import Run, layer_times, summarised
 from crossfarm.tuning.peak import processor_flags
 from crossfarm.tuning.profile_table import NOT_SILICON, plot, svg, table
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 REPORT = CompileReport(
     identity="0" * 64,
     model="m",
@@ -123,6 +123,6 @@ def test_the_kernel_of_the_peak_is_compiled_for_the_target_s_processor() -> None
 
 def _target(name: str) -> Target:
     project = load_project(
-        models=ROOT / "models.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines/default.yaml"
+        models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines/default.yaml"
     )
     return project.targets[name]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.tuning import records
 from crossfarm.tuning.records import Measured, Taken
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 ME = "0123456789abcdef"
 
 
@@ -109,7 +109,7 @@ for number in range(int(count)):
 
 
 def writer(path: Path, name: str, count: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
     return subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, str(count), ME], env=environment)
 
 
