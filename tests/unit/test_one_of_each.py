@@ -26,7 +26,6 @@ RENAMES = {
     "crossfarm/engines/container/job_folder.py::take_out": "moves a folder",
     "crossfarm/pipeline/run.py::_fresh_results": "puts the last run's records aside; writes nothing",
     "crossfarm/stages/fetch/download.py::download_wheel": "moves what pip wrote; nobody reads a job's folder meanwhile",
-    "crossfarm/stages/fetch/download.py::_receive": "a name within the job's folder, which nobody reads meanwhile",
 }
 
 SPLITS = {

@@ -8,7 +8,7 @@ import sys
 from crossfarm.stages import STAGES
 from crossfarm.util.paths import HOME
 
-HEAVY = {"numpy", "PIL", "onnx", "onnxruntime", "tvm", "torch", "tflite"}
+HEAVY = {"numpy", "PIL", "onnx", "onnxruntime", "tvm", "torch", "tflite", "requests", "urllib3"}
 
 
 def test_a_plan_imports_nothing_heavy_for_any_stage() -> None:
