@@ -11,7 +11,6 @@ import functools
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError, BundleError
+from crossfarm.util.processes import output_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,10 +172,7 @@ def execution_mode(
 def emulator_version(path: str) -> str:
     """Return name and version of an emulator, `qemu-arm-static 7.2.22`; the name alone when it does not say."""
     name = Path(path).name
-    try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=120, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return name
+    said = output_of([path, "--version"], wall_seconds=120) or ""
     words = said.partition("\n")[0].split()
     version = next((word for word in words if word[0].isdigit()), "")
     return f"{name} {version}".strip()

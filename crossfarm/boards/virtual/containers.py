@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from crossfarm.boards.virtual.userland import LABEL, archive_of, ensure_image, r
 from crossfarm.config.boards import Board, BoardsFile, HealthLimits
 from crossfarm.errors import ConfigError, EngineError, ToolError
 from crossfarm.util.docker import find_daemon
+from crossfarm.util.files import write_text
+from crossfarm.util.processes import failure, run_tool
 
 if TYPE_CHECKING:
     import docker
@@ -236,9 +237,7 @@ def _write_boards(client: docker.DockerClient, board_set: BoardSet) -> tuple[Boa
             )
         )
     content = BoardsFile(boards=tuple(boards)).model_dump_json(indent=1, exclude_defaults=True)
-    temporary = board_set.boards.with_suffix(".tmp")
-    temporary.write_text(f"{_HEADER}{content}\n", encoding="utf-8")
-    temporary.rename(board_set.boards)
+    write_text(board_set.boards, f"{_HEADER}{content}\n")
     return tuple(boards)
 
 
@@ -261,14 +260,9 @@ def _key(path: Path) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "crossfarm", "-f", str(path)]
-        try:
-            subprocess.run(
-                command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS_FOR_A_KEY
-            )
-        except FileNotFoundError as error:
-            raise ToolError("ssh-keygen is not installed; as root: apt-get install openssh-client") from error
-        except subprocess.SubprocessError as error:
-            raise ToolError(f"ssh-keygen cannot write {path}: {error}; see that the folder can be written") from error
+        done = run_tool(command, wall_seconds=_SECONDS_FOR_A_KEY, missing="as root: apt-get install openssh-client")
+        if done.returncode != 0:
+            raise ToolError(f"{failure(done)}\n\nsee that {path.parent} can be written")
     return path
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 from pathlib import Path
 
 from crossfarm.boards.virtual.kinds import BoardKind
 from crossfarm.errors import ToolError
 from crossfarm.images.build import Say
+from crossfarm.util.processes import failure, output_of, run_tool
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 """Where the kernel's handlers for foreign programs are registered."""
@@ -46,14 +46,16 @@ def register_binfmt(names: tuple[str, ...], *, binfmt: Path = BINFMT, lines: Pat
     """
     try:
         if not (binfmt / "register").exists():
-            subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(binfmt)], capture_output=True, check=True)
+            mounted = run_tool(["mount", "-t", "binfmt_misc", "binfmt_misc", str(binfmt)])
+            if mounted.returncode != 0:
+                raise ToolError(f"{failure(mounted)}\n\nvirtual ARM boards need it; do it as root")
         for name in names:
             line = (lines / f"{name}.conf").read_text().strip()
             if (binfmt / name).exists():  # without F it would not survive into containers
                 (binfmt / name).write_text("-1")
             (binfmt / "register").write_text(line)
             say(f"registered {name} with the kernel, for ARM programs in containers")
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         raise ToolError(
             f"{', '.join(names)}: cannot be registered with the kernel: {error}; virtual ARM boards need it"
         ) from error
@@ -73,10 +75,7 @@ def version(kind: BoardKind) -> str | None:
     if kind.is_native:
         return None
     name = f"qemu-{kind.emulator}-static"
-    try:
-        said = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=120, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return name
+    said = output_of([name, "--version"], wall_seconds=120) or ""
     found = next((word for word in said.partition("\n")[0].split() if word[0].isdigit()), "")
     return f"{name} {found}".strip()
 

@@ -20,9 +20,10 @@ from crossfarm.boards.probe import probe_board
 from crossfarm.cli.board_commands import BoardsRequest, show_boards
 from crossfarm.config.boards import Board, Labgrid
 from crossfarm.errors import BoardError, BusyError
+from crossfarm.util.paths import HOME
 from tests.waiting import wait_until
 
-TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")
+TARGETS = load_targets(HOME / "toolchains")
 CLIENT = """#!/bin/sh
 # $1 $2: -x COORDINATOR, $3 $4: -p PLACE; a file for each place says who has it
 cd "$(dirname "$0")" || exit 9

@@ -14,8 +14,9 @@ from crossfarm.boards.leases.leases import Leases
 from crossfarm.cli.board_commands import BoardsRequest, show_boards
 from crossfarm.config.boards import Board
 from crossfarm.errors import ConfigError
+from crossfarm.util.paths import HOME
 
-TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")
+TARGETS = load_targets(HOME / "toolchains")
 Capture = pytest.CaptureFixture[str]
 
 

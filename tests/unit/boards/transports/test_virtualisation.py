@@ -18,6 +18,7 @@ from crossfarm.boards.transports.virtualisation import Signs, Virtualisation, re
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.pipeline.key_context import access
+from crossfarm.util.paths import HOME
 from tests.unit.boards.transports.test_facts import RASPBERRY
 
 X86 = "cpu:type:x86,ven0002fam0019mod0001"
@@ -121,7 +122,7 @@ def test_this_host_names_its_hypervisor() -> None:
 
 
 def test_a_declared_timing_is_part_of_what_a_measurement_is_known_by() -> None:
-    target = load_targets(Path(__file__).parents[4] / "toolchains")["x86_64"]
+    target = load_targets(HOME / "toolchains")["x86_64"]
     boards = [_opened(RASPBERRY, **fields)._board for fields in ({}, {"timing": "emulated"})]
     keys = [access(target, Inventory(declared={"x": board}, chosen={"x": board})).parameters for board in boards]
     assert keys[0] != keys[1] and "timing" not in keys[0]["x"]
