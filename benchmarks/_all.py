@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks._measuring import JUDGED_GOAL, NOT_JUDGED, ROOT, SPREAD, Benchmark
+from benchmarks._measuring import JUDGED_GOAL, NOT_JUDGED, SPREAD, Benchmark
 from benchmarks._table import FIGURES, GOALS, PAGE, benchmarks, goals_table, replaced, rows
+from crossfarm.util.paths import HOME
 
 LONGEST = 30 * 60
 """Seconds after which a benchmark is ended: then something hangs."""
@@ -79,7 +80,7 @@ def run(name: str, command: Sequence[str], *, longest: float = LONGEST) -> Figur
         longest: seconds after which it is ended.
     """
     started, shown = time.perf_counter(), []
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         clock = threading.Timer(longest, process.kill)
         clock.start()
         try:
@@ -105,7 +106,7 @@ def commit() -> str:
     """Return the commit of this folder, and whether files differ from it."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=HOME, capture_output=True, text=True, check=True).stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks.md")
     return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")

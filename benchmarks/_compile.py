@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks._measuring import ROOT
 from crossfarm.backends.project_files import load_targets
 from crossfarm.backends.tvm import backend
 from crossfarm.config.cell import Cell
+from crossfarm.util.paths import HOME
 
 
 def without_rules() -> None:
@@ -29,6 +29,6 @@ if __name__ == "__main__":
     backend.compile(
         cell=Cell(model=name, target=target, variant="float32"),
         model=Path(model),
-        code=load_targets(ROOT / "toolchains")[target].code,
+        code=load_targets(HOME / "toolchains")[target].code,
         output=Path(output),
     )

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRATCH = ROOT / ".crossfarm" / "bench"
-INV = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT)]
+from crossfarm.util.paths import HOME
+
+SCRATCH = HOME / ".crossfarm" / "bench"
+INV = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(HOME)]
 SPREAD = "spread: "
 """Begins the line from which `./inv bench all` takes how far the rounds lay apart."""
 JUDGED_GOAL, NOT_JUDGED = "goal", "small form, not judged"
@@ -63,7 +63,7 @@ class Benchmark:
 def seconds_of(command: Sequence[str], *, code: int = 0) -> float:
     """Return the wall time of a command in seconds; its output is shown only when it ends with another code."""
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(command, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode != code:
         sys.stdout.write(done.stdout)

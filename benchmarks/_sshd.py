@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfarm.boards.protocol import Purpose
-from crossfarm.config.boards import Board, Limits
+from crossfarm.config.boards import Board, HealthLimits
 from crossfarm.config.llvm import LlvmCode
 
 # The home is an empty one: what a developer's .bashrc takes, bash would spend on each command, and no board has it.
@@ -63,7 +63,7 @@ def local_board(folder: Path) -> Iterator[Board]:
             host_key=" ".join((folder / "host.pub").read_text().split()[:2]),
             targets=("x86_64",),
             folder=str(folder / "board"),
-            limits=Limits(load=1000.0),
+            limits=HealthLimits(load=1000.0),
         )
     finally:
         server.terminate()

@@ -9,9 +9,10 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks._measuring import ROOT, Benchmark
+from benchmarks._measuring import Benchmark
+from crossfarm.util.paths import HOME
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGE = HOME / "docs" / "benchmarks.md"
 GOALS, FIGURES = "goals", "figures"
 """What stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->` of the page is written by a program."""
 

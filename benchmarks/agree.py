@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks._measuring import INV, ROOT, SPREAD, Benchmark, seconds_of
+from benchmarks._measuring import INV, SPREAD, Benchmark, seconds_of
+from crossfarm.config.cell import Cell
 from crossfarm.results import CheckRecord, MeasurementRecord, last_run, read_records
+from crossfarm.util.paths import HOME
 
 GOAL = 1e-4
 TARGETS = {"x86_64", "aarch64", "armv7"}
@@ -20,7 +22,7 @@ if __name__ == "__main__":
     options, words = BENCHMARK.parser(__doc__).parse_known_args()
     if options.small:
         words += ["--only", "x86_64-silero_vad-*"]
-    out = ROOT / ".crossfarm" / "bench" / "agree"
+    out = HOME / ".crossfarm" / "bench" / "agree"
     seconds_of([*INV, "pipeline", "--out", str(out), *words])
     records = last_run(read_records(out / "results.jsonl"))
     checks = [record for record in records if isinstance(record, CheckRecord) and "-float32" in record.cell]
@@ -28,7 +30,7 @@ if __name__ == "__main__":
     argmax = [record for record in checks if record.name in ("accuracy.argmax", "accuracy.decision")]
     numbers = [record for record in records if isinstance(record, MeasurementRecord)]
     worst = max(outputs, key=lambda record: record.value if record.value is not None else float("inf"))
-    targets = {record.cell.split("-")[0] for record in outputs}
+    targets = {Cell.parse(record.cell).target for record in outputs}
     print(f"{len({record.cell for record in outputs})} cells, {len(outputs)} outputs, {len(numbers)} numbers")
     print(f"targets: {', '.join(sorted(targets))}; worst: {worst.cell}: {worst.message}")
     disagreeing = [record for record in argmax if record.value != 1.0]

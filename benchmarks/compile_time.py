@@ -17,9 +17,10 @@ import sys
 from pathlib import Path
 
 from benchmarks._made import make
-from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between, seconds_of
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between, seconds_of
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
+from crossfarm.util.paths import HOME
 
 GOAL = 2.0
 WAYS = ("scheduled", "unscheduled")
@@ -97,8 +98,8 @@ def main() -> None:
     only = (f"{options.target}-silero_vad-*",) if options.small else (f"{options.target}-*-float32",)
     made = make(
         Options(
-            models=ROOT / "models.yaml",
-            store=ROOT / ".crossfarm" / "store",
+            models=HOME / "models.yaml",
+            store=HOME / ".crossfarm" / "store",
             selection=Selection(only=only, targets=(options.target,), stages=("fetch", "prepare")),
         )
     )

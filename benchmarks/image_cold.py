@@ -17,11 +17,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
 from crossfarm.images.ensure import BuildOptions, supply_images
 from crossfarm.images.identity import dockerfile_path, identities
 from crossfarm.images.lock import pinned_base
 from crossfarm.util import docker
+from crossfarm.util.paths import HOME
 
 GOAL = 1.2
 ROUNDS = 3
@@ -41,7 +42,7 @@ def fresh_clone(folder: Path, *, small: bool) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in ("dockerfiles", ".crossfarm/images.lock", "images.lock", "requirements.lock", ".dockerignore"):
-        source = ROOT / name
+        source = HOME / name
         if source.is_dir():
             shutil.copytree(source, folder / name)
         elif source.exists():
@@ -84,8 +85,8 @@ def seconds(way: Callable[[Path], str], *, small: bool) -> float:
 
 if __name__ == "__main__":
     small = BENCHMARK.parser(__doc__).parse_args().small
-    supply_images(ROOT, [], terms=BuildOptions(may_bootstrap=True), say=print)
-    print(f"Debian {pinned_base(ROOT).reference}, target {TARGET}")
+    supply_images(HOME, [], terms=BuildOptions(may_bootstrap=True), say=print)
+    print(f"Debian {pinned_base(HOME).reference}, target {TARGET}")
     ratios = []
     for number in range(1 if small else ROUNDS):
         pair = (ours, plain) if number % 2 == 0 else (plain, ours)

@@ -15,10 +15,11 @@ import statistics
 from pathlib import Path
 
 from benchmarks._made import Made, make
-from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
 from benchmarks.latency import Contest, contest, program_times
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
+from crossfarm.util.paths import HOME
 
 GOALS = {"x86_64_v4": 2.0, "x86_64": 1.0}
 """Target -> how many times as fast int8 has to be."""
@@ -96,8 +97,8 @@ def main() -> None:
     targets = ("x86_64",) if options.small else tuple(GOALS)
     made = make(
         Options(
-            models=ROOT / "models.yaml",
-            store=ROOT / ".crossfarm" / "store",
+            models=HOME / "models.yaml",
+            store=HOME / ".crossfarm" / "store",
             selection=Selection(
                 only=("*-ppocr_cls-*",) if options.small else (),
                 targets=targets,

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, spread
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, spread
 from crossfarm.engines.container.engine import ContainerEngine
 from crossfarm.engines.container.limits import limits_for
 from crossfarm.engines.local import LocalEngine
@@ -26,6 +26,7 @@ from crossfarm.images.identity import BASE
 from crossfarm.stages.fetch.artifact import content_folder, write_description
 from crossfarm.stages.job import HOST, Job
 from crossfarm.util.docker import find_daemon
+from crossfarm.util.paths import HOME
 
 GOAL = 150.0
 """Milliseconds."""
@@ -80,7 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     rounds = 3 if arguments.small else arguments.rounds
-    image = supply_images(ROOT, [BASE], say=print, terms=BuildOptions(may_bootstrap=True))[BASE]
+    image = supply_images(HOME, [BASE], say=print, terms=BuildOptions(may_bootstrap=True))[BASE]
     work = SCRATCH / "job_start"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -96,7 +97,7 @@ if __name__ == "__main__":
             limits=limits_for(slots=1),
             run="bench",
             work=work,
-            home=ROOT,
+            home=HOME,
         ) as contained,
     ):
         ways = {"local": (local, HOST), "container": (contained, image.digest)}

@@ -27,9 +27,10 @@ import onnxruntime
 
 from benchmarks._held_out import write_models
 from benchmarks._made import Made, make
-from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, between
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
+from crossfarm.util.paths import HOME
 
 GOALS = {1: (1.00, 1.25), 2: (1.05, 1.30)}
 """Threads -> the largest geometric mean, and the largest ratio of any model, by rules alone."""
@@ -188,10 +189,10 @@ def main() -> None:
     parser.add_argument("--rules", action="store_true", help="without records of tuning")
     options = parser.parse_args()
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    folder = SCRATCH / "held_out" if options.models == "held_out" else ROOT
+    folder = SCRATCH / "held_out" if options.models == "held_out" else HOME
     made = make(
         Options(
-            models=write_models(folder) if options.models == "held_out" else ROOT / "models.yaml",
+            models=write_models(folder) if options.models == "held_out" else HOME / "models.yaml",
             store=folder / ".crossfarm" / "store",
             pipeline="rules" if options.rules else "speed",
             selection=Selection(

@@ -20,8 +20,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks._measuring import ROOT, SPREAD, Benchmark
+from benchmarks._measuring import SPREAD, Benchmark
 from crossfarm.boards.leases.leases import Leases
+from crossfarm.util.paths import HOME
 
 GOAL = 50.0
 PROCESSES, LEASES, BOARDS = 20, 200, tuple(f"board-{number}" for number in range(5))
@@ -67,7 +68,7 @@ def take_turns(database: str, count: int) -> None:
 def start(verb: str, database: str, *arguments: str) -> subprocess.Popen[str]:
     """Start this file as a process of its own."""
     command = [sys.executable, "-m", "benchmarks.lease", verb, database, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def say(process: subprocess.Popen[str]) -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks._measuring import ROOT, SPREAD, Benchmark, between
+from benchmarks._measuring import SPREAD, Benchmark, between
 from crossfarm.backends.tvm.schedules.choices import Layer, ProductChoice
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.targets import target_with
+from crossfarm.util.paths import HOME
 
 GOAL = 0.85
 
@@ -118,7 +119,7 @@ def main() -> None:
     os.environ["TVM_NUM_THREADS"] = "1"
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     toolchain = target_with(LlvmCode).model_validate(
-        yaml.safe_load((ROOT / "toolchains" / f"{options.target}.yaml").read_text(encoding="utf-8"))
+        yaml.safe_load((HOME / "toolchains" / f"{options.target}.yaml").read_text(encoding="utf-8"))
     )
     target = tvm_target(toolchain.code)
     peak = measured_peak(toolchain)

@@ -7,7 +7,7 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark, spread
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, spread
 from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import load_inventory
 from crossfarm.pipeline.key_context import read_key_context
@@ -15,6 +15,7 @@ from crossfarm.pipeline.plan import Selection, make_plan
 from crossfarm.pipeline.staleness import find_stale
 from crossfarm.stages import STAGES
 from crossfarm.store.store import Store
+from crossfarm.util.paths import HOME
 
 GOAL = 2.0
 MOST_PER_CELL = 1.5
@@ -45,7 +46,7 @@ def measure(models: int, folder: Path) -> tuple[float, float]:
     path = folder / f"models_{models}.yaml"
     path.write_text("models:" + text)
     started = time.perf_counter()
-    project = load_project(models=path, toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines" / "default.yaml")
+    project = load_project(models=path, toolchains=HOME / "toolchains", pipeline=HOME / "pipelines" / "default.yaml")
     loaded = time.perf_counter()
     inventory = load_inventory(None, default=folder / "boards.yaml", targets=project.targets)
     plan = make_plan(project, Selection(), stages=STAGES, context=read_key_context(project, inventory))

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks._measuring import SPREAD, Benchmark, spread
 from benchmarks._sshd import PURPOSE, local_board
 from crossfarm.boards.protocol import open_board
-from crossfarm.boards.virtual.containers import Place, boards_down, boards_up
+from crossfarm.boards.virtual.containers import BoardSet, boards_down, boards_up
 from crossfarm.config.boards import Board
 from crossfarm.errors import EngineError, ToolError
 
@@ -50,7 +50,7 @@ def on_virtual_board(root: Path, rounds: int) -> list[float]:
     Raises:
         SystemExit: there is none.
     """
-    place = Place(root=root, boards=root / "boards.yaml")
+    place = BoardSet(root=root, boards=root / "boards.yaml")
     try:
         (board,) = boards_up(place, target="armv7", count=1, say=io.StringIO())
         return list(seconds_of(board.model_copy(update={"key": str(root / str(board.key))}), rounds))

@@ -7,10 +7,11 @@ import statistics
 import time
 
 from benchmarks._made import make
-from benchmarks._measuring import ROOT, SCRATCH, SPREAD, Benchmark
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
 from crossfarm.store.store import Store
+from crossfarm.util.paths import HOME
 
 GOAL = 10.0
 
@@ -25,7 +26,7 @@ BENCHMARK = Benchmark(
 
 if __name__ == "__main__":
     small = BENCHMARK.parser(__doc__).parse_args().small
-    store = Store(ROOT / ".crossfarm" / "store")
+    store = Store(HOME / ".crossfarm" / "store")
     if small:
         made = make(Options(selection=Selection(only=("x86_64-silero_vad-*",), stages=("bundle",))))
         found = [made.artifact(job) for job in made.plan.jobs]

@@ -36,7 +36,7 @@ NAMES = {"none": "as it is", "bubblewrap": "bubblewrap", "unshare": "unshare"}
 
 BENCHMARK = Benchmark(
     name="sandbox",
-    what="compiled models shut in by bubblewrap and by unshare, against the same programs as they are, see "
+    what="compiled models sandboxed by bubblewrap and by unshare, against the same programs as they are, see "
     "[engines.md](engines.md#programs-on-this-host)",
     how=f"the bundles of the smoke pipeline, 1 and 2 threads; {ROUNDS} rounds in turns, the median of the rounds' "
     "ratios; the largest geometric mean over the models",
@@ -52,7 +52,7 @@ def bundles(target: str, *, small: bool) -> Mapping[str, Path]:
     return {job.partition(":")[2]: made.folder(job) for job, _, _ in made.cells(stage="bundle", target=target)}
 
 
-def latency(bundle: Path, kind: sandbox.Kind, *, threads: int, repeat: int) -> Sequence[int]:
+def latency(bundle: Path, kind: sandbox.SandboxKind, *, threads: int, repeat: int) -> Sequence[int]:
     """Return the nanoseconds of each run of one start of a bundle's program."""
     output = SCRATCH / "sandbox" / "output"
     shutil.rmtree(output, ignore_errors=True)
@@ -66,7 +66,7 @@ def latency(bundle: Path, kind: sandbox.Kind, *, threads: int, repeat: int) -> S
     return read_file(RunResult, output / RESULT).latency_ns
 
 
-def ratios(bundle: Path, kinds: Sequence[sandbox.Kind], *, threads: int, rounds: int) -> Mapping[str, float]:
+def ratios(bundle: Path, kinds: Sequence[sandbox.SandboxKind], *, threads: int, rounds: int) -> Mapping[str, float]:
     """Return way -> time of a model over its time as it is, and print a line."""
     first = statistics.median(latency(bundle, "none", threads=threads, repeat=FEWEST))
     repeat = round(min(max(VISIT_NS / first, FEWEST), MOST))
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2", help="numbers of threads, each at most that of the processors")
     parser.add_argument("--target", default="x86_64")
     options = parser.parse_args()
-    kinds: tuple[sandbox.Kind, ...] = ("bubblewrap", "unshare")
+    kinds: tuple[sandbox.SandboxKind, ...] = ("bubblewrap", "unshare")
     missing = [kind for kind in kinds if not sandbox.works(kind)]
     if missing:
         raise SystemExit(f"{' and '.join(missing)}: does not work here, so cannot be measured; {sandbox.ADVICE}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from benchmarks._measuring import ROOT, SPREAD, Benchmark, seconds_of, spread
+from benchmarks._measuring import SPREAD, Benchmark, seconds_of, spread
+from crossfarm.util.paths import HOME
 
 GOAL = 0.6
 
@@ -18,7 +19,7 @@ BENCHMARK = Benchmark(
 
 if __name__ == "__main__":
     small = BENCHMARK.parser(__doc__).parse_args().small
-    samples = [seconds_of([str(ROOT / "inv"), "--list"]) for _ in range(4 if small else 11)][1:]
+    samples = [seconds_of([str(HOME / "inv"), "--list"]) for _ in range(4 if small else 11)][1:]
     print(f"{SPREAD}{spread(samples)}")
     value = statistics.median(samples)
     BENCHMARK.finish(value, "s", good=value < GOAL, small=small)

@@ -17,11 +17,12 @@ from pathlib import Path
 import yaml
 
 from benchmarks._made import Made, make, planned
-from benchmarks._measuring import INV, ROOT, SCRATCH, SPREAD, Benchmark, interpreter_start, seconds_of, spread
+from benchmarks._measuring import INV, SCRATCH, SPREAD, Benchmark, interpreter_start, seconds_of, spread
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
 from crossfarm.pipeline.plan_types import PlannedJob
 from crossfarm.store.store import Artifact, Store
+from crossfarm.util.paths import HOME
 
 GOAL = 0.5
 CELLS = 100
@@ -42,7 +43,7 @@ BENCHMARK = Benchmark(
 
 def renamed_models(path: Path, *, names: Sequence[str], cells: int) -> int:
     """Write models.yaml with as many renamed copies as make so many cells on three targets; returns how many models."""
-    declared = yaml.safe_load((ROOT / "models.yaml").read_text())
+    declared = yaml.safe_load((HOME / "models.yaml").read_text())
     originals = [model for model in declared["models"] if model["name"] in names]
     count = -(-cells // 3)
     declared["models"] = [

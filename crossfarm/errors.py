@@ -53,6 +53,14 @@ class ToolError(CrossfarmError):
     """A program that crossfarm calls is missing or failed: the cross compiler, qemu, pip."""
 
 
+class ToolMissingError(ToolError):
+    """A program cannot be started."""
+
+
+class ToolTimeoutError(ToolError):
+    """A program took longer than it may."""
+
+
 class EngineError(CrossfarmError):
     """The container engine does not answer, or lacks an image that is needed."""
 

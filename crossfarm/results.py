@@ -55,7 +55,7 @@ class Provenance:
         image_digest: `sha256:...` of the container image the code was compiled in; None when compiled on the host.
         emulator: name and version of the emulator, for instance `qemu-arm-static 7.2.11`.
         throttled: how the board slowed down meanwhile, in a few words; None when it was not seen to.
-        sandbox: what the program was shut in by on this host: `bubblewrap`, `unshare` or `none`; None on a board.
+        sandbox: what sandboxed the program on this host: `bubblewrap`, `unshare` or `none`; None on a board.
         virtualisation: hypervisor or emulator that the board runs under, such as `kvm`; None on bare metal.
     """
 

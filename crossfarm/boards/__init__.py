@@ -1,1 +1,1 @@
-"""Places that run bundles."""
+"""Boards: the machines, containers and simulators that run bundles."""

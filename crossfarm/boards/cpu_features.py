@@ -1,4 +1,4 @@
-"""What of the instructions that a target's code may use a CPU lacks: a pure function over what /proc/cpuinfo says."""
+"""Compares the instructions that a target's code may use with the CPU features in /proc/cpuinfo."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def cpu_flags(cpuinfo: str) -> frozenset[str]:
 
 
 def explained(missing: tuple[str, ...]) -> str:
-    """Return what is lacking in the words of people: AVX-512 rather than the first of its many parts."""
+    """Return the missing features as text for a message: AVX-512 rather than the first of its many parts."""
     if any(flag.startswith("avx512") for flag in missing) and "avx512f" in missing:
         return "AVX-512"
     return ", ".join(missing)

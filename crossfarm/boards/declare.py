@@ -1,4 +1,4 @@
-"""Adding a board: asks it for its host key, once, and writes its entry into boards.yaml."""
+"""Adds a board: asks it for its host key and writes its entry into boards.yaml."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from crossfarm.boards.transports.allowance import Allowance, BoundedSocket
 from crossfarm.config.loading import load_boards
 from crossfarm.errors import BoardError, ConfigError
+from crossfarm.util.files import replacing
 from crossfarm.util.text import one_line
 
 KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")
@@ -111,12 +112,14 @@ def write_entry(path: Path, board: NewBoard, host_key: str, *, targets: Collecti
         f"    host_key: {host_key}\n"
         f"    targets: [{', '.join(board.targets)}]\n"
     )
-    trial = path.with_name(f".{path.name}.new")
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else "boards:\n"
-        trial.write_text(before + ("" if before.endswith("\n") else "\n") + entry, encoding="utf-8")
-        load_boards(trial, targets=targets)
-        trial.replace(path)
+        with replacing(path) as trial:
+            trial.write_text(before + ("" if before.endswith("\n") else "\n") + entry, encoding="utf-8")
+            try:
+                load_boards(trial, targets=targets)
+            except ConfigError as error:
+                raise ConfigError(str(error).replace(str(trial), str(path))) from error
     except ConfigError as error:
         raise ConfigError(
             f"{path} was left as it is, because an entry at its end would make it wrong:\n{error}\n"
@@ -124,6 +127,4 @@ def write_entry(path: Path, board: NewBoard, host_key: str, *, targets: Collecti
         ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}; name another file with --boards") from error
-    finally:
-        trial.unlink(missing_ok=True)
     return entry

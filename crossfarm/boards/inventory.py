@@ -1,4 +1,4 @@
-"""The inventory: which boards there are for a run, chosen from boards.yaml, and where their leases are kept."""
+"""The boards of a run, chosen from boards.yaml, and the database of their leases."""
 
 from __future__ import annotations
 

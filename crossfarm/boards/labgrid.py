@@ -1,6 +1,6 @@
-"""Places of a labgrid coordinator as boards: taken with labgrid's own client before a use and given back after it.
+"""Places of a labgrid coordinator as boards: acquired with labgrid's own client before a use and released after it.
 
-Our lease on a board comes first, so that among farms of one database nobody else can want the place. All these farms
+Our lease on a board comes first, so no other farm of the same database can ask for the place. All these farms
 show themselves to labgrid under one name. A place that is acquired under it while we hold the lease was left behind by
 a farm that was killed; it is taken over.
 """
@@ -55,7 +55,7 @@ def identity(database: str) -> Identity:
     return Identity(host=host, user=f"crossfarm-{digest}")
 
 
-def take(wanted: Labgrid, own: Identity) -> None:
+def acquire_place(wanted: Labgrid, own: Identity) -> None:
     """Acquire a place, or take it over from a farm of ours that was killed; our lease on its board must be held.
 
     Args:
@@ -98,7 +98,7 @@ def _try_to_take(wanted: Labgrid, own: Identity, *, is_last: bool) -> bool:
     return True
 
 
-def give_back(wanted: Labgrid, own: Identity) -> None:
+def release_place(wanted: Labgrid, own: Identity) -> None:
     """Release a place if it is ours; another's stays with them. The arguments are those of `take`.
 
     Raises:
@@ -125,12 +125,12 @@ def held(wanted: Labgrid | None, database: str, is_live: Callable[[], bool]) -> 
         yield
         return
     own = identity(database)
-    take(wanted, own)
+    acquire_place(wanted, own)
     try:
         yield
     finally:
         if is_live():
-            give_back(wanted, own)
+            release_place(wanted, own)
 
 
 def _call(wanted: Labgrid, own: Identity, *verb: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The pool: the boards of one run. Asks for leases, says when none can be had, keeps health, probes what failed.
+"""The pool requests leases for the jobs of one run, refuses jobs that can get none, and probes boards that failed.
 
 Nothing is connected to before the first job asks for a board, so a run that needs none pays nothing.
 """
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from crossfarm.boards.leases.leases import Lease, Leases
 
 LOOK_SECONDS = 1.0
-"""How often is looked whether somebody waits in vain, and whether a board is to be probed."""
+"""Between two checks whether a waiting job has no prospect of a board, and whether a board is due for a probe."""
 PROBE_WAIT_SECONDS = 60.0
 BUSY_SECONDS = 5.0
 """A labgrid place that somebody else holds is left alone for so long; each look at it starts labgrid's client."""
 PROBE_END_SECONDS = 3.0
-"""A probe that hangs at the end of a run is left behind; its lease ends by itself."""
+"""A probe that still runs at the end of a run is waited for this long; its lease then expires."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Refused:
     reason: str
 
 
-Answer = Granted | Refused
+PoolAnswer = Granted | Refused
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class _Busy:
 class _Ask:
     job: str
     boards: tuple[str, ...]
-    told: Callable[[Answer], None]
+    callback: Callable[[PoolAnswer], None]
     deadline: float
     ticket: str = ""
     again_at: float = math.inf
@@ -104,23 +104,23 @@ class Pool:
     ) -> None:
         self.close()
 
-    def ask(self, job: str, boards: Sequence[str], told: Callable[[Answer], None]) -> None:
+    def ask(self, job: str, boards: Sequence[str], callback: Callable[[PoolAnswer], None]) -> None:
         """Ask for one of some boards; returns at once.
 
         Args:
             job: what for.
             boards: names of those that would do.
-            told: is called once, from another thread.
+            callback: is called once, from another thread.
         """
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="pool", daemon=True)
             self._thread.start()
         deadline = time.monotonic() + self._inventory.wait
-        self._inbox.put(_Ask(job=job, boards=tuple(boards), told=told, deadline=deadline))
+        self._inbox.put(_Ask(job=job, boards=tuple(boards), callback=callback, deadline=deadline))
 
-    def obtain(self, job: str, boards: Sequence[str]) -> Answer:
+    def obtain(self, job: str, boards: Sequence[str]) -> PoolAnswer:
         """Ask for one of some boards, and wait for the answer."""
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[PoolAnswer] = queue.SimpleQueue()
         self.ask(job, boards, answers.put)
         while not self._is_closed:
             with contextlib.suppress(queue.Empty):
@@ -136,27 +136,27 @@ class Pool:
         self._connected().confirm(granted.lease)
 
     def release(self, granted: Granted) -> None:
-        """Give a board back. Without the database it comes back by itself, when the lease ends."""
+        """Release a board. When the database cannot be reached, the lease expires."""
         with self._lock:
             has_place = self._places.pop(granted.lease.ticket, None) is not None
         # Without its lease a place may serve another farm of ours by now.
         if has_place and granted.board.labgrid is not None and self._connected().is_live(granted.lease):
             try:
-                labgrid.give_back(granted.board.labgrid, labgrid.identity(self._inventory.database))
+                labgrid.release_place(granted.board.labgrid, labgrid.identity(self._inventory.database))
             except BoardError as error:
                 self.failed(granted.board.name, str(error))
         with contextlib.suppress(LeaseError):
             self._connected().release(granted.lease)
 
     def failed(self, board: str, reason: str) -> None:
-        """Note that a job failed by a board's fault: nobody gets it before a probe finds it well."""
+        """Record that a job failed because of a board; it is not granted before a probe finds it good."""
         with contextlib.suppress(LeaseError):
             self._connected().change_health(
                 board, lambda health, now: after_failure(health, reason=reason, now=now, wall=time.time())
             )
 
     def close(self) -> None:
-        """Give everything back and end; whoever still waits is not told."""
+        """Release everything and end; callbacks of jobs that still wait are not called."""
         with self._lock:
             self._is_closed = True
         if self._thread is not None:
@@ -200,7 +200,7 @@ class Pool:
                 next_look = time.monotonic() + LOOK_SECONDS
 
     def _request(self, ask: _Ask) -> None:
-        def told(lease: Lease | None) -> None:
+        def callback(lease: Lease | None) -> None:
             if not self._close_ask(ask):
                 return
             if lease is None:  # this host slept for longer than a request lives
@@ -217,15 +217,15 @@ class Pool:
             return
         try:
             ask.ticket = self._connected().request(
-                free, user=self._user, purpose=ask.job, told=told, priority=self._priority
+                free, user=self._user, purpose=ask.job, callback=callback, priority=self._priority
             )
         except LeaseError as error:
             self._refuse(ask, str(error))
 
     def _use(self, ask: _Ask, granted: Granted) -> None:
-        """Tell of a granted board; one that is a labgrid place when that is ours too, which takes a second."""
+        """Report a granted board; one that is a labgrid place only after that is acquired too, which takes a second."""
         if granted.board.labgrid is None:
-            ask.told(granted)
+            ask.callback(granted)
             return
         taker = threading.Thread(target=self._take_place, args=(ask, granted), name="labgrid", daemon=True)
         with self._lock:
@@ -239,7 +239,7 @@ class Pool:
         if board.labgrid is None:
             raise ValueError(f"{board.name} is no place of labgrid")
         try:
-            labgrid.take(board.labgrid, labgrid.identity(self._inventory.database))
+            labgrid.acquire_place(board.labgrid, labgrid.identity(self._inventory.database))
         except BusyError as error:
             self._note_busy(board.name, error)
         except BoardError as error:
@@ -249,7 +249,7 @@ class Pool:
             with self._lock:
                 self._places[granted.lease.ticket] = granted
             if not self._is_closed:
-                ask.told(granted)
+                ask.callback(granted)
             return
         self.release(granted)
         self._ask_again(ask)
@@ -266,7 +266,7 @@ class Pool:
         return found.until if found is not None else 0.0
 
     def _close_ask(self, ask: _Ask) -> bool:
-        """Return whether an ask was still open; it is closed now, so that its job is told once."""
+        """Return whether an ask was still open; it is closed now, so that its callback is called once."""
         with self._lock:
             if self._open.get(ask.job) is not ask:
                 return False
@@ -276,7 +276,7 @@ class Pool:
     def _refuse(self, ask: _Ask, reason: str) -> None:
         if self._close_ask(ask):
             self._withdraw(ask)
-            ask.told(Refused(reason=reason))
+            ask.callback(Refused(reason=reason))
 
     def _withdraw(self, ask: _Ask) -> None:
         if ask.ticket:
@@ -284,7 +284,7 @@ class Pool:
                 self._connected().withdraw(ask.ticket)
 
     def _look(self) -> None:
-        """Probe what is due, and refuse those who wait in vain."""
+        """Probe the boards that are due, and refuse jobs that can get no board."""
         with self._lock:
             asks = list(self._open.values())
         try:

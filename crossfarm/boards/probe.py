@@ -1,4 +1,4 @@
-"""Probing: takes a board for itself, looks whether it is fit for use, and notes what was found as its health."""
+"""Probes a board: leases it, runs its preflight checks and records the result as its health."""
 
 from __future__ import annotations
 

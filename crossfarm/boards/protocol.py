@@ -1,4 +1,4 @@
-"""What a transport is: the way to one board, from the look at its health to the result of a run.
+"""The interface of a transport: the connection to one board, from its health check to the result of a run.
 
 A transport is entered as a context manager and serves one job of one lease. What it raises is a BoardError when the
 board is at fault, so that the schedule may try another one, and a BundleError when what is sent is.
@@ -25,7 +25,7 @@ THIS_HOST = "local"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class State:
+class BoardState:
     """What a board is and how it is now.
 
     Attributes:
@@ -65,7 +65,7 @@ class Purpose:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Placed:
+class DeployedBundle:
     """A bundle on a board.
 
     Attributes:
@@ -80,7 +80,7 @@ class Placed:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
+class ExitResult:
     """A program that ended by itself.
 
     Attributes:
@@ -88,18 +88,18 @@ class Ended:
         tail: the last 4 KiB of what it said.
         state: how the board was then.
         throttled: how the board slowed down while the program ran, in a few words; None when it was not seen to.
-        sandbox: what the program was shut in by on this host, `none` where nothing was; None on a board.
+        sandbox: what sandboxed the program on this host, `none` where nothing did; None on a board.
     """
 
     code: int
     tail: str
-    state: State
+    state: BoardState
     throttled: str | None = None
     sandbox: str | None = None
 
 
 class Transport(Protocol):
-    """The way to one board."""
+    """The connection to one board."""
 
     timing: Timing
     """What its clock is worth; sure after `preflight`."""
@@ -116,14 +116,14 @@ class Transport(Protocol):
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
 
-    def preflight(self) -> State:
-        """Make sure that the board is fit for use: the right machine, room, cool, no strays of ours, a clean folder.
+    def preflight(self) -> BoardState:
+        """Make sure that the board is fit for use: the right machine, cool, with free disk; end old programs of ours.
 
         Raises:
             BoardError: it is not; the message says in what.
         """
 
-    def deploy(self, bundle: Path) -> Placed:
+    def deploy(self, bundle: Path) -> DeployedBundle:
         """Put a bundle where the board can run it, sending only what is not there.
 
         Raises:
@@ -132,8 +132,8 @@ class Transport(Protocol):
         """
 
     def run(
-        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
-    ) -> Ended:
+        self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> ExitResult:
         """Run a bundle's program.
 
         Args:
@@ -147,7 +147,7 @@ class Transport(Protocol):
             BoardError: it does not start, is killed, takes too long, or the board dies or the lease is lost meanwhile.
         """
 
-    def probe(self) -> State:
+    def probe(self) -> BoardState:
         """Look at the board now.
 
         Raises:
@@ -159,7 +159,7 @@ class TransportModule(Protocol):
     """A module that is a transport."""
 
     def open_board(self, board: Board, purpose: Purpose, *, token: int) -> Transport:
-        """Return the way to a board, not yet connected."""
+        """Return the transport of a board, not yet connected."""
 
 
 class Simulator(TransportModule, Protocol):
@@ -191,7 +191,7 @@ def this_host(target: str) -> Board:
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int, simulator: str | None = None) -> Transport:
-    """Return the way to a board; entering it connects.
+    """Return the transport of a board; entering it connects.
 
     Args:
         board: the board; its key is an absolute path.
@@ -236,4 +236,4 @@ def _advice(number: int) -> str:
 
 def _quoted(tail: str) -> str:
     lines = tail.strip().splitlines()
-    return f" (its last words: {lines[-1].strip()})" if lines else ""
+    return f" (its last line: {lines[-1].strip()})" if lines else ""

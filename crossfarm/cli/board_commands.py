@@ -1,4 +1,4 @@
-"""`./inv boards`: shows the boards, and does to them what a person asks for."""
+"""The actions of `./inv boards`: probe, quarantine, release, add and show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBE_WAIT_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wishes:
+class BoardsRequest:
     """What is asked of the boards.
 
     Attributes:
@@ -38,7 +38,7 @@ class Wishes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Addition:
+class BoardAddition:
     """A board to be added: `host` is HOST, USER@HOST or USER@HOST:PORT; what is empty gets a default."""
 
     host: str
@@ -47,7 +47,7 @@ class Addition:
     targets: tuple[str, ...]
 
 
-def show_boards(inventory: Inventory, targets: Mapping[str, Target], wishes: Wishes) -> int:
+def show_boards(inventory: Inventory, targets: Mapping[str, Target], request: BoardsRequest) -> int:
     """Do what is asked for, then show the boards; returns the exit code: 3 when a probe found a board not good.
 
     Raises:
@@ -57,24 +57,24 @@ def show_boards(inventory: Inventory, targets: Mapping[str, Target], wishes: Wis
     if not inventory.declared:
         sys.stdout.write("no board is declared, cells run on this host; ./inv boards --add HOST declares one\n")
         return EXIT_GOOD
-    for option, name in (("--quarantine", wishes.quarantine), ("--release", wishes.release)):
+    for option, name in (("--quarantine", request.quarantine), ("--release", request.release)):
         if name and name not in inventory.declared:
             raise ConfigError(f"{option} {name}: {inventory.path} declares none{nearest(name, inventory.declared)}")
-    if wishes.quarantine and not wishes.reason:
-        raise ConfigError(f"--quarantine {wishes.quarantine}: say why with --reason 'the fan is broken'")
+    if request.quarantine and not request.reason:
+        raise ConfigError(f"--quarantine {request.quarantine}: say why with --reason 'the fan is broken'")
     from crossfarm.boards.leases.leases import Leases
     from crossfarm.boards.probe import probe_board
     from crossfarm.cli.board_table import as_json, as_text
 
     with Leases(inventory.database) as leases:
-        if wishes.quarantine:
+        if request.quarantine:
             leases.change_health(
-                wishes.quarantine, lambda health, now: quarantined(reason=wishes.reason, wall=time.time())
+                request.quarantine, lambda health, now: quarantined(reason=request.reason, wall=time.time())
             )
-        if wishes.release:
-            leases.change_health(wishes.release, lambda health, now: released(wall=time.time()))
+        if request.release:
+            leases.change_health(request.release, lambda health, now: released(wall=time.time()))
         is_good = True
-        for board in inventory.chosen.values() if wishes.probe else ():
+        for board in inventory.chosen.values() if request.probe else ():
             try:
                 health = probe_board(
                     leases,
@@ -90,11 +90,11 @@ def show_boards(inventory: Inventory, targets: Mapping[str, Target], wishes: Wis
             except LeaseError:
                 sys.stderr.write(f"{board.name} is in use and was not probed\n")
         status = leases.status()
-    write(sys.stdout, (as_json if wishes.json else as_text)(inventory, status))
+    write(sys.stdout, (as_json if request.json else as_text)(inventory, status))
     return EXIT_GOOD if is_good else EXIT_INFRASTRUCTURE
 
 
-def add_board(path: Path, addition: Addition, targets: Mapping[str, Target]) -> int:
+def add_board(path: Path, addition: BoardAddition, targets: Mapping[str, Target]) -> int:
     """Ask a board for its host key, show its fingerprint and write its entry; returns the exit code.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What `./inv boards` shows: every declared board, how it is, who holds it and since when, and who waits."""
+"""The table and the JSON of `./inv boards`: boards, their health and holders, and the queue."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.labgrid import NOT_PROMISED
 from crossfarm.boards.leases.health import Health
-from crossfarm.boards.leases.leases import BoardStatus, Status
+from crossfarm.boards.leases.leases import BoardStatus, LeaseStatus
 from crossfarm.config.boards import Board
 from crossfarm.util.text import one_line
 
 _HEADS = ("board", "transport", "targets", "health", "since", "held by", "since")
 
 
-def as_text(inventory: Inventory, status: Status) -> str:
+def as_text(inventory: Inventory, status: LeaseStatus) -> str:
     """Return aligned text: a row a board, below it why one is not good, then the queue in the order of asking.
 
     What boards, and other users of the database, have said is cleaned.
@@ -64,7 +64,7 @@ def as_text(inventory: Inventory, status: Status) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_json(inventory: Inventory, status: Status) -> str:
+def as_json(inventory: Inventory, status: LeaseStatus) -> str:
     """Return the same as JSON; times are seconds since the epoch."""
     boards = []
     for board in inventory.chosen.values():
@@ -96,7 +96,7 @@ def _place(board: Board) -> str | None:
     return f"{board.labgrid.place} at {board.labgrid.coordinator}" if board.labgrid is not None else None
 
 
-def _status_of(status: Status, name: str) -> BoardStatus:
+def _status_of(status: LeaseStatus, name: str) -> BoardStatus:
     """Return the status of a board; one that nobody ever asked for is good and free."""
     return status.boards.get(name) or BoardStatus(name=name, health=Health(), token=0, holder=None)
 

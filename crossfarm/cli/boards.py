@@ -1,4 +1,4 @@
-"""`./inv boards`: boards, their health, who holds them and who waits."""
+"""The command `./inv boards`."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def inspect_boards(given: Given) -> int:
     """
     from crossfarm.backends.project_files import load_targets
     from crossfarm.boards.inventory import load_inventory
-    from crossfarm.cli.board_commands import Addition, Wishes, add_board, show_boards
+    from crossfarm.cli.board_commands import BoardAddition, BoardsRequest, add_board, show_boards
     from crossfarm.util.paths import HOME
 
     known = load_targets(HOME / "toolchains")
     path = Path(given["boards"]) if given["boards"] else None
     if given["add"]:
-        addition = Addition(host=given["add"], name=given["name"], key=given["key"], targets=given["targets"])
+        addition = BoardAddition(host=given["add"], name=given["name"], key=given["key"], targets=given["targets"])
         return add_board(path or HOME / "boards.yaml", addition, known)
     inventory = load_inventory(
         path, default=HOME / "boards.yaml", targets=known, boards=given["board"], tags=given["tag"]
     )
-    wishes = Wishes(**{name: given[name] for name in ("probe", "quarantine", "reason", "release", "json")})
-    return show_boards(inventory, known, wishes)
+    request = BoardsRequest(**{name: given[name] for name in ("probe", "quarantine", "reason", "release", "json")})
+    return show_boards(inventory, known, request)

@@ -48,6 +48,7 @@ def reproduce(given: Given) -> int:
         ./inv reproduce armv7-mnist_cnn-float32
         ./inv reproduce armv7-mnist_cnn-float32 --engine local
     """
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.engine_choice import choose_engine, start_engine, supply
     from crossfarm.pipeline.plan import Selection
     from crossfarm.pipeline.reproduce import Reproduction, reproduce_cell
@@ -55,8 +56,8 @@ def reproduce(given: Given) -> int:
     from crossfarm.store.live_runs import live_run
     from crossfarm.store.store import Store
 
-    cell = given["cell"]
-    selection = Selection(only=(cell,), targets=(cell.partition("-")[0],), stages=WHOLE_BUNDLE)
+    cell = Cell.parse(given["cell"])
+    selection = Selection(only=(cell.id,), targets=(cell.target,), stages=WHOLE_BUNDLE)
     wanted = dataclasses.replace(options(given), selection=selection, jobs=1)
     project, store = load(wanted), Store(wanted.store.absolute())
     choice = choose_engine(wanted, project)

@@ -24,12 +24,13 @@ def bundle(given: Given) -> int:
 
     Example: ./inv bundle armv7-mnist_cnn-float32 --to mnist
     """
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.run import WHOLE_BUNDLE, make_cell
     from crossfarm.store.export import copy_artifacts
     from crossfarm.store.store import Store
     from crossfarm.util.text import write
 
-    cell, folder = given["cell"], Path(given["to"] or given["cell"])
+    cell, folder = Cell.parse(given["cell"]), Path(given["to"] or given["cell"])
     if folder.exists():
         raise ConfigError(f"--to {folder}: exists already; name a folder that does not")
     wanted = options(given)
@@ -39,7 +40,7 @@ def bundle(given: Given) -> int:
     parts = [artifacts[stage] for stage in WHOLE_BUNDLE]
     copy_artifacts(Store(wanted.store), parts, folder)
     count = sum(len(part.files) for part in parts)
-    write(sys.stdout, f"{cell}: {count} files in {folder}; on the board: {folder.name}/program {folder.name}\n")
+    write(sys.stdout, f"{cell.id}: {count} files in {folder}; on the board: {folder.name}/program {folder.name}\n")
     return EXIT_GOOD
 
 
@@ -60,15 +61,14 @@ def package(given: Given) -> int:
         ./inv package aarch64-efficientnet_lite0-float32 --to packages --release 1.2.0
     """
     from crossfarm.bundles.packages.packages import check_names, write_packages
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.run import WHOLE_BUNDLE, load, make_cell
     from crossfarm.store.export import copy_artifacts
     from crossfarm.store.store import Store
     from crossfarm.util.text import write
 
-    cell, release = given["cell"], given["release"]
-    target, _, rest = cell.partition("-")
-    if rest:  # what is no cell at all is told by the plan
-        check_names(rest.partition("-")[0], release)
+    cell, release = Cell.parse(given["cell"]), given["release"]
+    check_names(cell.model, release)
     wanted = options(given)
     code, artifacts = make_cell(wanted, cell, stages=WHOLE_BUNDLE)
     if code:
@@ -76,7 +76,7 @@ def package(given: Given) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch, "bundle")
         copy_artifacts(Store(wanted.store), [artifacts[stage] for stage in WHOLE_BUNDLE], whole)
-        machines = load(wanted).targets[target].machine
+        machines = load(wanted).targets[cell.target].machine
         made = write_packages(whole, machines=machines, folder=Path(given["to"]), release=release)
     for path in (made.wheel, made.archive):
         write(sys.stdout, f"{path}: {path.stat().st_size / 1e6:.1f} MB\n")

@@ -8,6 +8,7 @@ from typing import IO
 
 from crossfarm.boards.transports import local, sandbox
 from crossfarm.bundles.compile_report import CompileReport
+from crossfarm.config.cell import Cell
 from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError
 from crossfarm.store.store import Artifact, Store
@@ -20,7 +21,7 @@ from crossfarm.util.text import write
 
 
 def show_profile(
-    cell: str,
+    cell: Cell,
     *,
     target: Target,
     store: Path,
@@ -35,7 +36,7 @@ def show_profile(
     For int8 it also prints what quantising lost in each layer, and what is left after each step.
 
     Args:
-        cell: id of the cell.
+        cell: the cell.
         target: of the cell.
         store: folder of the store.
         artifacts: the cell's, by stage: `compile`, `bundle`, and for int8 `quantize`.
@@ -53,7 +54,7 @@ def show_profile(
         raise ConfigError(f"--threads {threads} --repeat {repeat}: give 1 or more")
     if picture is not None and picture.suffix not in (".svg", ".html"):
         raise ConfigError(f"--plot {picture}: give a name that ends in .svg or .html")
-    way = local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
+    way = local.execution_mode(machines=target.machine, emulator=target.emulator, code=target.instructions)
     place = Store(store.absolute())
     report = CompileReport.read(place.file_path(artifacts["compile"], "compile.json"))
     if line := sandbox.warning():
@@ -63,7 +64,7 @@ def show_profile(
         run = run_profiled(Path(folder), threads=threads, repeat=repeat, prefix=way.prefix)
     peak = measured_peak(target) if way.timing == "silicon" else None
     profile = summarised(run, report, threads=threads, timing=way.timing, peak=peak)
-    write(stream, table(cell, profile) + accuracy(cell, store=place, artifacts=artifacts))
+    write(stream, table(cell.id, profile) + accuracy(cell, store=place, artifacts=artifacts))
     if picture is not None:
-        plot(cell, profile, picture)
+        plot(cell.id, profile, picture)
         write(stream, f"drawn in {picture}\n")

@@ -30,16 +30,17 @@ def profile(given: Given) -> int:
         ./inv profile x86_64-efficientnet_lite0-float32 --threads 2 --plot profile.svg
     """
     from crossfarm.cli.show_profile import show_profile
+    from crossfarm.config.cell import Cell
     from crossfarm.pipeline.run import load, make_cell
 
-    cell, picture = given["cell"], given["plot"]
+    cell, picture = Cell.parse(given["cell"]), given["plot"]
     wanted = options({**given, "quiet": True})
     code, artifacts = make_cell(wanted, cell)
     if code:
         return code
     show_profile(
         cell,
-        target=load(wanted).targets[cell.partition("-")[0]],
+        target=load(wanted).targets[cell.target],
         store=wanted.store,
         artifacts=artifacts,
         threads=given["threads"],
@@ -84,7 +85,7 @@ def tune(given: Given) -> int:
     project = load(wanted)
 
     def artifacts(cell: Any) -> Mapping[str, Any]:
-        code, found = make_cell(wanted, cell.id, stages=("reference",))
+        code, found = make_cell(wanted, cell, stages=("reference",))
         if code:
             raise StoreError(f"{cell.id}: its reference could not be made, see above")
         return found

@@ -10,17 +10,17 @@ from crossfarm.cli.verbs import Given, Option, verb
 from crossfarm.util.paths import HOME
 
 if TYPE_CHECKING:
-    from crossfarm.boards.virtual.containers import Place
+    from crossfarm.boards.virtual.containers import BoardSet
 
 _BOARDS = Option(
     name="boards", help="boards file that names them; it is made, and removed with them (.crossfarm/boards.yaml)"
 )
 
 
-def _place(boards: str) -> Place:
-    from crossfarm.boards.virtual.containers import Place
+def _board_set(boards: str) -> BoardSet:
+    from crossfarm.boards.virtual.containers import BoardSet
 
-    return Place(root=HOME, boards=Path(boards) if boards else HOME / ".crossfarm" / "boards.yaml")
+    return BoardSet(root=HOME, boards=Path(boards) if boards else HOME / ".crossfarm" / "boards.yaml")
 
 
 @verb(
@@ -39,11 +39,11 @@ def board_up(given: Given) -> int:
     from crossfarm.pipeline.options import shown
     from crossfarm.util.text import write
 
-    place = _place(given["boards"])
-    up = boards_up(place, target=given["target"], count=given["count"], say=sys.stdout)
+    board_set = _board_set(given["boards"])
+    up = boards_up(board_set, target=given["target"], count=given["count"], say=sys.stdout)
     for board in up:
         write(sys.stdout, f"{board.name}  {board.user}@{board.address}\n")
-    write(sys.stdout, f"use {'them' if len(up) > 1 else 'it'}: ./inv pipeline --boards {shown(place.boards)}\n")
+    write(sys.stdout, f"use {'them' if len(up) > 1 else 'it'}: ./inv pipeline --boards {shown(board_set.boards)}\n")
     return 0
 
 
@@ -61,6 +61,6 @@ def board_down(given: Given) -> int:
     from crossfarm.boards.virtual.containers import boards_down
     from crossfarm.util.text import write
 
-    removed = boards_down(_place(given["boards"]), images=given["images"])
+    removed = boards_down(_board_set(given["boards"]), images=given["images"])
     write(sys.stdout, f"removed {', '.join(removed)}\n" if removed else "there were no virtual boards\n")
     return 0

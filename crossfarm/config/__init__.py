@@ -1,1 +1,1 @@
-"""What the user declares: models, toolchains, pipelines. Validated here alone; imports nothing of ours but errors."""
+"""What the user declares: models, toolchains, pipelines. Validated here alone; imports only errors and util of ours."""

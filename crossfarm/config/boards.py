@@ -82,7 +82,7 @@ Client = Annotated[
 Transport = Literal["ssh", "virtual", "local"]
 
 
-class Limits(Declared):
+class HealthLimits(Declared):
     """What a board must keep to before it is used."""
 
     temperature: Annotated[Number, Field(gt=0, le=150)] = 80.0
@@ -140,7 +140,7 @@ class Board(Declared):
     """Glob over `MACHINE MODEL` as the board tells them, such as `armv7l Raspberry Pi 2*`; else it is not used."""
     folder: Folder = ".crossfarm-board"
     """Where bundles and results are kept on the board; relative to the user's home."""
-    limits: Limits = Limits()
+    limits: HealthLimits = HealthLimits()
     """What it must keep to before it is used."""
     governor: Literal["keep", "performance"] = "keep"
     """`performance`: set for a measurement and put back after it, which takes the right to write it."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import resource
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, CrossfarmError
 from crossfarm.stages import STAGES
 from crossfarm.stages.job import Job, Outcome, failed
+from crossfarm.util.files import write_json
 from crossfarm.util.text import one_line
 
 MEMORY = "CROSSFARM_JOB_MEMORY"
@@ -56,9 +56,7 @@ def run_job_file(path: Path) -> Outcome:
     else:
         outcome = Outcome(good=True, seconds=time.monotonic() - started)
     with contextlib.suppress(OSError):
-        temporary = path.with_name("outcome.tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(outcome)))
-        temporary.rename(path.with_name("outcome.json"))
+        write_json(path.with_name("outcome.json"), dataclasses.asdict(outcome))
     return outcome
 
 

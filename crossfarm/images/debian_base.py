@@ -11,7 +11,6 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from crossfarm.errors import EngineError, ToolError
 from crossfarm.images.build import Say
 from crossfarm.images.lock import OWN_LOCK, Pin, write_pin
 from crossfarm.util import docker as engine
+from crossfarm.util.processes import failure, run_tool
 
 NAME = "crossfarm-debian"
 SUITE = "bookworm"
@@ -135,26 +135,19 @@ def _make(folder: Path, sources: str, *, lock: int) -> Path:
     keyring = () if is_deb822 or not _KEYRING.exists() else (f"--keyring={_KEYRING}",)
     mode = "root" if os.geteuid() == 0 else "unshare"
     command = [*_SHUT_IN[mode], PACKAGE, *_OPTIONS, f"--mode={mode}", *keyring, SUITE, str(archive), str(listed)]
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "TMPDIR": str(folder), "SOURCE_DATE_EPOCH": _EPOCH},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_SECONDS,
-            pass_fds=(lock,),
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"{PACKAGE}: {error}; see that the machine reaches its Debian mirror") from error
+    done = run_tool(
+        command,
+        environment={"TMPDIR": str(folder), "SOURCE_DATE_EPOCH": _EPOCH},
+        merged=True,
+        descriptors=(lock,),
+        takes_keyboard=True,  # it unmounts what it mounted when Ctrl-C ends it
+        wall_seconds=_SECONDS,
+        slow="see that the machine reaches its Debian mirror",
+    )
     if done.returncode != 0 or not archive.exists():
-        tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LAST_LINES:])
         raise ToolError(
-            f"{PACKAGE} ended with exit code {done.returncode}\n{tail}\n\nSee that the machine reaches the mirror "
-            "of its apt sources; where it is not root, it needs a range in /etc/subuid"
+            f"{failure(done, lines=_LAST_LINES)}\n\nSee that the machine reaches the mirror of its apt sources; where "
+            "it is not root, it needs a range in /etc/subuid"
         )
     return archive
 

@@ -7,11 +7,11 @@ own Debian has the same file in `.crossfarm`, and that one counts there.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
 from crossfarm.errors import ConfigError
+from crossfarm.util.files import write_text
 
 LOCK = Path("images.lock")
 OWN_LOCK = Path(".crossfarm", "images.lock")
@@ -65,10 +65,7 @@ def write_pin(path: Path, pin: Pin) -> None:
         pin: what it says from now on.
     """
     comments = [line for line in path.read_text().splitlines() if line.startswith("#")] if path.exists() else []
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("\n".join([*comments, f"{pin.name}@{pin.digest}  # {pin.tag}"]) + "\n")
-    temporary.replace(path)
+    write_text(path, "\n".join([*comments, f"{pin.name}@{pin.digest}  # {pin.tag}"]) + "\n")
 
 
 def _read(path: Path, *, is_own: bool) -> Pin:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-import subprocess
 import sys
 import urllib.parse
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from crossfarm.errors import ToolError
 from crossfarm.images.build import Say
 from crossfarm.images.identity import ContextFile
+from crossfarm.util.processes import output_of
 
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -143,13 +143,7 @@ def _usable(value: str, what: str, say: Say) -> Iterator[str]:
 
 def _output(command: list[str]) -> list[str]:
     """Return the lines that a command prints; none when it fails, because a machine may have no settings at all."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    return (output_of(command, wall_seconds=_SECONDS) or "").splitlines()
 
 
 def _file(path: str, text: str) -> ContextFile:

@@ -22,6 +22,7 @@ from crossfarm.images.identity import BASE, ImageIdentity, identities
 from crossfarm.pipeline.options import ENGINES, Options
 from crossfarm.stages.job import HOST
 from crossfarm.util.docker import Daemon, find_daemon
+from crossfarm.util.files import write_json
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import one_line
 
@@ -171,7 +172,7 @@ def local_instead(options: Options, choice: EngineChoice, error: CrossfarmError)
     why = one_line(str(error).partition("\n")[0], limit=200)
     with contextlib.suppress(OSError):
         note = {"images": sorted(choice.references), "why": why}
-        (options.store / _NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
+        write_json(options.store / _NOTE, note)
     return EngineChoice(said=f"engine: local, because images could not be made ({why})")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +26,7 @@ from crossfarm.stages.job import HOST as HOST_IMAGE
 from crossfarm.store.keys import digest_sources, tool_versions
 from crossfarm.tuning import records
 from crossfarm.util.paths import HOME
+from crossfarm.util.processes import output_of
 
 
 @functools.cache
@@ -131,7 +131,7 @@ def this_host(target: Target) -> BoardAccess:
             parameters={"id": "local", **simulator.fingerprint()}, exclusive=False, missing=simulator.missing()
         )
     try:
-        way = local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
+        way = local.execution_mode(machines=target.machine, emulator=target.emulator, code=target.instructions)
     except BoardError as error:
         return BoardAccess(parameters={}, exclusive=False, missing=str(error))
     facts = local.fingerprint(machines=target.machine, emulator=target.emulator)
@@ -141,8 +141,4 @@ def this_host(target: Target) -> BoardAccess:
 def git_commit(folder: Path) -> str | None:
     """Return the commit of the git work tree around `folder`, `-dirty` appended when files differ; else None."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return (output_of(command, wall_seconds=120) or "").strip() or None

@@ -20,6 +20,7 @@ from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.boards.transports import sandbox
+from crossfarm.config.cell import Cell
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
 from crossfarm.pipeline.engine_choice import EngineChoice, choose_engine, local_instead, start_engine, supply
@@ -384,21 +385,21 @@ def _environment(store: Store, commit: str | None) -> dict[str, str]:
 
 
 def make_cell(
-    options: Options, cell: str, *, stages: tuple[str, ...] = ("bundle",)
+    options: Options, cell: Cell, *, stages: tuple[str, ...] = ("bundle",)
 ) -> tuple[int, Mapping[str, Artifact]]:
     """Make one cell as far as some stages, if the store lacks it; return the exit code, and stage -> artifact.
 
     Args:
         options: which models, pipeline and store.
-        cell: id of the cell; its target need not be one of the pipeline's.
+        cell: the cell; its target need not be one of the pipeline's.
         stages: the last ones.
 
     Raises:
         ConfigError: there is no such cell.
         StoreError: an artifact is gone.
     """
-    target = cell.partition("-")[0]
-    wanted = dataclasses.replace(options, selection=Selection(only=(cell,), targets=(target,), stages=stages))
+    selection = Selection(only=(cell.id,), targets=(cell.target,), stages=stages)
+    wanted = dataclasses.replace(options, selection=selection)
     with tempfile.TemporaryDirectory() as out:
         code, plan = _run(dataclasses.replace(wanted, out=Path(out)))
     if code != EXIT_GOOD:
@@ -408,5 +409,5 @@ def make_cell(
     artifacts = {stage: artifact for stage, artifact in found.items() if artifact is not None}
     for stage in stages:
         if stage not in artifacts:
-            raise StoreError(f"the {stage} of {cell} is gone from the store; run the same command again")
+            raise StoreError(f"the {stage} of {cell.id} is gone from the store; run the same command again")
     return code, artifacts

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Protocol
 
-from crossfarm.boards.pool import Answer, Granted, Pool, Refused
+from crossfarm.boards.pool import Granted, Pool, PoolAnswer, Refused
 from crossfarm.engines.protocol import Engine
 from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import Finished, JobFolders, JobRunner, result_of
@@ -83,7 +83,7 @@ class _Answered:
     """A job's board was granted or refused."""
 
     job: str
-    answer: Answer
+    answer: PoolAnswer
 
 
 class _Schedule:
@@ -188,7 +188,7 @@ class _Schedule:
             return
         self._pool.ask(name, boards, lambda answer: self._done.put(_Answered(job=name, answer=answer)))
 
-    def _answered(self, name: str, answer: Answer) -> None:
+    def _answered(self, name: str, answer: PoolAnswer) -> None:
         self._asking.discard(name)
         if isinstance(answer, Refused):
             failed = Finished(state="failed", cause=answer.reason, fault="infrastructure")

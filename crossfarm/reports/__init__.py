@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from crossfarm.errors import StoreError
 from crossfarm.reports import junit, summary
 from crossfarm.reports.run_view import Overview, overview
 from crossfarm.results import Record, read_records
@@ -35,6 +36,11 @@ def write_all(results: Path, out: Path) -> Overview:
 def write_reports(records: Sequence[Record], out: Path) -> Overview:
     """Write the reports as `write_all` does, of records that are at hand already."""
     seen = overview(records)
-    write_text(out / JUNIT, junit.render(seen))
-    write_text(out / SUMMARY, summary.render(seen))
+    for name, text in ((JUNIT, junit.render(seen)), (SUMMARY, summary.render(seen))):
+        try:
+            write_text(out / name, text)
+        except OSError as error:
+            raise StoreError(
+                f"{out / name}: cannot be written: {error.strerror}; free some space or give another --out"
+            ) from error
     return seen

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from crossfarm.config.cell import Cell
+from crossfarm.errors import ConfigError
 from crossfarm.results import (
     CheckRecord,
     EndRecord,
@@ -196,14 +198,17 @@ def _outcome(name: str, rows: _Rows, *, is_complete: bool) -> CellOutcome | None
     """Return what became of a cell; None when nothing was planned for it, as where only models are prepared."""
     if is_complete and not (rows.jobs or rows.checks or rows.measurements or rows.missing):
         return None
-    target, model, variant = (*name.split("-", 2), "", "")[:3]
+    try:
+        cell = Cell.parse(name)
+    except ConfigError:  # a file of records that this version did not write
+        cell = Cell(target=name, model="", variant="")
     job = next((job for job in rows.jobs if job.target and job.model), None)
     state, cause = _state(rows)
     return CellOutcome(
         id=name,
-        target=(job.target if job else None) or target,
-        model=(job.model if job else None) or model,
-        variant=(job.variant if job else None) or variant,
+        target=(job.target if job else None) or cell.target,
+        model=(job.model if job else None) or cell.model,
+        variant=(job.variant if job else None) or cell.variant,
         state=state,
         cause=one_line(cause),
         jobs=tuple(rows.jobs),

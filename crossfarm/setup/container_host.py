@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from crossfarm.setup.requirement import Requirement
 from crossfarm.util import docker
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
+from crossfarm.util.processes import failure, run_tool
 
 ENGINE_PACKAGE = "docker.io"
 ENGINE_LOG = Path("/var/log/crossfarm-dockerd.log")
@@ -116,7 +116,9 @@ def start_engine(log: Path, *, say: Say, running: Callable[[], bool] = docker.an
     process: int | None = None
     if Path("/run/systemd/system").exists():
         say("starting the container engine with systemctl")
-        subprocess.run(["systemctl", "start", "docker"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = run_tool(["systemctl", "start", "docker"])
+        if done.returncode != 0 and not running():
+            raise ToolError(f"{failure(done)}\n\nsee journalctl -u docker")
     else:
         say(f"starting dockerd, its log is {log}")
         process = _daemon(log)

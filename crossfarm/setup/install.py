@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from crossfarm.errors import ToolError
 from crossfarm.util.console import Console
+from crossfarm.util.processes import failure, run_tool
 
 if TYPE_CHECKING:
     from crossfarm.setup.requirement import Requirement
@@ -157,36 +156,24 @@ def _try_thrice(
 ) -> None:
     """Run all commands one after another; when one fails, all again, because what fails most is the network."""
     for number in range(1, _TRIES + 1):
-        failure = next((found for command in commands if (found := _failure(command, environment))), None)
-        if failure is None:
+        failed = next((found for command in commands if (found := _failure(command, environment))), None)
+        if failed is None:
             return
-        if _OTHER_BUILD in failure:  # no try gets another file
+        if _OTHER_BUILD in failed:  # no try gets another file
             break
         if number < _TRIES:
-            console.line(f"setup: {failure.splitlines()[0]}; trying again")
+            console.line(f"setup: {failed.splitlines()[0]}; trying again")
             time.sleep(_SECONDS_BETWEEN_TRIES)
-    raise ToolError(f"setup: {failure}\n\n{advice}")
+    raise ToolError(f"setup: {failed}\n\n{advice}")
 
 
 def _failure(command: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """Run a command; return None when it succeeds, else what it was, its exit code and the end of what it said."""
     try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **environment},
-            stdin=None if "sudo" in command else subprocess.DEVNULL,  # sudo may ask for a password
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        return f"{command[0]} could not be started: {error.strerror}"
-    if done.returncode == 0:
-        return None
-    tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LINES_OF_A_FAILURE:])
-    return f"{shlex.join(command)} ended with exit code {done.returncode}\n{tail}"
+        done = run_tool(command, environment=environment, merged=True, takes_keyboard=True, wall_seconds=None)
+    except ToolError as error:
+        return str(error)
+    return failure(done, lines=_LINES_OF_A_FAILURE) if done.returncode else None
 
 
 def pins(path: Path) -> Iterator[tuple[str, str]]:

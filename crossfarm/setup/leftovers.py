@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Set
 from pathlib import Path
 
+from crossfarm.config.cell import Cell
 from crossfarm.config.project import Project
 from crossfarm.errors import StoreError
 from crossfarm.stages import STAGES
@@ -139,7 +140,7 @@ def _declared(project: Project) -> Set[str]:
     """Return the names of the logs of all models and cells that can be asked for."""
     names = {model.name for model in project.models_file.models}
     cells = {
-        f"{target}-{model.name}-{variant}"
+        Cell(target=target, model=model.name, variant=variant).id
         for target in project.targets
         for model in project.models_file.models
         for variant in ("float32", "int8")
@@ -162,4 +163,4 @@ def _jobs(path: Path) -> Iterator[str]:
 
 
 def _is_vanished(name: str, declared: Set[str]) -> bool:
-    return name.partition("-")[0] in STAGES and name not in declared
+    return name.startswith(tuple(f"{stage}-" for stage in STAGES)) and name not in declared

@@ -194,7 +194,7 @@ def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
     packages: tuple[str, ...] = ()
     advice = ""
     try:
-        way = local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
+        way = local.execution_mode(machines=target.machine, emulator=target.emulator, code=target.instructions)
         found = " ".join(way.prefix) or f"natively, this is a {platform.machine()}"
     except BoardError as error:
         found, advice = None, str(error)

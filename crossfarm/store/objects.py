@@ -45,6 +45,8 @@ def add_object(found: TreeEntry, temporary: Path, object_path: Callable[[str], P
     source = found.open()
     try:
         status = os.fstat(source)
+        # Not `files.replacing`: what the object is called is known only when all of it was copied, and its folder is
+        # synced once for all objects of an artifact, before the manifest that names them is written.
         target = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             executable = bool(status.st_mode & stat.S_IXUSR)

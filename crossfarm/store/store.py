@@ -35,6 +35,7 @@ from typing import IO, Any, NoReturn
 from crossfarm.errors import DamagedError, StoreError
 from crossfarm.store.keys import KeyDocument, canonical_json, digest_file
 from crossfarm.store.objects import OBJECT_MTIME_NS, add_object
+from crossfarm.util.files import sync_folder, write_text
 from crossfarm.util.trees import TreeEntry, TreeLimits, walk
 
 FORMAT = 1
@@ -240,10 +241,12 @@ class Store:
                 for found in walk(folder, limits):  # all of it, before anything is copied
                     found.require_file()
                 files = tuple(self._put_file(found) for found in walk(folder, limits))
+                for objects in {self.object_path(file.object).parent for file in files}:
+                    sync_folder(objects)
                 for name, digest in document.parameters.items():
                     path = self.root / "groups" / digest[:2] / digest
                     if not path.exists():
-                        self._write(path, canonical_json(groups[name]))
+                        write_text(path, canonical_json(groups[name]))
                 manifest = {
                     "format": FORMAT,
                     "key": key,
@@ -252,8 +255,8 @@ class Store:
                     "document": document.to_json(),
                     "files": [[file.path, file.object, file.size] for file in files],
                 }
-                self._write(self.artifact_path(key), canonical_json(manifest))
-                self._write(self.root / "last" / job, key)
+                write_text(self.artifact_path(key), canonical_json(manifest))
+                write_text(self.root / "last" / job, key)
         except OSError as error:
             raise_store_error(error, f"cannot store the artifact of {job}")
         return Artifact(key=key, job=job, seconds=seconds, document=document.to_json(), files=files)
@@ -346,18 +349,6 @@ class Store:
     def _put_file(self, found: TreeEntry) -> StoredFile:
         name, size = add_object(found, self.root / "work" / f".adding-{uuid.uuid4().hex}", self.object_path)
         return StoredFile(path=found.path, object=name, size=size)
-
-    def _write(self, path: Path, text: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}")
-        try:
-            with temporary.open("w") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _close_to_others(folder: Path) -> None:

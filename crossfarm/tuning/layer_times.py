@@ -99,7 +99,7 @@ def run_profiled(
     outputs: Path | None = None,
     cases: int = 1,
 ) -> Run:
-    """Run a bundle's program with --profile on this host, shut in where this machine can.
+    """Run a bundle's program with --profile on this host, sandboxed where this machine can.
 
     Args:
         bundle: its folder.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
+from crossfarm.config.cell import Cell
 from crossfarm.errors import StoreError
 from crossfarm.results import CheckRecord, MeasurementRecord, Record, from_json
 from crossfarm.stages.check.stage import RECORDS
@@ -23,29 +24,28 @@ _STEPS = {
 """Rung in the names of measurements -> what computed the output, in the order of the ladder."""
 
 
-def accuracy(cell: str, *, store: Store, artifacts: Mapping[str, Artifact]) -> str:
+def accuracy(cell: Cell, *, store: Store, artifacts: Mapping[str, Artifact]) -> str:
     """Return as lines what int8 cost a cell; empty for a cell of another variant.
 
     What the store does not hold is not made; the lines say what to run.
 
     Args:
-        cell: id of the cell.
+        cell: the cell.
         store: with the cell's artifacts.
         artifacts: the cell's, by stage: `bundle`, and `quantize` where it is there.
 
     Raises:
         StoreError: an artifact is damaged.
     """
-    if not cell.endswith("-int8"):
+    if cell.variant != "int8":
         return ""
-    target = cell.partition("-")[0]
-    again = f"./inv pipeline --targets {target} --only {cell}"
+    again = f"./inv pipeline --targets {cell.target} --only {cell.id}"
     quantised = artifacts.get("quantize")
     if quantised is None:
         layers = f"the loss of each layer is gone from the store; {again} --stages quantize measures it again\n"
     else:
         layers = layer_losses(_quantisation(store, quantised))
-    last = store.last_artifact(f"check:{cell}")
+    last = store.last_artifact(f"check:{cell.id}")
     if last is None:
         return f"\n{layers}\nno accuracy ladder: this cell was never checked; run {again}\n"
     if last.document.get("inputs", {}).get("bundle") != artifacts["bundle"].key:

@@ -1,7 +1,7 @@
 """The most that one core computes: a kernel of multiply-adds, compiled by the target's toolchain and run like its code.
 
 The compiler is told the processor that code is made for: a peak of x86-64-v3 is one of AVX2, whatever the machine has.
-The program is our own and knows nothing of a model, so it is not shut in.
+The program is our own and knows nothing of a model, so it is not sandboxed.
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crossfarm.config.cell import Cell
 from crossfarm.config.llvm import LlvmCode
-from crossfarm.errors import StoreError
+from crossfarm.errors import ConfigError, StoreError
+from crossfarm.util.files import write_bytes
 
 _COMPILER = "apache-tvm"
 _LOCK = ".lock"
@@ -123,8 +125,13 @@ def searched(root: Path, *, target: str) -> frozenset[tuple[str, str]]:
         names = [entry.name for entry in os.scandir(root / target)]
     except OSError:
         return frozenset()
-    cells = (name.removesuffix(".jsonl").rpartition("-") for name in names if name.endswith(".jsonl"))
-    return frozenset((model, variant) for model, _, variant in cells)
+    found: set[tuple[str, str]] = set()
+    for name in names:
+        if name.endswith(".jsonl"):
+            with contextlib.suppress(ConfigError):  # a file of another name is nobody's
+                cell = Cell.parse(f"{target}-{name.removesuffix('.jsonl')}")
+                found.add((cell.model, cell.variant))
+    return frozenset(found)
 
 
 def read(path: Path, *, identity: str) -> RecordsFile:
@@ -186,13 +193,8 @@ def compact(path: Path, kept: Sequence[Entry], *, identity: str) -> None:
         with _locked(path.parent):
             old = path.read_bytes() if path.exists() else b""
             others = [line for line in old.split(b"\n") if _is_foreign(line, identity)]
-            new = path.with_name(path.name + ".new")
-            with new.open("wb") as stream:
-                stream.write(b"".join(line + b"\n" for line in others))
-                stream.write(b"".join(_line(entry, identity) for entry in kept))
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(path)
+            lines = [line + b"\n" for line in others] + [_line(entry, identity) for entry in kept]
+            write_bytes(path, b"".join(lines))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}; free some space, and tune again") from error
 

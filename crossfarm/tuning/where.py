@@ -11,7 +11,7 @@ from typing import Protocol
 
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Granted, Pool, Refused
-from crossfarm.boards.protocol import Purpose, State, Transport, open_board
+from crossfarm.boards.protocol import BoardState, Purpose, Transport, open_board
 from crossfarm.boards.result import RESULT
 from crossfarm.boards.transports import local
 from crossfarm.config.boards import Board
@@ -114,7 +114,7 @@ class BoardRunner:
         confirm: makes sure that the lease lives.
     """
 
-    def __init__(self, name: str, transport: Transport, state: State, confirm: Callable[[], None]) -> None:
+    def __init__(self, name: str, transport: Transport, state: BoardState, confirm: Callable[[], None]) -> None:
         self._name, self._transport, self._state, self._confirm = name, transport, state, confirm
 
     @property
@@ -218,8 +218,8 @@ def place_for(
         pool.release(granted)
 
 
-def _way(target: Target) -> local.Way:
-    return local.way(machines=target.machine, emulator=target.emulator, code=target.instructions)
+def _way(target: Target) -> local.ExecutionMode:
+    return local.execution_mode(machines=target.machine, emulator=target.emulator, code=target.instructions)
 
 
 @contextmanager

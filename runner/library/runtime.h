@@ -23,7 +23,7 @@ typedef struct {
 crossfarm_status crossfarm_fail(crossfarm_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 crossfarm_error *crossfarm_last_error(void);
 
-/* tables.c: whether the tables can be trusted; a bug in the generator must not become a stray write on a board. */
+/* tables.c: whether the tables can be trusted; a bug in the generator must not cause an out-of-bounds write on a board. */
 crossfarm_status crossfarm_check_tables(const crossfarm_model_tables *tables);
 bool crossfarm_identity_bytes(const char *identity, uint8_t bytes[32]);
 

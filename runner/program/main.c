@@ -41,7 +41,7 @@ static void on_fatal_signal(int number) {
 }
 
 static void catch_signals(void) {
-  /* A stack of its own, so that running out of stack can still be told. */
+  /* A stack of its own, so that running out of stack can still be reported. */
   static char stack[64 * 1024];
   const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof stack};
   (void)sigaltstack(&alternative, NULL);

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from crossfarm.util.paths import HOME
 from tests.fuzz import harness, kinds
 
-ROOT = Path(__file__).resolve().parents[2]
-KEPT = ROOT / ".crossfarm" / "fuzz"
+KEPT = HOME / ".crossfarm" / "fuzz"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from crossfarm.backends.project_files import load_targets
 from crossfarm.config.loading import load_boards, load_models, load_pipeline
+from crossfarm.util.paths import HOME
 from tests.fuzz.harness import Kind
 from tests.fuzz.spoiling import spoil
 
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = """\
 defaults:
   checks: [{kind: similarity, tolerance: 1e-4}]
@@ -43,8 +43,8 @@ boards:
     targets: [armv7]
     tags: [slow]
 """
-TOOLCHAINS = sorted((ROOT / "toolchains").glob("*.yaml"))
-PIPELINES = sorted((ROOT / "pipelines").glob("*.yaml"))
+TOOLCHAINS = sorted((HOME / "toolchains").glob("*.yaml"))
+PIPELINES = sorted((HOME / "pipelines").glob("*.yaml"))
 NAMES = ("models", "toolchain", "pipeline", "boards")
 
 SCALARS = (

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.util.paths import HOME
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
-INV = Path(__file__).resolve().parents[2] / "inv"
+INV = HOME / "inv"
 MAIN = "import sys; print(sys.argv[1:], sys.flags.dont_write_bytecode)\n"
 
 

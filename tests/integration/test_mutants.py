@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.mutants.__main__ import EQUIVALENT, MODULES, ROOT
+from crossfarm.util.paths import HOME
+from tests.mutants.__main__ import EQUIVALENT, MODULES
 from tests.mutants.making import mutants
 from tests.mutants.running import BrokenTestsError, Limits, Module, prepared, run
 
@@ -84,7 +85,7 @@ def test_what_imports_the_module_is_imported_anew_for_each_mutant(module: Module
 
 def test_every_equivalent_mutant_exists_and_has_a_reason() -> None:
     for name, entries in yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")).items():
-        known = {mutant.name for mutant in mutants(ROOT / MODULES[name][0])}
+        known = {mutant.name for mutant in mutants(HOME / MODULES[name][0])}
         for entry in entries:
             assert entry["mutant"] in known
             assert len(entry["reason"]) > 10

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import yaml
 
+from crossfarm.util.paths import HOME
 from tests.mutants.making import Mutant, mutants
 from tests.mutants.running import BrokenTestsError, Module, prepared, run
 
-ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 GOAL = 90.0
 """Per cent of the mutants that are not equivalent to the module."""
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     equivalent = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or {}
     scores = []
     for name in given.modules or MODULES:
-        module = Module(root=ROOT, file=MODULES[name][0], tests=MODULES[name][1])
+        module = Module(root=HOME, file=MODULES[name][0], tests=MODULES[name][1])
         found = [mutant for mutant in mutants(module.path) if given.like in mutant.name]
         known = {entry["mutant"]: entry["reason"] for entry in equivalent.get(name, ())}
         if not given.like:

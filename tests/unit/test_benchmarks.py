@@ -9,11 +9,12 @@ import pytest
 
 from benchmarks import _all, _table
 from benchmarks._made import Made
-from benchmarks._measuring import ROOT, SPREAD, Benchmark
+from benchmarks._measuring import SPREAD, Benchmark
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.stages import STAGES
 from crossfarm.store.keys import KeyDocument
 from crossfarm.store.store import Store
+from crossfarm.util.paths import HOME
 
 LINE = "start 0.187 s (goal under 0.6 s)"
 
@@ -142,6 +143,6 @@ def test_an_artifact_of_another_key_does_not_stand_in_for_one_that_was_not_made(
         made.artifact("bundle:x")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((HOME / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
 def test_no_benchmark_takes_the_newest_artifact_of_a_name(path: Path) -> None:
     assert not {name for name in ("last_artifact", "known_jobs") if name in path.read_text()}

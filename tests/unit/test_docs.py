@@ -22,11 +22,11 @@ from crossfarm import errors
 from crossfarm.backends.project_files import load_project
 from crossfarm.cli.develop import IMPORT_LINTER, LINTERS
 from crossfarm.config.pipelines import STAGES
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-README, RESULTS, BUNDLES = (ROOT / name for name in ("README.md", "docs/results.md", "docs/bundles.md"))
-EXTENDING = ROOT / "docs" / "extending.md"
+DOCUMENTS = sorted([*HOME.glob("*.md"), *(HOME / "docs").rglob("*.md")])
+README, RESULTS, BUNDLES = (HOME / name for name in ("README.md", "docs/results.md", "docs/bundles.md"))
+EXTENDING = HOME / "docs" / "extending.md"
 """The only page that has files of its own."""
 
 
@@ -49,7 +49,7 @@ def test_a_link_leads_somewhere(document: Path, link: str) -> None:
     path, _, anchor = link.partition("#")
     target = (document.parent / path).resolve() if path else document
     assert target.exists()
-    assert target.is_relative_to(ROOT)
+    assert target.is_relative_to(HOME)
     if anchor:
         assert anchor in _anchors(target)
 
@@ -82,7 +82,7 @@ def parse() -> Callable[[str], Sequence[ParserContext]]:
     """Return what parses a command as invoke does over the tasks: its own options first, then the tasks with theirs."""
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+        module, _ = FilesystemLoader(start=str(HOME)).load("tasks")
     finally:
         sys.dont_write_bytecode = written
     tasks = Collection.from_module(module)
@@ -101,12 +101,12 @@ def test_a_command_of_the_documents_is_one(command: str, parse: Callable[[str], 
     for context in parse(command):
         arguments = {name: argument.value for name, argument in context.args.items()}
         for target in filter(None, (arguments.get("targets") or "").split(",")):
-            assert (ROOT / "toolchains" / f"{target}.yaml").exists()
+            assert (HOME / "toolchains" / f"{target}.yaml").exists()
         if arguments.get("pipeline"):
             file = f"pipelines/{arguments['pipeline']}.yaml"
-            assert (ROOT / file).exists() or f"\n# {file}\n" in EXTENDING.read_text()
+            assert (HOME / file).exists() or f"\n# {file}\n" in EXTENDING.read_text()
         if context.name == "bench" and arguments["name"] not in (None, "", "NAME", "all"):
-            assert (ROOT / "benchmarks" / f"{arguments['name']}.py").exists()
+            assert (HOME / "benchmarks" / f"{arguments['name']}.py").exists()
 
 
 def test_the_readme_shows_the_two_commands() -> None:
@@ -125,7 +125,7 @@ def test_the_readmes_own_model_has_eight_lines_and_loads(tmp_path: Path) -> None
     (tmp_path / "mine.yaml").write_text(text)
     (tmp_path / "mine.onnx").touch()
     project = load_project(
-        models=tmp_path / "mine.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines" / "default.yaml"
+        models=tmp_path / "mine.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines" / "default.yaml"
     )
     assert [model.name for model in project.models_file.models] == ["mine"]
 
@@ -141,7 +141,7 @@ def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
     for module in ("rows", "outputs", "decoded", "ladder", "code"):
-        tree = ast.parse((ROOT / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
+        tree = ast.parse((HOME / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             makers = ("measurement", "CheckRecord", "check")
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(makers):
@@ -170,10 +170,10 @@ def test_the_results_page_names_every_row_and_no_other() -> None:
 
 
 def test_every_dependency_says_why_it_is_there() -> None:
-    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies\n")[2].partition("\n## ")[0]
+    section = (HOME / "CONTRIBUTING.md").read_text().partition("## Dependencies\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| ([a-z].*?) \|", section, re.MULTILINE)
     explained = {name for cell in cells for name in cell.split(", ")} - {"package"}
-    texts = [(ROOT / name).read_text() for name in ("requirements.in", "requirements/test.in")]
+    texts = [(HOME / name).read_text() for name in ("requirements.in", "requirements/test.in")]
     pinned = set(re.findall(r"^([a-z0-9-]+)==", "\n".join(texts), re.MULTILINE))
     assert explained == pinned
 
@@ -184,7 +184,7 @@ def test_no_document_knows_of_a_machine(document: Path) -> None:
 
 
 def test_the_worked_example_names_functions_that_exist_and_passes_every_stage() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text().partition("## One worked example\n")[2]
+    text = (HOME / "docs" / "architecture.md").read_text().partition("## One worked example\n")[2]
     names = re.findall(r"`((?:[a-z_0-9]+\.)+[A-Za-z_]+)`", text)
     assert len(names) > 30
     for name in names:
@@ -194,7 +194,7 @@ def test_the_worked_example_names_functions_that_exist_and_passes_every_stage() 
 
 
 def test_the_architecture_can_be_read_in_ten_minutes() -> None:
-    assert len((ROOT / "docs" / "architecture.md").read_text().split()) < 1500
+    assert len((HOME / "docs" / "architecture.md").read_text().split()) < 1500
 
 
 def test_every_path_of_the_project_that_a_document_names_is_there() -> None:
@@ -207,15 +207,15 @@ def test_every_path_of_the_project_that_a_document_names_is_there() -> None:
         missing = {
             path
             for path in named
-            if not (ROOT / path).exists() and "NAME" not in path and not any(made.startswith(path) for made in own)
+            if not (HOME / path).exists() and "NAME" not in path and not any(made.startswith(path) for made in own)
         }
         assert not missing, f"{document.name} names {sorted(missing)}"
 
 
 DECLARED = {
-    "models": [ROOT / "models.yaml"],
-    "toolchain": sorted((ROOT / "toolchains").glob("*.yaml")),
-    "pipeline": sorted((ROOT / "pipelines").glob("*.yaml")),
+    "models": [HOME / "models.yaml"],
+    "toolchain": sorted((HOME / "toolchains").glob("*.yaml")),
+    "pipeline": sorted((HOME / "pipelines").glob("*.yaml")),
 }
 
 
@@ -226,11 +226,11 @@ def test_an_editor_finds_the_schema_of_a_yaml_file_of_the_project(kind: str, pat
     first = path.read_text().partition("\n")[0]
     named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
     assert named
-    assert (path.parent / named[1]).resolve() == ROOT / "docs" / "schemas" / f"{kind}.schema.json"
+    assert (path.parent / named[1]).resolve() == HOME / "docs" / "schemas" / f"{kind}.schema.json"
 
 
 def test_a_commit_is_checked_by_the_linters_of_inv_lint() -> None:
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    hooks = yaml.safe_load((HOME / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     entries = [hook["entry"].split() for hook in hooks]
     assert all(hook["language"] == "system" for hook in hooks)
     programs = {Path(words[0]).name for words in entries if words[0].startswith(".venv/bin/")}
@@ -241,9 +241,9 @@ def test_a_commit_is_checked_by_the_linters_of_inv_lint() -> None:
 
 
 def test_the_files_for_contributors_can_be_read() -> None:
-    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    container = json.loads((HOME / ".devcontainer" / "devcontainer.json").read_text())
     assert container["postCreateCommand"].startswith("./inv setup")
-    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    forms = sorted((HOME / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
     for form in forms:
         content = yaml.safe_load(form.read_text())
         if form.name != "config.yml":

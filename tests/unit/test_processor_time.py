@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-HOME = Path(__file__).resolve().parents[2]
+from crossfarm.util.paths import HOME
+
 CONFTEST = """
 from tests.processor_time import ProcessorTime
 def pytest_configure(config): config.pluginmanager.register(ProcessorTime())

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.util.paths import HOME
 from tests.skips import unknown
 
-HOME = Path(__file__).resolve().parents[2]
 TESTS = """
 import pytest
 pytestmark = pytest.mark.integration

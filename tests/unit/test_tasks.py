@@ -14,14 +14,14 @@ from crossfarm.cli.verbs import finish
 from crossfarm.errors import ConfigError, StoreError
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[2]
 RUNS = ("pipeline", "compile", "measure")
 
 
 @pytest.fixture(scope="module")
 def tasks() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("tasks_under_test", ROOT / "tasks.py")
+    specification = importlib.util.spec_from_file_location("tasks_under_test", HOME / "tasks.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from crossfarm.util.paths import HOME
 
 
 @pytest.fixture(scope="module")
 def workflow() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load((HOME / ".github" / "workflows" / "ci.yml").read_text())
     return loaded
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 
 from crossfarm.config.processor_names import FAMILIES, TABLE
 from crossfarm.errors import ToolError
+from crossfarm.util.processes import run_tool
 
 _ASKING = """
 import sys, tvm
@@ -31,9 +31,7 @@ def llvm_names(triple: str) -> dict[str, list[str]]:
     Raises:
         ToolError: LLVM gave no lists.
     """
-    asked = subprocess.run(
-        [sys.executable, "-c", _ASKING, triple], capture_output=True, text=True, errors="replace", check=False
-    )
+    asked = run_tool([sys.executable, "-c", _ASKING, triple])
     before, cpus, rest = asked.stderr.partition("Available CPUs for this target:\n")
     listed, features, rest = rest.partition("Available features for this target:\n")
     if asked.returncode or not cpus or not features:

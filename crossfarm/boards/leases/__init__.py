@@ -1,1 +1,1 @@
-"""Exclusive claims on boards that end by themselves, kept in a database."""
+"""Leases: exclusive claims on boards that expire, kept in a database."""

@@ -51,8 +51,8 @@ TICKETS = sa.Table(
 )
 """One row a request, waiting or granted; it goes when the lease ends.
 
-`owner` is the bell to ring; `beat` grows with every heartbeat; `expires` is on the clock of the leases; `since` is when
-it was asked for, or granted, in seconds since the epoch, for people.
+`owner` is the farm to notify; `beat` grows with every heartbeat; `expires` is on the clock of the leases; `since` is
+when it was asked for, or granted, in seconds since the epoch, for people.
 """
 
 USERS = sa.Table(
@@ -64,7 +64,7 @@ USERS = sa.Table(
 """Number of each user's last grant."""
 
 LOCK_NUMBER = 0x63726F7373
-"""PostgreSQL's advisory lock under which boards are handed out; the bytes of `cross`."""
+"""PostgreSQL's advisory lock under which boards are granted; the bytes of `cross`."""
 IDLE_MILLISECONDS = 1000
 _BUSY_SECONDS = 20.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -72,22 +72,28 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _Result = TypeVar("_Result")
 
 
+def boot_time() -> float:
+    """Return the seconds since this host was started, sleep included. Nobody can set this clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class LeaseDatabase:
     """Transactions on the database of the leases; may be used by many threads."""
 
-    def __init__(self, url: str, *, patience: float) -> None:
+    def __init__(self, url: str, *, retry_seconds: float, clock: Callable[[], float] = boot_time) -> None:
         """Connect, and make the tables where they are missing.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://...`.
-            patience: seconds for which a transaction is tried again while the database cannot be reached.
+            retry_seconds: seconds for which a transaction is tried again while the database cannot be reached.
+            clock: the steady clock of this host, in seconds; SQLite's leases expire by it.
 
         Raises:
             LeaseError: it cannot be reached, or cannot be used.
         """
-        self.url = url
+        self.url, self.clock = url, clock
         self.is_sqlite = url.startswith("sqlite:")
-        self.patience = patience
+        self.retry_seconds = retry_seconds
         self.boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip() if self.is_sqlite else ""
         self._engine = _sqlite(url) if self.is_sqlite else _postgresql(url)
         try:
@@ -106,23 +112,23 @@ class LeaseDatabase:
     def now(self, connection: sa.Connection) -> float:
         """Return seconds on the clock of the leases."""
         if self.is_sqlite:
-            return time.clock_gettime(time.CLOCK_BOOTTIME)
+            return self.clock()
         return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def transaction(
-        self, work: Callable[[sa.Connection], _Result], *, alone: bool = True, patience: float | None = None
+        self, work: Callable[[sa.Connection], _Result], *, alone: bool = True, retry_seconds: float | None = None
     ) -> _Result:
         """Run `work` in a transaction; when the database goes away meanwhile, all of it again.
 
         Args:
             work: may be called several times.
             alone: no other transaction that is to be alone runs at the same time.
-            patience: seconds to try, in place of the database's own.
+            retry_seconds: seconds to try, in place of the database's own.
 
         Raises:
             LeaseError: the database could not be reached for that long, or refused.
         """
-        deadline = time.monotonic() + (self.patience if patience is None else patience)
+        deadline = time.monotonic() + (self.retry_seconds if retry_seconds is None else retry_seconds)
         pause = _FIRST_PAUSE
         while True:
             try:

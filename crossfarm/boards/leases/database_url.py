@@ -1,4 +1,4 @@
-"""What of the URL of a database may be shown: nothing that could be a secret, in whatever way the URL carries it."""
+"""Removes secrets from the URL of a database before it is shown."""
 
 from __future__ import annotations
 

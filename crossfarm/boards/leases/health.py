@@ -1,4 +1,4 @@
-"""Health of boards: a state machine without clock or database; whoever calls says what time it is.
+"""Health of boards: a state machine without clock or database; the caller passes the time.
 
 A board is `good` until it fails. A `bad` one is probed again, at first soon and then less and less often, and is good
 again when a probe succeeds. One that falls again and again is `looping`: it must pass several probes in a row. A
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-State = Literal["good", "bad", "looping", "quarantined"]
+HealthState = Literal["good", "bad", "looping", "quarantined"]
 
 FIRST_PROBE_SECONDS = 5.0
 LONGEST_BETWEEN_PROBES = 600.0
@@ -37,7 +37,7 @@ class Health:
         falls: when it last went from good to bad, on the clock of the leases.
     """
 
-    state: State = "good"
+    state: HealthState = "good"
     reason: str = ""
     since: float = 0.0
     failures: int = 0
@@ -71,7 +71,7 @@ def after_failure(health: Health, *, reason: str, now: float, wall: float) -> He
     if health.state == "good":
         falls = (*falls, now)[-LOOPING_FALLS:]
     failures = health.failures + 1
-    state: State = "looping" if health.state == "looping" or len(falls) >= LOOPING_FALLS else "bad"
+    state: HealthState = "looping" if health.state == "looping" or len(falls) >= LOOPING_FALLS else "bad"
     return Health(
         state=state,
         reason=reason,

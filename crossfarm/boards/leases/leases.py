@@ -1,7 +1,7 @@
 """Leases: exclusive claims on boards that end by themselves.
 
 A lease lives as long as its holder's heartbeats come. Each grant carries a fencing token, larger than all before it for
-this board: a holder that comes back after its lease went to another is told apart by its smaller token.
+this board: a holder that comes back after its lease went to another is recognised by its smaller token.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from crossfarm.boards.leases.database import LeaseDatabase
+from crossfarm.boards.leases.database import LeaseDatabase, boot_time
 from crossfarm.boards.leases.health import Health
-from crossfarm.boards.leases.notify import Bell, make_bell
-from crossfarm.boards.leases.queue import LeaseQueue, Request, TicketRow, Watch, terms
+from crossfarm.boards.leases.notify import Notifier, make_notifier
+from crossfarm.boards.leases.queue import HeartbeatMonitor, LeaseQueue, LeaseRequest, TicketRow, lease_times
 from crossfarm.errors import LeaseError
 
 TTL_SECONDS = 30.0
 SAFETY_SECONDS = 1.0
-"""Those who wait look by themselves so often: a bell may be missed, and a holder may die without a word."""
+"""A waiting farm reads the database at least this often: a notification may be lost, and a holder may be killed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class BoardStatus:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Status:
+class LeaseStatus:
     """All boards that were ever heard of, those who wait in the order of asking, and the clock of the leases."""
 
     now: float
@@ -62,7 +62,7 @@ class Status:
     waiting: tuple[TicketRow, ...]
 
 
-Told = Callable[[Lease | None], None]
+Callback = Callable[[Lease | None], None]
 """Is called with a lease when it is granted, and with None when the request or the lease was lost."""
 
 
@@ -70,7 +70,7 @@ Told = Callable[[Lease | None], None]
 class _Own:
     """One of our tickets: whom to tell, until when it surely lives on CLOCK_BOOTTIME, whether the database has it."""
 
-    told: Told
+    callback: Callback
     lives_until: float
     is_asked: bool = False
     lease: Lease | None = None
@@ -79,25 +79,26 @@ class _Own:
 class Leases:
     """One farm's requests and leases. A thread of its own keeps them alive and hears of grants."""
 
-    def __init__(self, database: str, *, ttl: float = TTL_SECONDS) -> None:
+    def __init__(self, database: str, *, ttl: float = TTL_SECONDS, clock: Callable[[], float] = boot_time) -> None:
         """Connect.
 
         Args:
             database: URL, `sqlite:///PATH` or `postgresql://...`.
             ttl: seconds after the last heartbeat at which a lease ends; all who share a database use the same.
+            clock: the steady clock of this host, in seconds.
 
         Raises:
             LeaseError: the database cannot be used.
         """
         self.url = database
-        self._database = LeaseDatabase(database, patience=ttl / 2)
-        self._terms = terms(ttl, is_clock_safe=self._database.is_sqlite)
-        self._queue = LeaseQueue(database=self._database, terms=self._terms, watch=Watch())
+        self._database = LeaseDatabase(database, retry_seconds=ttl / 2, clock=clock)
+        self._times = lease_times(ttl, is_clock_safe=self._database.is_sqlite)
+        self._queue = LeaseQueue(database=self._database, times=self._times, monitor=HeartbeatMonitor())
         self._owner = uuid.uuid4().hex
         self._own: dict[str, _Own] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._bell: Bell = make_bell(self._database, self._owner)
+        self._notifier: Notifier = make_notifier(self._database, self._owner)
         self._keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
         self._keeper.start()
 
@@ -115,7 +116,7 @@ class Leases:
         *,
         user: str,
         purpose: str,
-        told: Told,
+        callback: Callback,
         priority: int = 0,
         is_probe: bool = False,
     ) -> str:
@@ -125,7 +126,7 @@ class Leases:
             boards: names of those that would do.
             user: who asks.
             purpose: what for, one line.
-            told: is called from another thread, once with the lease and perhaps later with None.
+            callback: is called from another thread, once with the lease and perhaps later with None.
             priority: higher goes first.
             is_probe: to look at a board, not to use it: it need not be healthy.
 
@@ -136,7 +137,7 @@ class Leases:
             LeaseError: the database cannot be used.
         """
         ticket = uuid.uuid4().hex
-        request = Request(
+        request = LeaseRequest(
             ticket=ticket,
             owner=self._owner,
             user=user[:200],
@@ -146,9 +147,9 @@ class Leases:
             boards=tuple(boards),
         )
         with self._lock:
-            self._own[ticket] = _Own(told=told, lives_until=_now() + self._terms.ttl)
+            self._own[ticket] = _Own(callback=callback, lives_until=self._database.clock() + self._times.ttl)
         try:
-            bells = self._database.transaction(lambda connection: self._queue.ask(connection, request))
+            owners = self._database.transaction(lambda connection: self._queue.ask(connection, request))
         except LeaseError:
             with self._lock:
                 self._own.pop(ticket, None)
@@ -157,8 +158,8 @@ class Leases:
             own = self._own.get(ticket)
             if own is not None:
                 own.is_asked = True
-        self._ring(bells)
-        self._bell.wake()
+        self._notify(owners)
+        self._notifier.interrupt()
         return ticket
 
     def acquire(
@@ -184,13 +185,15 @@ class Leases:
             granted = threading.Event()
             answers: list[Lease | None] = []
 
-            def told(
+            def callback(
                 lease: Lease | None, *, granted: threading.Event = granted, answers: list[Lease | None] = answers
             ) -> None:
                 answers.append(lease)
                 granted.set()
 
-            ticket = self.request(boards, user=user, purpose=purpose, told=told, priority=priority, is_probe=is_probe)
+            ticket = self.request(
+                boards, user=user, purpose=purpose, callback=callback, priority=priority, is_probe=is_probe
+            )
             granted.wait(max(0.0, deadline - time.monotonic()))
             if answers and answers[0] is not None:
                 return answers[0]
@@ -220,7 +223,7 @@ class Leases:
         """Return whether a lease surely lives by what this farm knows, without asking the database."""
         with self._lock:
             own = self._own.get(lease.ticket)
-            return own is not None and own.lease == lease and _now() < own.lives_until
+            return own is not None and own.lease == lease and self._database.clock() < own.lives_until
 
     def release(self, lease: Lease) -> None:
         """Give a board back; one whose lease ended before changes nothing.
@@ -238,16 +241,16 @@ class Leases:
         """
         with self._lock:
             self._own.pop(ticket, None)
-        self._ring(self._database.transaction(lambda connection: self._queue.end(connection, [ticket])))
+        self._notify(self._database.transaction(lambda connection: self._queue.end(connection, [ticket])))
 
-    def status(self) -> Status:
+    def status(self) -> LeaseStatus:
         """Return all boards and all who wait.
 
         Raises:
             LeaseError: the database cannot be used.
         """
-        status, bells = self._database.transaction(self._read_status)
-        self._ring(bells)
+        status, owners = self._database.transaction(self._read_status)
+        self._notify(owners)
         return status
 
     def change_health(self, board: str, change: Callable[[Health, float], Health]) -> Health:
@@ -267,8 +270,8 @@ class Leases:
             after = change(before, self._database.now(connection))
             return after, self._queue.set_health(connection, board, after) if after != before else set()
 
-        health, bells = self._database.transaction(work)
-        self._ring(bells)
+        health, owners = self._database.transaction(work)
+        self._notify(owners)
         return health
 
     def close(self) -> None:
@@ -276,7 +279,7 @@ class Leases:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._bell.wake()
+        self._notifier.interrupt()
         self._keeper.join()
         with self._lock:
             owned = dict(self._own)
@@ -284,26 +287,25 @@ class Leases:
         tickets = list(owned)
         for own in owned.values():
             if own.lease is None:
-                own.told(None)
+                own.callback(None)
         if tickets:
             with contextlib.suppress(LeaseError):  # they end by themselves
-                self._ring(self._database.transaction(lambda connection: self._queue.end(connection, tickets)))
-        self._bell.close()
+                self._notify(self._database.transaction(lambda connection: self._queue.end(connection, tickets)))
+        self._notifier.close()
         self._database.close()
 
-    def _ring(self, owners: Iterable[str]) -> None:
+    def _notify(self, owners: Iterable[str]) -> None:
         others = set(owners)
         if self._owner in others:
-            self._bell.wake()
-        self._bell.ring(others - {self._owner})
+            self._notifier.interrupt()
+        self._notifier.notify(others - {self._owner})
 
     def _keep(self) -> None:
         """Keep our tickets alive and hear of grants, until the end. Without a database: try again, soon."""
         next_beat = 0.0
         while not self._closed.is_set():
-            with self._lock:
-                is_waiting = any(own.lease is None for own in self._own.values())
-            pause = min(self._terms.beat, SAFETY_SECONDS) if is_waiting else self._terms.beat
+            is_waiting = self._is_waiting()
+            pause = min(self._times.beat, SAFETY_SECONDS) if is_waiting else self._times.beat
             next_beat = min(next_beat, time.monotonic() + pause)
             try:
                 if time.monotonic() >= next_beat:
@@ -313,10 +315,14 @@ class Leases:
                     is_news = self._look()
             except LeaseError:
                 is_news = False
-                next_beat = time.monotonic() + min(self._terms.beat, SAFETY_SECONDS)
+                next_beat = time.monotonic() + min(self._times.beat, SAFETY_SECONDS)
             if is_news:  # a grant that no heartbeat follows is taken back
                 next_beat = 0.0
-            self._bell.wait(next_beat - time.monotonic())
+            self._notifier.wait(next_beat - time.monotonic(), expects_grant=self._is_waiting())
+
+    def _is_waiting(self) -> bool:
+        with self._lock:
+            return any(own.lease is None for own in self._own.values())
 
     def _asked(self) -> list[str]:
         with self._lock:
@@ -327,19 +333,19 @@ class Leases:
         tickets = self._asked()
         if not tickets:
             return False
-        sent = _now()
+        sent = self._database.clock()
 
         def work(connection: sa.Connection) -> tuple[list[TicketRow], set[str]]:
             self._queue.beat(connection, tickets)
-            bells = self._queue.hand_out(connection) if is_waiting else set()
-            return self._queue.rows(connection, owner=self._owner), bells
+            owners = self._queue.grant_free_boards(connection) if is_waiting else set()
+            return self._queue.rows(connection, owner=self._owner), owners
 
-        rows, bells = self._database.transaction(work, patience=self._terms.beat)
+        rows, owners = self._database.transaction(work, retry_seconds=self._times.beat)
         with self._lock:
             for row in rows:
                 if row.ticket in tickets and row.ticket in self._own:
-                    self._own[row.ticket].lives_until = sent + self._terms.ttl - self._terms.grace
-        self._ring(bells)
+                    self._own[row.ticket].lives_until = sent + self._times.ttl - self._times.grace
+        self._notify(owners)
         return self._settle(tickets, rows)
 
     def _look(self) -> bool:
@@ -348,14 +354,14 @@ class Leases:
         if not tickets:
             return False
         rows = self._database.transaction(
-            lambda connection: self._queue.rows(connection, owner=self._owner), alone=False, patience=0.0
+            lambda connection: self._queue.rows(connection, owner=self._owner), alone=False, retry_seconds=0.0
         )
         return self._settle(tickets, rows)
 
     def _settle(self, tickets: Sequence[str], rows: Sequence[TicketRow]) -> bool:
         """Tell of grants that are new, and of tickets that are gone; returns whether there were grants."""
         there = {row.ticket: row for row in rows}
-        news: list[tuple[Told, Lease | None]] = []
+        news: list[tuple[Callback, Lease | None]] = []
         with self._lock:
             for ticket in tickets:
                 own, row = self._own.get(ticket), there.get(ticket)
@@ -363,22 +369,24 @@ class Leases:
                     continue
                 if row is None:
                     self._own.pop(ticket)
-                    news.append((own.told, None))
+                    news.append((own.callback, None))
                 elif row.board is not None and row.token is not None and own.lease is None:
                     own.lease = Lease(ticket=ticket, board=row.board, token=row.token)
-                    own.lives_until = min(own.lives_until, _now() + self._terms.take - self._terms.grace)
-                    news.append((own.told, own.lease))
-        for told, lease in news:
-            told(lease)
+                    own.lives_until = min(
+                        own.lives_until, self._database.clock() + self._times.take - self._times.grace
+                    )
+                    news.append((own.callback, own.lease))
+        for callback, lease in news:
+            callback(lease)
         return any(lease is not None for _, lease in news)
 
-    def _read_status(self, connection: sa.Connection) -> tuple[Status, set[str]]:
-        """Return the status after what has expired has gone, and the bells to ring for that."""
-        bells = self._queue.hand_out(connection)
+    def _read_status(self, connection: sa.Connection) -> tuple[LeaseStatus, set[str]]:
+        """Return the status after what has expired has gone, and the farms to notify of new grants."""
+        owners = self._queue.grant_free_boards(connection)
         rows = self._queue.rows(connection)
         boards = self._queue.boards(connection)
         holders = {row.ticket: row for row in rows}
-        status = Status(
+        status = LeaseStatus(
             now=self._database.now(connection),
             boards={
                 row.name: BoardStatus(
@@ -388,8 +396,4 @@ class Leases:
             },
             waiting=tuple(row for row in rows if row.board is None),
         )
-        return status, bells
-
-
-def _now() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return status, owners

@@ -1,6 +1,6 @@
-"""The transactions of the leases: asking, granting, heartbeats, giving back, health. Functions on a connection.
+"""The transactions of the leases: request, grant, heartbeat, release, health.
 
-A lease is a ticket that a board's row names. Whoever lets its ticket expire loses it, and with it the board.
+A lease is a ticket that a board's row names. An expired ticket is deleted, and its board becomes free.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from crossfarm.boards.leases.rules import Waiting, assign
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
+class LeaseRequest:
     """What somebody asks for.
 
     Attributes:
         ticket: an id that nobody else has.
-        owner: name of the bell that is rung when a board is granted.
+        owner: id of the farm that is notified when a board is granted.
         user: who asks; boards are shared out fairly between users.
         purpose: what for, one line.
         priority: higher goes first.
@@ -78,7 +78,7 @@ class BoardRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Terms:
+class LeaseTimes:
     """For how long things hold, in seconds.
 
     Attributes:
@@ -94,12 +94,12 @@ class Terms:
     grace: float
 
 
-def terms(ttl: float, *, is_clock_safe: bool) -> Terms:
+def lease_times(ttl: float, *, is_clock_safe: bool) -> LeaseTimes:
     """Return the terms that belong to a time to live; 30 s gives heartbeats every 3 s."""
-    return Terms(ttl=ttl, beat=ttl / 10, take=ttl / 3, grace=0.0 if is_clock_safe else ttl / 7.5)
+    return LeaseTimes(ttl=ttl, beat=ttl / 10, take=ttl / 3, grace=0.0 if is_clock_safe else ttl / 7.5)
 
 
-class Watch:
+class HeartbeatMonitor:
     """What one farm has seen of tickets' heartbeats, and when on its own steady clock.
 
     Where the database's clock can be set, it alone ends no lease: a jump forward must not free a live one, a jump back
@@ -129,11 +129,11 @@ class LeaseQueue:
     """The transactions, for one database and one watcher."""
 
     database: LeaseDatabase
-    terms: Terms
-    watch: Watch
+    times: LeaseTimes
+    monitor: HeartbeatMonitor
 
-    def ask(self, connection: sa.Connection, request: Request) -> set[str]:
-        """Enter a request, once however often this is called, and hand out boards; returns the bells to ring."""
+    def ask(self, connection: sa.Connection, request: LeaseRequest) -> set[str]:
+        """Enter a request, once however often this is called, and hand out boards; returns the owners to notify."""
         self._know(connection, request.boards)
         there = sa.select(TICKETS.c.ticket).where(TICKETS.c.ticket == request.ticket)
         if connection.execute(there).first() is None:
@@ -146,7 +146,7 @@ class LeaseQueue:
                     since=time.time(),
                 )
             )
-        return self.hand_out(connection)
+        return self.grant_free_boards(connection)
 
     def beat(self, connection: sa.Connection, tickets: Sequence[str]) -> None:
         """Keep tickets alive."""
@@ -162,10 +162,10 @@ class LeaseQueue:
             )
 
     def end(self, connection: sa.Connection, tickets: Sequence[str]) -> set[str]:
-        """End tickets, waiting or granted, and hand out what becomes free; returns the bells to ring."""
+        """End tickets, waiting or granted, and hand out what becomes free; returns the owners to notify."""
         connection.execute(sa.delete(TICKETS).where(TICKETS.c.ticket.in_(tickets)))
         connection.execute(sa.update(BOARDS).where(BOARDS.c.ticket.in_(tickets)).values(ticket=None))
-        return self.hand_out(connection)
+        return self.grant_free_boards(connection)
 
     def holds(self, connection: sa.Connection, *, ticket: str, board: str, token: int) -> bool:
         """Return whether a ticket holds a board with this token, and keep it alive."""
@@ -177,8 +177,8 @@ class LeaseQueue:
         ).first()
         return row is not None
 
-    def hand_out(self, connection: sa.Connection) -> set[str]:
-        """End what has expired, grant free boards to those who wait; returns the bells to ring."""
+    def grant_free_boards(self, connection: sa.Connection) -> set[str]:
+        """End what has expired, grant free boards to those who wait; returns the owners to notify."""
         now = self.database.now(connection)
         rows = self._alive(connection, now)
         tickets = {row.ticket: row for row in rows}
@@ -215,7 +215,7 @@ class LeaseQueue:
                     board=grant.board,
                     token=token,
                     since=time.time(),
-                    expires=min(tickets[grant.ticket].expires, now + self.terms.take - self.terms.grace),
+                    expires=min(tickets[grant.ticket].expires, now + self.times.take - self.times.grace),
                 )
             )
             _count_grant(connection, grant.user, last)
@@ -243,11 +243,11 @@ class LeaseQueue:
         return _read_health(text or "{}")
 
     def set_health(self, connection: sa.Connection, board: str, health: Health) -> set[str]:
-        """Write the health of a board, and hand it out if it became good; returns the bells to ring."""
+        """Write the health of a board, and hand it out if it became good; returns the owners to notify."""
         self._know(connection, [board])
         text = json.dumps(dataclasses.asdict(health))
         connection.execute(sa.update(BOARDS).where(BOARDS.c.name == board).values(health=text))
-        return self.hand_out(connection)
+        return self.grant_free_boards(connection)
 
     def _alive(self, connection: sa.Connection, now: float) -> list[TicketRow]:
         """Return all tickets that live; those that have expired go, unless a heartbeat came between."""
@@ -263,17 +263,17 @@ class LeaseQueue:
                 alive.append(row)
             else:
                 connection.execute(sa.update(BOARDS).where(BOARDS.c.ticket == row.ticket).values(ticket=None))
-        self.watch.forget_all_but(row.ticket for row in alive)
+        self.monitor.forget_all_but(row.ticket for row in alive)
         return alive
 
     def _is_dead(self, row: TicketRow, now: float) -> bool:
         if self.database.is_sqlite:
             return row.boot != self.database.boot or row.expires <= now
-        silence = self.watch.silence(row.ticket, row.beat)
-        return silence >= self.terms.ttl or (row.expires <= now and silence >= self.terms.grace)
+        silence = self.monitor.silence(row.ticket, row.beat)
+        return silence >= self.times.ttl or (row.expires <= now and silence >= self.times.grace)
 
     def _expiry(self, now: float) -> float:
-        return now + self.terms.ttl - self.terms.grace
+        return now + self.times.ttl - self.times.grace
 
     def _know(self, connection: sa.Connection, names: Iterable[str]) -> None:
         """Enter boards that were never heard of."""

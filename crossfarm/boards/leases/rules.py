@@ -1,4 +1,4 @@
-"""Who gets which board next: pure rules.
+"""The rules by which free boards are assigned to requests; pure functions.
 
 Among those who wait, the higher priority goes first; then the user who holds fewer boards; then the user whose last
 grant lies longer back; then whoever came first. So one user is served in order of arrival, and a user with a hundred

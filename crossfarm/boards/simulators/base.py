@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.boards.protocol import Ended, Placed, State, Timing
+from crossfarm.boards.protocol import BoardState, DeployedBundle, ExitResult, Timing
 from crossfarm.boards.result import OUTPUTS, OutputFile, RunResult
 from crossfarm.boards.transports import local
 from crossfarm.bundles.manifest import Manifest
@@ -60,17 +60,17 @@ class SimulatedBoard(abc.ABC):
     def __exit__(self, *_: object) -> None:  # noqa: B027 (a simulator may have something to end)
         """Do nothing: what a run leaves goes with the run."""
 
-    def preflight(self) -> State:
+    def preflight(self) -> BoardState:
         """Look at this host."""
         return local.probe()
 
-    def deploy(self, bundle: Path) -> Placed:
+    def deploy(self, bundle: Path) -> DeployedBundle:
         """Leave a bundle where it is."""
-        return Placed(place=str(bundle))
+        return DeployedBundle(place=str(bundle))
 
     def run(
-        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
-    ) -> Ended:
+        self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> ExitResult:
         """Run all cases of a bundle; see Transport. The runner's options say nothing to a simulator."""
         import numpy as np
 
@@ -99,8 +99,8 @@ class SimulatedBoard(abc.ABC):
             latency_ns=found.latency_ns,
             outputs=tuple(files),
         ).write(output)
-        return Ended(code=0, tail="", state=local.probe())
+        return ExitResult(code=0, tail="", state=local.probe())
 
-    def probe(self) -> State:
+    def probe(self) -> BoardState:
         """Look at this host now."""
         return local.probe()

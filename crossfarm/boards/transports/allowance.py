@@ -1,4 +1,4 @@
-"""A socket that reads no more than it was allowed: the last bound on what a board can make this host hold.
+"""A socket with a limit on the bytes that it reads, so that a board cannot fill the memory of this host.
 
 An ssh library takes what a server sends: a packet of 4 GiB, a banner without an end, more than the window of a channel.
 Every request states how many bytes it can take, and the connection ends with the first one above.
@@ -10,7 +10,7 @@ import socket
 from typing import Any
 
 _OVERHEAD = 1 << 20
-"""Bytes for what ssh itself says during a request: key exchange, acknowledgements, answers to the pulse."""
+"""Bytes for what ssh itself says during a request: key exchange, acknowledgements, answers to keepalives."""
 
 
 class Allowance:

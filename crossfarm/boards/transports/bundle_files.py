@@ -1,4 +1,4 @@
-"""The files of a bundle as a board's store knows them: by content, with the digest of the whole."""
+"""The files of a bundle by content, with the digest of the whole, as the store of a board has them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATH = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(/[A-Za-z0-9_+-][A-Za-z0-9_.+
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class File:
+class BundleFile:
     """A file of a bundle.
 
     Attributes:
@@ -56,7 +56,7 @@ class BundleFiles:
         digest: sha256 over their rows.
     """
 
-    files: tuple[File, ...]
+    files: tuple[BundleFile, ...]
     digest: str
 
     @property
@@ -81,7 +81,7 @@ def read_bundle(folder: Path) -> BundleFiles:
     return BundleFiles(files=files, digest=digest)
 
 
-def _files(folder: Path) -> Iterator[File]:
+def _files(folder: Path) -> Iterator[BundleFile]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file():
             continue
@@ -99,7 +99,7 @@ def _files(folder: Path) -> Iterator[File]:
                 whole.update(chunk)
                 if size >= _SMALLEST_WITH_BODY:
                     body.update(chunk)
-        yield File(
+        yield BundleFile(
             path=name,
             source=path,
             bytes=size,

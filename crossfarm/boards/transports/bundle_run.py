@@ -1,4 +1,4 @@
-"""One run of a bundle's program on this host, shut in, with what it wrote taken over."""
+"""Runs a bundle's program on this host in a sandbox and copies the files that it wrote."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _CANNOT_BE_STARTED = (126, 127)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ran:
+class ProgramResult:
     """A program that ended by itself.
 
     Attributes:
         code: its exit code.
         tail: the last 4 KiB of what it said.
-        sandbox: what it was shut in by.
+        sandbox: what sandboxed it.
     """
 
     code: int
     tail: str
-    sandbox: sandbox.Kind
+    sandbox: sandbox.SandboxKind
 
 
 def run_bundle(
@@ -44,8 +44,8 @@ def run_bundle(
     timeout: float,
     prefix: Sequence[str] = (),
     profile: bool = False,
-    kind: sandbox.Kind | None = None,
-) -> Ran:
+    kind: sandbox.SandboxKind | None = None,
+) -> ProgramResult:
     """Run a bundle's program.
 
     Args:
@@ -55,7 +55,7 @@ def run_bundle(
         timeout: seconds; then the program and all that it started are killed.
         prefix: emulator and its arguments.
         profile: whether every call is timed too.
-        kind: what shuts it in; None takes what this machine has.
+        kind: what sandboxes it; None takes what this machine has.
 
     Raises:
         BoardError: it cannot be started, is killed by a signal, or takes too long.
@@ -80,16 +80,16 @@ def _run(
     options: Sequence[str],
     folder: Path,
     *,
-    kind: sandbox.Kind,
+    kind: sandbox.SandboxKind,
     files: Mapping[str, int],
     prefix: Sequence[str],
     timeout: float,
-) -> Ran:
+) -> ProgramResult:
     if kind == "none":
         words = _words(str(bundle), str(folder), options, files)
         ended = programs.run([*prefix, *words], timeout=timeout)
-        return Ran(code=ended.code, tail=ended.tail, sandbox=kind)
-    room = sandbox.Room(
+        return ProgramResult(code=ended.code, tail=ended.tail, sandbox=kind)
+    contents = sandbox.SandboxContents(
         bundle=bundle,
         output=folder,
         files=tuple(files),
@@ -99,9 +99,9 @@ def _run(
     )
     words = _words(sandbox.BUNDLE, sandbox.OUTPUT, options, files)
     try:
-        command = sandbox.shut_in(kind, room, words, scratch=folder.parent)
+        command = sandbox.sandbox_command(kind, contents, words, scratch=folder.parent)
     except FileNotFoundError as error:
-        raise BoardError(f"the program cannot be shut in: {error}; {sandbox.ADVICE}") from error
+        raise BoardError(f"the program cannot be sandboxed: {error}; {sandbox.ADVICE}") from error
     code, tail = programs.wait_for(
         command, name=_PROGRAM, environment=sandbox.ENVIRONMENT, timeout=timeout, politely=False
     )
@@ -111,7 +111,7 @@ def _run(
         raise programs.missing(_PROGRAM)
     if code < 0 or code > 128:
         raise killed(_PROGRAM, number=-code if code < 0 else code - 128, tail=tail)
-    return Ran(code=code, tail=tail, sandbox=kind)
+    return ProgramResult(code=code, tail=tail, sandbox=kind)
 
 
 def _words(bundle: str, folder: str, options: Sequence[str], files: Mapping[str, int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One ssh connection to one board: pinned host key, commands with time-outs, and a pulse that notices a dead board.
+"""One ssh connection to one board: pinned host key, commands with timeouts, and keepalives that detect a dead board.
 
 Nothing that a board sends is waited for, or kept, without end: every command has a deadline and a number of bytes.
 """
@@ -37,31 +37,31 @@ _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "a
 _PACKET_BYTES = 32_000
 _SLICE = 0.5
 MOST_TEXT_BYTES = 1 << 20
-"""Of an answer in words."""
+"""Of an answer that is text."""
 _MOST_SAID_BYTES = 1 << 20
 """Of a command's standard error; the end of it is kept."""
 _KEPT_SAID_BYTES = 1 << 14
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long a board is waited for, in seconds.
 
     Attributes:
         connect: for the connection, and again for the login.
-        pulse: between two questions whether it still lives.
+        keepalive: between two questions whether it still lives.
         silence: without any sign of life, after which it is given up.
         answer: for what a board does in no time.
     """
 
     connect: float = 10.0
-    pulse: float = 4.0
+    keepalive: float = 4.0
     silence: float = 15.0
     answer: float = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
+class CommandResult:
     """How a command ended.
 
     Attributes:
@@ -83,9 +83,9 @@ class Answer:
 class Connection:
     """A connection to a board, open inside of `with`."""
 
-    def __init__(self, board: Board, *, patience: Patience | None = None) -> None:
+    def __init__(self, board: Board, *, timeouts: Timeouts | None = None) -> None:
         self._board = board
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or Timeouts()
         self._fabric: fabric.Connection | None = None
         self._closing = threading.Event()
         self._last_sign = 0.0
@@ -105,31 +105,31 @@ class Connection:
         import paramiko
 
         logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads log tracebacks of what is raised here
-        board, patience = self._board, self._patience
+        board, timeouts = self._board, self._timeouts
         self._fabric = fabric.Connection(
             board.address or "",
             user=board.user,
             port=board.port,
             config=fabric.Config(overrides={"load_ssh_configs": False}),
-            connect_timeout=patience.connect,
+            connect_timeout=timeouts.connect,
             connect_kwargs={
                 "key_filename": board.key,
                 "allow_agent": False,
                 "look_for_keys": False,
-                "banner_timeout": patience.connect,
-                "auth_timeout": patience.connect,
+                "banner_timeout": timeouts.connect,
+                "auth_timeout": timeouts.connect,
                 "transport_factory": self._transport,
             },
         )
         self._fabric.client.set_missing_host_key_policy(_pinned(board))
         try:
-            with _told(board), self._given_up_after(3 * patience.connect):
+            with _explain_failure(board), self._given_up_after(3 * timeouts.connect):
                 self._fabric.open()
         except (BoardError, paramiko.SSHException):
             self._fabric.close()
             raise
         self._last_sign = time.monotonic()
-        threading.Thread(target=self._feel_pulse, daemon=True).start()
+        threading.Thread(target=self._send_keepalives, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,7 +141,7 @@ class Connection:
 
     def execute(
         self, arguments: Sequence[str], *, timeout: float, most: int = MOST_TEXT_BYTES, feed: Feed | None = None
-    ) -> Answer:
+    ) -> CommandResult:
         """Run a command on the board.
 
         Args:
@@ -157,9 +157,9 @@ class Connection:
         self.commands += 1
         self._allowance.renew(most + _MOST_SAID_BYTES)
         # The ssh library waits for some answers without a deadline, such as the one to the request itself.
-        with self._broken_told(), self._given_up_after(timeout + 2 * _SLICE):
+        with self._explain_broken_connection(), self._given_up_after(timeout + 2 * _SLICE):
             transport = self._live_transport()
-            channel = transport.open_session(timeout=self._patience.silence)
+            channel = transport.open_session(timeout=self._timeouts.silence)
             try:
                 channel.settimeout(_SLICE)
                 channel.exec_command(shlex.join(arguments))
@@ -171,7 +171,7 @@ class Connection:
             finally:
                 channel.close()
 
-    def _answer(self, channel: paramiko.Channel, deadline: float, most: int) -> Answer:
+    def _answer(self, channel: paramiko.Channel, deadline: float, most: int) -> CommandResult:
         output = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 - the caller reads and closes it
         try:
             said = self._receive(channel, deadline, output, most)
@@ -182,7 +182,7 @@ class Connection:
         except BaseException:
             output.close()
             raise
-        return Answer(code=channel.exit_status, output=output, said=said)
+        return CommandResult(code=channel.exit_status, output=output, said=said)
 
     def _send(self, channel: paramiko.Channel, data: bytes, deadline: float) -> None:
         rest = memoryview(data)
@@ -229,7 +229,7 @@ class Connection:
     def _check(self, deadline: float) -> None:
         now = time.monotonic()
         silent = now - self._last_sign
-        if silent > self._patience.silence:
+        if silent > self._timeouts.silence:
             raise BoardError(
                 f"board {self._board.name} does not answer for {silent:.0f} s: it died, or the network is cut; see "
                 "that it is on and reachable"
@@ -281,7 +281,7 @@ class Connection:
         )
 
     @contextlib.contextmanager
-    def _broken_told(self) -> Iterator[None]:
+    def _explain_broken_connection(self) -> Iterator[None]:
         import paramiko
 
         try:
@@ -289,9 +289,9 @@ class Connection:
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._lost() from error
 
-    def _feel_pulse(self) -> None:
+    def _send_keepalives(self) -> None:
         """Ask again and again whether the board lives; TCP alone would not tell for a quarter of an hour."""
-        while not self._closing.wait(self._patience.pulse):
+        while not self._closing.wait(self._timeouts.keepalive):
             transport = self._fabric.transport if self._fabric is not None else None
             if transport is None or not transport.is_active():
                 return
@@ -350,8 +350,8 @@ def _pinned(board: Board) -> paramiko.MissingHostKeyPolicy:
 
 
 @contextlib.contextmanager
-def _told(board: Board) -> Iterator[None]:
-    """Tell in words why a connection could not be made."""
+def _explain_failure(board: Board) -> Iterator[None]:
+    """Turn the errors of connecting into a BoardError that says what to do."""
     import paramiko
 
     where = f"board {board.name} at {board.address}:{board.port}"

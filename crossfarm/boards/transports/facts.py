@@ -1,7 +1,6 @@
-"""What a board says of itself: from the lines of remote.sh to facts, and from two looks to whether it slowed down.
+"""Parses the facts that remote.sh prints about a board, and detects from two readings whether it slowed down.
 
-Nothing of it is believed but its form: a number that cannot be one of a board is taken as not said, and text is clean,
-short and of one line.
+The board is not trusted: a number out of range is taken as missing, and text is cleaned and cut to one short line.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
-from crossfarm.boards.protocol import State
-from crossfarm.boards.transports.virtualisation import Signs, Virtual, recognise
+from crossfarm.boards.protocol import BoardState
+from crossfarm.boards.transports.virtualisation import Signs, Virtualisation, recognise
 from crossfarm.errors import BoardError
 from crossfarm.util.text import one_line
 
@@ -48,7 +47,7 @@ _ARM64_SECOND: Mapping[int, str] = {1: "sve2", 13: "i8mm", 14: "bf16"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Heat:
+class ThermalState:
     """What changes while a program runs.
 
     Attributes:
@@ -69,7 +68,7 @@ class Heat:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the lines of `heat` in remote.sh; what is no number there is taken as not said."""
+        """Read the lines of `thermal_state` in remote.sh; what is no number there is taken as not said."""
         said = _lines(text)
         degrees = [value / 1000 for line in said.get("temperature", ()) if (value := _integer(line)) is not None]
         return cls(
@@ -101,7 +100,7 @@ class Facts:
         free_kib: free room where bundles are kept, in KiB.
         strays: how many programs of earlier holders were ended just now.
         virtual: what virtual machine or emulator it is, if any.
-        heat: what changes while a program runs.
+        thermal: what changes while a program runs.
     """
 
     machine: str
@@ -117,8 +116,8 @@ class Facts:
     processors: int | None
     free_kib: int
     strays: int
-    virtual: Virtual
-    heat: Heat
+    virtual: Virtualisation
+    thermal: ThermalState
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -152,7 +151,7 @@ class Facts:
             free_kib=free,
             strays=max(0, _integer(_first(said, "strays")) or 0),
             virtual=recognise(_signs(said, machine=machine, cpuinfo=cpuinfo, features=features)),
-            heat=Heat.parse(text),
+            thermal=ThermalState.parse(text),
         )
 
     @property
@@ -160,10 +159,10 @@ class Facts:
         """Return `MACHINE MODEL`, which the `platform` of boards.yaml is compared with."""
         return f"{self.machine} {self.model or self.cpu_model or self.processor or ''}".strip()
 
-    def state(self, heat: Heat | None = None) -> State:
-        """Return the board in the words of all transports, as it was at a later look if one is given."""
-        now = heat or self.heat
-        return State(
+    def state(self, thermal: ThermalState | None = None) -> BoardState:
+        """Return the state of the board, with a later thermal state if one is given."""
+        now = thermal or self.thermal
+        return BoardState(
             machine=self.machine,
             cpu_model=self.cpu_model or self.model or self.processor,
             kernel=self.kernel,
@@ -183,7 +182,7 @@ _FLAGS: Mapping[int, str] = {
 """Bits of `vcgencmd get_throttled`, from the documentation of the Raspberry Pi; 16 higher they say that it happened."""
 
 
-def slowed_down(before: Heat, after: Heat) -> str | None:
+def slowed_down(before: ThermalState, after: ThermalState) -> str | None:
     """Say how a board slowed down between two looks, one before and one after a program ran; None when it did not.
 
     Flags that were set since the board was started count only where they were not set before.
@@ -200,8 +199,8 @@ def slowed_down(before: Heat, after: Heat) -> str | None:
         signs.append(f"{after.frequency // 1000} MHz instead of {(after.highest_frequency or 0) // 1000}")
     if not signs:
         return None
-    heat = f" at {after.temperature:g} °C" if after.temperature is not None else ""
-    return ", ".join(dict.fromkeys(signs)) + heat
+    degrees = f" at {after.temperature:g} °C" if after.temperature is not None else ""
+    return ", ".join(dict.fromkeys(signs)) + degrees
 
 
 def _lines(text: str) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Whether a program fits a board, from its file and what the board says of itself, before anything is sent."""
+"""Checks whether a program can run on a board, and whether the board is healthy, before anything is sent."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ reference manuals; processors that are not listed bring none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Program:
+class ElfProgram:
     """What an ELF program needs of a machine.
 
     Attributes:
@@ -78,7 +78,7 @@ class Program:
     has_neon: bool
 
 
-def read_program(path: Path) -> Program:
+def read_program(path: Path) -> ElfProgram:
     """Read what a program needs.
 
     Raises:
@@ -91,7 +91,7 @@ def read_program(path: Path) -> Program:
         with path.open("rb") as stream:
             file = ELFFile(stream)
             attributes = dict(_attributes(file))
-            return Program(
+            return ElfProgram(
                 machine=str(file["e_machine"]),
                 float_abi=_float_abi(file),
                 interpreter=next((part.get_interp_name() for part in file.iter_segments("PT_INTERP")), None),
@@ -103,7 +103,7 @@ def read_program(path: Path) -> Program:
         raise BundleError(f"{path.name} is no program for Linux ({error}); make the bundle again") from error
 
 
-def check_fit(program: Program, facts: Facts, code: LlvmCode, *, board: str, target: str) -> None:
+def check_fit(program: ElfProgram, facts: Facts, code: LlvmCode, *, board: str, target: str) -> None:
     """Make sure that a board runs a program.
 
     Raises:
@@ -117,7 +117,7 @@ def check_fit(program: Program, facts: Facts, code: LlvmCode, *, board: str, tar
         )
 
 
-def misfits(program: Program, facts: Facts, code: LlvmCode) -> Iterator[str]:
+def misfits(program: ElfProgram, facts: Facts, code: LlvmCode) -> Iterator[str]:
     """Yield what keeps a program from running on a board, in words of the form `needs X, the board has Y`.
 
     Args:
@@ -140,7 +140,7 @@ def misfits(program: Program, facts: Facts, code: LlvmCode) -> Iterator[str]:
         yield f"needs {', '.join(word.upper() for word in missing)}, the board's CPU has none"
 
 
-def _loader_misfit(program: Program, facts: Facts) -> Iterator[str]:
+def _loader_misfit(program: ElfProgram, facts: Facts) -> Iterator[str]:
     if program.interpreter is None or not facts.loaders or program.interpreter in facts.loaders:
         return
     hard = any("armhf" in loader for loader in facts.loaders)
@@ -150,7 +150,7 @@ def _loader_misfit(program: Program, facts: Facts) -> Iterator[str]:
         yield f"needs the loader {program.interpreter}, the board has {', '.join(facts.loaders)}"
 
 
-def _missing_features(program: Program, facts: Facts, code: LlvmCode) -> list[str]:
+def _missing_features(program: ElfProgram, facts: Facts, code: LlvmCode) -> list[str]:
     """Return the features that the code needs and the CPU lacks, in the kernel's words, as far as both are known."""
     if facts.features is None:
         return []
@@ -227,7 +227,7 @@ def problems_of(board: Board, facts: Facts) -> Iterator[str]:
             f"{free} MiB are free in {board.folder}, limits.free_disk is {board.limits.free_disk}; make room there, or "
             "lower the limit"
         )
-    heat = facts.heat.temperature
+    heat = facts.thermal.temperature
     if heat is not None and heat > board.limits.temperature:
         yield f"it is {heat:g} °C hot, limits.temperature is {board.limits.temperature:g}; let it cool, or fan it"
     most = board.limits.load * (facts.processors or 1)

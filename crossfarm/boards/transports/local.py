@@ -1,7 +1,7 @@
 """This host as a board: what it is, and programs run on it, natively or under the target's emulator.
 
-Nothing has to be sent here, and nobody else's bundles stand in the way, so preflight and deploy do next to nothing.
-Imports the standard library and the spec only: `fingerprint` is part of keys, so a warm run calls it.
+Nothing has to be sent, so preflight and deploy do next to nothing. Imports the standard library and the config only:
+`fingerprint` is part of keys, so a warm run calls it.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import functools
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crossfarm.boards import cpu_features
-from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing
+from crossfarm.boards.protocol import BoardState, DeployedBundle, ExitResult, Purpose, Timing
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.boards.transports.virtualisation import Signs, recognise
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError, BundleError
+from crossfarm.util.processes import output_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Way:
+class ExecutionMode:
     """How a program for a target runs here.
 
     Attributes:
@@ -42,9 +42,9 @@ class LocalBoard:
     """This host as a transport."""
 
     def __init__(self, purpose: Purpose) -> None:
-        self._way = way(machines=purpose.machine, emulator=purpose.emulator, code=purpose.code)
-        self.timing: Timing = self._way.timing
-        self.emulator = emulator_version(self._way.prefix[0]) if self._way.prefix else None
+        self._mode = execution_mode(machines=purpose.machine, emulator=purpose.emulator, code=purpose.code)
+        self.timing: Timing = self._mode.timing
+        self.emulator = emulator_version(self._mode.prefix[0]) if self._mode.prefix else None
 
     def __enter__(self) -> LocalBoard:
         """Do nothing: this host is here."""
@@ -53,37 +53,37 @@ class LocalBoard:
     def __exit__(self, *_: object) -> None:
         """Do nothing: what a run leaves goes with the run."""
 
-    def preflight(self) -> State:
+    def preflight(self) -> BoardState:
         """Look at this host; it is used as it is."""
         return probe()
 
-    def deploy(self, bundle: Path) -> Placed:
+    def deploy(self, bundle: Path) -> DeployedBundle:
         """Leave a bundle where it is."""
         if not (bundle / "program").is_file():
             raise BundleError("the bundle has no program; make the bundle again")
-        return Placed(place=str(bundle))
+        return DeployedBundle(place=str(bundle))
 
     def run(
-        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
-    ) -> Ended:
-        """Run a bundle's program, shut in where this machine can; see Transport."""
+        self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> ExitResult:
+        """Run a bundle's program, in a sandbox where this machine can make one; see Transport."""
         ran = run_bundle(
             Path(bundle.place),
             options,
             output=output,
             timeout=timeout,
-            prefix=self._way.prefix,
+            prefix=self._mode.prefix,
             profile=profile,
         )
-        return Ended(code=ran.code, tail=ran.tail, state=probe(), sandbox=ran.sandbox)
+        return ExitResult(code=ran.code, tail=ran.tail, state=probe(), sandbox=ran.sandbox)
 
-    def probe(self) -> State:
+    def probe(self) -> BoardState:
         """Look at this host now."""
         return probe()
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int) -> LocalBoard:
-    """Return this host as the way to a board; leases of it are kept by the farm alone.
+    """Return the transport for this host; it has no tokens of its own to check.
 
     Raises:
         BoardError: the target's code runs neither natively nor emulated here.
@@ -94,9 +94,9 @@ def open_board(board: Board, purpose: Purpose, *, token: int) -> LocalBoard:
     return opened
 
 
-def probe() -> State:
+def probe() -> BoardState:
     """Look at this host now."""
-    return State(
+    return BoardState(
         machine=platform.machine(),
         cpu_model=_cpu_model(),
         kernel=platform.release(),
@@ -108,7 +108,7 @@ def probe() -> State:
 
 
 def fingerprint(*, machines: Sequence[str], emulator: Emulator | None) -> Mapping[str, str]:
-    """Say in plain words what here decides a measurement for a target; two hosts that are alike say the same.
+    """Return the facts about this host that decide a measurement for a target; equal hosts return equal facts.
 
     Args:
         machines: what `uname -m` says where the target's code runs natively.
@@ -126,7 +126,9 @@ def fingerprint(*, machines: Sequence[str], emulator: Emulator | None) -> Mappin
     return facts
 
 
-def way(*, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | None = None) -> Way:
+def execution_mode(
+    *, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | None = None
+) -> ExecutionMode:
     """Decide how code for a target runs here.
 
     Args:
@@ -141,11 +143,11 @@ def way(*, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | 
     if platform.machine() in machines:
         missing = cpu_features.lacking(code, cpu_features.cpu_flags(_cpuinfo())) if code is not None else ()
         if missing:
-            told = cpu_features.explained(missing)
+            needed = cpu_features.explained(missing)
             raise BoardError(
-                f"needs {told}, which this CPU ({_cpu_model() or 'unknown'}) has not; run it on one that has"
+                f"needs {needed}, which this CPU ({_cpu_model() or 'unknown'}) has not; run it on one that has"
             )
-        return Way(timing="silicon")
+        return ExecutionMode(timing="silicon")
     native = " or ".join(machines)
     if emulator is None:
         raise BoardError(
@@ -164,16 +166,13 @@ def way(*, machines: Sequence[str], emulator: Emulator | None, code: LlvmCode | 
         package = emulator.library_package
         advice = f"install it: apt-get install {package}" if package else "correct -L in the toolchain file"
         raise BoardError(f"the target's C library is not in {library}, where {found} looks for it; {advice}")
-    return Way(timing="emulated", prefix=(found, *emulator.command[1:]))
+    return ExecutionMode(timing="emulated", prefix=(found, *emulator.command[1:]))
 
 
 def emulator_version(path: str) -> str:
     """Return name and version of an emulator, `qemu-arm-static 7.2.22`; the name alone when it does not say."""
     name = Path(path).name
-    try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=120, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return name
+    said = output_of([path, "--version"], wall_seconds=120) or ""
     words = said.partition("\n")[0].split()
     version = next((word for word in words if word[0].isdigit()), "")
     return f"{name} {version}".strip()

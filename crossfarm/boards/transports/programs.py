@@ -1,4 +1,4 @@
-"""Programs on this host: started in a group of their own, watched, and ended with all that they started."""
+"""Runs programs on this host in process groups of their own, with timeouts."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ if [ -r /etc/crossfarm-board ]; then
   done </etc/crossfarm-board
 fi
 
-heat() {
+thermal_state() {
   for zone in /sys/class/thermal/thermal_zone*/temp; do
     first_line "$zone"
     fact temperature "$line"
@@ -122,7 +122,7 @@ facts() {
   fact processors "$line"
   free_kib
   fact free_kib "$free"
-  heat
+  thermal_state
 }
 
 # Set `free`. POSIX has df print a heading of seven words, then device, size, used and free.
@@ -296,7 +296,7 @@ run() {
   [ -z "$processor" ] || set -- env "QEMU_CPU=$processor" "$@"
   env "CROSSFARM_RUN=$folder:$token" timeout -k 2 "$seconds" "$@" >"$place/log" 2>&1 </dev/null
   code=$?
-  heat >"$place/after"
+  thermal_state >"$place/after"
   put_governors_back
   printf '%s\n' "$code" >"$place/code"
   tail -c 4096 "$place/log" >"$place/tail"

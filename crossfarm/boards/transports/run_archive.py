@@ -1,4 +1,4 @@
-"""What a board hands back of a run: from the archive that it sends to files, none of which it chooses.
+"""Unpacks the archive that a board sends after a run; the board chooses neither names nor sizes of files.
 
 The archive is read header by header. Only plain files are taken that the bundle declares, each once, and none larger
 than it can be. Everything else, such as a link, a device, a sparse file, another name or one file more, is refused.
@@ -16,7 +16,7 @@ from typing import IO, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from crossfarm.boards.transports.facts import Facts, Heat
+from crossfarm.boards.transports.facts import Facts, ThermalState
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.util.text import clean
 
@@ -30,7 +30,7 @@ _PROFILE_BYTES = 16 << 20
 _TEXT_BYTES: Mapping[str, int] = {"code": 16, "tail": 4096, "before": 1 << 18, "after": 1 << 16}
 _BLOCK = tarfile.BLOCKSIZE
 _SKIPPED = (tarfile.XHDTYPE, tarfile.XGLTYPE)
-"""Extended headers, in which some tar programs put exact times; whatever else they say is not heard."""
+"""Extended headers, in which some tar programs put exact times; all else in them is ignored."""
 _EXTENDED_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 20
 _SLACK_BYTES = 1 << 20
@@ -83,7 +83,7 @@ class RunReport:
     code: int
     tail: str
     before: Facts
-    after: Heat
+    after: ThermalState
 
 
 def expected_of(bundle: Path) -> Expected:
@@ -194,7 +194,7 @@ def _report(texts: Mapping[str, bytes]) -> RunReport:
         code=int(said["code"]),
         tail=clean(said.get("tail", "")),
         before=Facts.parse(said["before"]),
-        after=Heat.parse(said["after"]),
+        after=ThermalState.parse(said["after"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""How a stranger's program is shut in on this host: by bubblewrap, or by unshare of util-linux.
+"""The sandbox of untrusted programs on this host, made by bubblewrap or by unshare of util-linux.
 
 Either way the program sees the system's programs and libraries, its bundle and, under an emulator, that emulator, all
 read-only. It may write the files that are offered to it and a small /tmp. It has no network, no home, no view of other
@@ -22,11 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-Kind = Literal["bubblewrap", "unshare", "none"]
-"""What shuts a program in."""
+SandboxKind = Literal["bubblewrap", "unshare", "none"]
+"""What sandboxes a program."""
 
 BUNDLE = "/bundle"
-"""Where a program that is shut in sees its bundle."""
+"""Where a sandboxed program sees its bundle."""
 OUTPUT = "/out"
 """Where it sees the files that it may write."""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
@@ -86,7 +86,7 @@ as it would outside. Arguments: an empty folder; triples of what, source and pla
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Room:
+class SandboxContents:
     """What a program is given.
 
     Attributes:
@@ -116,8 +116,8 @@ class _Piece:
 
 
 @functools.cache
-def available() -> Kind:
-    """Return what shuts programs in on this machine, tried for real; `none` where nothing does."""
+def available() -> SandboxKind:
+    """Return what sandboxes programs on this machine, after a trial; `none` where nothing does."""
     for kind in ("bubblewrap", "unshare"):
         if works(kind):
             return kind
@@ -125,26 +125,26 @@ def available() -> Kind:
 
 
 def warning() -> str | None:
-    """Return one line for a run whose programs are not shut in; None where they are."""
+    """Return one line for a run whose programs are not sandboxed; None where they are."""
     if available() != "none":
         return None
     return (
-        "not shut in: this machine lets neither bubblewrap nor unshare make namespaces, so programs of models run with "
-        f"your rights, your home and your network; {ADVICE}"
+        "not sandboxed: this machine lets neither bubblewrap nor unshare make namespaces, so programs of models run "
+        f"with your rights, your home and your network; {ADVICE}"
     )
 
 
 def works(kind: Literal["bubblewrap", "unshare"]) -> bool:
-    """Say whether a program that is shut in so starts, writes what it is offered, and cannot write its bundle."""
-    script = f"(: >{BUNDLE}/probe) 2>/dev/null && exit 9; echo shut in >{OUTPUT}/probe"
+    """Return whether a program in this sandbox starts, can write the offered files, and cannot write its bundle."""
+    script = f"(: >{BUNDLE}/probe) 2>/dev/null && exit 9; echo sandboxed >{OUTPUT}/probe"
     with tempfile.TemporaryDirectory(prefix="crossfarm-probe-") as name:
         bundle, output = Path(name, "bundle"), Path(name, "out")
         for folder in (bundle, output):
             folder.mkdir(mode=0o755)
         offer(output, ("probe",))
-        room = Room(bundle=bundle, output=output, files=("probe",), most_bytes=1 << 20)
+        contents = SandboxContents(bundle=bundle, output=output, files=("probe",), most_bytes=1 << 20)
         try:
-            command = shut_in(kind, room, ["/bin/sh", "-c", script], scratch=Path(name))
+            command = sandbox_command(kind, contents, ["/bin/sh", "-c", script], scratch=Path(name))
             done = subprocess.run(
                 command,
                 env=ENVIRONMENT,
@@ -154,7 +154,7 @@ def works(kind: Literal["bubblewrap", "unshare"]) -> bool:
                 check=False,
                 start_new_session=True,
             )
-            return done.returncode == 0 and (output / "probe").read_text() == "shut in\n"
+            return done.returncode == 0 and (output / "probe").read_text() == "sandboxed\n"
         except (OSError, subprocess.TimeoutExpired):
             return False
 
@@ -173,22 +173,24 @@ def offer(folder: Path, names: Sequence[str]) -> None:
         path.chmod(0o666)
 
 
-def shut_in(kind: Literal["bubblewrap", "unshare"], room: Room, command: Sequence[str], *, scratch: Path) -> list[str]:
-    """Return the command that runs another one shut in.
+def sandbox_command(
+    kind: Literal["bubblewrap", "unshare"], contents: SandboxContents, command: Sequence[str], *, scratch: Path
+) -> list[str]:
+    """Return the command that runs another one in the sandbox.
 
     It ends with 128 + N when signal N ended the program, and with 126 or 127 when the program cannot be started.
 
     Args:
         kind: how.
-        room: what the program is given.
+        contents: what the program is given.
         command: the program with its arguments, as it sees them; without the emulator.
         scratch: folder of the caller, in which one is made.
 
     Raises:
         FileNotFoundError: a tool is not installed.
     """
-    inner = [*_without_rights(), *_limited(room), *room.prefix, *command]
-    pieces = list(_pieces(room))
+    inner = [*_without_rights(), *_limited(contents), *contents.prefix, *command]
+    pieces = list(_pieces(contents))
     outer = [_tool("setpriv"), "--pdeathsig", "KILL", "/bin/sh", "-c", _OUTER, "sh"]
     if kind == "bubblewrap":
         return [*outer, *_bubblewrap(pieces), "--", *inner]
@@ -241,11 +243,11 @@ def _without_rights() -> Iterator[str]:
     yield from ("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
 
 
-def _limited(room: Room) -> Iterator[str]:
+def _limited(contents: SandboxContents) -> Iterator[str]:
     """Yield what sets the limits; a limit of the caller's that is lower stays."""
     memory = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _SHARE_OF_MEMORY)
-    addresses = memory + (_EMULATOR_BYTES if room.prefix else 0)
-    wanted = {"as": (resource.RLIMIT_AS, addresses), "fsize": (resource.RLIMIT_FSIZE, room.most_bytes)}
+    addresses = memory + (_EMULATOR_BYTES if contents.prefix else 0)
+    wanted = {"as": (resource.RLIMIT_AS, addresses), "fsize": (resource.RLIMIT_FSIZE, contents.most_bytes)}
     if _is_root() or _kernel() >= _COUNTED_APART:
         wanted["nproc"] = (resource.RLIMIT_NPROC, _PROCESSES)
     yield _tool("prlimit")
@@ -255,10 +257,10 @@ def _limited(room: Room) -> Iterator[str]:
     yield from ("--core=0", "--")
 
 
-def _pieces(room: Room) -> Iterator[_Piece]:
+def _pieces(contents: SandboxContents) -> Iterator[_Piece]:
     """Yield what the program sees, in the order in which it is laid out."""
     known = set[str]()
-    yield from _folders(known, "/etc/x", "/dev/x", f"{OUTPUT}/x", *(f"{OUTPUT}/{name}" for name in room.files))
+    yield from _folders(known, "/etc/x", "/dev/x", f"{OUTPUT}/x", *(f"{OUTPUT}/{name}" for name in contents.files))
     for place in _SYSTEM:
         if Path(place).is_symlink():
             yield _Piece(what="link", source=str(Path(place).readlink()), place=place)
@@ -268,13 +270,13 @@ def _pieces(room: Room) -> Iterator[_Piece]:
         yield _Piece(what="device", source=place, place=place)
     yield _Piece(what="processes", source="", place="/proc")
     yield _Piece(what="scratch", source=str(_TMP_BYTES), place="/tmp")  # noqa: S108 - its own
-    for path in (*room.prefix[:1], *([str(room.libraries)] if room.libraries else [])):
+    for path in (*contents.prefix[:1], *([str(contents.libraries)] if contents.libraries else [])):
         if not path.startswith(tuple(f"{place}/" for place in _SYSTEM)):
             yield from _folders(known, path)
             yield _Piece(what="read", source=os.path.realpath(path), place=path)
-    yield _Piece(what="read", source=str(room.bundle.resolve()), place=BUNDLE)
-    for name in room.files:
-        yield _Piece(what="write", source=str(room.output.resolve() / name), place=f"{OUTPUT}/{name}")
+    yield _Piece(what="read", source=str(contents.bundle.resolve()), place=BUNDLE)
+    for name in contents.files:
+        yield _Piece(what="write", source=str(contents.output.resolve() / name), place=f"{OUTPUT}/{name}")
 
 
 def _folders(known: set[str], *paths: str) -> Iterator[_Piece]:

@@ -1,4 +1,4 @@
-"""A board that is reached over ssh. What it does stands in remote.sh, which goes along with every request."""
+"""The transport of a board that is reached over ssh; each request sends remote.sh along."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossfarm.boards.protocol import Ended, Placed, Purpose, State, Timing, killed, overdue
+from crossfarm.boards.protocol import BoardState, DeployedBundle, ExitResult, Purpose, Timing, killed, overdue
 from crossfarm.boards.transports.bundle_files import BundleFiles, read_bundle, sent_bytes, write_archive
-from crossfarm.boards.transports.connection import MOST_TEXT_BYTES, Answer, Connection, Feed, Patience
+from crossfarm.boards.transports.connection import MOST_TEXT_BYTES, CommandResult, Connection, Feed, Timeouts
 from crossfarm.boards.transports.facts import Facts, slowed_down
 from crossfarm.boards.transports.fit import check_fit, check_health, read_program
 from crossfarm.boards.transports.run_archive import Expected, RunReport, expected_of, unpack
@@ -36,11 +36,11 @@ class SshBoard:
         *,
         token: int,
         timing: Timing = "silicon",
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._board, self._purpose, self._token = board, purpose, token
-        self._patience = patience or Patience()
-        self._connection = Connection(board, patience=self._patience)
+        self._timeouts = timeouts or Timeouts()
+        self._connection = Connection(board, timeouts=self._timeouts)
         self._facts: Facts | None = None
         self._rows: dict[str, bytes] = {}
         self._expected: dict[str, Expected] = {}
@@ -68,13 +68,13 @@ class SshBoard:
         """Close the connection."""
         self._connection.__exit__(*arguments)
 
-    def preflight(self) -> State:
+    def preflight(self) -> BoardState:
         """End what earlier holders left, and judge the board; see Transport. One round trip."""
         facts = self._learn(Facts.parse(self._ask("preflight").text()))
         check_health(self._board, facts)
         return facts.state()
 
-    def probe(self) -> State:
+    def probe(self) -> BoardState:
         """Look at the board, and change nothing there."""
         return self.look().state()
 
@@ -89,7 +89,7 @@ class SshBoard:
             self.timing = "emulated"
         return facts
 
-    def deploy(self, bundle: Path) -> Placed:
+    def deploy(self, bundle: Path) -> DeployedBundle:
         """Send what the board lacks of a bundle; see Transport. One round trip when it lacks nothing, else two."""
         facts = self._facts or self.look()
         files = read_bundle(bundle)
@@ -99,10 +99,10 @@ class SshBoard:
         self._rows[files.digest], self._expected[files.digest] = files.rows, expected_of(bundle)
         answer = self._ask("offer", files.digest, feed=lambda send: send(files.rows)).text()
         if answer.startswith("there"):
-            return Placed(place=files.digest)
+            return DeployedBundle(place=files.digest)
         return self._store(files, _wanted(answer, files))
 
-    def _store(self, files: BundleFiles, wanted: dict[int, str]) -> Placed:
+    def _store(self, files: BundleFiles, wanted: dict[int, str]) -> DeployedBundle:
         size = sent_bytes(files, wanted)
         # Files whose head alone is sent are copied on the board and take as much room as others.
         kept = sum(files.files[number].bytes for number in wanted)
@@ -113,19 +113,19 @@ class SshBoard:
             str(room),
             str(_DAYS),
             feed=lambda send: write_archive(files, wanted, send),
-            timeout=4 * self._patience.answer + kept / _SLOWEST_BYTES,
+            timeout=4 * self._timeouts.answer + kept / _SLOWEST_BYTES,
         )
         answer.output.close()
-        return Placed(place=files.digest, files_sent=len(wanted), bytes_sent=size)
+        return DeployedBundle(place=files.digest, files_sent=len(wanted), bytes_sent=size)
 
     def run(
-        self, bundle: Placed, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
-    ) -> Ended:
+        self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
+    ) -> ExitResult:
         """Run a bundle's program and fetch what it wrote; see Transport. One round trip."""
         started = time.monotonic()
         words = [bundle.place, f"{timeout:.3f}", self._board.governor, "profile" if profile else "plain", *options]
         expected = self._expected[bundle.place] if profile else self._expected[bundle.place].plain()
-        answer = self._ask("run", *words, timeout=timeout + 4 * self._patience.answer, most=expected.bytes)
+        answer = self._ask("run", *words, timeout=timeout + 4 * self._timeouts.answer, most=expected.bytes)
         report = self._unpack(answer, expected, output)
         code, tail, facts = report.code, report.tail, report.before
         where = f"program on board {self._board.name}"
@@ -140,10 +140,10 @@ class SshBoard:
             self._verify(bundle)
         if code > 128:
             raise killed(where, number=code - 128, tail=tail)
-        throttled = slowed_down(facts.heat, report.after)
-        return Ended(code=code, tail=tail, state=facts.state(report.after), throttled=throttled)
+        throttled = slowed_down(facts.thermal, report.after)
+        return ExitResult(code=code, tail=tail, state=facts.state(report.after), throttled=throttled)
 
-    def _verify(self, bundle: Placed) -> None:
+    def _verify(self, bundle: DeployedBundle) -> None:
         """Look whether a bundle that its program refuses is still what was sent.
 
         Raises:
@@ -153,7 +153,7 @@ class SshBoard:
         if rows is None:
             return
         found = self._ask(
-            "verify", bundle.place, feed=lambda send: send(rows), timeout=10 * self._patience.answer
+            "verify", bundle.place, feed=lambda send: send(rows), timeout=10 * self._timeouts.answer
         ).text()
         if found != "good\n":
             raise BoardError(
@@ -161,7 +161,7 @@ class SshBoard:
                 "its disk or card may be failing; they were dropped and will be sent again: run again"
             )
 
-    def _unpack(self, answer: Answer, expected: Expected, output: Path) -> RunReport:
+    def _unpack(self, answer: CommandResult, expected: Expected, output: Path) -> RunReport:
         """Take out of the archive that `run` answers with what is expected there, and nothing else."""
         try:
             with answer.output as stream:
@@ -180,21 +180,21 @@ class SshBoard:
         timeout: float | None = None,
         most: int = MOST_TEXT_BYTES,
         feed: Feed | None = None,
-    ) -> Answer:
+    ) -> CommandResult:
         """Make one request of remote.sh.
 
         Raises:
             BoardError: it ended with another exit code than 0.
         """
         words = ["sh", "-c", self._script, "crossfarm", self._board.folder, str(self._token), verb, *arguments]
-        seconds = self._patience.answer if timeout is None else timeout
+        seconds = self._timeouts.answer if timeout is None else timeout
         answer = self._connection.execute(words, timeout=seconds, most=most, feed=feed)
         if answer.code != 0:
             answer.output.close()
             raise self._refusal(answer)
         return answer
 
-    def _refusal(self, answer: Answer) -> BoardError:
+    def _refusal(self, answer: CommandResult) -> BoardError:
         said = one_line(answer.said.rpartition("\n")[2]) or f"exit code {answer.code}"
         if answer.code == 91:
             return BoardError(
@@ -215,6 +215,6 @@ def _wanted(answer: str, files: BundleFiles) -> dict[int, str]:
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int) -> SshBoard:
-    """Return the way to a board over ssh; a virtual one is reached like any other, and its clock counts for nothing."""
+    """Return the transport of a board over ssh; the timing of a virtual one is emulated."""
     timing: Timing = "emulated" if board.transport == "virtual" else "silicon"
     return SshBoard(board, purpose, token=token, timing=timing)

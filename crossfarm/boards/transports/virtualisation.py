@@ -1,4 +1,4 @@
-"""Whether a machine is virtual, and whether its time is a processor's: from signs that every Linux shows.
+"""Detects virtual machines and emulators, and whether their timing is emulated, from what Linux shows.
 
 A virtual machine whose instructions the processor itself executes (KVM, Xen, VMware) takes a processor's time. One that
 qemu translates (TCG, or qemu-user for single programs) takes qemu's, which ranks nothing.
@@ -55,32 +55,32 @@ class Signs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Virtual:
+class Virtualisation:
     """What a machine is: name of the hypervisor or emulator, None on bare metal; and whether its time is emulated."""
 
     name: str | None = None
     is_emulated: bool = False
 
 
-def recognise(signs: Signs) -> Virtual:
+def recognise(signs: Signs) -> Virtualisation:
     """Return what a machine is, from its signs.
 
     Where qemu shows and nothing tells whether it translates, its time is taken as emulated: that gates nothing, while
     the opposite mistake would pass for a board's. `timing` in boards.yaml is there for who knows better.
     """
     if _is_user_mode(signs):
-        return Virtual(name="qemu-user", is_emulated=True)
+        return Virtualisation(name="qemu-user", is_emulated=True)
     if signs.detected in _TRANSLATORS:
-        return Virtual(name=signs.detected, is_emulated=True)
+        return Virtualisation(name=signs.detected, is_emulated=True)
     name = _NAMES.get(signs.detected) or _hypervisor(signs)
     if name is not None:
-        return Virtual(name=name)
+        return Virtualisation(name=name)
     words = f"{signs.firmware} {signs.model} {signs.cpu_model}".lower()
     if re.search(r"\bqemu\b|\bbochs\b|linux,dummy-virt", words) or signs.implementer == "0x00":
-        return Virtual(name="qemu", is_emulated=True)
+        return Virtualisation(name="qemu", is_emulated=True)
     if "hypervisor" in signs.features:
-        return Virtual(name="unknown hypervisor", is_emulated=True)
-    return Virtual()
+        return Virtualisation(name="unknown hypervisor", is_emulated=True)
+    return Virtualisation()
 
 
 def _hypervisor(signs: Signs) -> str | None:
@@ -94,7 +94,7 @@ def _hypervisor(signs: Signs) -> str | None:
 
 
 def _is_user_mode(signs: Signs) -> bool:
-    """Say whether the kernel names another processor than programs are told, as under qemu-user."""
+    """Return whether the kernel names another processor than `uname -m` does, as under qemu-user."""
     family = re.match(r"cpu:type:([a-z0-9]+)", signs.processor)
     native = _FAMILIES.get(family[1]) if family else None
     return native is not None and not _runs_on(signs.machine, native)

@@ -1,6 +1,6 @@
-"""The files that a bundle's program writes on this host: which, how large at most, and how they are taken over.
+"""Copies the files that a bundle's program wrote on this host, as far as the manifest declares them.
 
-Their content is a stranger's, and where nothing shuts the program in, so are their names: no link is followed, nothing
+Their content is untrusted, and without a sandbox so are their names: no link is followed, nothing
 but plain files is read, and no more of them than the manifest declares.
 """
 

@@ -1,4 +1,4 @@
-"""Virtual boards go up and down: one container for each, on a network that leads nowhere but to this host."""
+"""Starts and removes virtual boards: one container for each, on a network that reaches only this host."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import dataclasses
 import hashlib
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from crossfarm.boards.virtual.emulation import register, version
-from crossfarm.boards.virtual.kinds import Kind, kind_of
+from crossfarm.boards.virtual.kinds import BoardKind, kind_of
 from crossfarm.boards.virtual.userland import LABEL, archive_of, ensure_image, remove_images
-from crossfarm.config.boards import Board, BoardsFile, Limits
+from crossfarm.config.boards import Board, BoardsFile, HealthLimits
 from crossfarm.errors import ConfigError, EngineError, ToolError
 from crossfarm.util.docker import find_daemon
+from crossfarm.util.files import write_text
+from crossfarm.util.processes import failure, run_tool
 
 if TYPE_CHECKING:
     import docker
@@ -34,7 +35,7 @@ _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class BoardSet:
     """The virtual boards of one clone.
 
     Attributes:
@@ -61,11 +62,11 @@ class Place:
         return self.boards.parent / "virtual-boards"
 
 
-def boards_up(place: Place, *, target: str, count: int, say: IO[str]) -> tuple[Board, ...]:
+def boards_up(board_set: BoardSet, *, target: str, count: int, say: IO[str]) -> tuple[Board, ...]:
     """Start virtual boards until there are `count` for a target, and write all of this clone into the boards file.
 
     Args:
-        place: where they belong.
+        board_set: where they belong.
         target: name of a toolchain file.
         count: 1 to 64.
         say: takes lines about the progress.
@@ -81,26 +82,26 @@ def boards_up(place: Place, *, target: str, count: int, say: IO[str]) -> tuple[B
     kind = kind_of(target)
     if not 1 <= count <= _MOST:
         raise ConfigError(f"--count {count}: give 1 to {_MOST}")
-    _check_ours(place.boards)
+    _check_ours(board_set.boards)
     register(kind, say=lambda text: print(text, file=say, flush=True))
     with _engine() as client:
         image = ensure_image(client, kind, say=say)
-        _ensure_network(client, place)
-        user = _key(place.keys / "user")
+        _ensure_network(client, board_set)
+        user = _key(board_set.keys / "user")
         for number in range(1, count + 1):
-            _ensure_container(client, place, image=image, target=target, kind=kind, number=number, user=user)
-        boards = _write_boards(client, place)
+            _ensure_container(client, board_set, image=image, target=target, kind=kind, number=number, user=user)
+        boards = _write_boards(client, board_set)
         wanted = tuple(board for board in boards if target in board.targets)
         for board in wanted:
             _wait_for_sshd(board)
     return wanted
 
 
-def boards_down(place: Place, *, images: bool = False) -> list[str]:
+def boards_down(board_set: BoardSet, *, images: bool = False) -> list[str]:
     """Remove all virtual boards of this clone, their network, keys and boards file; returns their names.
 
     Args:
-        place: where they belong.
+        board_set: where they belong.
         images: also remove the userlands, which other clones may share.
 
     Raises:
@@ -109,27 +110,27 @@ def boards_down(place: Place, *, images: bool = False) -> list[str]:
     """
     import docker.errors
 
-    _check_ours(place.boards)
+    _check_ours(board_set.boards)
     with _engine() as client:
         removed = []
-        for container in _containers(client, place):
+        for container in _containers(client, board_set):
             removed.append(str(container.labels["crossfarm.board"]))
             container.remove(force=True, v=True)
         with contextlib.suppress(docker.errors.NotFound):
-            client.networks.get(place.network).remove()
+            client.networks.get(board_set.network).remove()
         if images:
             removed += remove_images(client)
-    place.boards.unlink(missing_ok=True)
-    for key in place.keys.glob("*"):
+    board_set.boards.unlink(missing_ok=True)
+    for key in board_set.keys.glob("*"):
         key.unlink()
-    if place.keys.is_dir():
-        place.keys.rmdir()
+    if board_set.keys.is_dir():
+        board_set.keys.rmdir()
     return sorted(removed)
 
 
 @contextlib.contextmanager
 def _engine() -> Iterator[docker.DockerClient]:
-    """Yield the engine of this machine; tell in words why it does not do what it is asked."""
+    """Yield the client of this machine's container engine; its errors become EngineErrors."""
     import docker
     import docker.errors
 
@@ -145,20 +146,27 @@ def _engine() -> Iterator[docker.DockerClient]:
         client.close()
 
 
-def _ensure_network(client: docker.DockerClient, place: Place) -> None:
-    if not client.networks.list(names=[place.network]):
-        client.networks.create(place.network, driver="bridge", internal=True, labels={LABEL: place.id})
+def _ensure_network(client: docker.DockerClient, board_set: BoardSet) -> None:
+    if not client.networks.list(names=[board_set.network]):
+        client.networks.create(board_set.network, driver="bridge", internal=True, labels={LABEL: board_set.id})
 
 
 def _ensure_container(
-    client: docker.DockerClient, place: Place, *, image: str, target: str, kind: Kind, number: int, user: Path
+    client: docker.DockerClient,
+    board_set: BoardSet,
+    *,
+    image: str,
+    target: str,
+    kind: BoardKind,
+    number: int,
+    user: Path,
 ) -> None:
     """Start the container of one board, unless it runs."""
     import docker.errors
 
     board = f"virtual-{target.replace('_', '-')}-{number}"
-    name = f"crossfarm-{place.id}-{board}"
-    host = _key(place.keys / board)
+    name = f"crossfarm-{board_set.id}-{board}"
+    host = _key(board_set.keys / board)
     with contextlib.suppress(docker.errors.NotFound):
         container = client.containers.get(name)
         if container.status == "running" and container.attrs["Config"]["Image"] == image:
@@ -169,8 +177,8 @@ def _ensure_container(
         ["/usr/sbin/sshd", "-D", "-e"],
         name=name,
         hostname=board,
-        network=place.network,
-        labels={LABEL: place.id, _TARGET_LABEL: target, "crossfarm.board": board},
+        network=board_set.network,
+        labels={LABEL: board_set.id, _TARGET_LABEL: target, "crossfarm.board": board},
         cap_drop=["ALL"],
         cap_add=list(_CAPABILITIES),
         security_opt=["no-new-privileges"],
@@ -200,38 +208,36 @@ def _ensure_container(
     container.start()
 
 
-def _containers(client: docker.DockerClient, place: Place) -> list[Container]:
-    return list(client.containers.list(all=True, filters={"label": f"{LABEL}={place.id}"}))
+def _containers(client: docker.DockerClient, board_set: BoardSet) -> list[Container]:
+    return list(client.containers.list(all=True, filters={"label": f"{LABEL}={board_set.id}"}))
 
 
-def _write_boards(client: docker.DockerClient, place: Place) -> tuple[Board, ...]:
+def _write_boards(client: docker.DockerClient, board_set: BoardSet) -> tuple[Board, ...]:
     """Write the boards file anew from what runs; addresses change when the engine is started again."""
     boards = []
-    for container in sorted(_containers(client, place), key=lambda item: str(item.name)):
+    for container in sorted(_containers(client, board_set), key=lambda item: str(item.name)):
         container.reload()
-        address = container.attrs["NetworkSettings"]["Networks"][place.network]["IPAddress"]
+        address = container.attrs["NetworkSettings"]["Networks"][board_set.network]["IPAddress"]
         if container.status != "running" or not address:
             continue
         name, target = container.labels["crossfarm.board"], container.labels[_TARGET_LABEL]
-        host = (place.keys / name).with_suffix(".pub").read_text().split()
+        host = (board_set.keys / name).with_suffix(".pub").read_text().split()
         boards.append(
             Board(
                 name=name,
                 transport="virtual",
                 address=address,
                 user="farm",
-                key=f"{place.keys.name}/user",
+                key=f"{board_set.keys.name}/user",
                 host_key=" ".join(host[:2]),
                 targets=(target,),
                 tags=("virtual",),
                 platform=f"{kind_of(target).machine} virtual board",
-                limits=Limits(free_disk=50),
+                limits=HealthLimits(free_disk=50),
             )
         )
     content = BoardsFile(boards=tuple(boards)).model_dump_json(indent=1, exclude_defaults=True)
-    temporary = place.boards.with_suffix(".tmp")
-    temporary.write_text(f"{_HEADER}{content}\n", encoding="utf-8")
-    temporary.rename(place.boards)
+    write_text(board_set.boards, f"{_HEADER}{content}\n")
     return tuple(boards)
 
 
@@ -254,14 +260,9 @@ def _key(path: Path) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "crossfarm", "-f", str(path)]
-        try:
-            subprocess.run(
-                command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS_FOR_A_KEY
-            )
-        except FileNotFoundError as error:
-            raise ToolError("ssh-keygen is not installed; as root: apt-get install openssh-client") from error
-        except subprocess.SubprocessError as error:
-            raise ToolError(f"ssh-keygen cannot write {path}: {error}; see that the folder can be written") from error
+        done = run_tool(command, wall_seconds=_SECONDS_FOR_A_KEY, missing="as root: apt-get install openssh-client")
+        if done.returncode != 0:
+            raise ToolError(f"{failure(done)}\n\nsee that {path.parent} can be written")
     return path
 
 

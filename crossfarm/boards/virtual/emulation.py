@@ -1,23 +1,23 @@
-"""qemu-user for programs in containers: registered with the kernel, so that any of another machine just starts."""
+"""Registers qemu-user with the kernel, so that containers can run programs of other architectures."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 from pathlib import Path
 
-from crossfarm.boards.virtual.kinds import Kind
+from crossfarm.boards.virtual.kinds import BoardKind
 from crossfarm.errors import ToolError
 from crossfarm.images.build import Say
+from crossfarm.util.processes import failure, output_of, run_tool
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
-"""Where the kernel is told which program runs which programs."""
+"""Where the kernel's handlers for foreign programs are registered."""
 BINFMT_LINES = Path("/usr/lib/binfmt.d")
-"""Where Debian's emulators say what it is to be told."""
+"""Where Debian's emulators keep the lines to register."""
 
 
-def register(kind: Kind, *, say: Say) -> None:
+def register(kind: BoardKind, *, say: Say) -> None:
     """Make the kernel start programs of a kind by its emulator, if it does not yet. The first time takes root.
 
     Args:
@@ -25,7 +25,7 @@ def register(kind: Kind, *, say: Say) -> None:
         say: takes a line when something is changed.
 
     Raises:
-        ToolError: the emulator is not installed, or the kernel may not be told.
+        ToolError: the emulator is not installed, or may not be registered with the kernel.
     """
     name = f"qemu-{kind.emulator}"
     if kind.is_native or _is_ready(BINFMT / name):
@@ -46,14 +46,16 @@ def register_binfmt(names: tuple[str, ...], *, binfmt: Path = BINFMT, lines: Pat
     """
     try:
         if not (binfmt / "register").exists():
-            subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(binfmt)], capture_output=True, check=True)
+            mounted = run_tool(["mount", "-t", "binfmt_misc", "binfmt_misc", str(binfmt)])
+            if mounted.returncode != 0:
+                raise ToolError(f"{failure(mounted)}\n\nvirtual ARM boards need it; do it as root")
         for name in names:
             line = (lines / f"{name}.conf").read_text().strip()
             if (binfmt / name).exists():  # without F it would not survive into containers
                 (binfmt / name).write_text("-1")
             (binfmt / "register").write_text(line)
             say(f"registered {name} with the kernel, for ARM programs in containers")
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         raise ToolError(
             f"{', '.join(names)}: cannot be registered with the kernel: {error}; virtual ARM boards need it"
         ) from error
@@ -68,15 +70,12 @@ def registered_flags(entry: Path) -> str:
     return next((line.removeprefix("flags:").strip() for line in lines if line.startswith("flags:")), "")
 
 
-def version(kind: Kind) -> str | None:
+def version(kind: BoardKind) -> str | None:
     """Return name and version of a kind's emulator, `qemu-arm-static 7.2.22`; None where there is none."""
     if kind.is_native:
         return None
     name = f"qemu-{kind.emulator}-static"
-    try:
-        said = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=120, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return name
+    said = output_of([name, "--version"], wall_seconds=120) or ""
     found = next((word for word in said.partition("\n")[0].split() if word[0].isdigit()), "")
     return f"{name} {found}".strip()
 

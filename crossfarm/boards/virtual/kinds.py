@@ -1,4 +1,4 @@
-"""Which virtual boards there are: for each target a Debian architecture and what emulates it."""
+"""The kinds of virtual boards: for each target a Debian architecture and its emulator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crossfarm.errors import ConfigError, nearest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kind:
+class BoardKind:
     """A kind of virtual board.
 
     Attributes:
@@ -33,24 +33,24 @@ class Kind:
         return platform.machine() == self.machine
 
 
-KINDS: Mapping[str, Kind] = {
-    "armv7": Kind(architecture="armhf", machine="armv7l", emulator="arm"),
+KINDS: Mapping[str, BoardKind] = {
+    "armv7": BoardKind(architecture="armhf", machine="armv7l", emulator="arm"),
     # Debian has no userland for ARMv6 with hard floats. The board's own tools are those of ARMv7; bundles, which link
     # statically for this target, run on the processor of a Raspberry Pi Zero.
-    "armv6": Kind(
+    "armv6": BoardKind(
         architecture="armhf",
         machine="armv6l",
         emulator="arm",
         processor="arm1176",
         features=("swp", "half", "thumb", "fastmult", "vfp", "edsp", "java"),
     ),
-    "aarch64": Kind(architecture="arm64", machine="aarch64", emulator="aarch64"),
-    "x86_64": Kind(architecture="amd64", machine="x86_64", emulator="x86_64"),
+    "aarch64": BoardKind(architecture="arm64", machine="aarch64", emulator="aarch64"),
+    "x86_64": BoardKind(architecture="amd64", machine="x86_64", emulator="x86_64"),
 }
 """Target -> kind."""
 
 
-def kind_of(target: str) -> Kind:
+def kind_of(target: str) -> BoardKind:
     """Return the kind of virtual board of a target.
 
     Raises:

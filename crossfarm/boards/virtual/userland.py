@@ -10,15 +10,15 @@ import hashlib
 import io
 import os
 import re
-import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from crossfarm.boards.virtual.kinds import Kind
+from crossfarm.boards.virtual.kinds import BoardKind
 from crossfarm.errors import EngineError, ToolError
 from crossfarm.images.debian_base import debian_sources
+from crossfarm.util.processes import failure, run_tool
 from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -67,10 +67,9 @@ _VERSION = 1
 """Raise it when what is made here changes in another way than by the constants above."""
 _SECONDS = 4 * 3600.0
 """By the clock, for a mirror that hangs: how long packages take says what the network and this machine do besides."""
-_LAST_LINES = 8
 
 
-def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> str:
+def ensure_image(client: docker.DockerClient, kind: BoardKind, *, say: IO[str]) -> str:
     """Return the name of the image of a kind's userland, made if the engine lacks it.
 
     Args:
@@ -108,37 +107,29 @@ def ensure_image(client: docker.DockerClient, kind: Kind, *, say: IO[str]) -> st
     return name
 
 
-def image_name(kind: Kind) -> str:
+def image_name(kind: BoardKind) -> str:
     """Return what the image of a kind's userland is called on an engine."""
     recipe = repr((_VERSION, _SUITE, _PACKAGES, _USER, _SSHD, kind.architecture))
     return f"crossfarm-board-{kind.architecture}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
-def _extract(kind: Kind, archive: Path) -> None:
+def _extract(kind: BoardKind, archive: Path) -> None:
     mode = "root" if os.geteuid() == 0 else "unshare"
     command = [
         *("mmdebstrap", "--quiet", "--variant=extract", f"--mode={mode}", f"--architectures={kind.architecture}"),
         *(f"--include={','.join(_PACKAGES)}", _SUITE, str(archive), _mirror()),
     ]
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "TMPDIR": str(archive.parent)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_SECONDS,
-        )
-    except FileNotFoundError as error:
-        raise ToolError("mmdebstrap is not installed; as root: apt-get install mmdebstrap") from error
-    except subprocess.TimeoutExpired as error:
-        raise ToolError(f"mmdebstrap did not end within {_SECONDS} s; see that the package mirror answers") from error
+    done = run_tool(
+        command,
+        environment={"TMPDIR": str(archive.parent)},
+        merged=True,
+        takes_keyboard=True,  # it unmounts what it mounted when Ctrl-C ends it
+        wall_seconds=_SECONDS,
+        missing="as root: apt-get install mmdebstrap",
+        slow="see that the package mirror answers",
+    )
     if done.returncode != 0:
-        tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_LAST_LINES:])
-        raise ToolError(f"mmdebstrap failed:\n{tail}\n\nsee that this machine reaches its package mirror")
+        raise ToolError(f"{failure(done)}\n\nsee that this machine reaches its package mirror")
 
 
 def _mirror() -> str:

@@ -7,7 +7,7 @@ import json
 import keyword
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from crossfarm.bundles.packages.archive import write_archive
 from crossfarm.bundles.packages.platforms import platform_tags
 from crossfarm.bundles.packages.wheel import Metadata, WheelFile, write_wheel
 from crossfarm.errors import ConfigError, StoreError
+from crossfarm.util.files import replacing
 
 _VERSION = re.compile(
     r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?", re.ASCII
@@ -79,20 +80,13 @@ def write_packages(bundle: Path, *, machines: Sequence[str], folder: Path, relea
     made = Packages(wheel=folder / metadata.file_name, archive=folder / f"{manifest.cell}.tar.gz")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(made.wheel, lambda path: write_wheel(path, metadata, _files(bundle, manifest.model, code, metadata)))
-        _replace(made.archive, lambda path: write_archive(path, bundle, name=manifest.cell))
+        with replacing(made.wheel) as path:
+            write_wheel(path, metadata, _files(bundle, manifest.model, code, metadata))
+        with replacing(made.archive) as path:
+            write_archive(path, bundle, name=manifest.cell)
     except OSError as error:
         raise StoreError(f"--to {folder}: {error.strerror or error}; give a folder that can be written") from error
     return made
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _files(bundle: Path, model: str, code: Path, metadata: Metadata) -> dict[str, WheelFile]:

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.client
 import importlib.util
-import ipaddress
 import itertools
 import re
 import shutil
-import ssl
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,17 +21,15 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
-from crossfarm.errors import FetchError, ToolError
+from crossfarm.errors import FetchError, ToolError, ToolTimeoutError
+from crossfarm.util.processes import run_tool
 
 ATTEMPTS = 6
 SIZE_LIMIT = 2 << 30
-TIMEOUT_SECONDS = 60.0
 PIP_TIMEOUT_SECONDS = 4 * 3600.0
 """By the clock, for a pip that hangs; an index that is silent ends by pip's own limit long before."""
-_CHUNK = 1 << 20
-_REDIRECTS = 5
 
 _PIP_TRANSIENT = re.compile(
     r"Retrying \(|ConnectionError|ConnectTimeout|Read timed out|ReadTimeout|IncompleteRead"
@@ -78,27 +72,6 @@ class _OtherWheelError(Exception):
     """The package index has wheels of this name and version, but not the pinned one; the text says what it has."""
 
 
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to https or to this machine; anything else could be read or changed on the way."""
-
-    max_redirections = _REDIRECTS
-
-    def redirect_request(  # noqa: PLR0917 (the signature is urllib's)
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        if not _is_safe(newurl):
-            raise FetchError(
-                f"{req.full_url} redirects to {newurl}, which is not https; give the final https address in `url`"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def download_url(
     url: str,
     *,
@@ -112,7 +85,7 @@ def download_url(
     Args:
         url: an https address, or http on this machine.
         sha256: digest that the content must have, 64 hexadecimal digits.
-        folder: where the file goes; a temporary name is used until the content was checked.
+        folder: where the file goes; what is not the pinned content is removed.
         size_limit: bytes after which the download is given up.
         sleep: waits the given seconds between two attempts: 1, 2, 4, 8, 16.
 
@@ -120,9 +93,13 @@ def download_url(
         FetchError: the address is not allowed, the server refuses, six attempts failed, or the content is not the
             pinned one.
     """
-    if not _is_safe(url):
+    from crossfarm.stages.fetch.http_client import download, is_safe
+
+    if not is_safe(url):
         raise FetchError(f"{url} is neither https nor on this machine; give an https address in `url`")
-    return _persist(partial(_download_once, url, sha256, folder, size_limit), what=url, sleep=sleep)
+    path = folder / base_name(url)
+    size = download(url, sha256=sha256, path=path, size_limit=size_limit, wait=sleep)
+    return Fetched(path=path, size=size, sha256=sha256)
 
 
 def download_wheel(
@@ -184,7 +161,7 @@ def download_wheel(
 
 
 def _persist(attempt: Callable[[], Result], *, what: str, sleep: Callable[[float], None]) -> Result:
-    """Call `attempt` up to six times, with exponential back-off, until it no longer fails for a transient reason."""
+    """Call pip up to six times, with exponential back-off, until it no longer fails for a transient reason."""
     for number in range(ATTEMPTS):
         try:
             return attempt()
@@ -195,58 +172,6 @@ def _persist(attempt: Callable[[], Result], *, what: str, sleep: Callable[[float
                 ) from error
         sleep(float(2**number))
     raise AssertionError("the last attempt returns or raises")
-
-
-def _download_once(url: str, sha256: str, folder: Path, size_limit: int) -> Fetched:
-    opener = urllib.request.build_opener(_SafeRedirects())
-    request = urllib.request.Request(url, headers={"User-Agent": "crossfarm"})  # noqa: S310 (checked by _is_safe)
-    try:
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
-            return _receive(response, url, sha256, folder, size_limit)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code < 500:
-            raise FetchError(f"{url}: the server says {error.code} {error.reason}; correct `url`") from error
-        raise _TransientError(f"the server says {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise FetchError(
-                f"{url}: the server's certificate is not trusted: {error.reason.verify_message}; "
-                "install the certificate authority of your network"
-            ) from error
-        raise _TransientError(str(error.reason)) from error
-    except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-        raise _TransientError(f"{type(error).__name__}: {error}") from error
-
-
-def _receive(response: http.client.HTTPResponse, url: str, sha256: str, folder: Path, size_limit: int) -> Fetched:
-    """Stream the body into `folder`, digesting as it comes."""
-    announced = int(response.headers.get("Content-Length") or -1)
-    too_large = f"{url} is larger than {size_limit} bytes, which is the most that is downloaded"
-    if announced > size_limit:
-        raise FetchError(too_large)
-    hasher = hashlib.sha256()
-    size = 0
-    temporary = folder / ".download.part"
-    try:
-        with temporary.open("wb") as stream:
-            while chunk := response.read(_CHUNK):
-                size += len(chunk)
-                if size > size_limit:
-                    raise FetchError(too_large)
-                hasher.update(chunk)
-                stream.write(chunk)
-        if size < announced:
-            raise _TransientError(f"the body was truncated: {size} of {announced} bytes")
-        if hasher.hexdigest() != sha256:
-            raise FetchError(
-                f"{url} is not the pinned file: expected sha256 {sha256}, got {hasher.hexdigest()} ({size} bytes); "
-                "if the new file is the one you want, put its sha256 into models.yaml"
-            )
-        path = temporary.rename(folder / base_name(url))
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Fetched(path=path, size=size, sha256=sha256)
 
 
 def base_name(url: str) -> str:
@@ -270,18 +195,13 @@ def _pip_once(package: str, sha256: str, folder: Path, command: list[str]) -> Pa
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package} --hash=sha256:{sha256}\n")
     try:
-        done = subprocess.run(
+        done = run_tool(
             [*command, *fixed, "--dest", str(folder), "--requirement", str(requirements)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PIP_TIMEOUT_SECONDS,
-            check=False,
+            wall_seconds=PIP_TIMEOUT_SECONDS,
+            missing="it is to run pip; run `./inv setup`",
         )
-    except subprocess.TimeoutExpired as error:
+    except ToolTimeoutError as error:
         raise _TransientError(f"pip did not end within {PIP_TIMEOUT_SECONDS:.0f} s") from error
-    except OSError as error:
-        raise ToolError(f"pip could not be started: {error}; run `./inv setup`") from error
     if done.returncode == 0:
         wheels = sorted(folder.glob("*.whl"))
         if len(wheels) == 1:
@@ -318,22 +238,6 @@ def _last_error(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["no output"])[-1]
-
-
-def _is_safe(url: str) -> bool:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https":
-        return bool(parts.hostname)
-    return parts.scheme == "http" and _is_loopback(parts.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _digest(path: Path) -> str:

@@ -46,7 +46,7 @@ class BoardFile(Written):
     throttled: str | None = None
     """How the board slowed down meanwhile, in a few words."""
     sandbox: str | None = None
-    """What the program was shut in by on this host: `bubblewrap`, `unshare` or `none`; None on a board."""
+    """What sandboxed the program on this host: `bubblewrap`, `unshare` or `none`; None on a board."""
     virtualisation: str | None = None
     """Hypervisor or emulator that the board runs under."""
     git_commit: str | None = None

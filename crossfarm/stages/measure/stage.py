@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crossfarm.backends import load_backend
-from crossfarm.boards.protocol import Ended, Placed, Purpose, Transport, open_board, this_host
+from crossfarm.boards.protocol import DeployedBundle, ExitResult, Purpose, Transport, open_board, this_host
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.pipelines import Measure
@@ -127,7 +127,7 @@ def _arguments(settings: Measure, *, is_real: bool) -> list[str]:
     return ["--threads", str(settings.threads), "--warmup", str(warmup), "--repeat", str(repeat)]
 
 
-def _profile(transport: Transport, placed: Placed, settings: Measure, output: Path, cell: str) -> None:
+def _profile(transport: Transport, placed: DeployedBundle, settings: Measure, output: Path, cell: str) -> None:
     """Time every call in a few runs of their own, so that the runs that count stay as they are."""
     repeat = min(_PROFILED, settings.repeat if transport.timing == "silicon" else settings.emulated_repeat)
     options = ["--threads", str(settings.threads), "--warmup", "1", "--repeat", str(repeat), "--cases", "1"]
@@ -141,7 +141,7 @@ def _profile(transport: Transport, placed: Placed, settings: Measure, output: Pa
             raise BundleError(f"{cell}: the program wrote no {PROFILE}; make the bundle again") from None
 
 
-def _report(ended: Ended, cell: str) -> None:
+def _report(ended: ExitResult, cell: str) -> None:
     """Put into the log what a program said; raise when it failed."""
     sys.stderr.write(ended.tail)
     if ended.code != 0:

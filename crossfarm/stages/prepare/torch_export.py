@@ -12,7 +12,6 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import types
@@ -21,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.config.sources import FactorySource
-from crossfarm.errors import ModelError, ToolError
+from crossfarm.errors import ModelError, ToolError, ToolTimeoutError
+from crossfarm.util.paths import HOME
+from crossfarm.util.processes import ending, run_tool
 
 if TYPE_CHECKING:
     from crossfarm.stages.prepare.static_onnx import StaticInput
@@ -120,27 +121,17 @@ def _lay_out_state(source: FactorySource, artifacts: Mapping[str, Path], folder:
 
 def _run_exporter(folder: Path, factory: str) -> None:
     """Run this module as a program; what it prints goes to the log, its last complaint into the error."""
-    paths = [str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "crossfarm.stages.prepare.torch_export", str(folder / "request.json")]
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+        done = run_tool(command, folder=folder, environment=environment, wall_seconds=TIMEOUT_SECONDS)
+    except ToolTimeoutError as error:
         raise ModelError(f"the export of {factory} did not end within {TIMEOUT_SECONDS} s") from error
     sys.stderr.write(done.stdout + done.stderr)
     if done.returncode != 0:
         told = [line.removeprefix(_FAILURE) for line in done.stderr.splitlines() if line.startswith(_FAILURE)]
-        reason = told[-1] if told else f"the process ended with {done.returncode}; the log holds what it said"
+        reason = told[-1] if told else f"the process {ending(done.returncode)}; the log holds what it said"
         raise ModelError(f"{factory} could not be exported: {reason}")
 
 

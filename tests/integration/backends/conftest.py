@@ -27,8 +27,8 @@ from crossfarm.stages.compile import stage as compile
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
 from crossfarm.stages.runner import stage as runner
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -115,7 +115,7 @@ class Road:
             parameters=parameters,
             inputs=inputs,
             output=output,
-            root=ROOT,
+            root=HOME,
         )
         stage.run(job)
         return output
@@ -129,7 +129,7 @@ class Road:
 
 def load_target(name: str) -> Target:
     """Read a toolchain file of the project."""
-    return target_with(LlvmCode).model_validate(yaml.safe_load((ROOT / "toolchains" / f"{name}.yaml").read_text()))
+    return target_with(LlvmCode).model_validate(yaml.safe_load((HOME / "toolchains" / f"{name}.yaml").read_text()))
 
 
 def prefix(target: Target) -> list[str]:

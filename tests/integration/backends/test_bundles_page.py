@@ -18,9 +18,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from crossfarm.util.paths import HOME
+
 pytestmark = pytest.mark.integration
 
-PAGE = (Path(__file__).parents[3] / "docs" / "bundles.md").read_text()
+PAGE = (HOME / "docs" / "bundles.md").read_text()
 
 
 def _block(language: str) -> str:

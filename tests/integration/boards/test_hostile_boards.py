@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.boards.declare import ask_host_key
-from crossfarm.boards.transports.connection import Connection, Patience
+from crossfarm.boards.transports.connection import Connection, Timeouts
 from crossfarm.boards.transports.ssh import SshBoard
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
@@ -26,9 +26,9 @@ from tests.integration.boards.conftest import MANIFEST, PURPOSE, Server, running
 
 pytestmark = pytest.mark.integration
 
-PATIENCE = Patience(connect=10.0, pulse=0.3, silence=10.0, answer=10.0)
+TIMEOUTS = Timeouts(connect=10.0, keepalive=0.3, silence=10.0, answer=10.0)
 """With boards that end by themselves; only a machine under load needs so much."""
-HURRY = Patience(connect=10.0, pulse=0.3, silence=10.0, answer=2.0)
+HURRY = Timeouts(connect=10.0, keepalive=0.3, silence=10.0, answer=2.0)
 """With boards that would never end; four times `answer` for a run."""
 RUN_SECONDS = 0.5
 OVERDUE = "did not finish in time"
@@ -132,13 +132,13 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def use(board: Board, bundle: Path, output: Path, *, patience: Patience = PATIENCE) -> Outcome:
+def use(board: Board, bundle: Path, output: Path, *, timeouts: Timeouts = TIMEOUTS) -> Outcome:
     """Use a board as the stage `measure` does."""
     output.mkdir(parents=True)
     started = time.monotonic()
     error: BaseException | None = None
     try:
-        with SshBoard(board, PURPOSE, token=1, patience=patience) as opened:
+        with SshBoard(board, PURPOSE, token=1, timeouts=timeouts) as opened:
             opened.preflight()
             placed = opened.deploy(bundle)
             opened.run(placed, [], output=output, timeout=RUN_SECONDS)
@@ -147,13 +147,13 @@ def use(board: Board, bundle: Path, output: Path, *, patience: Patience = PATIEN
     return Outcome(error=error, seconds=time.monotonic() - started)
 
 
-def _patience(name: str) -> Patience:
-    return HURRY if TOLD.get(name) == OVERDUE else PATIENCE
+def _timeouts(name: str) -> Timeouts:
+    return HURRY if TOLD.get(name) == OVERDUE else TIMEOUTS
 
 
-def _latest(patience: Patience) -> float:
+def _latest(timeouts: Timeouts) -> float:
     """Seconds after which every board is given up: 1 for a preflight, 1 for an offer, 4 and the run's own for a run."""
-    return 2 * patience.connect + 10 * patience.answer + RUN_SECONDS
+    return 2 * timeouts.connect + 10 * timeouts.answer + RUN_SECONDS
 
 
 class Memory:
@@ -204,7 +204,7 @@ def outcomes(
                     hostile.board(folder=f"/hostile/{name}", platform="x86_64*"),
                     small_bundle,
                     root / name / "job" / "output",
-                    patience=_patience(name),
+                    timeouts=_timeouts(name),
                 )
                 for name in ["good", *TOLD]
             },
@@ -233,7 +233,7 @@ def test_a_hostile_board_ends_in_time_with_an_error_and_harms_nothing(
         raise ended.error or AssertionError("the board was believed")
     said = str(ended.error)
     assert said == clean(said) and "Traceback" not in said and len(said) < 5000
-    assert ended.seconds < _latest(_patience(name))
+    assert ended.seconds < _latest(_timeouts(name))
     files = {path.relative_to(root / name).as_posix(): path for path in (root / name).rglob("*") if not path.is_dir()}
     assert files.keys() <= {f"job/output/{file}" for file in ("outputs/0.bin", "result.json", "profile.json")}
     assert all(path.is_file() and not path.is_symlink() for path in files.values())
@@ -260,7 +260,7 @@ def test_a_board_that_does_not_take_what_is_sent_is_given_up(server: Server, com
 
     started = time.monotonic()
     with (
-        Connection(server.board(), patience=PATIENCE) as connection,
+        Connection(server.board(), timeouts=TIMEOUTS) as connection,
         pytest.raises(BoardError, match=OVERDUE),
     ):
         connection.execute(["timeout", "20", *command], timeout=1.5, feed=feed)
@@ -349,11 +349,11 @@ LISTENERS: dict[str, Callable[[socket.socket], None]] = {
 @pytest.mark.parametrize("name", list(LISTENERS))
 def test_what_is_no_sshd_at_all_is_given_up_in_time(server: Server, name: str) -> None:
     listener = Listener(LISTENERS[name])
-    patience = Patience(connect=1.0)
+    timeouts = Timeouts(connect=1.0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         started = time.monotonic()
-        with pytest.raises(BoardError) as told, Connection(server.board(port=listener.port), patience=patience):
+        with pytest.raises(BoardError) as told, Connection(server.board(port=listener.port), timeouts=timeouts):
             pass
         assert time.monotonic() - started < 8
         assert str(told.value) == clean(str(told.value))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.boards.inventory import Inventory
-from crossfarm.boards.labgrid import identity, take
+from crossfarm.boards.labgrid import acquire_place, identity
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.config.boards import Board, Labgrid
 from crossfarm.errors import BoardError
@@ -118,7 +118,7 @@ def test_a_place_that_another_holds_is_left_to_them_and_another_board_taken(lab:
 
 def test_a_place_that_a_killed_farm_left_acquired_is_taken_over_and_released(lab: Lab, tmp_path: Path) -> None:
     inventory = lab.inventory(tmp_path, wait=30)
-    take(lab.place("board"), identity(inventory.database))
+    acquire_place(lab.place("board"), identity(inventory.database))
     with Pool(inventory, targets={}, user="ada") as pool:
         answer = pool.obtain("job", ["board"])
         assert isinstance(answer, Granted), answer
@@ -127,7 +127,7 @@ def test_a_place_that_a_killed_farm_left_acquired_is_taken_over_and_released(lab
 
 def test_a_part_of_a_place_s_name_is_not_its_name(lab: Lab) -> None:
     with pytest.raises(BoardError, match=r"has no place oard-2|matches nothing"):
-        take(lab.place("oard-2"), identity("sqlite:////a"))
+        acquire_place(lab.place("oard-2"), identity("sqlite:////a"))
     assert "acquired: None" in lab.say("board-2", "show")
 
 
@@ -136,4 +136,4 @@ def test_a_coordinator_that_does_not_answer_is_the_board_s_fault(lab: Lab) -> No
         closed.bind(("127.0.0.1", 0))
         nowhere = lab.place("board").model_copy(update={"coordinator": f"127.0.0.1:{closed.getsockname()[1]}"})
         with pytest.raises(BoardError, match="Could not connect to coordinator"):
-            take(nowhere, identity("sqlite:////a"))
+            acquire_place(nowhere, identity("sqlite:////a"))

@@ -17,11 +17,11 @@ from crossfarm.backends.project_files import load_project
 from crossfarm.boards.leases.leases import BoardStatus, Leases
 from crossfarm.errors import EXIT_INTERRUPTED
 from crossfarm.tuning import records
+from crossfarm.util.paths import HOME
 from tests.integration.boards.conftest import Server
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[3]
 CELL = "x86_64-mnist_cnn-float32"
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -30,7 +30,7 @@ Start = Callable[..., subprocess.Popen[str]]
 def clone(tmp_path: Path) -> Path:
     """A copy of the project without records, so that the test writes none of its own into this one."""
     left_out = shutil.ignore_patterns(".git", ".venv", ".crossfarm", "out", "tests", "__pycache__")
-    shutil.copytree(ROOT, tmp_path / "clone", ignore=left_out, symlinks=True)
+    shutil.copytree(HOME, tmp_path / "clone", ignore=left_out, symlinks=True)
     shutil.rmtree(tmp_path / "clone" / "tuning", ignore_errors=True)
     return tmp_path / "clone"
 
@@ -46,7 +46,7 @@ def start(clone: Path, server: Server, tmp_path: Path) -> Start:
         (clone / "boards.yaml").write_text(json.dumps(document), encoding="utf-8")
         command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(clone), "tune"]
         command += ["--targets", "x86_64", "--only", CELL, "--boards", "boards.yaml", "--out", str(clone / "out")]
-        command += ["--store", str(ROOT / ".crossfarm" / "store"), "--engine", "local", *words]
+        command += ["--store", str(HOME / ".crossfarm" / "store"), "--engine", "local", *words]
         return subprocess.Popen(
             command,
             cwd=clone,
@@ -65,7 +65,7 @@ def database(tmp_path: Path) -> str:
 
 def read(clone: Path) -> records.RecordsFile:
     project = load_project(
-        models=ROOT / "models.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines/default.yaml"
+        models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines/default.yaml"
     )
     path = records.records_path(clone / "tuning", target="x86_64", model="mnist_cnn", variant="float32")
     return records.read(path, identity=records.identity(project.targets["x86_64"].code))

@@ -20,8 +20,8 @@ from crossfarm.images.ensure import BuildOptions, supply_images
 from crossfarm.images.identity import BASE
 from crossfarm.stages.job import Job, Outcome
 from crossfarm.util.docker import Daemon, find_daemon
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 STAGE = '''
 """A stage whose job is the text that it is given."""
 
@@ -42,7 +42,7 @@ def daemon() -> Daemon:
 @pytest.fixture(scope="session")
 def base_image(daemon: Daemon) -> str:
     """Return the reference of the image that all targets' images build on."""
-    return supply_images(ROOT, [BASE], say=print, terms=BuildOptions(may_bootstrap=True))[BASE].reference
+    return supply_images(HOME, [BASE], say=print, terms=BuildOptions(may_bootstrap=True))[BASE].reference
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the project's source whose stage `check` runs any code."""
     folder = tmp_path_factory.mktemp("home")
     for name in ("crossfarm", "runner"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(HOME / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "crossfarm" / "stages" / "check.py").write_text(STAGE)
     folder.chmod(0o755)
     return folder

@@ -12,7 +12,8 @@ from crossfarm.images.ensure import BuildOptions, supply_base
 from crossfarm.images.identity import BASE, dockerfile_path
 from crossfarm.images.lock import LOCK, Pin
 from crossfarm.util import docker
-from tests.integration.images.project import HEAD, ROOT, Project
+from crossfarm.util.paths import HOME
+from tests.integration.images.project import HEAD, Project
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Pin:
     folder = tmp_path_factory.mktemp("debian")
     (folder / "dockerfiles").mkdir()
     (folder / dockerfile_path(BASE)).write_text(HEAD)
-    shutil.copy(ROOT / LOCK, folder)
+    shutil.copy(HOME / LOCK, folder)
     return supply_base(folder, terms=BuildOptions(may_bootstrap=True), say=print)
 
 

@@ -10,7 +10,6 @@ from crossfarm.images.identity import BASE, dockerfile_path, identities, known_n
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, write_pin
 from crossfarm.util import docker
 
-ROOT = Path(__file__).parents[3]
 HEAD = "ARG BASE_IMAGE=debian:bookworm-slim\nFROM ${BASE_IMAGE}\n"
 
 

@@ -17,11 +17,11 @@ import pytest
 from crossfarm.images.debian_base import NAME, debian_sources
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base
 from crossfarm.util import docker
+from crossfarm.util.paths import HOME
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ with one_at_a_time(say) as lock:
 
 
 def _start(folder: Path, sources: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder), sources], cwd=ROOT, text=True)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder), sources], cwd=HOME, text=True)
 
 
 def _debians() -> set[str]:
@@ -45,7 +45,7 @@ def _debians() -> set[str]:
 def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Path, debian: Pin) -> None:
     if os.geteuid() != 0:
         pytest.skip("the test does not know whether this user has a range in /etc/subuid")
-    shutil.copy(ROOT / LOCK, tmp_path)
+    shutil.copy(HOME / LOCK, tmp_path)
     working = tmp_path / ".crossfarm" / "images" / "bootstrap"
     sources = f"{debian_sources()}\n# {tmp_path.name} {time.time_ns()}\n"
     before = _debians()
@@ -82,7 +82,7 @@ def test_a_killed_bootstrap_leaves_nothing_that_the_next_one_trusts(tmp_path: Pa
 def test_a_debian_that_is_there_is_taken_by_another_clone(tmp_path: Path, debian: Pin) -> None:
     if not debian.is_own:
         pytest.skip("a registry has the Debian, so none was made here")
-    shutil.copy(ROOT / LOCK, tmp_path)
+    shutil.copy(HOME / LOCK, tmp_path)
     began = time.monotonic()
     process = _start(tmp_path, debian_sources())
     assert process.wait(timeout=120) == 0

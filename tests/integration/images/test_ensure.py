@@ -16,7 +16,8 @@ from crossfarm.images.ensure import missing_images, supply_images
 from crossfarm.images.identity import identities
 from crossfarm.images.lock import pinned_base
 from crossfarm.util import docker as engine
-from tests.integration.images.project import ROOT, Project
+from crossfarm.util.paths import HOME
+from tests.integration.images.project import Project
 
 pytestmark = pytest.mark.integration
 
@@ -76,7 +77,7 @@ def test_a_stock_docker_client_sends_no_gigabyte_either(project: Project, builde
     docker = "/usr/bin/docker"
     if not os.access(docker, os.X_OK):
         pytest.skip("Debian's docker client is not installed")
-    (project.folder / ".dockerignore").write_bytes((ROOT / ".dockerignore").read_bytes())
+    (project.folder / ".dockerignore").write_bytes((HOME / ".dockerignore").read_bytes())
     with (project.folder / "stray.bin").open("wb") as file:
         file.truncate(1 << 30)
     tag = f"crossfarm-stray:{project.word}"
@@ -134,7 +135,7 @@ def test_two_at_once_build_each_image_once(project: Project) -> None:
     project.dockerfile("one", "RUN sleep 2\n")
     command = [sys.executable, "-c", SUPPLY, str(project.folder)]
     both = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
     ]
     texts = [process.communicate(timeout=120)[0] for process in both]
@@ -147,7 +148,7 @@ def test_two_at_once_build_each_image_once(project: Project) -> None:
 def test_a_killed_build_leaves_no_image_under_the_name(project: Project) -> None:
     project.dockerfile("one", "RUN sleep 60\n")
     command = [sys.executable, "-c", SUPPLY, str(project.folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "sleep 60" in line:

@@ -18,7 +18,7 @@ from crossfarm.config.loading import load_pipeline
 from crossfarm.images.identity import ImageIdentity, identities
 from crossfarm.images.lock import Pin
 from crossfarm.util import docker
-from tests.integration.images.project import ROOT
+from crossfarm.util.paths import HOME
 
 pytestmark = pytest.mark.integration
 
@@ -29,9 +29,9 @@ DOCKER = "/usr/bin/docker"
 
 
 def _inv(*arguments: str) -> str:
-    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), *arguments]
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(HOME), *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=SECONDS
+        command, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=SECONDS
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -41,7 +41,7 @@ def _inv(*arguments: str) -> str:
 def images(debian: Pin) -> Mapping[str, ImageIdentity]:
     """The images of three targets, which the engine has."""
     _inv("images", "--targets", ",".join(TARGETS))
-    return identities(ROOT, image_names(load_targets(ROOT / "toolchains"), TARGETS))
+    return identities(HOME, image_names(load_targets(HOME / "toolchains"), TARGETS))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_a_stock_client_builds_the_same_file(images: Mapping[str, ImageIdentity]
     command = [DOCKER, "build", "--file", "dockerfiles/x86_64.Dockerfile", "--build-arg", base]
     done = subprocess.run(
         [*command, "--tag", tag, "."],
-        cwd=ROOT,
+        cwd=HOME,
         env={**os.environ, "DOCKER_BUILDKIT": builder},
         capture_output=True,
         text=True,
@@ -141,7 +141,7 @@ def test_a_stock_client_builds_the_same_file(images: Mapping[str, ImageIdentity]
 
 def test_the_smoke_pipeline_runs_in_the_images(store: Path, images: Mapping[str, ImageIdentity]) -> None:
     cells = set(_artifacts(store, "check"))
-    models = load_pipeline(ROOT / "pipelines" / "smoke.yaml").models
+    models = load_pipeline(HOME / "pipelines" / "smoke.yaml").models
     assert {f"{target}-{model}-float32" for target in TARGETS for model in models} <= cells
     used = {json.loads(path.read_text())["document"]["image"] for path in (store / "artifacts").glob("*/*")}
     assert {image.digest for image in images.values()} <= used

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-ROOT = Path(__file__).parents[3]
+from crossfarm.util.paths import HOME
 
 MODEL = """
   - name: {name}
@@ -108,7 +108,7 @@ class Farm:
             "-m",
             "invoke",
             "--search-root",
-            str(ROOT),
+            str(HOME),
             task,
             "--models",
             str(self.folder / "models.yaml"),
@@ -130,7 +130,7 @@ class Farm:
             stderr=subprocess.STDOUT,
             text=True,
             env=self.variables(),
-            cwd=ROOT,
+            cwd=HOME,
             start_new_session=True,
         )
 
@@ -142,7 +142,7 @@ class Farm:
             stderr=subprocess.STDOUT,
             text=True,
             env=self.variables(),
-            cwd=ROOT,
+            cwd=HOME,
             check=False,
             timeout=300,
         )
@@ -166,7 +166,7 @@ class Farm:
 @pytest.fixture(scope="session")
 def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a compiler cache that lives as long as the tests, or the clone's own when it is there."""
-    own = ROOT / ".crossfarm" / "store" / "zig"
+    own = HOME / ".crossfarm" / "store" / "zig"
     return own if own.is_dir() else tmp_path_factory.mktemp("zig")
 
 

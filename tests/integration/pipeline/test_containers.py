@@ -20,12 +20,11 @@ from onnx import helper, numpy_helper
 
 from crossfarm.images.ensure import BuildOptions, supply_images
 from crossfarm.util.docker import find_daemon
+from crossfarm.util.paths import HOME
 from tests.integration.pipeline.waiting import Farm
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def contained(farm: Farm) -> Farm:
     problem = find_daemon().problem
     if problem:
         pytest.skip(problem)
-    supply_images(ROOT, ["x86_64"], say=print, terms=BuildOptions(may_bootstrap=True))
+    supply_images(HOME, ["x86_64"], say=print, terms=BuildOptions(may_bootstrap=True))
     farm.engine = "container"
     return farm
 
@@ -57,7 +56,7 @@ def test_a_cell_has_the_same_bytes_from_two_containers_and_from_this_host(
     contained: Farm, small_model: onnx.ModelProto, convolutions: onnx.ModelProto
 ) -> None:
     targets = ("x86_64", "aarch64", "armv7")
-    supply_images(ROOT, targets, say=print, terms=BuildOptions(may_bootstrap=True))
+    supply_images(HOME, targets, say=print, terms=BuildOptions(may_bootstrap=True))
     contained.add("adder", small_model)
     contained.add("convolutions", convolutions)
     contained.set_targets(*targets)

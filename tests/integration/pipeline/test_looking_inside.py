@@ -9,23 +9,22 @@ import select
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 
 from crossfarm.util.docker import find_daemon
+from crossfarm.util.paths import HOME
 
 pytestmark = pytest.mark.integration
 
 Farm = Any
 """The class of conftest.py, which pytest does not let be imported."""
-ROOT = Path(__file__).parents[3]
 
 
 def _shell(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "shell", "--target", "x86_64", *arguments]
+    return [sys.executable, "-m", "invoke", "--search-root", str(HOME), "shell", "--target", "x86_64", *arguments]
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def test_a_shell_has_the_images_tools_the_store_to_look_at_and_no_network(contai
     (contained.store / "objects").mkdir(parents=True)
     done = subprocess.run(
         _shell("--store", str(contained.store)),
-        input=script, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
+        input=script, capture_output=True, text=True, cwd=HOME, timeout=300, check=False,
     )  # fmt: skip
     lines = done.stdout.split()
     assert str(os.getuid()) in lines, done.stdout + done.stderr
@@ -56,7 +55,7 @@ def test_a_shell_has_the_images_tools_the_store_to_look_at_and_no_network(contai
 def test_a_command_runs_in_place_of_a_shell_and_its_code_is_kept(contained: Farm) -> None:
     done = subprocess.run(
         _shell("--store", str(contained.store), "--command", "python3 -m ziglang version; exit 3"),
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=HOME, timeout=300, check=False,
     )  # fmt: skip
     assert done.stdout.strip().startswith("0."), done.stdout + done.stderr
     assert done.returncode == 3
@@ -64,7 +63,7 @@ def test_a_command_runs_in_place_of_a_shell_and_its_code_is_kept(contained: Farm
 
 def test_a_misspelt_target_gets_the_nearest_name(contained: Farm) -> None:
     command = [word.replace("x86_64", "arnv7") for word in _shell()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, timeout=60, check=False)
     assert done.returncode == 2
     assert "perhaps you meant 'armv7'" in done.stderr
 
@@ -72,7 +71,7 @@ def test_a_misspelt_target_gets_the_nearest_name(contained: Farm) -> None:
 def test_on_a_terminal_the_shell_has_one_too(contained: Farm) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        _shell("--store", str(contained.store)), stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT
+        _shell("--store", str(contained.store)), stdin=theirs, stdout=theirs, stderr=theirs, cwd=HOME
     ) as process:
         os.close(theirs)
         said = b""
@@ -125,7 +124,7 @@ def test_a_job_that_fails_shows_its_log_and_its_cause(contained: Farm) -> None:
     contained.add("broken", b"no model")
     done = subprocess.run(
         contained.command("x86_64-broken-float32", task="reproduce"),
-        capture_output=True, text=True, env=contained.variables(), cwd=ROOT, timeout=200, check=False,
+        capture_output=True, text=True, env=contained.variables(), cwd=HOME, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "prepare:broken: failed after" in done.stdout

@@ -27,7 +27,7 @@ def test_a_run_names_its_sandbox_in_results_and_summary(farm: Farm, small_model:
     assert ended.code == 0, ended.output
     assert _sandboxes(farm) == {sandbox.available()}
     assert f"| {sandbox.available()} |" in (farm.out / "summary.md").read_text()
-    assert "not shut in" not in ended.output
+    assert "not sandboxed" not in ended.output
 
 
 def test_a_run_that_cannot_shut_programs_in_says_so_in_one_line(farm: Farm, small_model: onnx.ModelProto) -> None:
@@ -46,6 +46,6 @@ def test_a_run_that_cannot_shut_programs_in_says_so_in_one_line(farm: Farm, smal
             timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        lines = [line for line in done.stdout.splitlines() if line.startswith("not shut in: ")]
+        lines = [line for line in done.stdout.splitlines() if line.startswith("not sandboxed: ")]
         assert len(lines) == expected, "a run that runs no program has nothing to say"
     assert _sandboxes(farm) == {"none"}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from crossfarm.bundles.linking.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
-RUNNER = ROOT / "runner"
+RUNNER = HOME / "runner"
 INCLUDES = tuple(f"-I{RUNNER / name}" for name in ("library", "program"))
 HERE = Path(__file__).parent
 WARNINGS = ("-std=c17", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")

@@ -13,16 +13,17 @@ import yaml
 
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.targets import Target, ZigCompiler, target_with
-from tests.integration.runner.building import HERE, ROOT, build, expected_share, make_bundle, program_sources, run
+from crossfarm.util.paths import HOME
+from tests.integration.runner.building import HERE, build, expected_share, make_bundle, program_sources, run
 
 pytestmark = pytest.mark.integration
 
-TARGETS = sorted(path.stem for path in (ROOT / "toolchains").glob("*.yaml"))
+TARGETS = sorted(path.stem for path in (HOME / "toolchains").glob("*.yaml"))
 
 
 @pytest.fixture(scope="session", params=TARGETS)
 def target(request: pytest.FixtureRequest) -> Target:
-    return target_with(LlvmCode).model_validate(yaml.safe_load((ROOT / f"toolchains/{request.param}.yaml").read_text()))
+    return target_with(LlvmCode).model_validate(yaml.safe_load((HOME / f"toolchains/{request.param}.yaml").read_text()))
 
 
 @pytest.fixture(scope="session")

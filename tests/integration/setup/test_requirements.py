@@ -5,15 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE
+from crossfarm.util.paths import HOME
 
 pytestmark = pytest.mark.integration
 
-HOME = Path(__file__).resolve().parents[3]
 PROGRAM = """
 import sys
 from crossfarm.util.console import Console

@@ -25,11 +25,11 @@ from crossfarm.stages.prepare import stage as prepare
 from crossfarm.stages.protocol import Needs, Subject
 from crossfarm.stages.reference import stage as reference
 from crossfarm.stages.reference.artifact import Reference
+from crossfarm.util.paths import HOME
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[3]
-DECLARED = load_models(ROOT / "models.yaml")
+DECLARED = load_models(HOME / "models.yaml")
 MODELS = {model.name: model for model in DECLARED.models}
 RIGHT = {
     "silero_vad": (385, 400),
@@ -69,7 +69,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModuleType, 
                 parameters=parameters,
                 inputs=inputs,
                 output=work,
-                root=ROOT,
+                root=HOME,
             )
             stage.run(job)
             work.rename(folder)

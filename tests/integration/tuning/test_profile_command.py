@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.util.paths import HOME
+
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[3]
 
 
 def test_the_layers_of_a_model_add_up_to_a_whole_run(tmp_path: Path) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("needs an x86-64 machine, on which the target runs natively")
     picture = tmp_path / "profile.svg"
-    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), "profile"]
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(HOME), "profile"]
     command += ["x86_64-ppocr_cls-float32", "--plot", str(picture), "--repeat", "60", "--engine", "local"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"([\d.]+) ms in (\d+) layers; a whole run takes ([\d.]+) ms", done.stdout)
     assert found is not None, done.stdout
@@ -34,9 +35,9 @@ def test_the_layers_of_a_model_add_up_to_a_whole_run(tmp_path: Path) -> None:
 def test_an_int8_cell_names_the_layers_that_lost_accuracy(tmp_path: Path) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("needs an x86-64 machine, on which the target runs natively")
-    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), "profile"]
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(HOME), "profile"]
     command += ["x86_64-ppocr_cls-int8", "--repeat", "3", "--engine", "local"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"^ *([\d.]+)% +[\d.]+% +[\d.]+%  (\w+) +(\S+)(  \(worst\))?$", done.stdout, re.MULTILINE)
     assert len(rows) >= 40

@@ -14,10 +14,10 @@ import pytest
 
 from crossfarm.backends.project_files import load_project
 from crossfarm.tuning import records
+from crossfarm.util.paths import HOME
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[3]
 CELL = "x86_64-mnist_cnn-float32"
 
 
@@ -27,14 +27,14 @@ def clone(tmp_path: Path) -> Path:
     if platform.machine() != "x86_64":
         pytest.skip("needs an x86-64 machine, on which the target runs natively")
     left_out = shutil.ignore_patterns(".git", ".venv", ".crossfarm", "out", "tests", "__pycache__")
-    shutil.copytree(ROOT, tmp_path / "clone", ignore=left_out, symlinks=True)
+    shutil.copytree(HOME, tmp_path / "clone", ignore=left_out, symlinks=True)
     shutil.rmtree(tmp_path / "clone" / "tuning", ignore_errors=True)
     return tmp_path / "clone"
 
 
 def start(clone: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(clone), *words]
-    command += ["--store", str(ROOT / ".crossfarm" / "store"), "--engine", "local"]
+    command += ["--store", str(HOME / ".crossfarm" / "store"), "--engine", "local"]
     return subprocess.Popen(
         command,
         cwd=clone,
@@ -53,7 +53,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 def file_of(clone: Path) -> tuple[Path, str]:
     project = load_project(
-        models=ROOT / "models.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines/default.yaml"
+        models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines/default.yaml"
     )
     path = records.records_path(clone / "tuning", target="x86_64", model="mnist_cnn", variant="float32")
     return path, records.identity(project.targets["x86_64"].code)

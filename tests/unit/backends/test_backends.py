@@ -19,13 +19,13 @@ from crossfarm.config.targets import target_with
 from crossfarm.errors import ConfigError
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import Needs, Subject
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
-TOOLCHAINS = sorted((ROOT / "toolchains").glob("*.yaml"))
+TOOLCHAINS = sorted((HOME / "toolchains").glob("*.yaml"))
 
 
 def _needs(stage: str, **changes: Any) -> Needs:
-    declared = yaml.safe_load((ROOT / "toolchains" / "armv7.yaml").read_text())
+    declared = yaml.safe_load((HOME / "toolchains" / "armv7.yaml").read_text())
     target = target_with(LlvmCode).model_validate({**declared, **changes})
     model = Model.model_validate(
         {
@@ -91,5 +91,5 @@ def test_looking_at_the_stages_imports_nothing_heavy() -> None:
         "from crossfarm.backends import load_backend; load_backend('tvm');"
         "print(sorted({'tvm', 'onnx', 'numpy', 'onnxruntime'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -44,6 +44,6 @@ def test_flags_are_read_as_x86_and_arm_tell_them(line: str) -> None:
 def test_code_for_instructions_that_this_cpu_has_not_is_never_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_cpuinfo", lambda: "model name : Old One\nflags : " + " ".join(HASWELL) + "\n")
     monkeypatch.setattr(local.platform, "machine", lambda: "x86_64")
-    local.way(machines=("x86_64",), emulator=None, code=code("x86-64-v3"))
+    local.execution_mode(machines=("x86_64",), emulator=None, code=code("x86-64-v3"))
     with pytest.raises(BoardError, match=r"needs AVX-512, which this CPU .* has not"):
-        local.way(machines=("x86_64",), emulator=None, code=code("x86-64-v4"))
+        local.execution_mode(machines=("x86_64",), emulator=None, code=code("x86-64-v4"))

@@ -70,4 +70,5 @@ def test_a_file_that_the_entry_would_spoil_is_left_as_it_is(tmp_path: Path, befo
         write_entry(path, BOARD, HOST_KEY, targets=["armv7"])
     assert path.read_text() == before
     assert f"    host_key: {HOST_KEY}\n" in str(refused.value)
+    assert ".tmp" not in str(refused.value)  # a problem is told with the file's own name
     assert list(tmp_path.iterdir()) == [path]

@@ -13,16 +13,17 @@ from pydantic import ValidationError
 from crossfarm.backends.project_files import load_targets
 from crossfarm.boards import labgrid, pool
 from crossfarm.boards.inventory import Inventory
-from crossfarm.boards.labgrid import give_back, identity, take
+from crossfarm.boards.labgrid import acquire_place, identity, release_place
 from crossfarm.boards.leases.leases import Leases
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.boards.probe import probe_board
-from crossfarm.cli.board_commands import Wishes, show_boards
+from crossfarm.cli.board_commands import BoardsRequest, show_boards
 from crossfarm.config.boards import Board, Labgrid
 from crossfarm.errors import BoardError, BusyError
+from crossfarm.util.paths import HOME
 from tests.waiting import wait_until
 
-TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")
+TARGETS = load_targets(HOME / "toolchains")
 CLIENT = """#!/bin/sh
 # $1 $2: -x COORDINATOR, $3 $4: -p PLACE; a file for each place says who has it
 cd "$(dirname "$0")" || exit 9
@@ -96,53 +97,53 @@ def leases(lab: Lab) -> Iterator[Leases]:
         yield opened
 
 
-def granted_of(answer: pool.Answer) -> Granted:
+def granted_of(answer: pool.PoolAnswer) -> Granted:
     assert isinstance(answer, Granted), answer
     return answer
 
 
 def test_a_place_is_acquired_under_our_name_and_released(lab: Lab) -> None:
-    take(lab.place("one"), lab.own)
+    acquire_place(lab.place("one"), lab.own)
     assert lab.has("one") == str(lab.own)
-    give_back(lab.place("one"), lab.own)
+    release_place(lab.place("one"), lab.own)
     assert lab.has("one") == "None"
-    give_back(lab.place("one"), lab.own)
+    release_place(lab.place("one"), lab.own)
 
 
 def test_a_place_that_another_holds_is_busy_and_stays_theirs(lab: Lab) -> None:
     lab.give("one", "desk/grace")
     with pytest.raises(BusyError, match="the labgrid place one at lab:20408 is held by desk/grace"):
-        take(lab.place("one"), lab.own)
-    give_back(lab.place("one"), lab.own)
+        acquire_place(lab.place("one"), lab.own)
+    release_place(lab.place("one"), lab.own)
     assert lab.has("one") == "desk/grace"
 
 
 def test_a_place_that_is_released_while_we_look_who_holds_it_is_acquired(lab: Lab) -> None:
     lab.give("one", "desk/grace")
     (lab.folder / "leaves").touch()
-    take(lab.place("one"), lab.own)
+    acquire_place(lab.place("one"), lab.own)
     assert lab.has("one") == str(lab.own)
     assert (lab.folder / "calls").read_text().split() == ["acquire", "show", "acquire"]
 
 
 def test_a_place_that_a_killed_farm_of_ours_left_is_taken_over(lab: Lab) -> None:
     lab.give("one", str(lab.own))
-    take(lab.place("one"), lab.own)
+    acquire_place(lab.place("one"), lab.own)
     assert lab.has("one") == str(lab.own)
 
 
 def test_a_place_whose_name_only_contains_ours_is_not_kept(lab: Lab) -> None:
     with pytest.raises(BoardError, match="has no place on;"):
-        take(lab.place("on"), lab.own)
+        acquire_place(lab.place("on"), lab.own)
     assert lab.has("one") == "None"
     lab.give("one", "desk/grace")
     with pytest.raises(BoardError, match="has no place on;"):
-        take(lab.place("on"), lab.own)
+        acquire_place(lab.place("on"), lab.own)
 
 
 def test_what_the_client_says_of_a_failure_is_told(lab: Lab) -> None:
     (lab.folder / "down").touch()
-    for act in (take, give_back):
+    for act in (acquire_place, release_place):
         with pytest.raises(BoardError, match=r"lab:20408 does not give the place one: .*Could not connect"):
             act(lab.place("one"), lab.own)
 
@@ -151,13 +152,13 @@ def test_a_coordinator_that_never_answers_is_given_up(lab: Lab, monkeypatch: pyt
     monkeypatch.setattr(labgrid, "TIMEOUT_SECONDS", 0.2)
     (lab.folder / "hangs").touch()
     with pytest.raises(BoardError, match=r"did not answer within 0\.2 s"):
-        take(lab.place("one"), lab.own)
+        acquire_place(lab.place("one"), lab.own)
 
 
 def test_a_missing_client_is_named(lab: Lab) -> None:
     missing = lab.place("one").model_copy(update={"client": str(lab.folder / "none")})
     with pytest.raises(BoardError, match=r"none cannot be started .*install labgrid"):
-        take(missing, lab.own)
+        acquire_place(missing, lab.own)
 
 
 def test_farms_of_one_database_have_one_name_and_others_another() -> None:
@@ -189,7 +190,7 @@ def test_a_granted_board_has_its_place_and_gives_it_back(lab: Lab) -> None:
 
 def test_a_run_that_ends_while_a_place_is_being_acquired_gives_it_back(lab: Lab) -> None:
     (lab.folder / "slow").touch()
-    answers: list[pool.Answer] = []
+    answers: list[pool.PoolAnswer] = []
     with lab.pool() as boards:
         boards.ask("job", ["one"], answers.append)
         wait_until((lab.folder / "calls").exists)
@@ -207,7 +208,7 @@ def test_a_job_whose_place_is_busy_gets_another_board(lab: Lab) -> None:
 
 def test_a_job_gets_a_busy_place_soon_after_it_was_released(lab: Lab) -> None:
     lab.give("one", "desk/grace")
-    answers: list[pool.Answer] = []
+    answers: list[pool.PoolAnswer] = []
     with lab.pool() as boards:
         other = granted_of(boards.obtain("other", ["two"]))
         boards.ask("job", ["one", "two"], answers.append)
@@ -244,6 +245,7 @@ def test_a_holder_that_lost_its_lease_leaves_the_place_to_the_next_one(lab: Lab,
     with lab.pool() as first, lab.pool() as second:
         late = granted_of(first.obtain("job", ["one"]))
         leases.withdraw(late.lease.ticket)
+        granted_of(first.obtain("other job", ["two"]))  # its request makes the farm look at its tickets
         wait_until(lambda: not first._connected().is_live(late.lease))
         next_one = granted_of(second.obtain("job", ["one"]))
         first.release(late)
@@ -261,7 +263,10 @@ def test_a_probe_holds_the_place_only_while_it_looks(lab: Lab, leases: Leases) -
 
 def test_a_place_that_is_busy_is_not_probed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     lab.give("one", "desk/grace")
-    assert show_boards(dataclasses.replace(lab.inventory, chosen=_only(lab, "one")), TARGETS, Wishes(probe=True)) == 0
+    assert (
+        show_boards(dataclasses.replace(lab.inventory, chosen=_only(lab, "one")), TARGETS, BoardsRequest(probe=True))
+        == 0
+    )
     shown = capsys.readouterr()
     assert "one was not probed: the labgrid place one at lab:20408 is held by desk/grace" in shown.err
     assert "good" in shown.out
@@ -270,10 +275,10 @@ def test_a_place_that_is_busy_is_not_probed(lab: Lab, capsys: pytest.CaptureFixt
 def test_the_boards_that_are_places_are_shown_with_what_labgrid_cannot_promise(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_boards(lab.inventory, TARGETS, Wishes())
+    show_boards(lab.inventory, TARGETS, BoardsRequest())
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("places of labgrid"))
     assert "one is one at lab:20408, two is two at lab:20408; labgrid keeps no time limit" in line
-    show_boards(lab.inventory, TARGETS, Wishes(json=True))
+    show_boards(lab.inventory, TARGETS, BoardsRequest(json=True))
     assert json.loads(capsys.readouterr().out)["boards"][0]["labgrid"] == "one at lab:20408"
 
 

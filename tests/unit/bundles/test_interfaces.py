@@ -24,8 +24,9 @@ from crossfarm.bundles.interfaces import About, write_interfaces
 from crossfarm.config.models import Classify, CtcText, Decode, Detect, Framing, Preprocess, Resize
 from crossfarm.stages.check.decoding import class_name, ctc_text, top_classes
 from crossfarm.stages.data.preprocessing import image_tensor
+from crossfarm.util.paths import HOME
 
-RUNNER = Path(__file__).parents[3] / "runner"
+RUNNER = HOME / "runner"
 IDENTITY = "0123456789abcdef" * 4
 CLASSES = ("plain", "red, white", 'quo"te \\ ??/', "größe")
 

@@ -11,11 +11,12 @@ import pytest
 from crossfarm.backends.project_files import load_targets
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.leases.leases import Leases
-from crossfarm.cli.board_commands import Wishes, show_boards
+from crossfarm.cli.board_commands import BoardsRequest, show_boards
 from crossfarm.config.boards import Board
 from crossfarm.errors import ConfigError
+from crossfarm.util.paths import HOME
 
-TARGETS = load_targets(Path(__file__).parents[3] / "toolchains")
+TARGETS = load_targets(HOME / "toolchains")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -28,15 +29,15 @@ def inventory(tmp_path: Path) -> Inventory:
 
 
 def test_without_boards_it_says_how_to_declare_one(capsys: Capture) -> None:
-    assert show_boards(Inventory(), {}, Wishes()) == 0
+    assert show_boards(Inventory(), {}, BoardsRequest()) == 0
     assert "--add HOST declares one" in capsys.readouterr().out
 
 
 def test_health_holder_and_queue_are_shown_in_columns(inventory: Inventory, capsys: Capture) -> None:
     with Leases(inventory.database) as leases:
         leases.acquire(["pi-1"], user="ada", purpose="measure:x", timeout=5)
-        leases.request(["pi-1"], user="bob", purpose="measure:y", told=lambda lease: None, priority=2)
-        show_boards(inventory, TARGETS, Wishes(quarantine="pi-2", reason="the fan is broken"))
+        leases.request(["pi-1"], user="bob", purpose="measure:y", callback=lambda lease: None, priority=2)
+        show_boards(inventory, TARGETS, BoardsRequest(quarantine="pi-2", reason="the fan is broken"))
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"board +transport +targets +health +since +held by +since", lines[0])
     assert re.fullmatch(r"pi-1 +local +x86_64 +good +- +ada: measure:x +[\d:]{8} \(\d+ s\)", lines[1])
@@ -49,7 +50,7 @@ def test_health_holder_and_queue_are_shown_in_columns(inventory: Inventory, caps
 def test_json_says_the_same(inventory: Inventory, capsys: Capture) -> None:
     with Leases(inventory.database) as leases:
         leases.acquire(["pi-1"], user="ada", purpose="measure:x", timeout=5)
-        show_boards(inventory, TARGETS, Wishes(json=True))
+        show_boards(inventory, TARGETS, BoardsRequest(json=True))
     found = json.loads(capsys.readouterr().out)
     assert [board["name"] for board in found["boards"]] == ["pi-1", "pi-2"]
     holder = found["boards"][0]["holder"]
@@ -58,30 +59,30 @@ def test_json_says_the_same(inventory: Inventory, capsys: Capture) -> None:
 
 
 def test_a_board_comes_back_when_it_is_released(inventory: Inventory, capsys: Capture) -> None:
-    show_boards(inventory, TARGETS, Wishes(quarantine="pi-1", reason="x"))
-    show_boards(inventory, TARGETS, Wishes(release="pi-1", json=True))
+    show_boards(inventory, TARGETS, BoardsRequest(quarantine="pi-1", reason="x"))
+    show_boards(inventory, TARGETS, BoardsRequest(release="pi-1", json=True))
     text = capsys.readouterr().out
     assert json.loads(text[text.index("{") :])["boards"][0]["health"] == "good"
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("asked", "message"),
     [
-        (Wishes(quarantine="pi-1"), "say why with --reason"),
-        (Wishes(quarantine="pi-9", reason="x"), "--quarantine pi-9: .* perhaps you meant 'pi-"),
-        (Wishes(release="zero"), "--release zero"),
+        (BoardsRequest(quarantine="pi-1"), "say why with --reason"),
+        (BoardsRequest(quarantine="pi-9", reason="x"), "--quarantine pi-9: .* perhaps you meant 'pi-"),
+        (BoardsRequest(release="zero"), "--release zero"),
     ],
 )
-def test_what_cannot_be_done_is_refused(inventory: Inventory, wishes: Wishes, message: str) -> None:
+def test_what_cannot_be_done_is_refused(inventory: Inventory, asked: BoardsRequest, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        show_boards(inventory, TARGETS, wishes)
+        show_boards(inventory, TARGETS, asked)
 
 
 def test_a_board_in_use_is_not_probed(inventory: Inventory, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crossfarm.cli.board_commands.PROBE_WAIT_SECONDS", 0.2)
     with Leases(inventory.database) as leases:
         lease = leases.acquire(["pi-1"], user="ada", purpose="measure:x", timeout=5)
-        assert show_boards(inventory, TARGETS, Wishes(probe=True)) == 0
+        assert show_boards(inventory, TARGETS, BoardsRequest(probe=True)) == 0
         leases.confirm(lease)
     assert capsys.readouterr().err == "pi-1 is in use and was not probed\n"
 
@@ -90,5 +91,5 @@ def test_a_probe_that_finds_a_fault_notes_it_and_ends_with_3(inventory: Inventor
     lonely = {"riscv64": TARGETS["riscv64"].model_copy(update={"emulator": None})}
     board = Board(name="pi-1", transport="local", targets=("riscv64",))
     only = Inventory(path=inventory.path, declared={"pi-1": board}, chosen={"pi-1": board}, database=inventory.database)
-    assert show_boards(only, lonely, Wishes(probe=True)) == 3
+    assert show_boards(only, lonely, BoardsRequest(probe=True)) == 3
     assert re.search(r"pi-1 .* bad .*\n  this machine is .* declares no emulator", capsys.readouterr().out)

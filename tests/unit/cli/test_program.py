@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from crossfarm.util.paths import HOME
 
 
 def _type(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(HOME), *words]
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 

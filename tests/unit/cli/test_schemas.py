@@ -17,13 +17,13 @@ from crossfarm.cli import schemas
 from crossfarm.config.loading import load_boards, load_models, load_pipeline
 from crossfarm.config.yaml_reader import parse
 from crossfarm.errors import ConfigError
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 DOCUMENTS = {"models": "models.md", "toolchain": "toolchains.md", "pipeline": "pipelines.md", "boards": "boards.md"}
 OWN_FILES = [
-    *(("models", path) for path in sorted(ROOT.glob("models.yaml"))),
-    *(("toolchain", path) for path in sorted(ROOT.glob("toolchains/*.yaml"))),
-    *(("pipeline", path) for path in sorted(ROOT.glob("pipelines/*.yaml"))),
+    *(("models", path) for path in sorted(HOME.glob("models.yaml"))),
+    *(("toolchain", path) for path in sorted(HOME.glob("toolchains/*.yaml"))),
+    *(("pipeline", path) for path in sorted(HOME.glob("pipelines/*.yaml"))),
 ]
 
 
@@ -31,7 +31,7 @@ def examples() -> Iterator[tuple[str, str]]:
     """Yield schema and text of every YAML example of the docs."""
     for name, document in DOCUMENTS.items():
         for text in re.findall(
-            r"^```yaml\n(.*?)^```$", (ROOT / "docs" / document).read_text(), re.DOTALL | re.MULTILINE
+            r"^```yaml\n(.*?)^```$", (HOME / "docs" / document).read_text(), re.DOTALL | re.MULTILINE
         ):
             if not text.startswith("# yaml-language-server:"):
                 yield name, text
@@ -74,9 +74,9 @@ def test_the_files_of_the_project_keep_to_their_schema(name: str, path: Path) ->
     check(name, path.read_text())
 
 
-@pytest.mark.parametrize("pipeline", sorted(ROOT.glob("pipelines/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("pipeline", sorted(HOME.glob("pipelines/*.yaml")), ids=lambda path: path.stem)
 def test_the_project_loads_with_each_of_its_pipelines(pipeline: Path) -> None:
-    project = load_project(models=ROOT / "models.yaml", toolchains=ROOT / "toolchains", pipeline=pipeline)
+    project = load_project(models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=pipeline)
     assert set(project.lines) == {model.name for model in project.models_file.models}
 
 
@@ -91,14 +91,14 @@ def test_the_examples_of_the_docs_load(name: str, text: str, tmp_path: Path) -> 
         case "toolchain":
             assert load_targets(tmp_path)
         case "boards":
-            assert load_boards(path, targets=[file.stem for file in ROOT.glob("toolchains/*.yaml")]).boards
+            assert load_boards(path, targets=[file.stem for file in HOME.glob("toolchains/*.yaml")]).boards
         case _:
             assert load_pipeline(path).targets
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_docs_name_every_key(name: str) -> None:
-    prose = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / DOCUMENTS[name]).read_text(), flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```.*?^```$", "", (HOME / "docs" / DOCUMENTS[name]).read_text(), flags=re.DOTALL | re.MULTILINE)
     words = set(re.findall(r"[a-z0-9_]+", " ".join(re.findall(r"`([^`]+)`", prose))))
     content = schema(name)
     keys = {key for part in (content, *content["$defs"].values()) for key in part.get("properties", ())}

@@ -11,6 +11,7 @@ import pytest
 
 from crossfarm.engines.run_job import MEMORY
 from crossfarm.stages.job import Job, read_outcome
+from crossfarm.util.paths import HOME
 
 GREEDY = """
 import sys, types
@@ -21,7 +22,6 @@ run_job.STAGES = {sys.argv[1]: types.SimpleNamespace(
 )}
 run_job.run_job_file(Path(sys.argv[2]))
 """
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_job_that_takes_a_model_apart_has_no_more_memory_than_its_engine_says(
     Job(id="x", stage=stage, key="0", parameters={}, inputs={}, output=tmp_path, root=tmp_path).write(path)
     environment = {**os.environ, MEMORY: memory}
     command = [sys.executable, "-c", GREEDY, stage, str(path)]
-    subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command, env=environment, cwd=HOME, check=True, capture_output=True)
     outcome = read_outcome(path)
     assert outcome is not None
     assert outcome.good is is_good, outcome.cause

@@ -12,14 +12,14 @@ from crossfarm.config.targets import ZigCompiler
 from crossfarm.errors import ConfigError
 from crossfarm.images.dockerfile import copied_files, instructions
 from crossfarm.images.identity import BASE, dockerfile_path, known_names
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
-NAMES = known_names(ROOT)
+NAMES = known_names(HOME)
 FILE = Path("x.Dockerfile")
 
 
 def _text(name: str) -> str:
-    return (ROOT / dockerfile_path(name)).read_text()
+    return (HOME / dockerfile_path(name)).read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,7 +57,7 @@ def test_a_dockerfile_holds_no_settings_of_a_site(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copied_file_passes_the_dockerignore(name: str) -> None:
-    passed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    passed = {line[1:] for line in (HOME / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(copied_files(dockerfile_path(name), _text(name))) <= passed
 
 
@@ -73,7 +73,7 @@ def test_foreign_images_share_the_layer_of_the_emulator() -> None:
     ("image", "compiler", "linkage"),
     [
         pytest.param(target.image, target.compiler, target.linkage, id=name)
-        for name, target in load_targets(ROOT / "toolchains").items()
+        for name, target in load_targets(HOME / "toolchains").items()
         if target.image and isinstance(target.compiler, ZigCompiler)
     ],
 )

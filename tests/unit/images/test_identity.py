@@ -13,17 +13,17 @@ from crossfarm.backends.project_files import load_targets
 from crossfarm.errors import ConfigError
 from crossfarm.images.identity import context, identities, known_names
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base, write_pin
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 DIGEST = "sha256:" + "5" * 64
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder with a copy of all that images are made from."""
-    shutil.copytree(ROOT / "dockerfiles", tmp_path / "dockerfiles")
-    shutil.copy(ROOT / "images.lock", tmp_path)
-    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    shutil.copytree(HOME / "dockerfiles", tmp_path / "dockerfiles")
+    shutil.copy(HOME / "images.lock", tmp_path)
+    shutil.copy(HOME / "requirements.lock", tmp_path)
     return tmp_path
 
 
@@ -130,11 +130,11 @@ def test_a_lock_says_what_was_written_and_keeps_its_comments(
 
 
 def test_every_target_has_an_image_that_the_project_makes() -> None:
-    images = {target.image for target in load_targets(ROOT / "toolchains").values()}
-    assert images <= set(known_names(ROOT))
+    images = {target.image for target in load_targets(HOME / "toolchains").values()}
+    assert images <= set(known_names(HOME))
     assert {"x86_64", "aarch64", "armv7", "armv6", "riscv64"} <= images
 
 
-@pytest.mark.parametrize("name", known_names(ROOT))
+@pytest.mark.parametrize("name", known_names(HOME))
 def test_a_context_is_small(name: str) -> None:
-    assert sum(len(file.content) for file in context(ROOT, name)) < 1_000_000
+    assert sum(len(file.content) for file in context(HOME, name)) < 1_000_000

@@ -22,8 +22,8 @@ from crossfarm.stages import STAGES
 from crossfarm.store.keys import KeyDocument
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 CELLS = tuple(Cell(model="m", target=target, variant="float32") for target in ("x86_64", "armv7"))
 MODELS = "models:\n  - {name: m, licence: MIT, source: {file: m.onnx}, inputs: [{name: x, shape: [1]}]}\n"
 PRODUCT = Finished(state="failed", cause="wrong", fault="product")
@@ -84,8 +84,8 @@ def make(tmp_path: Path) -> Any:
         (tmp_path / "m.onnx").touch()
         project = load_project(
             models=tmp_path / "models.yaml",
-            toolchains=ROOT / "toolchains",
-            pipeline=ROOT / "pipelines" / "default.yaml",
+            toolchains=HOME / "toolchains",
+            pipeline=HOME / "pipelines" / "default.yaml",
         )
         screen = io.StringIO()
         store = Store(tmp_path / "store")

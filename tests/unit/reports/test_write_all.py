@@ -39,11 +39,21 @@ def test_no_results_is_told_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with ResultsWriter(tmp_path / "results.jsonl") as writer:
+        writer.write(*whole_run())
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(StoreError, match=r"junit\.xml: cannot be written: .*; free some space or give another --out"):
+        write_all(tmp_path / "results.jsonl", tmp_path / "out")
+
+
 def test_reports_know_results_and_nothing_above_them() -> None:
     code = "import sys, crossfarm.reports.terminal; print(*(n for n in sys.modules if n.startswith('crossfarm')))"
     known = run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name for name in known if not name.startswith("crossfarm.reports")} == {
         "crossfarm",
+        "crossfarm.config",
+        "crossfarm.config.cell",
         "crossfarm.errors",
         "crossfarm.results",
         "crossfarm.util",

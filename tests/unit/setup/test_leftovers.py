@@ -12,14 +12,13 @@ import pytest
 from crossfarm.backends.project_files import load_project
 from crossfarm.config.project import Project
 from crossfarm.setup.leftovers import remove_logs, vanished_logs
-
-ROOT = Path(__file__).parents[3]
+from crossfarm.util.paths import HOME
 
 
 @pytest.fixture
 def project() -> Project:
     return load_project(
-        models=ROOT / "models.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines" / "default.yaml"
+        models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines" / "default.yaml"
     )
 
 

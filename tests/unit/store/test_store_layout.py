@@ -334,7 +334,7 @@ def test_a_write_that_fails_leaves_nothing_behind(store: Store, monkeypatch: pyt
     def fail(path: Path, target: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(StoreError, match="Input/output error"):
         put(store)
     work = "work/job/sub/"
@@ -404,15 +404,26 @@ def test_a_put_waits_for_the_one_who_collects(store: Store, monkeypatch: pytest.
     assert modes == [fcntl.LOCK_SH]
 
 
-def test_every_file_is_synced_before_it_has_its_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[bytes] = []
+def test_every_file_is_synced_before_it_has_its_name_and_its_folder_after_that(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes | Path] = []
     fsync = os.fsync
 
     def record(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").read_bytes())
+        path = Path(f"/proc/self/fd/{descriptor}")
+        synced.append(path.resolve() if path.is_dir() else path.read_bytes())
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
-    put(store)
-    groups = [canonical_json(group).encode() for group in GROUPS.values()]
-    assert synced == [b"abc", b"abc", *groups, store.artifact_path(KEY).read_bytes(), KEY.encode()]
+    artifact = put(store)
+    # Whatever names something else comes after it: the manifest after the objects and the groups.
+    assert synced[:2] == [b"abc", b"abc"]
+    folders = {store.object_path(file.object).parent for file in artifact.files}
+    assert set(synced[2 : 2 + len(folders)]) == folders
+    expected: list[bytes | Path] = []
+    for name, digest in artifact.document["parameters"].items():
+        expected += [canonical_json(GROUPS[name]).encode(), store.root / "groups" / digest[:2]]
+    path = store.artifact_path(KEY)
+    expected += [path.read_bytes(), path.parent, KEY.encode(), store.root / "last"]
+    assert synced[2 + len(folders) :] == expected

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from crossfarm.backends.project_files import load_project
 from crossfarm.bundles.compile_report import CompileReport, FunctionCost
 from crossfarm.cli.show_profile import show_profile
+from crossfarm.config.cell import Cell
 from crossfarm.config.targets import Target
 from crossfarm.errors import ConfigError
 from crossfarm.tuning.layer_times import Run, layer_times, summarised
 from crossfarm.tuning.peak import processor_flags
 from crossfarm.tuning.profile_table import NOT_SILICON, plot, svg, table
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 REPORT = CompileReport(
     identity="0" * 64,
     model="m",
@@ -102,7 +103,7 @@ def test_the_picture_stands_alone_and_is_well_formed(name: str, tmp_path: Path) 
 def test_what_cannot_be_profiled_or_drawn_is_refused_before_anything_runs(threads: int, picture: Path | None) -> None:
     with pytest.raises(ConfigError, match="give"):
         show_profile(
-            "x-m-float32",
+            Cell.parse("x-m-float32"),
             target=_target("x86_64"),
             store=Path("nowhere"),
             artifacts={},
@@ -122,6 +123,6 @@ def test_the_kernel_of_the_peak_is_compiled_for_the_target_s_processor() -> None
 
 def _target(name: str) -> Target:
     project = load_project(
-        models=ROOT / "models.yaml", toolchains=ROOT / "toolchains", pipeline=ROOT / "pipelines/default.yaml"
+        models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines/default.yaml"
     )
     return project.targets[name]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.config.cell import Cell
 from crossfarm.errors import StoreError
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance, Record, to_json
 from crossfarm.stages.quantize.artifact import LayerError, Quantised
@@ -130,24 +131,24 @@ def test_a_model_that_is_not_decoded_has_differences_alone() -> None:
 
 def test_an_int8_cell_gets_both_tables(shelf: _Shelf, artifacts: dict[str, Artifact]) -> None:
     shelf.checked(artifacts["bundle"].key)
-    said = accuracy(CELL, store=shelf.store, artifacts=artifacts)
+    said = accuracy(Cell.parse(CELL), store=shelf.store, artifacts=artifacts)
     assert layer_losses(QUANTISED) in said
     assert ladder(RECORDS) in said
 
 
 def test_a_float32_cell_gets_none(shelf: _Shelf) -> None:
-    assert accuracy("armv7-small-float32", store=shelf.store, artifacts={}) == ""
+    assert accuracy(Cell.parse("armv7-small-float32"), store=shelf.store, artifacts={}) == ""
 
 
 def test_what_is_missing_is_told_with_what_to_run(shelf: _Shelf, artifacts: dict[str, Artifact]) -> None:
-    said = accuracy(CELL, store=shelf.store, artifacts=artifacts)
+    said = accuracy(Cell.parse(CELL), store=shelf.store, artifacts=artifacts)
     run = "./inv pipeline --targets armv7 --only armv7-small-int8"
     assert said.endswith(f"no accuracy ladder: this cell was never checked; run {run}\n")
     shelf.checked("0" * 64)
-    said = accuracy(CELL, store=shelf.store, artifacts=artifacts)
+    said = accuracy(Cell.parse(CELL), store=shelf.store, artifacts=artifacts)
     assert said.endswith(f"no accuracy ladder: the last check of this cell was of another bundle; run {run}\n")
     del artifacts["quantize"]
-    said = accuracy(CELL, store=shelf.store, artifacts=artifacts)
+    said = accuracy(Cell.parse(CELL), store=shelf.store, artifacts=artifacts)
     assert f"the loss of each layer is gone from the store; {run} --stages quantize measures it again\n" in said
 
 
@@ -159,4 +160,4 @@ def test_a_damaged_quantisation_is_an_error_that_says_what_to_run(
     path.chmod(0o600)
     path.write_text("{")
     with pytest.raises(StoreError, match="run the stage `quantize` again"):
-        accuracy(CELL, store=shelf.store, artifacts=artifacts)
+        accuracy(Cell.parse(CELL), store=shelf.store, artifacts=artifacts)

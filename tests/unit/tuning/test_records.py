@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.tuning import records
 from crossfarm.tuning.records import MeasuredChoice, TakenChoices
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[3]
 ME = "0123456789abcdef"
 
 
@@ -109,7 +109,7 @@ for number in range(int(count)):
 
 
 def writer(path: Path, name: str, count: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
     return subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, str(count), ME], env=environment)
 
 
@@ -162,5 +162,6 @@ def test_the_cells_that_have_records_are_listed_at_once(tmp_path: Path) -> None:
         path = records.records_path(tmp_path, target="armv7", model=model, variant=variant)
         records.append(path, [taken()], identity=ME)
     (tmp_path / "armv7" / "notes.txt").write_text("no records\n")
+    (tmp_path / "armv7" / "notes.jsonl").write_text("no cell's records\n")
     assert records.searched(tmp_path, target="armv7") == {("one", "float32"), ("two", "int8")}
     assert records.searched(tmp_path, target="x86_64") == frozenset()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.errors import ToolError
-from crossfarm.util.processes import run_tool
+from crossfarm.errors import ToolError, ToolMissingError, ToolTimeoutError
+from crossfarm.util.processes import ending, failure, output_of, run_tool
 
 
 def test_a_tool_that_loops_is_ended_by_the_processor_time_it_took(tmp_path: Path) -> None:
@@ -41,3 +41,46 @@ def test_words_of_a_command_stay_words(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="cannot be run: No such file"):
         run_tool(["true"], folder=tmp_path / os.urandom(4).hex(), processor_seconds=1)
+
+
+def test_a_failure_is_told_with_what_ran_how_it_ended_and_its_last_lines(tmp_path: Path) -> None:
+    script = "for n in 1 2 3 4; do echo out $n; done; echo wrong >&2; exit 3"
+    done = run_tool(["sh", "-c", script], folder=tmp_path)
+    assert failure(done, lines=3) == (f"sh -c '{script}' ended with exit code 3\n    out 3\n    out 4\n    wrong")
+
+
+def test_a_tool_that_said_nothing_is_told_with_the_signal_that_ended_it() -> None:
+    done = run_tool(["sh", "-c", "kill -9 $$"])
+    assert failure(done) == "sh -c 'kill -9 $$' was ended by SIGKILL"
+    assert (ending(0), ending(-200)) == ("ended with exit code 0", "was ended by signal 200")
+
+
+def test_both_streams_are_merged_in_their_order() -> None:
+    assert run_tool(["sh", "-c", "echo a; echo b >&2; echo c"], merged=True).stdout == "a\nb\nc\n"
+
+
+def test_what_to_do_about_a_missing_or_a_slow_tool_is_the_caller_s() -> None:
+    with pytest.raises(ToolMissingError, match=r"^no-such-tool cannot be run: No such file or directory; apt-get it$"):
+        run_tool(["no-such-tool"], missing="apt-get it")
+    with pytest.raises(ToolTimeoutError, match=r"^sleep 60 did not end within 0\.1 s and was killed; see the mirror$"):
+        run_tool(["sleep", "60"], wall_seconds=0.1, slow="see the mirror")
+
+
+@pytest.mark.parametrize("takes_keyboard", [False, True])
+def test_a_tool_has_a_group_of_its_own_unless_it_takes_the_keyboard(takes_keyboard: bool) -> None:
+    done = run_tool(["sh", "-c", "ps -o pgid= -p $$ || cut -d' ' -f5 /proc/$$/stat"], takes_keyboard=takes_keyboard)
+    assert (int(done.stdout) == os.getpgrp()) == takes_keyboard
+
+
+def test_a_tool_inherits_the_descriptors_and_the_variables_that_it_is_given(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        script = f"echo $COLOUR; readlink /proc/$$/fd/{lock.fileno()}"
+        done = run_tool(["sh", "-c", script], descriptors=[lock.fileno()], environment={"COLOUR": "red"})
+    assert done.stdout == f"red\n{tmp_path}/lock\n"
+
+
+@pytest.mark.parametrize("script", ["echo half; exit 1", "sleep 60"])
+def test_the_output_of_a_tool_that_fails_is_none(script: str) -> None:
+    assert output_of(["sh", "-c", script], wall_seconds=0.2) is None
+    assert output_of(["no-such-tool"], wall_seconds=60) is None
+    assert output_of(["echo", "whole"], wall_seconds=60) == "whole\n"

@@ -19,7 +19,7 @@ from invoke.exceptions import Exit
 
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.leases.health import Health
-from crossfarm.boards.leases.leases import BoardStatus, Status
+from crossfarm.boards.leases.leases import BoardStatus, LeaseStatus
 from crossfarm.cli.board_table import as_json, as_text
 from crossfarm.cli.verbs import finish
 from crossfarm.config.boards import Board
@@ -181,7 +181,7 @@ def test_a_failure_with_escape_sequences_does_not_reach_the_terminal(
 def test_the_list_of_boards_shows_what_a_board_said_cleaned() -> None:
     board = Board(name="pi", transport="local", targets=("x",))
     reason = "".join(HOSTILE)
-    status = Status(
+    status = LeaseStatus(
         now=0.0,
         boards={"pi": BoardStatus(name="pi", health=Health(state="bad", reason=reason), token=1, holder=None)},
         waiting=(),

@@ -15,10 +15,10 @@ import pytest
 from crossfarm.backends.project_files import load_targets
 from crossfarm.backends.tvm import backend
 from crossfarm.config.cell import Cell
+from crossfarm.util.paths import HOME
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[4]
 _INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)")
 _TARGET = re.compile(r"0x([0-9a-f]+) <")
 _MULTIPLY_ADD = ("fmla", "vfma", "vmla")
@@ -82,7 +82,7 @@ def test_the_innermost_loop_of_a_convolution_leaves_the_stack_alone(
     model, output = tmp_path / "model.onnx", tmp_path / "compiled"
     _convolution(model, **layer)
     output.mkdir()
-    code = load_targets(ROOT / "toolchains")[target].code
+    code = load_targets(HOME / "toolchains")[target].code
     backend.compile(cell=Cell(model="layer", target=target, variant="float32"), model=model, code=code, output=output)
     loops = list(_innermost_loops(output / "model.o"))
     assert loops

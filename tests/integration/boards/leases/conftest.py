@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
+from crossfarm.util.paths import HOME
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
-ROOT = Path(__file__).parents[4]
 FARM = Path(__file__).with_name("farm.py")
 
 
@@ -120,7 +120,7 @@ class Farms:
     def start(self, verb: str, database: str, *boards: str, ttl: float, user: str = "ada") -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, str(FARM), verb, database, str(ttl), user, str(self.journal), *boards],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(HOME)},
         )
         self.processes.append(process)
         return process

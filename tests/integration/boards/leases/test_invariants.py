@@ -148,7 +148,7 @@ def test_users_take_turns_however_much_one_of_them_asks_for(database: str) -> No
             return note
 
         for user in ("ada",) * 6 + ("bob",) * 3:
-            leases.request(["a"], user=user, purpose="a test", told=told(user))
+            leases.request(["a"], user=user, purpose="a test", callback=told(user))
         leases.release(first)
         for number in range(9):
             wait_until(lambda number=number: len(held) == number + 1)

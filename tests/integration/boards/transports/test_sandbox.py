@@ -1,4 +1,4 @@
-"""Hostile programs, shut in for real by bubblewrap and by unshare: what they reach, what they leave, how they end."""
+"""Hostile programs in real sandboxes of bubblewrap and by unshare: what they reach, what they leave, how they end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Literal
 import pytest
 
 from crossfarm.boards.transports import sandbox
-from crossfarm.boards.transports.bundle_run import Ran, run_bundle
+from crossfarm.boards.transports.bundle_run import ProgramResult, run_bundle
 from crossfarm.errors import BoardError, BundleError
 from tests.waiting import stretched, wait_until
 
@@ -39,7 +39,7 @@ class Prison:
     kind: Kind
     folder: Path
 
-    def run(self, script: str, *, timeout: float = 30.0, prefix: tuple[str, ...] = ()) -> Ran:
+    def run(self, script: str, *, timeout: float = 30.0, prefix: tuple[str, ...] = ()) -> ProgramResult:
         """Run a script as a bundle's program."""
         bundle, output = self.folder / "bundle", self.folder / "output"
         shutil.rmtree(output, ignore_errors=True)
@@ -203,7 +203,7 @@ def test_what_a_program_leaves_behind_ends_with_it(prison: Prison) -> None:
 def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(prison: Prison) -> None:
     mark = f"{9000 + os.getpid()}.5"
     started, timeout = time.monotonic(), stretched(1)
-    told = rf"program did not end within {timeout:g} s and was stopped; .*last words: working"
+    told = rf"program did not end within {timeout:g} s and was stopped; .*last line: working"
     with pytest.raises(BoardError, match=told):
         prison.run(
             f"trap '' TERM INT HUP; setsid sleep {mark} & echo working; while :; do sleep 0.05; done", timeout=timeout
@@ -266,7 +266,7 @@ def test_a_fork_bomb_is_killed(prison: Prison) -> None:
 def test_a_program_killed_by_a_signal_names_it_and_its_last_words(
     prison: Prison, number: signal.Signals, message: str
 ) -> None:
-    with pytest.raises(BoardError, match=rf"{message}.*\(its last words: so long\)"):
+    with pytest.raises(BoardError, match=rf"{message}.*\(its last line: so long\)"):
         prison.run(f"echo so long; kill -{number.name[3:]} $$")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.boards.protocol import open_board
-from crossfarm.boards.transports.connection import Patience, fingerprint
+from crossfarm.boards.transports.connection import Timeouts, fingerprint
 from crossfarm.boards.transports.ssh import SshBoard
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
@@ -32,8 +32,8 @@ def board(server: Server, tmp_path: Path) -> Board:
 
 
 @contextlib.contextmanager
-def _opened(board: Board, token: int = 1, patience: Patience | None = None) -> Iterator[SshBoard]:
-    with SshBoard(board, PURPOSE, token=token, patience=patience) as opened:
+def _opened(board: Board, token: int = 1, timeouts: Timeouts | None = None) -> Iterator[SshBoard]:
+    with SshBoard(board, PURPOSE, token=token, timeouts=timeouts) as opened:
         yield opened
 
 
@@ -157,7 +157,7 @@ def test_a_hung_program_is_ended_on_the_board_with_its_children(board: Board, bu
     with _opened(board) as opened:
         opened.preflight()
         placed = opened.deploy(bundle)
-        with pytest.raises(BoardError, match=r"did not end within 0.5 s and was stopped; .*last words: working"):
+        with pytest.raises(BoardError, match=r"did not end within 0.5 s and was stopped; .*last line: working"):
             opened.run(placed, ["--hang"], output=tmp_path, timeout=0.5)
     assert _strays(board.folder) == []
 
@@ -367,14 +367,14 @@ def test_a_board_that_is_lost_during_a_run_is_told_soon(
     board: Board, line: Line, bundle: Path, tmp_path: Path, fault: str
 ) -> None:
     told = {"cut": r"does not answer for \d+ s", "tear": "the connection broke"}[fault]
-    patience = Patience(pulse=0.2, silence=3.0)
+    timeouts = Timeouts(keepalive=0.2, silence=3.0)
 
     def fail_when_it_runs() -> None:
         _wait_for_strays(board.folder)
         getattr(line, fault)()
 
     far = board.model_copy(update={"port": line.port})
-    with _opened(far, patience=patience) as opened:
+    with _opened(far, timeouts=timeouts) as opened:
         opened.preflight()
         placed = opened.deploy(bundle)
         failing = threading.Thread(target=fail_when_it_runs)
@@ -391,6 +391,6 @@ def test_a_board_that_is_lost_during_a_run_is_told_soon(
 
 
 def test_a_quiet_program_on_a_living_board_is_waited_for(board: Board, bundle: Path, tmp_path: Path) -> None:
-    with _opened(board, patience=Patience(pulse=0.2, silence=3.0)) as opened:
+    with _opened(board, timeouts=Timeouts(keepalive=0.2, silence=3.0)) as opened:
         opened.preflight()
         assert opened.run(opened.deploy(bundle), ["--sleep", "4"], output=tmp_path, timeout=30).code == 0

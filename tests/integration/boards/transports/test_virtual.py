@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from crossfarm.boards.protocol import Purpose, open_board
-from crossfarm.boards.transports.connection import Patience
+from crossfarm.boards.transports.connection import Timeouts
 from crossfarm.boards.transports.ssh import SshBoard
-from crossfarm.boards.virtual.containers import Place, boards_down, boards_up
+from crossfarm.boards.virtual.containers import BoardSet, boards_down, boards_up
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.loading import load_boards
@@ -35,14 +35,14 @@ PURPOSE = Purpose(
     emulator=None,
     code=LlvmCode(triple="armv7l-linux-gnueabihf", cpu="cortex-a53", features=("+neon", "+vfp4"), float_abi="hard"),
 )
-PATIENCE = Patience(pulse=0.5, silence=6.0)
+TIMEOUTS = Timeouts(keepalive=0.5, silence=6.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Farm:
     """Virtual boards of these tests."""
 
-    place: Place
+    place: BoardSet
     boards: tuple[Board, ...]
     client: Any
 
@@ -50,7 +50,7 @@ class Farm:
         return self.client.containers.get(f"crossfarm-{self.place.id}-{board.name}")
 
 
-def _usable(place: Place, boards: tuple[Board, ...]) -> tuple[Board, ...]:
+def _usable(place: BoardSet, boards: tuple[Board, ...]) -> tuple[Board, ...]:
     """Return boards with the absolute keys that a lease hands out."""
     folder = place.boards.parent
     return tuple(board.model_copy(update={"key": str(folder / str(board.key))}) for board in boards)
@@ -59,7 +59,7 @@ def _usable(place: Place, boards: tuple[Board, ...]) -> tuple[Board, ...]:
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     root = tmp_path_factory.mktemp("farm")
-    place = Place(root=root, boards=root / "boards.yaml")
+    place = BoardSet(root=root, boards=root / "boards.yaml")
     try:
         boards = boards_up(place, target="armv7", count=2, say=io.StringIO())
     except (EngineError, ToolError) as error:
@@ -144,7 +144,7 @@ def test_the_wrong_machine_at_an_address_is_refused(farm: Farm) -> None:
 def test_a_frozen_board_is_given_up_during_a_run(farm: Farm, arm_bundle: Path, tmp_path: Path) -> None:
     board = farm.boards[0]
     container = farm.container(board)
-    with SshBoard(board, PURPOSE, token=2, timing="emulated", patience=PATIENCE) as opened:
+    with SshBoard(board, PURPOSE, token=2, timing="emulated", timeouts=TIMEOUTS) as opened:
         opened.preflight()
         placed = opened.deploy(arm_bundle)
         freezing = threading.Timer(3.0, container.pause)
@@ -165,7 +165,7 @@ def test_a_board_that_dies_during_a_run_is_told_and_can_be_started_again(
 ) -> None:
     board = farm.boards[1]
     container = farm.container(board)
-    with SshBoard(board, PURPOSE, token=2, timing="emulated", patience=PATIENCE) as opened:
+    with SshBoard(board, PURPOSE, token=2, timing="emulated", timeouts=TIMEOUTS) as opened:
         opened.preflight()
         placed = opened.deploy(arm_bundle)
         death = threading.Timer(3.0, container.kill)
@@ -183,7 +183,7 @@ def test_a_board_that_dies_during_a_run_is_told_and_can_be_started_again(
 def test_a_boards_file_that_somebody_wrote_is_left_alone(tmp_path: Path) -> None:
     mine = tmp_path / "boards.yaml"
     mine.write_text("boards: []\n")
-    place = Place(root=tmp_path, boards=mine)
+    place = BoardSet(root=tmp_path, boards=mine)
     for action in (lambda: boards_up(place, target="armv7", count=1, say=io.StringIO()), lambda: boards_down(place)):
         with pytest.raises(ConfigError, match="is not a file of board-up"):
             action()
@@ -191,7 +191,7 @@ def test_a_boards_file_that_somebody_wrote_is_left_alone(tmp_path: Path) -> None
 
 
 def test_there_is_no_virtual_board_of_every_target(tmp_path: Path) -> None:
-    place = Place(root=tmp_path, boards=tmp_path / "boards.yaml")
+    place = BoardSet(root=tmp_path, boards=tmp_path / "boards.yaml")
     with pytest.raises(ConfigError, match=r"no virtual board for it; perhaps you meant 'armv7'"):
         boards_up(place, target="armv77", count=1, say=io.StringIO())
     with pytest.raises(ConfigError, match="--count 0: give 1 to 64"):

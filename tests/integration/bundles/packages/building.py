@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from crossfarm.bundles.packages.packages import Packages, write_packages
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[4]
 CLASSES = ("plain", "red, white", 'quo"te \\ ?', "größe", "two  blanks", "$(touch x)", "seven")
 SIDE = 32
 SIZES = ((50, 44), (33, 71), (64, 64), (90, 41))
@@ -117,19 +117,19 @@ def command(folder: Path, *words: str) -> list[str]:
     """Return a command line of crossfarm for the project in `folder`."""
     told = ["--models", "models.yaml", "--pipeline", "trial.yaml", "--store", "store", "--engine", "local"]
     paths = [word if word.startswith("--") or word == "local" else str(folder / word) for word in told]
-    return [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(ROOT), *words, *paths]
+    return [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(HOME), *words, *paths]
 
 
 def make(folder: Path, target: str, photographs: Sequence[Path]) -> Built:
     """Build the model for a target and package it."""
     bundle = folder / target / "bundle"
     words = command(folder, "bundle", f"{target}-shapes-float32", "--to", str(bundle))
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(words, cwd=HOME, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     cases = json.loads((bundle / "manifest.json").read_text())["cases"]
     inputs = np.fromfile(bundle / "inputs" / "0.bin", "<f4").reshape(cases, 1, 3, SIDE, SIDE)
     session = onnxruntime.InferenceSession(str(folder / "shapes.onnx"), providers=["CPUExecutionProvider"])
-    machines = yaml.safe_load((ROOT / "toolchains" / f"{target}.yaml").read_text())["machine"]
+    machines = yaml.safe_load((HOME / "toolchains" / f"{target}.yaml").read_text())["machine"]
     return Built(
         bundle=bundle,
         packages=write_packages(bundle, machines=machines, folder=folder / target / "dist"),

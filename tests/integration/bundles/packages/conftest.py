@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.util.paths import HOME
 from tests.integration.bundles.packages.building import Built, make, write_project
-
-ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +18,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the project in it."""
     folder = tmp_path_factory.mktemp("packaging")
     write_project(folder)
-    own = ROOT / ".crossfarm" / "store" / "zig"
+    own = HOME / ".crossfarm" / "store" / "zig"
     os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(own if own.is_dir() else tmp_path_factory.mktemp("zig")))
     return folder
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfarm.boards.virtual.containers import Place, boards_down, boards_up
+from crossfarm.boards.virtual.containers import BoardSet, boards_down, boards_up
 from crossfarm.config.boards import Board
 from crossfarm.errors import EngineError, ToolError
 from tests.integration.bundles.packages.building import Built
@@ -60,7 +60,7 @@ class Remote:
         subprocess.run(["scp", "-q", *self.options, f"{self.address}:{name}", str(path)], check=True, timeout=120)
 
 
-def _remote(board: Board, place: Place) -> Remote:
+def _remote(board: Board, place: BoardSet) -> Remote:
     known = place.root / "known_hosts"
     known.write_text(f"[{board.address}]:{board.port} {board.host_key}\n{board.address} {board.host_key}\n")
     told = ("BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}", f"Port={board.port}")
@@ -72,7 +72,7 @@ def _remote(board: Board, place: Place) -> Remote:
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     root = tmp_path_factory.mktemp("board")
-    place = Place(root=root, boards=root / "boards.yaml")
+    place = BoardSet(root=root, boards=root / "boards.yaml")
     try:
         up = boards_up(place, target="armv7", count=1, say=io.StringIO())
     except (EngineError, ToolError) as error:

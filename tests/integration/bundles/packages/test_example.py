@@ -15,12 +15,13 @@ from PIL import Image
 
 from crossfarm.config.models import Preprocess, Resize
 from crossfarm.stages.data.preprocessing import image_tensor
-from tests.integration.bundles.packages.building import ROOT, Built
+from crossfarm.util.paths import HOME
+from tests.integration.bundles.packages.building import Built
 
 pytestmark = pytest.mark.integration
 
 HERE = Path(__file__).parent
-SOURCES = ROOT / "runner" / "interfaces" / "example"
+SOURCES = HOME / "runner" / "interfaces" / "example"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.bundles.packages.building import CLASSES, ROOT, Built, command
+from crossfarm.util.paths import HOME
+from tests.integration.bundles.packages.building import CLASSES, Built, command
 
 pytestmark = [
     pytest.mark.integration,
@@ -207,7 +208,7 @@ def test_a_wheel_whose_files_were_mixed_up_is_refused(python: Path, installed: B
 def test_the_command_writes_the_same_bytes_again(project: Path, installed: Built) -> None:
     folder = project / "again"
     words = command(project, "package", "x86_64-shapes-float32", "--to", str(folder))
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=HOME)
     assert done.returncode == 0, done.stderr
     for made in (installed.packages.wheel, installed.packages.archive):
         assert (folder / made.name).read_bytes() == made.read_bytes()

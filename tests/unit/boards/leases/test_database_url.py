@@ -33,7 +33,7 @@ URLS = [
 @pytest.mark.parametrize("url", URLS)
 def test_a_database_that_cannot_be_used_is_named_without_its_secrets(url: str) -> None:
     with pytest.raises(LeaseError) as told:
-        LeaseDatabase(url, patience=0.0)
+        LeaseDatabase(url, retry_seconds=0.0)
     said = str(told.value)
     assert "postgresql://" in said and "CROSSFARM_DATABASE" in said
     for form in (HIDDEN, CODED, "s3cr", "a@"):

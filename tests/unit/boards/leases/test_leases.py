@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.boards.leases.database import boot_time
 from crossfarm.boards.leases.health import Health, quarantined, released
 from crossfarm.boards.leases.leases import Lease, Leases
 from crossfarm.errors import LeaseError
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 Make = Callable[..., Leases]
 
@@ -21,13 +23,30 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Return what opens the same database again and again, as farms do."""
     made: list[Leases] = []
 
-    def make_one(ttl: float = 30.0) -> Leases:
-        made.append(Leases(f"sqlite:///{tmp_path}/state/leases.db", ttl=ttl))
+    def make_one(ttl: float = 30.0, clock: Callable[[], float] = boot_time) -> Leases:
+        made.append(Leases(f"sqlite:///{tmp_path}/state/leases.db", ttl=ttl, clock=clock))
         return made[-1]
 
     yield make_one
     for leases in made:
         leases.close()
+
+
+class Clock:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def beats_of(leases: Leases) -> int:
+    """Return how many heartbeats the holder of `pi` has sent."""
+    holder = leases.status().boards["pi"].holder
+    assert holder is not None and holder.user == "ada", "the lease ended although its holder lives"
+    return holder.beat
 
 
 def take(leases: Leases, *boards: str, timeout: float = 5.0, user: str = "ada", is_probe: bool = False) -> Lease:
@@ -40,11 +59,11 @@ def test_a_board_is_held_by_one_and_goes_to_the_next_at_once(make: Make) -> None
     with pytest.raises(LeaseError, match=r"none of pi was granted within 0.1 s"):
         take(second, "pi", timeout=0.1)
     told: queue.Queue[Lease | None] = queue.Queue()
-    second.request(["pi"], user="bob", purpose="a test", told=told.put)
+    second.request(["pi"], user="bob", purpose="a test", callback=told.put)
     released_at = time.monotonic()
     first.release(lease)
     granted = told.get(timeout=5)
-    assert time.monotonic() - released_at < 0.9, "the bell was not heard; only the safety look found the grant"
+    assert time.monotonic() - released_at < 0.9, "no notification came; only the safety poll found the grant"
     assert granted is not None
     assert granted.token == lease.token + 1
 
@@ -75,19 +94,34 @@ def test_a_lease_that_ended_is_refused_and_its_release_changes_nothing(make: Mak
 def test_what_a_farm_holds_and_asks_for_ends_with_it(make: Make) -> None:
     first, second = make(), make()
     take(first, "pi")
-    first.request(["pi"], user="ada", purpose="a test", told=lambda lease: None)
+    first.request(["pi"], user="ada", purpose="a test", callback=lambda lease: None)
     first.close()
     take(second, "pi")
     assert second.status().waiting == ()
 
 
 def test_a_lease_outlives_its_ttl_while_its_holder_lives(make: Make) -> None:
-    # Heartbeats come ten times in a life; a busy machine may hold up a thread for a second.
-    first, second = make(ttl=2.0), make(ttl=2.0)
-    lease = take(first, "pi")
-    with pytest.raises(LeaseError):
-        take(second, "pi", timeout=3.0)
+    # The clock of the leases stands still between the steps, so a busy machine changes nothing.
+    clock = Clock()
+    first, second = make(ttl=0.2, clock=clock), make(ttl=0.2, clock=clock)
+    lease = take(first, "pi", timeout=PATIENCE_SECONDS)
+    second.request(["pi"], user="bob", purpose="a test", callback=lambda lease: None)
+    for _ in range(4):
+        clock.seconds += 0.15
+        # A heartbeat under way may have read the clock before this step; the second one from now has not.
+        before = beats_of(first)
+        wait_until(lambda before=before: beats_of(first) >= before + 2)
     first.confirm(lease)
+
+
+def test_a_lease_whose_holder_sends_no_heartbeat_ends_after_its_ttl(make: Make) -> None:
+    clock = Clock()
+    first, second = make(clock=clock), make(clock=clock)
+    lease = take(first, "pi")
+    clock.seconds += 31.0
+    assert take(second, "pi").token == lease.token + 1
+    with pytest.raises(LeaseError, match="ended before"):
+        first.confirm(lease)
 
 
 def test_a_board_that_is_not_good_is_granted_to_probes_alone(make: Make) -> None:
@@ -105,7 +139,7 @@ def test_a_board_that_becomes_good_goes_to_who_waits(make: Make) -> None:
     first, second = make(), make()
     first.change_health("pi", lambda health, now: quarantined(reason="x", wall=1.0))
     told: queue.Queue[Lease | None] = queue.Queue()
-    second.request(["pi"], user="bob", purpose="a test", told=told.put)
+    second.request(["pi"], user="bob", purpose="a test", callback=told.put)
     assert first.change_health("pi", lambda health, now: released(wall=2.0)) == Health(since=2.0)
     assert told.get(timeout=5) is not None
 
@@ -113,7 +147,7 @@ def test_a_board_that_becomes_good_goes_to_who_waits(make: Make) -> None:
 def test_the_status_names_holder_and_queue(make: Make) -> None:
     first, second = make(), make()
     take(first, "pi", user="ada")
-    second.request(["pi"], user="bob", purpose="measure:x", told=lambda lease: None)
+    second.request(["pi"], user="bob", purpose="measure:x", callback=lambda lease: None)
     status = first.status()
     holder = status.boards["pi"].holder
     assert holder is not None
@@ -131,10 +165,9 @@ def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         Leases(f"sqlite:///{tmp_path}/leases.db")
 
 
-def test_pipes_of_farms_that_are_gone_are_swept(make: Make, tmp_path: Path) -> None:
-    make()
-    folder = tmp_path / "state" / "leases.db.bells"
-    (left,) = folder.iterdir()
-    make().close()
-    assert list(folder.iterdir()) == [left]
-    make().close()
+def test_farms_leave_nothing_beside_the_database(make: Make, tmp_path: Path) -> None:
+    first, second = make(), make()
+    second.release(take(second, "pi"))
+    first.close()
+    second.close()
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["leases.db"]

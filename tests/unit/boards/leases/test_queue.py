@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from crossfarm.boards.leases.database import BOARDS, TICKETS, USERS, LeaseDatabase
 from crossfarm.boards.leases.health import Health, quarantined
-from crossfarm.boards.leases.queue import LeaseQueue, Request, TicketRow, Watch, terms
+from crossfarm.boards.leases.queue import HeartbeatMonitor, LeaseQueue, LeaseRequest, TicketRow, lease_times
 
 TTL = 30.0
 
@@ -23,15 +23,15 @@ class Farm:
     """One farm's view of a database, a transaction per call."""
 
     def __init__(self, path: Path) -> None:
-        self.database = LeaseDatabase(f"sqlite:///{path}", patience=5.0)
-        self.terms = terms(TTL, is_clock_safe=True)
-        self.queue = LeaseQueue(database=self.database, terms=self.terms, watch=Watch())
+        self.database = LeaseDatabase(f"sqlite:///{path}", retry_seconds=5.0)
+        self.times = lease_times(TTL, is_clock_safe=True)
+        self.queue = LeaseQueue(database=self.database, times=self.times, monitor=HeartbeatMonitor())
 
     def do(self, work: Callable[[sa.Connection], Any]) -> Any:
         return self.database.transaction(work)
 
     def ask(self, ticket: str, *boards: str, is_probe: bool = False, user: str = "ada") -> None:
-        request = Request(
+        request = LeaseRequest(
             ticket=ticket,
             owner="farm",
             user=user,
@@ -51,9 +51,9 @@ class Farm:
             lambda connection: connection.execute(sa.update(TICKETS).where(TICKETS.c.ticket == ticket).values(values))
         )
 
-    def hand_out(self) -> set[str]:
-        bells: set[str] = self.do(self.queue.hand_out)
-        return bells
+    def grant_free_boards(self) -> set[str]:
+        owners: set[str] = self.do(self.queue.grant_free_boards)
+        return owners
 
     def holds(self, ticket: str, token: int, board: str = "pi") -> bool:
         answer: bool = self.do(lambda connection: self.queue.holds(connection, ticket=ticket, board=board, token=token))
@@ -76,7 +76,7 @@ def test_a_ticket_that_expired_goes_and_its_board_goes_to_who_waits(farm: Farm) 
     farm.ask("other")
     assert (farm.rows()["one"].board, farm.rows()["other"].board) == ("pi", None)
     farm.change("one", expires=farm.now() - 0.001)
-    assert farm.hand_out() == {"farm"}
+    assert farm.grant_free_boards() == {"farm"}
     assert list(farm.rows()) == ["other"]
     assert (farm.rows()["other"].board, farm.rows()["other"].token) == ("pi", 2)
     assert not farm.holds("one", 1)
@@ -86,14 +86,14 @@ def test_a_ticket_that_has_time_left_keeps_its_board(farm: Farm) -> None:
     farm.ask("one")
     farm.ask("other")
     farm.change("one", expires=farm.now() + 5)
-    assert farm.hand_out() == set()
+    assert farm.grant_free_boards() == set()
     assert farm.rows()["one"].board == "pi"
 
 
 def test_a_ticket_from_before_a_restart_of_this_host_is_dead_whatever_its_time(farm: Farm) -> None:
     farm.ask("one")
     farm.change("one", boot="another boot", expires=farm.now() + 1000)
-    farm.hand_out()
+    farm.grant_free_boards()
     assert farm.rows() == {}
 
 
@@ -162,7 +162,7 @@ def test_a_job_that_could_use_a_bad_board_or_a_good_one_gets_the_good_one(farm: 
     assert farm.rows()["job"].board == "good"
 
 
-def request(ticket: str, *boards: str, **changes: Any) -> Request:
+def request(ticket: str, *boards: str, **changes: Any) -> LeaseRequest:
     fields: dict[str, Any] = {
         "ticket": ticket,
         "owner": "farm",
@@ -172,18 +172,23 @@ def request(ticket: str, *boards: str, **changes: Any) -> Request:
         "is_probe": False,
         "boards": boards or ("pi",),
     }
-    return Request(**(fields | changes))
+    return LeaseRequest(**(fields | changes))
 
 
 def test_terms_are_shares_of_the_time_to_live() -> None:
-    assert dataclasses.asdict(terms(30.0, is_clock_safe=True)) == {"ttl": 30.0, "beat": 3.0, "take": 10.0, "grace": 0.0}
-    assert terms(30.0, is_clock_safe=False).grace == 4.0
+    assert dataclasses.asdict(lease_times(30.0, is_clock_safe=True)) == {
+        "ttl": 30.0,
+        "beat": 3.0,
+        "take": 10.0,
+        "grace": 0.0,
+    }
+    assert lease_times(30.0, is_clock_safe=False).grace == 4.0
 
 
 def test_a_watcher_counts_the_seconds_since_it_saw_a_new_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
     monkeypatch.setattr(time, "clock_gettime", lambda which: clock if which == time.CLOCK_BOOTTIME else None)
-    watch = Watch()
+    watch = HeartbeatMonitor()
     assert watch.silence("one", 1) == 0.0
     assert watch.silence("other", 1) == 0.0
     clock = 103.0
@@ -342,8 +347,8 @@ def test_a_heartbeat_that_came_after_the_look_keeps_a_ticket_alive(farm: Farm) -
         def rows(self, connection: sa.Connection, *, owner: str | None = None) -> list[TicketRow]:
             return [dataclasses.replace(row, beat=row.beat - 1) for row in super().rows(connection, owner=owner)]
 
-    late = Late(database=farm.database, terms=farm.terms, watch=Watch())
-    assert farm.do(late.hand_out) == set()
+    late = Late(database=farm.database, times=farm.times, monitor=HeartbeatMonitor())
+    assert farm.do(late.grant_free_boards) == set()
     assert farm.rows()["one"].board == "pi"
 
 
@@ -364,7 +369,7 @@ def test_where_the_clock_can_be_set_time_alone_ends_no_lease(
     """A server's clock may jump; what proves a lease dead is that this farm saw no heartbeat for so long."""
     farm.ask("one")
     server = cast(LeaseDatabase, SimpleNamespace(is_sqlite=False, boot=""))
-    queue = LeaseQueue(database=server, terms=terms(TTL, is_clock_safe=False), watch=Watch())
+    queue = LeaseQueue(database=server, times=lease_times(TTL, is_clock_safe=False), monitor=HeartbeatMonitor())
     row = farm.rows()["one"]
     clock = 50.0
     monkeypatch.setattr(time, "clock_gettime", lambda _: clock)
@@ -375,7 +380,7 @@ def test_where_the_clock_can_be_set_time_alone_ends_no_lease(
 
 def test_where_the_clock_can_be_set_a_ticket_expires_earlier_by_the_time_that_it_is_watched(farm: Farm) -> None:
     server = cast(LeaseDatabase, SimpleNamespace(is_sqlite=False, boot="", now=lambda _: 1000.0))
-    queue = LeaseQueue(database=server, terms=terms(TTL, is_clock_safe=False), watch=Watch())
+    queue = LeaseQueue(database=server, times=lease_times(TTL, is_clock_safe=False), monitor=HeartbeatMonitor())
     farm.do(lambda connection: queue.ask(connection, request("one")))
     farm.do(lambda connection: queue.ask(connection, request("waits")))
     assert (farm.rows()["one"].expires, farm.rows()["waits"].expires) == (1006.0, 1026.0)
@@ -384,7 +389,7 @@ def test_where_the_clock_can_be_set_a_ticket_expires_earlier_by_the_time_that_it
 def test_what_a_farm_saw_of_a_ticket_is_dropped_with_it(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
     farm.ask("one")
     kept: list[set[str]] = []
-    monkeypatch.setattr(farm.queue.watch, "forget_all_but", lambda tickets: kept.append(set(tickets)))
+    monkeypatch.setattr(farm.queue.monitor, "forget_all_but", lambda tickets: kept.append(set(tickets)))
     farm.ask("other")
     farm.do(lambda connection: farm.queue.end(connection, ["one"]))
     assert kept == [{"one", "other"}, {"other"}]

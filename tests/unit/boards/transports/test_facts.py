@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfarm.boards.transports.facts import Facts, Heat, slowed_down
+from crossfarm.boards.transports.facts import Facts, ThermalState, slowed_down
 from crossfarm.boards.transports.fit import problems_of
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
@@ -45,7 +45,7 @@ def test_a_board_is_read_from_what_it_says() -> None:
     assert facts.platform == "armv7l Raspberry Pi 3 Model B Rev 1.2"
     assert facts.features is not None and {"neon", "vfpv4"} <= facts.features
     assert (facts.glibc, facts.load, facts.processors, facts.free_kib, facts.strays) == ((2, 36), 0.42, 4, 123456, 2)
-    assert facts.heat == Heat(
+    assert facts.thermal == ThermalState(
         temperature=51.0, governor="ondemand", frequency=600000, highest_frequency=1200000, throttled=0x50000
     )
     state = facts.state()
@@ -90,21 +90,21 @@ def test_nothing_that_a_board_says_breaks_the_reader(text: str) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        (Heat(), Heat(), None),
-        (Heat(throttled=0x50000), Heat(throttled=0x50000), None),
-        (Heat(throttled=0), Heat(throttled=0x40004, temperature=82.0), "throttled at 82 °C"),
-        (Heat(throttled=0), Heat(throttled=0x20000), "frequency capped"),
-        (Heat(throttle_count=3), Heat(throttle_count=5), "slowed down for heat 2 times"),
+        (ThermalState(), ThermalState(), None),
+        (ThermalState(throttled=0x50000), ThermalState(throttled=0x50000), None),
+        (ThermalState(throttled=0), ThermalState(throttled=0x40004, temperature=82.0), "throttled at 82 °C"),
+        (ThermalState(throttled=0), ThermalState(throttled=0x20000), "frequency capped"),
+        (ThermalState(throttle_count=3), ThermalState(throttle_count=5), "slowed down for heat 2 times"),
         (
-            Heat(),
-            Heat(governor="performance", frequency=900_000, highest_frequency=1_200_000),
+            ThermalState(),
+            ThermalState(governor="performance", frequency=900_000, highest_frequency=1_200_000),
             "900 MHz instead of 1200",
         ),
-        (Heat(), Heat(governor="ondemand", frequency=600_000, highest_frequency=1_200_000), None),
-        (Heat(), Heat(governor="performance", frequency=1_190_000, highest_frequency=1_200_000), None),
+        (ThermalState(), ThermalState(governor="ondemand", frequency=600_000, highest_frequency=1_200_000), None),
+        (ThermalState(), ThermalState(governor="performance", frequency=1_190_000, highest_frequency=1_200_000), None),
     ],
 )
-def test_slowing_down_is_seen_between_two_looks(before: Heat, after: Heat, told: str | None) -> None:
+def test_slowing_down_is_seen_between_two_looks(before: ThermalState, after: ThermalState, told: str | None) -> None:
     assert slowed_down(before, after) == told
 
 
@@ -144,9 +144,9 @@ def test_whatever_a_board_answers_is_facts_or_an_error_of_the_board(text: str) -
         except BoardError as error:
             assert "\x1b" not in str(error)
             continue
-        later = Heat.parse(text)
-        slowed_down(facts.heat, later)
-        slowed_down(later, facts.heat)
+        later = ThermalState.parse(text)
+        slowed_down(facts.thermal, later)
+        slowed_down(later, facts.thermal)
         list(problems_of(BOARD, facts))
         state = facts.state(later)
         numbers = (facts.load, state.temperature, later.temperature)
@@ -158,8 +158,8 @@ def test_whatever_a_board_answers_is_facts_or_an_error_of_the_board(text: str) -
 @pytest.mark.parametrize("degrees", ["9" * 300, "-" + "9" * 300, "99999999", "-274000", "0x" + "f" * 300, "nan", ""])
 def test_a_temperature_that_no_sensor_can_show_is_taken_as_not_said(degrees: str) -> None:
     facts = Facts.parse(f"machine x\nfree_kib 7\ntemperature {degrees}\ntemperature 41500\n")
-    assert facts.heat.temperature == 41.5
-    assert Heat.parse(f"temperature {degrees}\n").temperature is None
+    assert facts.thermal.temperature == 41.5
+    assert ThermalState.parse(f"temperature {degrees}\n").temperature is None
 
 
 @pytest.mark.parametrize("machine", ["", "x y", "x" * 65, "\x1b[2J", "$(reboot)", "a/b"])

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from crossfarm.boards.transports.facts import Facts
-from crossfarm.boards.transports.fit import Program, check_fit, misfits, read_program
+from crossfarm.boards.transports.fit import ElfProgram, check_fit, misfits, read_program
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import BundleError
 
 CODE = LlvmCode(triple="armv7l-linux-gnueabihf", cpu="cortex-a53", features=("+neon", "+vfp4"), float_abi="hard")
-PROGRAM = Program(
+PROGRAM = ElfProgram(
     machine="EM_ARM",
     float_abi="hard",
     interpreter="/lib/ld-linux-armhf.so.3",

@@ -51,7 +51,7 @@ def test_the_fingerprint_changes_with_the_emulator(tmp_path: Path, monkeypatch: 
 
 
 def test_code_for_this_machine_runs_natively_even_with_an_emulator() -> None:
-    found = local.way(machines=HERE, emulator=Emulator(command=("qemu-z80",)))
+    found = local.execution_mode(machines=HERE, emulator=Emulator(command=("qemu-z80",)))
     assert (found.timing, found.prefix) == ("silicon", ())
 
 
@@ -61,7 +61,7 @@ def test_the_first_emulator_on_the_path_stands_in_for_the_command(
     monkeypatch.setenv("PATH", str(tmp_path))
     _script(tmp_path / "qemu-z80-static", "exit 0")
     emulator = Emulator(command=("qemu-z80", "-L", str(tmp_path)), names=("qemu-z80", "qemu-z80-static"))
-    found = local.way(machines=("z80",), emulator=emulator)
+    found = local.execution_mode(machines=("z80",), emulator=emulator)
     assert found.timing == "emulated"
     assert found.prefix == (str(tmp_path / "qemu-z80-static"), "-L", str(tmp_path))
 
@@ -70,9 +70,9 @@ def test_a_missing_emulator_says_what_to_install(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path))
     emulator = Emulator(command=("qemu-z80",), names=("qemu-z80", "qemu-z80-static"), package="qemu-user-static")
     with pytest.raises(BoardError, match=r"qemu-z80 or qemu-z80-static\) is not on PATH; .*apt-get install qemu-user"):
-        local.way(machines=("z80",), emulator=emulator)
+        local.execution_mode(machines=("z80",), emulator=emulator)
     with pytest.raises(BoardError, match="the target runs on z80 and declares no emulator"):
-        local.way(machines=("z80",), emulator=None)
+        local.execution_mode(machines=("z80",), emulator=None)
 
 
 def test_a_missing_library_of_the_target_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_missing_library_of_the_target_says_what_to_install(tmp_path: Path, mo
     _script(tmp_path / "qemu-z80", "exit 0")
     emulator = Emulator(command=("qemu-z80", "-L", str(tmp_path / "z80")), library_package="libc6-z80-cross")
     with pytest.raises(BoardError, match=r"C library is not in .*/z80, .*apt-get install libc6-z80-cross"):
-        local.way(machines=("z80",), emulator=emulator)
+        local.execution_mode(machines=("z80",), emulator=emulator)
 
 
 @pytest.mark.parametrize(

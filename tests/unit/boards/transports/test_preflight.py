@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.transports.facts import Facts, Heat
+from crossfarm.boards.transports.facts import Facts, ThermalState
 from crossfarm.boards.transports.fit import check_health, problems_of
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
@@ -39,7 +39,7 @@ def test_a_good_board_is_fit(platform: str) -> None:
     [
         ({"platform": "armv7l Raspberry Pi 3*"}, {}, "it says that it is 'armv7l Raspberry Pi 2 Model B'"),
         ({"limits": {"free_disk": 2000}}, {}, "1024 MiB are free in .crossfarm-board, limits.free_disk is 2000"),
-        ({}, {"heat": Heat(temperature=80.5)}, "it is 80.5 °C hot, limits.temperature is 80"),
+        ({}, {"thermal": ThermalState(temperature=80.5)}, "it is 80.5 °C hot, limits.temperature is 80"),
         ({}, {"load": 6.5}, "its load is 6.5 on 4 CPUs, limits.load is 1.5 for each"),
     ],
 )
@@ -54,4 +54,4 @@ def test_a_virtual_board_shows_the_load_of_its_host_which_is_passed_over() -> No
 
 
 def test_a_board_without_sensors_is_fit() -> None:
-    check_health(_board(), dataclasses.replace(FACTS, load=None, processors=None, heat=Heat()))
+    check_health(_board(), dataclasses.replace(FACTS, load=None, processors=None, thermal=ThermalState()))

@@ -74,7 +74,7 @@ def _is_alive(pid: int) -> bool:
 def test_a_program_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
     program = _script(tmp_path / "p", f"sleep 60 & echo $! > {tmp_path}/child; echo working; wait")
     started, timeout = time.monotonic(), stretched(0.3)
-    told = rf"p did not end within {timeout:g} s and was stopped; .*last words: working"
+    told = rf"p did not end within {timeout:g} s and was stopped; .*last line: working"
     with pytest.raises(BoardError, match=told):
         programs.run([str(program)], timeout=timeout)
     assert time.monotonic() - started < stretched(5)

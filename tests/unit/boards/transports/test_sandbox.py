@@ -31,19 +31,19 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _room(folder: Path, **fields: object) -> sandbox.Room:
+def _room(folder: Path, **fields: object) -> sandbox.SandboxContents:
     (folder / "bundle").mkdir(parents=True, exist_ok=True)
     (folder / "out").mkdir(exist_ok=True)
     values = {"files": ("result.json", "outputs/0.bin"), "most_bytes": 1000, **fields}
-    return sandbox.Room(bundle=folder / "bundle", output=folder / "out", **values)  # type: ignore[arg-type]
+    return sandbox.SandboxContents(bundle=folder / "bundle", output=folder / "out", **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_name_becomes_part_of_a_script(tmp_path: Path, kind: Literal["bubblewrap", "unshare"]) -> None:
     folder = tmp_path / AWKWARD
-    plain = sandbox.shut_in(kind, _room(tmp_path / "x"), ["/bundle/program"], scratch=tmp_path / "x")
-    awkward = sandbox.shut_in(kind, _room(folder), ["/bundle/program", AWKWARD], scratch=folder)
+    plain = sandbox.sandbox_command(kind, _room(tmp_path / "x"), ["/bundle/program"], scratch=tmp_path / "x")
+    awkward = sandbox.sandbox_command(kind, _room(folder), ["/bundle/program", AWKWARD], scratch=folder)
     scripts = [{command[at + 1] for at, word in enumerate(command) if word == "-c"} for command in (plain, awkward)]
     assert scripts[0] == scripts[1] != set()
     assert str(folder / "bundle") in awkward and awkward[-1] == AWKWARD
@@ -51,7 +51,7 @@ def test_no_name_becomes_part_of_a_script(tmp_path: Path, kind: Literal["bubblew
 
 @pytest.mark.usefixtures("tools")
 def test_bubblewrap_gets_the_bundle_read_only_and_the_files_to_write(tmp_path: Path) -> None:
-    command = sandbox.shut_in("bubblewrap", _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
+    command = sandbox.sandbox_command("bubblewrap", _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
     triples = set(zip(command, command[1:], command[2:], strict=False))
     assert ("--ro-bind", str(tmp_path / "bundle"), "/bundle") in triples
     writable = {source for option, source, _ in triples if option == "--bind"}
@@ -68,7 +68,7 @@ def test_root_runs_programs_as_nobody_and_others_in_a_user_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Literal["bubblewrap", "unshare"], is_root: bool
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0 if is_root else 1000)
-    command = sandbox.shut_in(kind, _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
+    command = sandbox.sandbox_command(kind, _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
     assert ("--reuid" in command) is is_root
     assert ("--unshare-user" in command or "--user" in command) is not is_root
     assert "--bounding-set=-all" in command and "--no-new-privs" in command
@@ -78,7 +78,9 @@ def test_root_runs_programs_as_nobody_and_others_in_a_user_namespace(
 def test_an_emulator_gets_more_addresses_and_its_folders(tmp_path: Path) -> None:
     emulator, libraries = tmp_path / "qemu-z80", tmp_path / "sysroot"
     rooms = [_room(tmp_path), _room(tmp_path, prefix=(str(emulator), "-L", str(libraries)), libraries=libraries)]
-    native, emulated = (sandbox.shut_in("bubblewrap", room, ["/bundle/program"], scratch=tmp_path) for room in rooms)
+    native, emulated = (
+        sandbox.sandbox_command("bubblewrap", room, ["/bundle/program"], scratch=tmp_path) for room in rooms
+    )
     limits = [int(next(word for word in each if word.startswith("--as="))[5:]) for each in (native, emulated)]
     assert limits[1] - limits[0] == 8 << 30
     assert emulated[-4:] == [str(emulator), "-L", str(libraries), "/bundle/program"]
@@ -88,7 +90,7 @@ def test_an_emulator_gets_more_addresses_and_its_folders(tmp_path: Path) -> None
 @pytest.mark.usefixtures("tools")
 def test_a_lower_limit_of_the_caller_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10, 10))
-    command = sandbox.shut_in("bubblewrap", _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
+    command = sandbox.sandbox_command("bubblewrap", _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
     assert {"--as=10", "--fsize=10", "--nproc=10"} <= set(command)
 
 
@@ -99,7 +101,7 @@ def test_processes_are_limited_only_where_they_are_counted_apart(
     found = {}
     for release in ("5.4.0-200-generic", "5.14", "6.1.0-rc1"):
         monkeypatch.setattr("platform.release", lambda release=release: release)
-        command = sandbox.shut_in("unshare", _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
+        command = sandbox.sandbox_command("unshare", _room(tmp_path), ["/bundle/program"], scratch=tmp_path)
         found[release] = any(word.startswith("--nproc") for word in command)
     assert list(found.values()) == [False, True, True]
 
@@ -127,7 +129,7 @@ def test_a_tool_that_is_gone_is_told(tools: Path, tmp_path: Path) -> None:
     (bundle / "manifest.json").write_text('{"cases": 1, "outputs": []}')
     (bundle / "program").write_text("#!/bin/sh\n")
     (bundle / "program").chmod(0o755)
-    with pytest.raises(BoardError, match="cannot be shut in: bwrap is not installed; install bubblewrap"):
+    with pytest.raises(BoardError, match="cannot be sandboxed: bwrap is not installed; install bubblewrap"):
         run_bundle(bundle, [], output=tmp_path, timeout=5, kind="bubblewrap")
 
 

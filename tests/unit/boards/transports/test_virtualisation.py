@@ -1,4 +1,4 @@
-"""Virtual machines and emulators are told from boards by what they show."""
+"""Virtual machines and emulators are distinguished from boards by what they show."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.transports.facts import Facts
 from crossfarm.boards.transports.local import probe
 from crossfarm.boards.transports.ssh import SshBoard
-from crossfarm.boards.transports.virtualisation import Signs, Virtual, recognise
+from crossfarm.boards.transports.virtualisation import Signs, Virtualisation, recognise
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.pipeline.key_context import access
+from crossfarm.util.paths import HOME
 from tests.unit.boards.transports.test_facts import RASPBERRY
 
 X86 = "cpu:type:x86,ven0002fam0019mod0001"
-BARE, KVM, QEMU = Virtual(), Virtual(name="kvm"), Virtual(name="qemu", is_emulated=True)
-UNKNOWN = Virtual(name="unknown hypervisor", is_emulated=True)
-USER = Virtual(name="qemu-user", is_emulated=True)
+BARE, KVM, QEMU = Virtualisation(), Virtualisation(name="kvm"), Virtualisation(name="qemu", is_emulated=True)
+UNKNOWN = Virtualisation(name="unknown hypervisor", is_emulated=True)
+USER = Virtualisation(name="qemu-user", is_emulated=True)
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,12 @@ USER = Virtual(name="qemu-user", is_emulated=True)
         (Signs(machine="x86_64", firmware="QEMU Standard PC", detected="kvm"), KVM),
         (Signs(machine="aarch64", hypervisor="linux,kvm", model="linux,dummy-virt"), KVM),
         (Signs(machine="x86_64", firmware="Amazon EC2 c5.large"), KVM),
-        (Signs(machine="x86_64", hypervisor="xen"), Virtual(name="xen")),
-        (Signs(machine="aarch64", hypervisor="xen,xen-4.17 xen,xen"), Virtual(name="xen")),
-        (Signs(machine="x86_64", firmware="VMware, Inc. VMware7,1"), Virtual(name="vmware")),
-        (Signs(machine="x86_64", firmware="Microsoft Corporation Virtual Machine"), Virtual(name="hyper-v")),
+        (Signs(machine="x86_64", hypervisor="xen"), Virtualisation(name="xen")),
+        (Signs(machine="aarch64", hypervisor="xen,xen-4.17 xen,xen"), Virtualisation(name="xen")),
+        (Signs(machine="x86_64", firmware="VMware, Inc. VMware7,1"), Virtualisation(name="vmware")),
+        (Signs(machine="x86_64", firmware="Microsoft Corporation Virtual Machine"), Virtualisation(name="hyper-v")),
         (Signs(machine="x86_64", firmware="Microsoft Corporation Surface Pro"), BARE),
-        (Signs(machine="x86_64", firmware="innotek GmbH VirtualBox"), Virtual(name="virtualbox")),
+        (Signs(machine="x86_64", firmware="innotek GmbH VirtualBox"), Virtualisation(name="virtualbox")),
         (Signs(machine="x86_64", firmware="QEMU Standard PC", clocks="tsc hpet acpi_pm"), QEMU),
         (Signs(machine="x86_64", cpu_model="QEMU TCG CPU version 2.5+"), QEMU),
         (Signs(machine="x86_64", detected="qemu", clocks="tsc"), QEMU),
@@ -58,7 +59,7 @@ USER = Virtual(name="qemu-user", is_emulated=True)
         (Signs(), BARE),
     ],
 )  # fmt: skip
-def test_a_machine_is_known_by_its_signs(signs: Signs, what: Virtual) -> None:
+def test_a_machine_is_known_by_its_signs(signs: Signs, what: Virtualisation) -> None:
     assert recognise(signs) == what
 
 
@@ -121,7 +122,7 @@ def test_this_host_names_its_hypervisor() -> None:
 
 
 def test_a_declared_timing_is_part_of_what_a_measurement_is_known_by() -> None:
-    target = load_targets(Path(__file__).parents[4] / "toolchains")["x86_64"]
+    target = load_targets(HOME / "toolchains")["x86_64"]
     boards = [_opened(RASPBERRY, **fields)._board for fields in ({}, {"timing": "emulated"})]
     keys = [access(target, Inventory(declared={"x": board}, chosen={"x": board})).parameters for board in boards]
     assert keys[0] != keys[1] and "timing" not in keys[0]["x"]

@@ -17,8 +17,9 @@ from crossfarm.stages.c_library import stage as c_library
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Needs, Subject
 from crossfarm.stages.runner import stage as runner
+from crossfarm.util.paths import HOME
 
-TOOLCHAINS = Path(__file__).parents[4] / "toolchains"
+TOOLCHAINS = HOME / "toolchains"
 
 
 def _target(name: str) -> Target:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from tvm import s_tir, te, tirx
 from crossfarm.backends.project_files import load_targets
 from crossfarm.backends.tvm import lowering
 from crossfarm.backends.tvm.passes.register_allocation import pipeline
+from crossfarm.util.paths import HOME
 
-ROOT = Path(__file__).parents[5]
 LENGTH = 19
 """Two vectors of eight, and three numbers in a loop of their own."""
 _HOST = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64"}
@@ -64,6 +63,6 @@ def test_nan_on_either_side_is_kept(name: str) -> None:
     [("aarch64", True), ("armv7", True), ("riscv64", True), ("armv6", False), ("x86_64", False)],
 )
 def test_a_target_with_an_instruction_that_keeps_nan_takes_it(target: str, intrinsic: bool) -> None:
-    code = load_targets(ROOT / "toolchains")[target].code
+    code = load_targets(HOME / "toolchains")[target].code
     built = tvm.tirx.build(_function(tirx.max), lowering.tvm_target(code), pipeline())
     assert ("llvm.maximum" in built.inspect_source("ll")) == intrinsic

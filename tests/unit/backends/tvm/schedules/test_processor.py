@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -9,8 +7,9 @@ from crossfarm.backends.tvm.lowering import tvm_target
 from crossfarm.backends.tvm.schedules.processor import Processor, processor_of
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.targets import target_with
+from crossfarm.util.paths import HOME
 
-TOOLCHAINS = Path(__file__).parents[5] / "toolchains"
+TOOLCHAINS = HOME / "toolchains"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from crossfarm.stages.prepare.tflite.reader import (
     TfliteGraph,
     TfliteTensor,
 )
+from crossfarm.util.paths import HOME
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(7)
@@ -410,7 +410,7 @@ def test_operators_that_only_compute_a_shape_are_left_out() -> None:
 
 
 def test_the_documentation_lists_the_operators_that_can_be_converted() -> None:
-    text = (Path(__file__).parents[5] / "docs/preparing.md").read_text(encoding="utf-8")
+    text = (HOME / "docs/preparing.md").read_text(encoding="utf-8")
     listed = re.search(r"Operators: ([A-Z0-9_,\s]+)\.", text)
     assert listed is not None
     assert listed[1].replace("\n", " ").split(", ") == sorted(CONVERTERS)
