@@ -21,7 +21,6 @@ Rule = Callable[[ast.Call], bool]
 RENAMES = {
     "crossfarm/util/files.py::replacing": "the one",
     "crossfarm/store/objects.py::add_object": "the name of an object is known only when all of it was copied",
-    "crossfarm/boards/leases/notify.py::__init__": "renames a named pipe; it has no content",
     "crossfarm/engines/container/job_folder.py::put_in": "moves a folder",
     "crossfarm/engines/container/job_folder.py::take_out": "moves a folder",
     "crossfarm/pipeline/run.py::_fresh_results": "puts the last run's records aside; writes nothing",
@@ -40,7 +39,7 @@ SPLITS = {
 
 RUNS = {
     "crossfarm/util/processes.py::run_tool": "the one",
-    "tasks.py::_code_of": "ruff, mypy and pytest write to the user's terminal",
+    "crossfarm/cli/develop.py::_code_of_python": "ruff, mypy and pytest write to the user's terminal",
     "crossfarm/boards/labgrid.py::_call": "without the user's LG_*; in a session, or Ctrl-C would leave a place taken",
     "crossfarm/boards/transports/programs.py::_start": "a board's program: hostile, watched and limited while it runs",
     "crossfarm/boards/transports/sandbox.py::works": "tries the sandbox with the sandbox's own environment",
