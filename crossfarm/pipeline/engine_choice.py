@@ -14,9 +14,8 @@ from pathlib import Path
 
 from crossfarm.config.project import Project
 from crossfarm.engines.container.limits import limits_for
-from crossfarm.engines.local import LocalEngine
+from crossfarm.engines.deferred import DeferredEngine
 from crossfarm.engines.protocol import Engine
-from crossfarm.engines.run_job import MEMORY
 from crossfarm.errors import ConfigError, CrossfarmError, EngineError, nearest
 from crossfarm.images.identity import BASE, ImageIdentity, identities
 from crossfarm.pipeline.options import ENGINES, Options
@@ -149,22 +148,29 @@ def start_engine(
         ConfigError: a job could not even start with the memory that the user gives it.
     """
     limits = limits_for(slots=options.slots, memory_gib=options.memory)
-    if choice.daemon is None:
-        memory = limits_for(slots=1, memory_gib=options.memory).memory
-        return LocalEngine(environment={**environment, MEMORY: str(memory)})
-    from crossfarm.engines.container.engine import ContainerEngine
 
-    return ContainerEngine(
-        daemon=choice.daemon,
-        images=choice.references,
-        slots=places,
-        limits=limits,
-        run=run,
-        work=work,
-        home=HOME,
-        environment={name: value for name, value in environment.items() if name.startswith("CROSSFARM_")},
-        host_environment=environment,
-    )
+    def start() -> Engine:
+        if choice.daemon is None:
+            from crossfarm.engines.local import LocalEngine
+            from crossfarm.engines.run_job import MEMORY
+
+            memory = limits_for(slots=1, memory_gib=options.memory).memory
+            return LocalEngine(environment={**environment, MEMORY: str(memory)})
+        from crossfarm.engines.container.engine import ContainerEngine
+
+        return ContainerEngine(
+            daemon=choice.daemon,
+            images=choice.references,
+            slots=places,
+            limits=limits,
+            run=run,
+            work=work,
+            home=HOME,
+            environment={name: value for name, value in environment.items() if name.startswith("CROSSFARM_")},
+            host_environment=environment,
+        )
+
+    return DeferredEngine(start)
 
 
 def local_instead(options: Options, choice: EngineChoice, error: CrossfarmError) -> EngineChoice:

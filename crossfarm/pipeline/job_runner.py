@@ -6,9 +6,8 @@ import dataclasses
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from crossfarm.boards.pool import Granted, Pool, Refused
 from crossfarm.engines.protocol import Engine
@@ -18,6 +17,9 @@ from crossfarm.stages.job import JOB_FILE, Grant, Job, failed
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.text import one_line
 from crossfarm.util.trees import remove_tree
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 State = Literal["run", "hit", "failed", "cancelled"]
 

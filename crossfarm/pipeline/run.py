@@ -19,7 +19,6 @@ from typing import cast
 from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
-from crossfarm.boards.transports import sandbox
 from crossfarm.config.cell import Cell
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
@@ -209,8 +208,8 @@ class _Run:
             if self.choice.said:
                 console.line(self.choice.said)
             listener.skipped(self.plan)
-            if self._runs_programs_here() and (line := sandbox.warning()):
-                console.line(line)
+            if self._runs_programs_here():
+                _warn_of_sandbox(console)
             console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
             place = JobFolders(
                 store=self.store,
@@ -259,6 +258,13 @@ class _Run:
             job.declaration.board == "runs" and not job.boards and self.decisions[name].choice == "run"
             for name, job in self.plan.jobs.items()
         )
+
+
+def _warn_of_sandbox(console: Console) -> None:
+    from crossfarm.boards.transports import sandbox
+
+    if line := sandbox.warning():
+        console.line(line)
 
 
 def report_again(out: Path) -> int:

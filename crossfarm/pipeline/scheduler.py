@@ -11,8 +11,7 @@ import dataclasses
 import heapq
 import queue
 from collections.abc import Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from crossfarm.boards.pool import Granted, Pool, PoolAnswer, Refused
 from crossfarm.engines.protocol import Engine
@@ -20,6 +19,9 @@ from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import Finished, JobFolders, JobRunner, result_of
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.staleness import Decision
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 MOST_BOARDS = 3
 """A job that so many boards failed is not tried on another."""
@@ -61,11 +63,7 @@ def run_schedule(
     Raises:
         KeyboardInterrupt: the user asked to stop; running jobs were ended and are told as cancelled.
     """
-    boards = {board for job in plan.jobs.values() for board in job.boards}
-    threads = ThreadPoolExecutor(max_workers=slots + len(boards), thread_name_prefix="job")
-    schedule = _Schedule(
-        plan, decisions, engine=engine, threads=threads, slots=slots, place=place, listener=listener, pool=pool
-    )
+    schedule = _Schedule(plan, decisions, engine=engine, slots=slots, place=place, listener=listener, pool=pool)
     try:
         with (interrupts or Interrupts()).told_to(schedule.interrupt):
             schedule.run()
@@ -75,7 +73,7 @@ def run_schedule(
         schedule.give_up("the run was interrupted")
         raise
     finally:
-        threads.shutdown(wait=True, cancel_futures=True)
+        schedule.end_threads()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,13 +91,13 @@ class _Schedule:
         decisions: Mapping[str, Decision],
         *,
         engine: Engine,
-        threads: Executor,
         slots: int,
         place: JobFolders,
         listener: Listener,
         pool: Pool | None,
     ) -> None:
-        self._pool, self._threads = pool, threads
+        self._pool = pool
+        self._threads: ThreadPoolExecutor | None = None
         self._plan, self._decisions, self._engine = plan, decisions, engine
         self._slots, self._place, self._listener = slots, place, listener
         self._artifacts = {name: d.artifact for name, d in decisions.items() if d.artifact is not None}
@@ -174,10 +172,27 @@ class _Schedule:
         work = JobRunner(plan=self._plan, engine=self._engine, place=self._place, pool=self._pool)
         granted = self._granted.pop(name, None)
         if granted is None:
-            future = self._threads.submit(work.execute, job, artifacts, forced=forced)
+            future = self._executor().submit(work.execute, job, artifacts, forced=forced)
         else:
-            future = self._threads.submit(work.on_board, job, artifacts, granted, forced=forced)
+            future = self._executor().submit(work.on_board, job, artifacts, granted, forced=forced)
         future.add_done_callback(lambda done: self._done.put((name, result_of(done))))
+
+    def _executor(self) -> ThreadPoolExecutor:
+        """Return the threads that wait for jobs: one a slot, and one for each board, which takes no slot of this host.
+
+        They are made with the first job: a run without any does not import them.
+        """
+        if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            boards = {board for job in self._plan.jobs.values() for board in job.boards}
+            self._threads = ThreadPoolExecutor(max_workers=self._slots + len(boards), thread_name_prefix="job")
+        return self._threads
+
+    def end_threads(self) -> None:
+        """Wait for the jobs that still run; those that wait for a thread are dropped."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _ask(self, name: str) -> None:
         """Ask for a board for a job; those that failed it before will not do."""

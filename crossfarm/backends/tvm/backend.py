@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.backends.protocol import BackendDeclaration
-from crossfarm.backends.tvm.program import Program, ProgramPort
-from crossfarm.backends.tvm.types import IRModule, Target
-from crossfarm.bundles.compile_report import CompileReport, FunctionCost, PortType, versions
 from crossfarm.bundles.order import LINKED_SOURCES, BundleOrder
 from crossfarm.config.cell import Cell
 from crossfarm.config.llvm import LlvmCode
@@ -23,7 +20,10 @@ from crossfarm.errors import ModelError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from crossfarm.backends.tvm.program import Program, ProgramPort
     from crossfarm.backends.tvm.tables import Layout
+    from crossfarm.backends.tvm.types import IRModule, Target
+    from crossfarm.bundles.compile_report import PortType
 
 COMPILE_TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx")
 
@@ -52,6 +52,7 @@ def compile(
     from crossfarm.backends.tvm import lowering, scheduling, tables
     from crossfarm.backends.tvm.int8 import float_remainder
     from crossfarm.backends.tvm.schedules import operation_count
+    from crossfarm.bundles.compile_report import CompileReport, FunctionCost, versions
 
     onnx_model = load_model(model)
     target = lowering.tvm_target(code)
@@ -177,5 +178,7 @@ def _identity(cell: Cell, program: Program, layout: Layout, object_file: Path) -
 
 
 def _port_types(program: Program, ports: tuple[ProgramPort, ...]) -> tuple[PortType, ...]:
+    from crossfarm.bundles.compile_report import PortType
+
     tensors = [(port.name, program.tensors[port.tensor]) for port in ports]
     return tuple(PortType(name=name, dtype=tensor.dtype, shape=tensor.shape) for name, tensor in tensors)

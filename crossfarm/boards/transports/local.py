@@ -16,7 +16,6 @@ from pathlib import Path
 
 from crossfarm.boards import cpu_features
 from crossfarm.boards.protocol import BoardState, DeployedBundle, ExitResult, Purpose, Timing
-from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.boards.transports.virtualisation import Signs, recognise
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
@@ -67,6 +66,8 @@ class LocalBoard:
         self, bundle: DeployedBundle, options: Sequence[str], *, output: Path, timeout: float, profile: bool = False
     ) -> ExitResult:
         """Run a bundle's program, in a sandbox where this machine can make one; see Transport."""
+        from crossfarm.boards.transports.bundle_run import run_bundle
+
         ran = run_bundle(
             Path(bundle.place),
             options,

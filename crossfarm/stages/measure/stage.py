@@ -18,7 +18,6 @@ from crossfarm.config.pipelines import Measure
 from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
 from crossfarm.stages.job import Job
-from crossfarm.stages.measure.artifact import MANIFEST, MEASURE, PROFILE, BoardFile, BundleManifest, read_file
 from crossfarm.stages.protocol import Declaration, Needs, Subject
 from crossfarm.util.scratch import scratch_folder
 
@@ -81,6 +80,8 @@ def run(job: Job) -> None:
         BundleError: the bundle does not fit the board, or the program refuses it.
         ModelError: the model's code fails.
     """
+    from crossfarm.stages.measure.artifact import MANIFEST, MEASURE, BoardFile, BundleManifest, read_file
+
     settings = Measure.model_validate(job.parameters["measure"])
     purpose = _purpose(job.parameters)
     board = Board.model_validate(job.grant.board) if job.grant else this_host(purpose.target)
@@ -129,6 +130,8 @@ def _arguments(settings: Measure, *, is_real: bool) -> list[str]:
 
 def _profile(transport: Transport, placed: DeployedBundle, settings: Measure, output: Path, cell: str) -> None:
     """Time every call in a few runs of their own, so that the runs that count stay as they are."""
+    from crossfarm.stages.measure.artifact import PROFILE
+
     repeat = min(_PROFILED, settings.repeat if transport.timing == "silicon" else settings.emulated_repeat)
     options = ["--threads", str(settings.threads), "--warmup", "1", "--repeat", str(repeat), "--cases", "1"]
     with scratch_folder("profile") as name:
