@@ -59,7 +59,7 @@ class Manifest(Document):
     weights: WeightsFile | None = None
     """None in a bundle that is no program; the runner refuses that."""
     files: tuple[BundleFile, ...]
-    """Every file but the manifest itself."""
+    """Every file that goes onto a board, but the manifest itself."""
     unscheduled: tuple[str, ...] = ()
     """As in compile.json."""
     left_in_float: dict[str, int] = Field(default_factory=dict)

@@ -67,7 +67,9 @@ def test_a_cell_has_the_same_bytes_from_two_containers_and_from_this_host(
         assert ended.code == 0, ended.output
         found.append(_files(contained.store))
     assert found[0] == found[1]
-    assert found[0] == found[2]
+    # On this host zig builds the C library, which the images hold already.
+    here = {file: digest for file, digest in found[2].items() if not file[0].startswith("c_library:")}
+    assert found[0] == here
     for model in ("adder", "convolutions"):
         for target in targets:
             cell = f"{target}-{model}-float32"
