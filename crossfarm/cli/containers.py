@@ -50,9 +50,10 @@ def reproduce(given: Given) -> int:
     """
     from crossfarm.config.cell import Cell
     from crossfarm.pipeline.engine_choice import choose_engine, start_engine, supply
+    from crossfarm.pipeline.make_cell import WHOLE_BUNDLE
     from crossfarm.pipeline.plan import Selection
     from crossfarm.pipeline.reproduce import Reproduction, reproduce_cell
-    from crossfarm.pipeline.run import WHOLE_BUNDLE, load, plan_and_decide
+    from crossfarm.pipeline.run import load, plan_and_decide
     from crossfarm.store.live_runs import live_run
     from crossfarm.store.store import Store
 

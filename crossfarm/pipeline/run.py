@@ -8,7 +8,6 @@ import fcntl
 import getpass
 import os
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import cast
 from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import Inventory, load_inventory
 from crossfarm.boards.pool import Pool
-from crossfarm.config.cell import Cell
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
 from crossfarm.pipeline.engine_choice import EngineChoice, choose_engine, local_instead, start_engine, supply
@@ -27,7 +25,7 @@ from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import JobFolders
 from crossfarm.pipeline.key_context import git_commit, read_key_context
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.plan import Selection, make_plan
+from crossfarm.pipeline.plan import make_plan
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
@@ -38,13 +36,11 @@ from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import LosesWork
 from crossfarm.store.live_runs import live_run
-from crossfarm.store.store import Artifact, Store
+from crossfarm.store.store import Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import write
 
-WHOLE_BUNDLE = ("bundle", "interfaces")
-"""Stages whose artifacts together are the folder that people carry away."""
 RESULTS = "results.jsonl"
 
 
@@ -112,11 +108,11 @@ def run_pipeline(options: Options) -> int:
         CrossfarmError: nothing could be run, or no more: bad configuration, no store, no place for the reports.
         KeyboardInterrupt: the user asked to stop before anything began.
     """
-    code, _ = _run(options)
+    code, _ = run_planned(options)
     return code
 
 
-def _run(options: Options) -> tuple[int, Plan]:
+def run_planned(options: Options) -> tuple[int, Plan]:
     """Run the pipeline; returns the exit code and the plan that was run."""
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
@@ -388,32 +384,3 @@ def _environment(store: Store, commit: str | None) -> dict[str, str]:
     if commit:
         environment["CROSSFARM_GIT_COMMIT"] = commit
     return environment
-
-
-def make_cell(
-    options: Options, cell: Cell, *, stages: tuple[str, ...] = ("bundle",)
-) -> tuple[int, Mapping[str, Artifact]]:
-    """Make one cell as far as some stages, if the store lacks it; return the exit code, and stage -> artifact.
-
-    Args:
-        options: which models, pipeline and store.
-        cell: the cell; its target need not be one of the pipeline's.
-        stages: the last ones.
-
-    Raises:
-        ConfigError: there is no such cell.
-        StoreError: an artifact is gone.
-    """
-    selection = Selection(only=(cell.id,), targets=(cell.target,), stages=stages)
-    wanted = dataclasses.replace(options, selection=selection)
-    with tempfile.TemporaryDirectory() as out:
-        code, plan = _run(dataclasses.replace(wanted, out=Path(out)))
-    if code != EXIT_GOOD:
-        return code, {}
-    store = Store(options.store)
-    found = {job.stage: store.read(job.key) for job in plan.jobs.values() if job.declaration.scope != "source"}
-    artifacts = {stage: artifact for stage, artifact in found.items() if artifact is not None}
-    for stage in stages:
-        if stage not in artifacts:
-            raise StoreError(f"the {stage} of {cell.id} is gone from the store; run the same command again")
-    return code, artifacts
