@@ -24,6 +24,10 @@ MODULES = {
         "crossfarm/pipeline/plan.py",
         ("tests/unit/pipeline/test_plan_jobs.py", "tests/unit/pipeline/test_plan.py"),
     ),
+    "plan_jobs": (
+        "crossfarm/pipeline/plan_jobs.py",
+        ("tests/unit/pipeline/test_plan_jobs.py", "tests/unit/pipeline/test_plan.py"),
+    ),
     "store": ("crossfarm/store/store.py", ("tests/unit/store/test_store_layout.py", "tests/unit/store/test_store.py")),
     "objects": (
         "crossfarm/store/objects.py",
