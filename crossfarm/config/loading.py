@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from crossfarm.config import diagnostics as told
-from crossfarm.config import yaml_reader
+from crossfarm.config import diagnostics, yaml_reader
 from crossfarm.config.base import Declared
 from crossfarm.config.boards import BoardsFile
 from crossfarm.config.diagnostics import Problem
@@ -22,7 +21,7 @@ from crossfarm.config.targets import DEFAULT_BACKEND, Target, target_with
 from crossfarm.errors import ConfigError, nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Report = Callable[[told.Path, str], None]
+_Report = Callable[[diagnostics.Path, str], None]
 Sections = Callable[[str], type[Declared]]
 """Backend -> what its `code:` section is; raises ConfigError for one that there is not."""
 
@@ -50,7 +49,7 @@ def load_targets(folder: Path, *, sections: Sections) -> dict[str, Target]:
     """
     found: list[Problem] = []
     targets = _read_targets(folder, found, sections)
-    told.raise_all(found)
+    diagnostics.raise_all(found)
     return targets
 
 
@@ -147,7 +146,7 @@ def shown_path(path: Path) -> str:
 
 def _complete(value: _Model | None, found: list[Problem]) -> _Model:
     """Return a value that was read without any problem; a value is missing only where a problem was found."""
-    told.raise_all(found)
+    diagnostics.raise_all(found)
     if value is None:
         raise ConfigError("a file gave neither a value nor a problem; report this as a defect of crossfarm")
     return value
@@ -169,7 +168,7 @@ def _read_models(
     missing_dataset = functools.cache(functools.partial(_unknown_dataset, datasets=dataset_names))
     missing_target = functools.cache(functools.partial(_unknown_target, targets=targets or ()))
     for index, model in models:
-        if len(found) > told.ENOUGH_PROBLEMS:
+        if len(found) > diagnostics.ENOUGH_PROBLEMS:
             break
         for place, name in _dataset_references(model, index):
             if name not in dataset_names:
@@ -240,7 +239,7 @@ def _check_name(path: Path, tree: Any, value: _Model | None, found: list[Problem
     """Report a file whose name is not the `name:` that it declares; return the value."""
     name = tree.get("name") if isinstance(tree, yaml_reader.YamlMapping) else None
     if isinstance(name, str) and name != path.stem:
-        message = f"the file is called {path.name}, its name is {told.show(name)}; make both the same"
+        message = f"the file is called {path.name}, its name is {diagnostics.show(name)}; make both the same"
         _reporter(path, tree, found)(("name",), message)
     return value
 
@@ -254,7 +253,9 @@ def _read_tree(path: Path, found: list[Problem]) -> Any:
         return None
     found.extend(Problem(file=shown_path(path), line=item.line, path="", message=item.message) for item in problems)
     if not isinstance(tree, yaml_reader.YamlMapping):
-        message = f"expected a mapping of keys, got {told.show(tree)}; docs/ describes every file with an example"
+        message = (
+            f"expected a mapping of keys, got {diagnostics.show(tree)}; docs/ describes every file with an example"
+        )
         found.append(Problem(file=shown_path(path), line=1, path="", message=message))
         return None
     return tree
@@ -266,13 +267,13 @@ def _validate(path: Path, tree: Any, model: type[_Model], found: list[Problem]) 
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        found.extend(told.from_validation(shown_path(path), tree, model, error))
+        found.extend(diagnostics.from_validation(shown_path(path), tree, model, error))
         return None
 
 
 def _reporter(path: Path, tree: Any, found: list[Problem]) -> _Report:
-    def report(place: told.Path, message: str) -> None:
-        found.append(told.locate(shown_path(path), tree, place, message))
+    def report(place: diagnostics.Path, message: str) -> None:
+        found.append(diagnostics.locate(shown_path(path), tree, place, message))
 
     return report
 
@@ -293,18 +294,21 @@ def _check_unique(entries: list[tuple[int, yaml_reader.YamlMapping]], key: str, 
         if not isinstance(name, str):
             continue
         if name in first:
-            report((key, index, "name"), f"the name {told.show(name)} is taken on line {lines[name]}; choose another")
+            report(
+                (key, index, "name"),
+                f"the name {diagnostics.show(name)} is taken on line {lines[name]}; choose another",
+            )
             continue
         first[name], lines[name] = index, entry.lines["name"]
     return first
 
 
-def _dataset_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[told.Path, str]]:
+def _dataset_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[diagnostics.Path, str]]:
     for number, name in _texts(model.get("data")):
         yield ("models", index, "data", number), name
 
 
-def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[told.Path, str]]:
+def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[diagnostics.Path, str]]:
     skips = model.get("skip")
     for number, skip in enumerate(skips if isinstance(skips, list) else ()):
         name = skip.get("target") if isinstance(skip, dict) else None
@@ -323,17 +327,17 @@ def _check_pipeline(
         if models and not any(fnmatch.fnmatchcase(name, glob) for name in models):
             report(
                 ("models", index),
-                f"no model is called {told.show(glob)}{nearest(glob, models) or '; correct the glob'}",
+                f"no model is called {diagnostics.show(glob)}{nearest(glob, models) or '; correct the glob'}",
             )
 
 
 def _unknown_dataset(name: str, *, datasets: Collection[str]) -> str:
-    return f"there is no data set {told.show(name)}{nearest(name, datasets) or '; declare it under `datasets:`'}"
+    return f"there is no data set {diagnostics.show(name)}{nearest(name, datasets) or '; declare it under `datasets:`'}"
 
 
 def _unknown_target(name: str, *, targets: Collection[str]) -> str:
     hint = nearest(name, targets) or f"; there are {', '.join(sorted(targets)) or 'none'}"
-    return f"there is no target {told.show(name)}{hint}"
+    return f"there is no target {diagnostics.show(name)}{hint}"
 
 
 def _texts(items: Any) -> Iterator[tuple[int, str]]:
@@ -343,7 +347,7 @@ def _texts(items: Any) -> Iterator[tuple[int, str]]:
 
 def _sources(
     models: list[tuple[int, yaml_reader.YamlMapping]], datasets: list[tuple[int, yaml_reader.YamlMapping]]
-) -> Iterator[tuple[told.Path, Any]]:
+) -> Iterator[tuple[diagnostics.Path, Any]]:
     """Yield the place and value of everything that may be a FileSource."""
     for index, dataset in datasets:
         yield ("datasets", index, "source"), dataset.get("source")
@@ -355,7 +359,7 @@ def _sources(
             yield ("models", index, *path), value
 
 
-def _check_file(source: Any, place: told.Path, root: Path, report: _Report) -> None:
+def _check_file(source: Any, place: diagnostics.Path, root: Path, report: _Report) -> None:
     """Report a file source whose file is not there."""
     file = source.get("file") if isinstance(source, dict) else None
     if not isinstance(file, str) or not file.isprintable():
@@ -366,5 +370,6 @@ def _check_file(source: Any, place: told.Path, root: Path, report: _Report) -> N
         exists = False
     if not exists:
         report(
-            (*place, "file"), f"there is no file {told.show(file)} in {root}; correct the path, or put the file there"
+            (*place, "file"),
+            f"there is no file {diagnostics.show(file)} in {root}; correct the path, or put the file there",
         )

@@ -33,7 +33,7 @@ Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Road:
+class CellBuilder:
     """Takes a model from ONNX to a bundle, in folders of its own.
 
     Attributes:
@@ -151,19 +151,19 @@ def reference(model: onnx.ModelProto, cases: Sequence[Tensors]) -> list[np.ndarr
     return [np.stack(values) for values in zip(*(session.run(None, dict(case)) for case in cases), strict=True)]
 
 
-@pytest.fixture(name="road")
-def _road(tmp_path: Path) -> Callable[..., Road]:
-    def make(target: str, *, name: str = "tested", folder: Path = tmp_path) -> Road:
-        return Road(target=load_target(target), name=name, folder=folder / target)
+@pytest.fixture(name="builder")
+def _road(tmp_path: Path) -> Callable[..., CellBuilder]:
+    def make(target: str, *, name: str = "tested", folder: Path = tmp_path) -> CellBuilder:
+        return CellBuilder(target=load_target(target), name=name, folder=folder / target)
 
     return make
 
 
 @pytest.fixture(name="agree")
-def _agree() -> Callable[[Road, onnx.ModelProto, Sequence[Tensors]], None]:
-    def check(road: Road, model: onnx.ModelProto, cases: Sequence[Tensors]) -> None:
-        prefix(road.target)
-        found = road.run(road.bundle(model, cases))
+def _agree() -> Callable[[CellBuilder, onnx.ModelProto, Sequence[Tensors]], None]:
+    def check(builder: CellBuilder, model: onnx.ModelProto, cases: Sequence[Tensors]) -> None:
+        prefix(builder.target)
+        found = builder.run(builder.bundle(model, cases))
         expected = reference(model, cases)
         assert [(array.dtype, array.shape) for array in found] == [(array.dtype, array.shape) for array in expected]
         for mine, theirs in zip(found, expected, strict=True):

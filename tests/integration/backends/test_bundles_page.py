@@ -58,18 +58,18 @@ def cases() -> list[dict[str, np.ndarray[Any, Any]]]:
 
 
 @pytest.fixture(name="road_and_bundle")
-def _road_and_bundle(road: Callable[..., Any], cases: Sequence[Any]) -> tuple[Any, Path]:
+def _road_and_bundle(builder: Callable[..., Any], cases: Sequence[Any]) -> tuple[Any, Path]:
     if platform.machine() != "x86_64":
         pytest.skip("the page's program is built for x86_64 and run here")
-    made = road("x86_64", name="mnist_cnn")
+    made = builder("x86_64", name="mnist_cnn")
     return made, made.bundle(_classifier(), cases)
 
 
 def test_the_program_of_the_page_builds_and_finds_the_class(
     road_and_bundle: tuple[Any, Path], cases: Sequence[Any], tmp_path: Path
 ) -> None:
-    road, bundle = road_and_bundle
-    scores = road.run(bundle)[0][0]
+    builder, bundle = road_and_bundle
+    scores = builder.run(bundle)[0][0]
     (tmp_path / "bundle").symlink_to(bundle)
     (tmp_path / "example.c").write_text(_block("c"))
     building, running = (shlex.split(line) for line in _block("sh").splitlines())

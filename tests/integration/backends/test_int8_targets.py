@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from crossfarm.backends.tvm.int8 import numpy_reference
 from crossfarm.backends.tvm.int8.numpy_reference import QuantParams
 from crossfarm.config.targets import Target
-from tests.integration.backends.conftest import Road, load_target, prefix
+from tests.integration.backends.conftest import CellBuilder, load_target, prefix
 
 pytestmark = pytest.mark.integration
 
@@ -104,8 +104,8 @@ def test_two_quantised_convolutions_are_those_of_the_reference(
     wide = generator.integers(-127, 128, (24, 13, 3, 3), dtype=np.int8)
     deep = generator.integers(-127, 128, (24, 1, 3, 3), dtype=np.int8)
     cases = [{"x": generator.integers(0, 256, (1, 13, 9, 11), dtype=np.uint8)} for _ in range(3)]
-    road = Road(target=TARGETS[name], name="quantised", folder=tmp_path_factory.mktemp("road"))
-    (found,) = road.run(road.bundle(two_convolutions(wide, deep), cases))
+    builder = CellBuilder(target=TARGETS[name], name="quantised", folder=tmp_path_factory.mktemp("builder"))
+    (found,) = builder.run(builder.bundle(two_convolutions(wide, deep), cases))
     for case, answer in zip(cases, found, strict=True):
         image = case["x"].transpose(0, 2, 3, 1)
         middle = quantised_sums(

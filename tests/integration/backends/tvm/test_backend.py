@@ -22,7 +22,7 @@ pytestmark = [
 ]
 TARGETS = ("x86_64", "aarch64", "armv7", "armv6", "riscv64")
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-Road = Any
+CellBuilder = Any
 Agree = Callable[..., None]
 
 
@@ -114,21 +114,23 @@ def cases_of_small_network(count: int) -> list[dict[str, np.ndarray[Any, Any]]]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_network_with_every_kind_of_output_answers_as_onnx_runtime(road: Road, agree: Agree, target: str) -> None:
-    agree(road(target), with_odd_name(small_network()), cases_of_small_network(3))
+def test_a_network_with_every_kind_of_output_answers_as_onnx_runtime(
+    builder: CellBuilder, agree: Agree, target: str
+) -> None:
+    agree(builder(target), with_odd_name(small_network()), cases_of_small_network(3))
 
 
-def test_a_model_that_computes_nothing_gives_its_input_back(road: Road, agree: Agree) -> None:
+def test_a_model_that_computes_nothing_gives_its_input_back(builder: CellBuilder, agree: Agree) -> None:
     model = model_of(
         [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["x"], ["z"])],
         inputs={"x": (FLOAT, [2, 3]), "unused": (FLOAT, [7])},
         outputs={"y": (FLOAT, [2, 3]), "z": (FLOAT, [2, 3])},
     )
     case = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "unused": np.zeros(7, np.float32)}
-    agree(road("x86_64"), model, [case])
+    agree(builder("x86_64"), model, [case])
 
 
-def test_a_recurrent_state_can_be_input_and_output(road: Road, agree: Agree) -> None:
+def test_a_recurrent_state_can_be_input_and_output(builder: CellBuilder, agree: Agree) -> None:
     model = model_of(
         [
             helper.make_node("MatMul", ["state", "w"], ["m"]),
@@ -142,7 +144,7 @@ def test_a_recurrent_state_can_be_input_and_output(road: Road, agree: Agree) -> 
     )
     random = np.random.default_rng(3)
     cases = [{name: random.normal(0, 1, (1, 4)).astype(np.float32) for name in ("x", "state")} for _ in range(2)]
-    agree(road("x86_64"), model, cases)
+    agree(builder("x86_64"), model, cases)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_a_recurrent_state_can_be_input_and_output(road: Road, agree: Agree) -> 
         ({"low": -3, "high": 4}, np.int64),
     ],
 )
-def test_a_clip_keeps_its_bounds(road: Road, agree: Agree, bounds: dict[str, float], dtype: type) -> None:
+def test_a_clip_keeps_its_bounds(builder: CellBuilder, agree: Agree, bounds: dict[str, float], dtype: type) -> None:
     """Also with one bound, and with bounds the wrong way round, where ONNX says that the upper one wins."""
     model = model_of(
         [helper.make_node("Clip", ["x", *(name if name in bounds else "" for name in ("low", "high"))], ["y"])],
@@ -163,10 +165,10 @@ def test_a_clip_keeps_its_bounds(road: Road, agree: Agree, bounds: dict[str, flo
         outputs={"y": (helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [9])},
         constants={name: np.array(value, dtype) for name, value in bounds.items()},
     )
-    agree(road("x86_64"), model, [{"x": np.linspace(-8, 8, 9).astype(dtype)}])
+    agree(builder("x86_64"), model, [{"x": np.linspace(-8, 8, 9).astype(dtype)}])
 
 
-def test_equal_constants_are_stored_once(road: Road) -> None:
+def test_equal_constants_are_stored_once(builder: CellBuilder) -> None:
     same = np.arange(1024, dtype=np.float32).reshape(1, 1024)
     model = model_of(
         [
@@ -177,14 +179,14 @@ def test_equal_constants_are_stored_once(road: Road) -> None:
         outputs={"a": (FLOAT, [3, 1024]), "b": (FLOAT, [5, 1024])},
         constants={"w0": same, "w1": same.copy()},
     )
-    compiled = road("x86_64").compile(model)
+    compiled = builder("x86_64").compile(model)
     assert (compiled / "weights.bin").stat().st_size == 64 + 4096
 
 
 @pytest.mark.parametrize("target", ["x86_64", "armv7"])
-def test_two_builds_in_two_folders_are_equal_byte_for_byte(road: Road, target: str, tmp_path: Path) -> None:
+def test_two_builds_in_two_folders_are_equal_byte_for_byte(builder: CellBuilder, target: str, tmp_path: Path) -> None:
     bundles = [
-        road(target, folder=tmp_path / folder).bundle(with_odd_name(small_network()), cases_of_small_network(1))
+        builder(target, folder=tmp_path / folder).bundle(with_odd_name(small_network()), cases_of_small_network(1))
         for folder in ("one", "another place")
     ]
     one, other = ({path.name: path.read_bytes() for path in made.rglob("*") if path.is_file()} for made in bundles)
@@ -192,8 +194,8 @@ def test_two_builds_in_two_folders_are_equal_byte_for_byte(road: Road, target: s
     assert not [name for name, content in one.items() if str(tmp_path).encode() in content]
 
 
-def test_the_manifest_describes_every_other_file(road: Road) -> None:
-    made = road("x86_64").bundle(with_odd_name(small_network()), cases_of_small_network(2))
+def test_the_manifest_describes_every_other_file(builder: CellBuilder) -> None:
+    made = builder("x86_64").bundle(with_odd_name(small_network()), cases_of_small_network(2))
     manifest = json.loads((made / "manifest.json").read_text())
     files = {entry["path"]: (entry["bytes"], entry["sha256"]) for entry in manifest["files"]}
     found = {
@@ -208,8 +210,8 @@ def test_the_manifest_describes_every_other_file(road: Road) -> None:
     assert {"apache-tvm", "compiler", "crossfarm"} <= set(manifest["provenance"])
 
 
-def test_the_shared_library_shows_the_public_functions_and_needs_an_old_c_library_only(road: Road) -> None:
-    made = road("x86_64").bundle(with_odd_name(small_network()), cases_of_small_network(1))
+def test_the_shared_library_shows_the_public_functions_and_needs_an_old_c_library_only(builder: CellBuilder) -> None:
+    made = builder("x86_64").bundle(with_odd_name(small_network()), cases_of_small_network(1))
     library = str(made / "libtested.so")
     shown = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     public = set(re.findall(r"\b(crossfarm_model_\w+)\(", (made / "model.h").read_text()))
@@ -222,8 +224,8 @@ def test_the_shared_library_shows_the_public_functions_and_needs_an_old_c_librar
     assert "LOAD" in segments.stdout and "INTERP" not in segments.stdout, "the program brings its C library along"
 
 
-def test_a_static_target_gets_no_shared_library(road: Road) -> None:
-    made = road("armv6").bundle(with_odd_name(small_network()), cases_of_small_network(1))
+def test_a_static_target_gets_no_shared_library(builder: CellBuilder) -> None:
+    made = builder("armv6").bundle(with_odd_name(small_network()), cases_of_small_network(1))
     assert not list(made.glob("*.so"))
 
 
@@ -236,7 +238,7 @@ def test_a_static_target_gets_no_shared_library(road: Road) -> None:
     ],
 )
 def test_what_no_board_can_do_is_refused_with_operator_and_node(
-    road: Road, operator: str, inputs: list[str], outputs: list[str], kind: tuple[int, list[str]]
+    builder: CellBuilder, operator: str, inputs: list[str], outputs: list[str], kind: tuple[int, list[str]]
 ) -> None:
     """TopK sorts in TVM's runtime, the shape of NonZero's output is known only at run time, Det cannot be imported."""
     model = model_of(
@@ -249,10 +251,10 @@ def test_what_no_board_can_do_is_refused_with_operator_and_node(
         constants={"one": np.array([1])},
     )
     with pytest.raises(ModelError, match=rf"operator {operator} \(node 'culprit', number 1\)"):
-        road("x86_64").compile(model)
+        builder("x86_64").compile(model)
 
 
-def test_an_attribute_that_cannot_be_imported_is_named_with_its_node(road: Road) -> None:
+def test_an_attribute_that_cannot_be_imported_is_named_with_its_node(builder: CellBuilder) -> None:
     """The pads of this Pad are computed, which TVM's importer does not take."""
     model = model_of(
         [
@@ -263,21 +265,21 @@ def test_an_attribute_that_cannot_be_imported_is_named_with_its_node(road: Road)
         outputs={"y": (FLOAT, ["a", "b"])},
     )
     with pytest.raises(ModelError, match=r"operator Pad \(node 'border', number 1\)"):
-        road("x86_64").compile(model)
+        builder("x86_64").compile(model)
 
 
-def test_an_open_input_shape_is_refused(road: Road) -> None:
+def test_an_open_input_shape_is_refused(builder: CellBuilder) -> None:
     model = model_of(
         [helper.make_node("Relu", ["x"], ["y"])],
         inputs={"x": (FLOAT, ["batch", 3])},
         outputs={"y": (FLOAT, ["batch", 3])},
     )
     with pytest.raises(ModelError, match="input 'x' has an open shape"):
-        road("x86_64").compile(model)
+        builder("x86_64").compile(model)
 
 
-def test_a_reference_of_another_model_is_refused(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = road("x86_64")
+def test_a_reference_of_another_model_is_refused(builder: CellBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = builder("x86_64")
     model = model_of([helper.make_node("Relu", ["x"], ["y"])], inputs={"x": (FLOAT, [2])}, outputs={"y": (FLOAT, [2])})
     real = json.dumps
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from crossfarm.config.targets import Target
-from tests.integration.backends.conftest import Road, load_target, prefix
+from tests.integration.backends.conftest import CellBuilder, load_target, prefix
 from tests.integration.backends.tvm.examples import FLOATS, Draw, Example, draw_examples, model_of
 from tests.integration.backends.tvm.integer_examples import INTEGERS
 from tests.integration.backends.tvm.not_numbers import ELEMENTWISE, Array, everywhere, node, one_each
@@ -34,14 +34,14 @@ def test_code_for_arm_agrees_with_numpy(
 ) -> None:
     prefix(target)
     examples = draw_examples(families, count=10, seed=len(target.name) + len(families))
-    road = Road(target=target, name="examples", folder=tmp_path_factory.mktemp("road"))
+    builder = CellBuilder(target=target, name="examples", folder=tmp_path_factory.mktemp("builder"))
     inputs = {name: array for example in examples.values() for name, array in example.inputs.items()}
-    made = road.bundle(model_of(list(examples.values())), [inputs])
-    made_of = json.loads((road.folder / "compile" / "compile.json").read_text())["costs"]
+    made = builder.bundle(model_of(list(examples.values())), [inputs])
+    made_of = json.loads((builder.folder / "compile" / "compile.json").read_text())["costs"]
     multiplies_bytes = "+dotprod" in target.code.features
     assert any("winograd_int8" in function["name"] for function in made_of) != multiplies_bytes
     outputs = [port["name"] for port in json.loads((made / "manifest.json").read_text())["outputs"]]
-    found = dict(zip(outputs, road.run(made), strict=True))
+    found = dict(zip(outputs, builder.run(made), strict=True))
     for name, example in examples.items():
         answer = found[example.output][0]
         assert answer.shape == example.expected.shape, (name, example.words)
@@ -76,7 +76,7 @@ def test_nan_and_infinities_go_through_code_for_arm(name: str, tmp_path_factory:
             constants.update({own_names[key]: array for key, array in own.items()})
             outputs.append(names["y"])
     model = _model(nodes, inputs, constants, outputs)
-    road = Road(target=target, name="nan", folder=tmp_path_factory.mktemp("road"))
+    builder = CellBuilder(target=target, name="nan", folder=tmp_path_factory.mktemp("builder"))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = dict(zip(outputs, session.run(outputs, inputs), strict=True))
     maxima = {f"{kind}{axis}": (kind, axis) for kind in ("ReduceMax", "ReduceMin") for axis in (0, 1)}
@@ -84,9 +84,9 @@ def test_nan_and_infinities_go_through_code_for_arm(name: str, tmp_path_factory:
         inputs["z"] = one_each(32, 37, np.nan)
         nodes.append(node(kind, ["z"], [output], axes=[axis], keepdims=0))
         expected[output] = (np.max if kind == "ReduceMax" else np.min)(inputs["z"], axis=axis)
-    made_of = road.bundle(_model(nodes, inputs, constants, [*outputs, *maxima]), [inputs])
+    made_of = builder.bundle(_model(nodes, inputs, constants, [*outputs, *maxima]), [inputs])
     ports = [port["name"] for port in json.loads((made_of / "manifest.json").read_text())["outputs"]]
-    for output, answer in zip(ports, road.run(made_of), strict=True):
+    for output, answer in zip(ports, builder.run(made_of), strict=True):
         np.testing.assert_allclose(answer[0], expected[output], rtol=2e-5, atol=2e-5, err_msg=output)
 
 

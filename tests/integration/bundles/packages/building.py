@@ -1,4 +1,4 @@
-"""A small classifier of photographs that goes down the whole road, once for each target."""
+"""A small classifier of photographs that goes through every stage, once for each target."""
 
 from __future__ import annotations
 
