@@ -53,10 +53,10 @@ class Project:
         self.folder.mkdir()
         self.wheels.mkdir()
         shutil.copy(INV, self.folder)
-        # The face that inv starts; behind it stands the wheel of the lock, which tells what it was given.
-        (self.folder / "crossfarm").mkdir()
-        (self.folder / "crossfarm" / "__init__.py").touch()
-        (self.folder / "crossfarm" / "commandline.py").write_text("import invoke.__main__\n")
+        # The program that inv starts; behind it stands the wheel of the lock, which tells what it was given.
+        program = self.folder / "crossfarm" / "cli" / "program.py"
+        program.parent.mkdir(parents=True)
+        program.write_text("import invoke.__main__\n")
         self.environment = {
             "PATH": f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin",
             "PIP_NO_INDEX": "1",
