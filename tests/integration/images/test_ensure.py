@@ -164,5 +164,5 @@ def test_an_engine_that_is_not_there_is_told_with_its_address(
 ) -> None:
     with monkeypatch.context() as changed:
         changed.setenv("DOCKER_HOST", f"unix://{project.folder}/none.sock")
-        with pytest.raises(EngineError, match=r"none\.sock: does not answer"):
+        with pytest.raises(EngineError, match=r"no container engine answers at .*none\.sock"):
             supply_images(project.folder, [], say=project.say)
