@@ -25,6 +25,11 @@ from crossfarm.util.paths import HOME
 STAGE = '''
 """A stage whose job is the text that it is given."""
 
+from crossfarm.stages.protocol import Declaration
+
+DECLARATION = Declaration(version=1, scope="cell", sources=())
+
+
 def run(job):
     exec(compile(job.parameters["code"], "hostile", "exec"), {"job": job})
 '''
@@ -51,7 +56,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     for name in ("crossfarm", "runner"):
         shutil.copytree(HOME / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "crossfarm" / "stages" / "check.py").write_text(STAGE)
+    (folder / "crossfarm" / "stages" / "check" / "stage.py").write_text(STAGE)
     folder.chmod(0o755)
     return folder
 

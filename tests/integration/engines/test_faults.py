@@ -120,10 +120,10 @@ import sys, threading, time
 from pathlib import Path
 from crossfarm.engines.container.engine import ContainerEngine
 from crossfarm.util.docker import find_daemon
-from crossfarm.engines.container.limits import GIB, Limits
+from crossfarm.engines.container.limits import GIB, ResourceLimits
 folder, home, digest, image = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 engine = ContainerEngine(daemon=find_daemon(), images={digest: image}, slots=1,
-    limits=Limits(memory=GIB // 2, cpus=1.0), run="killed", work=folder, home=home)
+    limits=ResourceLimits(memory=GIB // 2, cpus=1.0), run="killed", work=folder, home=home)
 engine.run(folder / "job-1", folder / "log")
 """
 

@@ -54,7 +54,7 @@ def test_a_job_reaches_no_network(trial: Trial) -> None:
     "attempt",
     [
         "open('/etc/cron.d/evil', 'w')",
-        "open('/project/crossfarm/job.py', 'a')",
+        "open('/project/crossfarm/stages/job.py', 'a')",
         "open('/job/in/evil', 'w')",
         "(job.inputs['input'] / 'file').chmod(0o666)",
         "(job.inputs['input'] / 'file').unlink()",

@@ -277,7 +277,7 @@ def test_what_is_no_reply_is_told_and_nothing_is_taken(
 def test_where_a_process_of_a_job_cannot_be_ended_there_is_no_reply_and_nothing_is_taken(
     begin: Any, changed_home: Callable[[str, str, str], Path]
 ) -> None:
-    home = changed_home("isolation.py", "            os.kill(-1, signal.SIGKILL)", "            pass")
+    home = changed_home("container/isolation.py", "            os.kill(-1, signal.SIGKILL)", "            pass")
     trial = begin(home=home)
     outcome, folder = trial.run("import os, time\nif os.fork() == 0:\n    time.sleep(600)\n" + GENUINE)
     assert not outcome.good
