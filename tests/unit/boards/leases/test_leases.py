@@ -103,11 +103,11 @@ def test_what_a_farm_holds_and_asks_for_ends_with_it(make: Make) -> None:
 def test_a_lease_outlives_its_ttl_while_its_holder_lives(make: Make) -> None:
     # The clock of the leases stands still between the steps, so a busy machine changes nothing.
     clock = Clock()
-    first, second = make(ttl=0.2, clock=clock), make(ttl=0.2, clock=clock)
+    first, second = make(ttl=0.6, clock=clock), make(ttl=0.6, clock=clock)
     lease = take(first, "pi", timeout=PATIENCE_SECONDS)
     second.request(["pi"], user="bob", purpose="a test", callback=lambda lease: None)
     for _ in range(4):
-        clock.seconds += 0.15
+        clock.seconds += 0.45
         # A heartbeat under way may have read the clock before this step; the second one from now has not.
         before = beats_of(first)
         wait_until(lambda before=before: beats_of(first) >= before + 2)
