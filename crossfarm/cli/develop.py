@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import subprocess
 import sys
@@ -11,9 +12,8 @@ from crossfarm.cli.verbs import Given, Option, verb
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, ToolError, nearest
 from crossfarm.util.paths import HOME
 
-UNIT_TESTS = ("tests/unit", *(("-n", "auto", "--dist", "worksteal") if find_spec("xdist") else ()))
-"""Without `./inv setup` there is no pytest-xdist."""
-INTEGRATION_TESTS = ("tests/integration",)
+SHARED = ("-n", "auto", "--dist", "worksteal")
+"""Lets pytest-xdist share tests between the processors."""
 IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_logo=True))"
 """import-linter is no module that Python could run."""
 LINTERS = (
@@ -38,7 +38,8 @@ def test(given: Given) -> int:
     if code := _lint():
         return code
     # Whatever the unit tests find, the integration tests are run too, so that one run tells all.
-    codes = [_code_of("pytest", *words, "--integration", "-q") for words in (UNIT_TESTS, INTEGRATION_TESTS)]
+    runs = (("tests/unit", *(SHARED if _is_installed("xdist") else ())), ("tests/integration",))
+    codes = [_code_of("pytest", *words, "--integration", "-q") for words in runs]
     return next(filter(None, codes), EXIT_GOOD)
 
 
@@ -101,6 +102,12 @@ def fuzz(given: Given) -> int:
     return _code_of("tests.fuzz", *kind, *count, "--seed", str(given["seed"]))
 
 
+def _is_installed(module: str) -> bool:
+    """Look anew: `./inv setup test` may have installed it in this very process."""
+    importlib.invalidate_caches()
+    return find_spec(module) is not None
+
+
 def _code_of(module: str, *arguments: str) -> int:
     """Run a Python module of this environment in the project's folder, and return its exit code."""
     return _code_of_python("-m", module, *arguments)
@@ -113,6 +120,6 @@ def _code_of_python(*arguments: str) -> int:
 
 def _lint() -> int:
     """Run the linters until one fails, and return its exit code."""
-    if find_spec("importlinter") is None:
+    if not _is_installed("importlinter"):
         raise ToolError("import-linter, which checks who imports whom, is not installed; ./inv setup installs it")
     return next((code for command in LINTERS if (code := _code_of_python(*command))), EXIT_GOOD)
