@@ -52,3 +52,18 @@ class RunResult(Written):
     def write(self, folder: Path) -> None:
         """Write result.json into a folder."""
         (folder / RESULT).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+class RunnerResult(RunResult):
+    """result.json of the runner, which knows all of it: one that lacks a number is not the runner's, and is refused."""
+
+    format: Literal[1]
+    threads: Size
+    warmup: Size
+    load_ns: Size
+    verify_ns: Size
+    arena_bytes: Size
+    weights_bytes: Size
+    program_bytes: Size
+    peak_rss_bytes: Size
+    workspace_peak_bytes: Size

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from crossfarm.boards.result import RESULT, RunResult
+from crossfarm.boards.result import RESULT, RunnerResult
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.boards.transports.written import OUTPUTS
 from crossfarm.bundles.compile_report import CompileReport, FunctionCost
@@ -142,7 +142,7 @@ def read_run(result: Path, profile: Path) -> Run:
         BundleError: a file is missing or is not what this version writes.
     """
     calls = read_file(ProfileFile, profile).calls
-    return Run(latency=read_file(RunResult, result).latency_ns, calls=tuple((call.name, call.ns) for call in calls))
+    return Run(latency=read_file(RunnerResult, result).latency_ns, calls=tuple((call.name, call.ns) for call in calls))
 
 
 def layer_times(run: Run) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.boards.result import RESULT, RunResult
+from crossfarm.boards.result import RESULT, RunnerResult, RunResult
 from crossfarm.config.base import Declared, Name, Share
 from crossfarm.config.checks import Checks
 from crossfarm.config.models import Decode, Detect
@@ -36,7 +36,7 @@ Row = CheckRecord | MeasurementRecord
 
 
 class _Declaration(Declared):
-    """What of a model's entry the stage is given; the names are those of spec.models.Model."""
+    """What of a model's entry the stage is given; the names are those of config.models.Model."""
 
     name: Name
     checks: Checks
@@ -173,7 +173,7 @@ def _rungs(
         here = dataclasses.replace(
             measured,
             folder=job.inputs["compiled"],
-            result=read_file(RunResult, job.inputs["compiled"] / RESULT),
+            result=read_file(RunnerResult, job.inputs["compiled"] / RESULT),
         )
         words = f"int8 compiled for {here.result.target}, on this host"
         compiled = _measured_output(here, reference, 0)
@@ -237,8 +237,8 @@ def _measured(job: Job, reference: Reference) -> Measured:
     """Read the artifacts and make sure that they belong together."""
     folder = job.inputs["measure"]
     bundle = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
-    result = read_file(RunResult, folder / RESULT)
     board = read_file(BoardFile, folder / MEASURE)
+    result = read_file(RunResult if board.timing == "simulated" else RunnerResult, folder / RESULT)
     for what, found, expected in (
         ("identity", result.identity, bundle.identity),
         ("number of cases", result.cases, len(reference.cases)),

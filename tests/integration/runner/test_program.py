@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfarm.boards.result import RunResult
+from crossfarm.boards.result import RunnerResult
 from tests.integration.runner import building
 from tests.integration.runner.building import IDENTITY, WEIGHTS, Bundle, expected_share, make_bundle, run
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -53,7 +53,7 @@ def test_the_result_keeps_every_sample_and_says_what_ran(bundle: Bundle, sample_
     file = tmp_path / "result.json"
     done = bundle.run("--warmup", "4", "--repeat", "57", "--threads", "2", "--result", file)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    result = RunResult.model_validate_json(file.read_text())
+    result = RunnerResult.model_validate_json(file.read_text())
     assert (result.model, result.target, result.identity) == ("sample", "host", IDENTITY)
     assert (result.threads, result.cases, result.warmup) == (2, 3, 4)
     assert len(result.latency_ns) == 57

@@ -358,6 +358,29 @@ def test_a_measurement_of_something_else_is_refused(tmp_path: Path, result: dict
     assert not (job.output / "records.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", ["load_ns", "arena_bytes", "weights_bytes", "peak_rss_bytes", "threads", "format"])
+@pytest.mark.parametrize("timing", ["silicon", "emulated"])
+def test_a_result_of_a_board_that_lacks_a_number_is_refused(tmp_path: Path, name: str, timing: str) -> None:
+    job = _job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 2]), timing=timing)
+    path = job.inputs["measure"] / "result.json"
+    document = json.loads(path.read_text())
+    del document[name]
+    path.write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=rf"result\.json is damaged at {name}"):
+        check.run(job)
+
+
+def test_what_a_simulator_does_not_know_is_left_out(tmp_path: Path) -> None:
+    job = _job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 2]), timing="simulated")
+    path = job.inputs["measure"] / "result.json"
+    document = json.loads(path.read_text())
+    del document["load_ns"]
+    path.write_text(json.dumps(document))
+    rows = _rows(job)
+    assert "load_time" not in rows.measurements
+    assert "arena" in rows.measurements
+
+
 def test_a_truncated_output_is_refused(tmp_path: Path) -> None:
     job = _job(tmp_path, expected=SCORES, output=SCORES[:3], cases=_labelled([0, 1, 2]))
     with pytest.raises(BundleError, match=r"outputs/0.bin has 84 bytes instead of 112 \(4 cases of float32 \[7\]\)"):

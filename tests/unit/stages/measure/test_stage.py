@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crossfarm.boards.result import RunResult
+from crossfarm.boards.result import RunnerResult
 from crossfarm.boards.transports import sandbox
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import Model
@@ -179,7 +179,7 @@ def test_the_data_limit_of_a_pipeline_does_not_shape_a_measurement() -> None:
 def test_a_result_of_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"format": 2}')
     with pytest.raises(BundleError, match=r"result.json is damaged at format"):
-        read_file(RunResult, tmp_path / "result.json")
+        read_file(RunnerResult, tmp_path / "result.json")
 
 
 def test_a_model_shapes_no_measurement() -> None:
@@ -203,10 +203,10 @@ def test_a_number_that_no_clock_gives_is_refused(tmp_path: Path, number: str) ->
     document = {"format": 1, **texts, **good, "outputs": [], "latency_ns": [5]}
     path = tmp_path / "result.json"
     path.write_text(json.dumps(document))
-    assert read_file(RunResult, path).latency_ns == (5,)
+    assert read_file(RunnerResult, path).latency_ns == (5,)
     path.write_text(json.dumps(document).replace("[5]", f"[{number}]"))
     with pytest.raises(BundleError, match=r"result\.json is damaged at"):
-        read_file(RunResult, path)
+        read_file(RunnerResult, path)
 
 
 def test_what_a_hostile_program_leaves_is_refused_or_left_behind(tmp_path: Path) -> None:
