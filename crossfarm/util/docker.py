@@ -53,16 +53,8 @@ class Daemon:
 
 def find_daemon(environment: Mapping[str, str] = os.environ) -> Daemon:
     """Return the engine that DOCKER_HOST names, or the usual one, and whether it answers. Never raises."""
-    named = environment.get("DOCKER_HOST", "")
-    parts = urllib.parse.urlsplit(named)
-    if named and (parts.scheme != "unix" or not parts.path):
-        problem = (
-            f"DOCKER_HOST is {named}; jobs need an engine on this machine (unix:///PATH), which sees its folders: "
-            "unset it, or name a socket"
-        )
-        return Daemon(socket=DEFAULT_SOCKET, problem=problem)
-    path = Path(parts.path) if named else DEFAULT_SOCKET
-    return Daemon(socket=path, problem=_ping(path))
+    daemon = _named_daemon(environment)
+    return daemon if daemon.problem else dataclasses.replace(daemon, problem=_ping(daemon.socket))
 
 
 def answers() -> bool:
@@ -78,10 +70,7 @@ def running_daemon() -> Daemon:
     """
     daemon = find_daemon()
     if daemon.problem:
-        raise EngineError(
-            f"container engine: {daemon.problem}; start it, or name another one in DOCKER_HOST; ./inv setup as root "
-            "installs one on Debian"
-        )
+        raise _unusable(daemon.problem)
     return daemon
 
 
@@ -95,14 +84,13 @@ def ask(path: str, *, seconds: float = _SECONDS) -> Any:
     Raises:
         EngineError: no engine answers, or it refuses.
     """
-    daemon = running_daemon()
+    daemon = _named_daemon(os.environ)
+    if daemon.problem:
+        raise _unusable(daemon.problem)
     try:
         status, kind, body = _get(daemon.socket, path, seconds=seconds)
     except (OSError, ValueError) as error:
-        raise EngineError(
-            f"container engine at {daemon.address}: does not answer {path} ({error or type(error).__name__}); "
-            "start it again"
-        ) from error
+        raise _unusable(_problem(daemon.socket, error)) from error
     if status != 200:
         raise EngineError(f"container engine at {daemon.address}: {path} answered {status}: {body.strip()}")
     return json.loads(body) if "json" in kind else body
@@ -173,18 +161,45 @@ class Frames:
             yield frame[0], frame[_HEAD:]
 
 
+def _named_daemon(environment: Mapping[str, str]) -> Daemon:
+    """Return the engine that DOCKER_HOST names, or the usual one, unasked; with a problem when it is elsewhere."""
+    named = environment.get("DOCKER_HOST", "")
+    parts = urllib.parse.urlsplit(named)
+    if named and (parts.scheme != "unix" or not parts.path):
+        problem = (
+            f"DOCKER_HOST is {named}; jobs need an engine on this machine (unix:///PATH), which sees its folders: "
+            "unset it, or name a socket"
+        )
+        return Daemon(socket=DEFAULT_SOCKET, problem=problem)
+    return Daemon(socket=Path(parts.path) if named else DEFAULT_SOCKET)
+
+
+def _unusable(problem: str) -> EngineError:
+    return EngineError(
+        f"container engine: {problem}; start it, or name another one in DOCKER_HOST; ./inv setup as root installs one "
+        "on Debian"
+    )
+
+
+def _problem(path: Path, error: OSError | ValueError) -> str:
+    """Return in words why what listens at a socket gave no answer."""
+    match error:
+        case PermissionError():
+            return f"this user may not use {path} (be in the group docker, and log in again)"
+        case FileNotFoundError() | ConnectionRefusedError():
+            return f"no container engine answers at {path}"
+        case OSError():
+            return f"no container engine answers at {path} ({error.strerror or error})"
+        case _:
+            return f"what listens at {path} is no container engine"
+
+
 def _ping(path: Path) -> str | None:
     """Return why the engine at a socket cannot be used; None when it answers."""
     try:
         status, _, _ = _get(path, "/_ping", seconds=_SECONDS_OF_A_PING)
-    except PermissionError:
-        return f"this user may not use {path} (be in the group docker, and log in again)"
-    except (FileNotFoundError, ConnectionRefusedError):
-        return f"no container engine answers at {path}"
-    except OSError as error:
-        return f"no container engine answers at {path} ({error.strerror or error})"
-    except ValueError:
-        return f"what listens at {path} is no container engine"
+    except (OSError, ValueError) as error:
+        return _problem(path, error)
     return None if status == 200 else f"what listens at {path} is no container engine, or an ailing one ({status})"
 
 
