@@ -19,7 +19,7 @@ from crossfarm.cli.verbs import Given, Option, verb
         help="with --add: names of the targets whose bundles it runs, separated by commas",
         kind="list",
     ),
-    Option(name="quarantine", help="name of a board that nobody shall get any more"),
+    Option(name="quarantine", help="name of a board that is not to be granted any more"),
     Option(name="reason", help="with --quarantine: why"),
     Option(name="release", help="name of a board to be put back into use"),
     Option(name="json", help="show JSON", kind="flag"),

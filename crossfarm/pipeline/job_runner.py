@@ -96,7 +96,7 @@ def result_of(done: Future[Finished]) -> Finished:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobRunner:
-    """Runs single jobs, in threads of the engine."""
+    """Runs single jobs, in threads of the scheduler."""
 
     plan: Plan
     engine: Engine

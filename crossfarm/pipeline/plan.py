@@ -157,7 +157,7 @@ def _wanted_stages(names: Sequence[str], stages: Mapping[str, Stage]) -> list[st
 def without_collector() -> Iterator[None]:
     """Keep the cycle collector from walking a growing plan again and again; plans and decisions make no cycles.
 
-    What was made meanwhile is not walked afterwards either: it counts as old, and is freed when nobody needs it.
+    What was made meanwhile is not walked afterwards either: it counts as old, and is freed by its reference count.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -73,7 +73,7 @@ _Result = TypeVar("_Result")
 
 
 def boot_time() -> float:
-    """Return the seconds since this host was started, sleep included. Nobody can set this clock."""
+    """Return the seconds since this host was started, sleep included. This clock cannot be set."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -43,7 +43,7 @@ class Notifier(Protocol):
         """Notify other farms of grants that are committed; failures are ignored, because every farm also polls."""
 
     def close(self) -> None:
-        """Close its connection. Nobody may be in `wait`."""
+        """Close its connection; no thread may be in `wait`."""
 
 
 def make_notifier(database: LeaseDatabase, owner: str) -> Notifier:

@@ -96,7 +96,7 @@ def give_compiler_cache(*, seeded: bool) -> None:
     os.environ.update(ZIG_LOCAL_CACHE_DIR=str(COMPILER_CACHE), ZIG_GLOBAL_CACHE_DIR=str(COMPILER_CACHE))
     if seeded and seed and Path(seed).is_dir():
         shutil.copytree(seed, COMPILER_CACHE)
-        os.environ["CROSSFARM_C_LIBRARY_IN_IMAGE"] = "1"  # the image has built it: backends.c_library
+        os.environ["CROSSFARM_C_LIBRARY_IN_IMAGE"] = "1"  # the image has built it: bundles.linking.c_library
 
 
 def end_everything() -> bool:

@@ -103,7 +103,7 @@ def to_input(values: Floats, *, shape: tuple[int, ...], dtype: str, where: str) 
     Args:
         values: what the preprocessing made: (C, H, W), (H, W, C), or (samples,).
         shape: the input's static shape; leading extents of 1 (the batch) are added.
-        dtype: one of spec.models.DType; integers are rounded to the nearest and saturated.
+        dtype: one of config.models.DType; integers are rounded to the nearest and saturated.
         where: what the message names: `model mnist_cnn, data mnist`.
 
     Raises:

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def little_endian(dtype: str) -> np.dtype[Any]:
-    """Return NumPy's little-endian dtype for one of spec.models.DType: `float32`, `bool` ..."""
+    """Return NumPy's little-endian dtype for one of config.models.DType: `float32`, `bool` ..."""
     return np.dtype(dtype).newbyteorder("<")
 
 
@@ -26,7 +26,7 @@ def write_stacked(path: Path, cases: Iterable[Array], *, dtype: str) -> None:
     Args:
         path: the file to create.
         cases: arrays of one shape.
-        dtype: one of spec.models.DType.
+        dtype: one of config.models.DType.
     """
     with path.open("wb") as stream:
         for case in cases:
@@ -38,7 +38,7 @@ def read_stacked(path: Path, *, dtype: str, shape: tuple[int, ...], cases: int) 
 
     Args:
         path: the file.
-        dtype: one of spec.models.DType.
+        dtype: one of config.models.DType.
         shape: shape of one case.
         cases: number of cases.
 

@@ -78,7 +78,7 @@ def download(url: str, *, sha256: str, path: Path, size_limit: int, wait: Callab
     Args:
         url: an address that `is_safe` allows.
         sha256: digest that the content must have, 64 hexadecimal digits.
-        path: of the file; nobody reads it before this returns.
+        path: of the file; it is not read before this returns.
         size_limit: bytes after which the download is given up.
         wait: waits the given seconds between two attempts.
 
@@ -89,7 +89,7 @@ def download(url: str, *, sha256: str, path: Path, size_limit: int, wait: Callab
     with requests.Session() as session:
         for scheme in ("https://", "http://"):
             session.mount(scheme, adapter)
-        # The file is pinned as it is sent, so nobody may pack it on the way.
+        # The file is pinned as it is sent, so it may not be compressed on the way.
         session.headers.update({"User-Agent": "crossfarm", "Accept-Encoding": "identity"})
         session.verify = _authorities()
         session.auth = _no_password
@@ -224,7 +224,7 @@ def _authorities() -> str | bool:
 
 
 def _no_password(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand in for ~/.netrc: what is pinned is public, and a server that a file names gets nobody's password."""
+    """Stand in for ~/.netrc: what is pinned is public, and a server that a file names gets no password."""
     return request
 
 

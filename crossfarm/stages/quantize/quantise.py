@@ -45,7 +45,7 @@ _METHODS = {
 
 
 class _Declaration(Declared):
-    """What of a model's entry the stage is given; the names are those of spec.models.Model."""
+    """What of a model's entry the stage is given; the names are those of config.models.Model."""
 
     name: Name
     inputs: tuple[Input, ...]

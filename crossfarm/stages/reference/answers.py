@@ -55,7 +55,7 @@ _DTYPES: dict[str, DType] = {
 
 
 class _Declaration(Declared):
-    """What of a model's entry the stage is given; the names are those of spec.models.Model."""
+    """What of a model's entry the stage is given; the names are those of config.models.Model."""
 
     name: Name
     inputs: tuple[Input, ...]

@@ -2,7 +2,7 @@
 
 The graph is rewritten in one pass, forwards. For every value that stands for quantised numbers the rewriter remembers
 how it can be computed in integers (values.py): as a quantised tensor, as int32 accumulators of a product, as a sum of
-two quantised tensors. Each such value is also emitted in float32, which costs nothing: what nobody reads in the end is
+two quantised tensors. Each such value is also emitted in float32, which costs nothing: what is not read in the end is
 dropped. A QuantizeLinear takes the integers wherever they are known, so that an operator between two quantised tensors
 never meets a float; any other operator takes the floats.
 
@@ -135,7 +135,7 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
         return channels_first(self, value.as_float(self))
 
     def keep(self, value: Value) -> RelaxVar:
-        """Return a variable for a known value, which is float32 for whoever does not know it."""
+        """Return a variable for a known value, which is float32 to operators that do not know it."""
         return self.know(self.as_float(value), value)
 
 

@@ -38,7 +38,7 @@ class RewriteContext(Protocol):
         """Return how an expression can be computed in integers; None when it cannot."""
 
     def keep(self, value: Value) -> RelaxVar:
-        """Return a variable for a known value, which is float32 for whoever does not know it."""
+        """Return a variable for a known value, which is float32 to operators that do not know it."""
 
     def emit(self, expression: RelaxExpr) -> RelaxVar:
         """Bind an expression to a new variable."""

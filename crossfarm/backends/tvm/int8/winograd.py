@@ -127,7 +127,7 @@ def pays(image: tuple[int, ...], weights: Array, *, window: Window, groups: int,
     """Say whether a convolution can be computed so, and takes fewer instructions than directly.
 
     What counts are the steps of the register tiles, each with its loads, and the transforms. Tiles that overhang a
-    result compute what nobody reads; for few channels the transforms weigh more than what they save. No accumulator may
+    result compute what is not read; for few channels the transforms weigh more than what they save. No accumulator may
     leave 32 bits: whatever the image, none exceeds the largest transformed value times the sizes of all weights of a
     channel.
 
