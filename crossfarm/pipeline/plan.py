@@ -101,7 +101,8 @@ def make_plan(project: Project, selection: Selection, *, stages: Mapping[str, St
 
 
 def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stage], context: KeyContext) -> Plan:
-    wanted_stages = _wanted_stages(selection.stages or project.pipeline.stages, stages)
+    names = _wanted_stages(selection.stages or project.pipeline.stages, stages)
+    wanted_stages = {name: stages[name].DECLARATION for name in names}
     builder = JobBuilder(project, stages, context)
     cells = select_cells(project, selection)
     builder.native_cells = _native_cells(cells, builder.models, context.boards)
@@ -116,12 +117,11 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
             continue
         planned_cells.append(cell)
         missing = context.boards[cell.target].missing
-        for stage in wanted_stages:
-            declared = stages[stage].DECLARATION
+        for stage, declared in wanted_stages.items():
             is_for_variant = declared.variants is None or cell.variant in declared.variants
             if is_for_variant and not (missing and declared.board):
                 wanted.update(builder.want(stage, cell))
-        if missing and any(stages[stage].DECLARATION.board for stage in wanted_stages):
+        if missing and any(declared.board for declared in wanted_stages.values()):
             skipped.append(SkippedCell(cell=cell, stage=_board_stage(stages), reason=missing))
     return Plan(jobs=builder.jobs, wanted=frozenset(wanted), cells=tuple(planned_cells), skipped=tuple(skipped))
 

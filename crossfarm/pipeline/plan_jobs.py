@@ -40,15 +40,21 @@ class JobBuilder:
         self._subjects: dict[str, Subject] = {}
         self._target_jobs: dict[tuple[str, str], PlannedJob] = {}
         self._same_jobs: dict[tuple[str, ...], PlannedJob] = {}
+        self._requested: dict[tuple[str, str], list[str]] = {}
         self.native_cells: Mapping[tuple[str, str], Cell] = {}
         """Model and variant -> a cell that this host runs natively, for stages that compare others with it."""
 
     def want(self, stage: str, cell: Cell) -> list[str]:
         """Make the jobs of a stage for a cell, with all that they need; returns their ids."""
         asks = self._declared[stage].requested_by
-        if asks is not None:
-            return [name for name in self._job(asks, cell).inputs.values() if name.startswith(f"{stage}:")]
-        return [self._job(stage, cell).id]
+        if asks is None:
+            return [self._job(stage, cell).id]
+        about = (stage, cell.model if self._declared[asks].scope == "model" else cell.id)
+        found = self._requested.get(about)
+        if found is None:
+            inputs = self._job(asks, cell).inputs.values()
+            found = self._requested[about] = [name for name in inputs if name.startswith(f"{stage}:")]
+        return found
 
     def _job(self, stage: str, cell: Cell) -> PlannedJob:
         declared = self._declared[stage]
@@ -70,7 +76,10 @@ class JobBuilder:
         if native is not None and not self._context.boards[cell.target].exclusive:
             inputs |= {role: self._job(needed, native).id for role, needed in needs.of_native_cell.items()}
         backend = self._targets[cell.target].backend if per_cell else None
-        groups = {**needs.parameters, **self._groups_of_backend(stage, backend, cell)}
+        groups = dict(needs.parameters)
+        for name in self._stage_context(stage, backend)[0].groups:
+            if group := self._context.groups[name](cell):
+                groups[f"{name} {cell.id}"] = group
         board = self._context.boards[cell.target] if declared.board == "runs" else None
         if board is not None:
             groups["board"] = board.parameters
@@ -85,10 +94,6 @@ class JobBuilder:
         if declared.scope == "cell":
             return self._context.image[cell.target]
         return self._context.model_image[self.models[cell.model].format]
-
-    def _groups_of_backend(self, stage: str, backend: str | None, cell: Cell) -> dict[str, Any]:
-        made = ((name, self._context.groups[name](cell)) for name in self._stage_context(stage, backend)[0].groups)
-        return {f"{name} {cell.id}": group for name, group in made if group}
 
     def _stage_context(self, stage: str, backend: str | None) -> tuple[StageContext, str]:
         """Return the context of a stage, and what a key is made of for its tools."""

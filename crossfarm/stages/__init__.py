@@ -13,10 +13,17 @@ from crossfarm.stages.protocol import Stage
 class _Stages(Mapping[str, Stage]):
     """Imports a stage's module when it is first asked for."""
 
+    def __init__(self) -> None:
+        self._imported: dict[str, Stage] = {}
+
     def __getitem__(self, name: str) -> Stage:
-        if name not in NAMES:
-            raise KeyError(name)
-        return cast(Stage, importlib.import_module(f"crossfarm.stages.{name}.stage"))
+        stage = self._imported.get(name)
+        if stage is None:
+            if name not in NAMES:
+                raise KeyError(name)
+            stage = cast(Stage, importlib.import_module(f"crossfarm.stages.{name}.stage"))
+            self._imported[name] = stage
+        return stage
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)
