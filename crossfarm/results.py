@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 JobState = Literal["run", "hit", "failed", "skipped", "cancelled"]
 Fault = Literal["product", "infrastructure"]
 CheckStatus = Literal["passed", "failed", "error", "skipped", "informative"]
-Timing = Literal["silicon", "emulated", "simulated"]
+Timing = Literal["silicon", "emulated", "simulated", "estimated"]
 
 _STRICT = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="strings")
 _NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})

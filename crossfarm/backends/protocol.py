@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.base import Declared
 from crossfarm.config.cell import Cell
+from crossfarm.util.environments import ToolEnvironment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class BackendDeclaration:
         tools: distributions whose version shapes the artifact.
         groups: names of parameter groups from this host: `tuning`.
         preload: what a worker imports once, before the first job.
+        environments: Python environments of tools that it calls; `setup` makes them, images bring them along.
         simulator: the module that runs its bundles on this host, where they are no programs of a processor; it follows
             crossfarm.boards.protocol.Simulator.
     """
@@ -31,6 +33,7 @@ class BackendDeclaration:
     tools: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     preload: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    environments: tuple[ToolEnvironment, ...] = ()
     simulator: str | None = None
 
 

@@ -18,7 +18,7 @@ from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.targets import Emulator
 from crossfarm.errors import BoardError
 
-Timing = Literal["silicon", "emulated", "simulated"]
+Timing = Literal["silicon", "emulated", "simulated", "estimated"]
 
 THIS_HOST = "local"
 """Id of this host as a board, where no other is declared."""
@@ -56,12 +56,14 @@ class Purpose:
         machine: what `uname -m` says where its code runs natively.
         emulator: runs its code on this host; boards that are reached over ssh have no use for it.
         code: which instructions its programs hold; None where they are not programs of a processor.
+        simulated_cases: how many cases a slow simulator runs, the first ones.
     """
 
     target: str
     machine: tuple[str, ...]
     emulator: Emulator | None
     code: LlvmCode | None
+    simulated_cases: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ class Transport(Protocol):
     """The connection to one board."""
 
     timing: Timing
-    """What its clock is worth; sure after `preflight`."""
+    """What its clock is worth; sure after `preflight`, that of a simulator after `run`."""
     emulator: str | None
     """Name and version of what emulates the target there."""
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 RESULT = "result.json"
 OUTPUTS = "outputs"
 """The folder beside it, with a file for each output of the model."""
+SIMULATED = "simulated"
+"""Likewise, for what a slow simulator answers to some of the cases."""
 
 Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -27,6 +29,17 @@ class OutputFile(Written):
     file: Annotated[str, Field(pattern=r"^[0-9]{1,4}\.bin$")]
 
 
+class SimulatedRuns(Written):
+    """What the slow simulator of an accelerator did with the first cases; its functional model answered all."""
+
+    cycles: tuple[Size, ...]
+    """Of each case that was simulated."""
+    contains: str
+    """What the cycles contain and what not, in a few words."""
+    outputs: tuple[OutputFile, ...]
+    """In the folder simulated/: the tensors of those cases, stacked."""
+
+
 class RunResult(Written):
     """result.json; times in ns, sizes in bytes. What a simulator does not know stays None and is not reported."""
 
@@ -39,6 +52,8 @@ class RunResult(Written):
     latency_ns: tuple[Size, ...]
     """One sample for each timed run; simulated time where the transport says so."""
     outputs: tuple[OutputFile, ...]
+    simulated: SimulatedRuns | None = None
+    """None where nothing simulates the cell cycle by cycle."""
     threads: Size = 1
     warmup: Size = 0
     load_ns: Size | None = None

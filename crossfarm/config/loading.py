@@ -314,6 +314,11 @@ def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[t
         name = skip.get("target") if isinstance(skip, dict) else None
         if isinstance(name, str):
             yield ("models", index, "skip", number, "target"), name
+    checks = model.get("checks")
+    cycles = checks.get("cycles") if isinstance(checks, dict) else None
+    for name in cycles if isinstance(cycles, dict) else ():
+        if isinstance(name, str):
+            yield ("models", index, "checks", "cycles", name), name
 
 
 def _check_pipeline(

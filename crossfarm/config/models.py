@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from crossfarm.config.accelerators import Variant
 from crossfarm.config.base import (
     Count,
     Declared,
@@ -340,8 +341,9 @@ class Model(Declared):
     """What the first output means."""
     checks: Checks = Checks()
     """What must hold."""
-    variants: Annotated[tuple[Literal["float32", "int8"], ...], Field(min_length=1)] = ("float32",)
-    """`int8` beside `float32` is made from it; alone it names a model that is quantised already."""
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = ("float32",)
+    """`int8` beside `float32` is made from it; alone it names a model that is quantised already. `int8_shift` stands
+    beside `float32`: all its scales are powers of two, one for each tensor."""
     quantisation: Quantisation = Quantisation()
     """How int8 is made, and what must hold for it."""
     skip: tuple[Skip, ...] = ()
@@ -363,6 +365,11 @@ class Model(Declared):
             raise ValueError("data needs preprocess, which says how a raw sample becomes the first input")
         if self.is_quantised_here and not self.data:
             raise ValueError("int8 beside float32 is calibrated from data; add data, or leave int8 out of variants")
+        if "int8_shift" in self.variants and not ("float32" in self.variants and self.data):
+            raise ValueError(
+                "int8_shift is made from float32 and calibrated from data; add float32 and data, or leave int8_shift "
+                "out of variants"
+            )
         self._check_first_input()
         self._check_limits()
         return self

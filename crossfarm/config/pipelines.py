@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from crossfarm.config.accelerators import VARIANTS, Variant
 from crossfarm.config.base import Declared, Integer, Line, Name, refuse_repeated
 
 StageName = Literal[
@@ -13,6 +14,7 @@ StageName = Literal[
     "prepare",
     "reference",
     "quantize",
+    "quantize_shift",
     "compile",
     "c_library",
     "runner",
@@ -40,6 +42,8 @@ class Measure(Declared):
     """Threads of the model; 1 uses the calling thread alone."""
     timeout: Annotated[Integer, Field(ge=1, le=7 * 24 * 3600)] = 1800
     """Seconds after which a run on a board is ended."""
+    simulated_cases: Annotated[Integer, Field(ge=0, le=10_000)] = 1
+    """Cases that the slow simulator of an accelerator runs, the first ones; its functional model answers all."""
     data_limit: Annotated[Integer, Field(ge=1)] | None = None
     """At most so many cases of each data set, spread over its labels; what carries states is one whole and not cut."""
 
@@ -55,6 +59,8 @@ class Pipeline(Declared):
     """Globs over model names."""
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     """Names of toolchain files."""
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = VARIANTS
+    """Variants of the models; others are left out."""
     stages: Annotated[tuple[StageName, ...], Field(min_length=1)] = DEFAULT_STAGES
     """How far; what a stage needs runs too."""
     tuned: bool = True
@@ -65,5 +71,6 @@ class Pipeline(Declared):
     @model_validator(mode="after")
     def _nothing_twice(self) -> Pipeline:
         refuse_repeated("targets", self.targets)
+        refuse_repeated("variants", self.variants)
         refuse_repeated("stages", self.stages)
         return self

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, create_model, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, create_model, model_validator
 
+from crossfarm.config.accelerators import VARIANTS, AcceleratorCode, Variant
 from crossfarm.config.base import Declared, Identifier, Line, Name
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import ConfigError
@@ -94,6 +96,8 @@ class Target(Declared):
     """Runs the program on another machine; without it the target is compiled, not run."""
     image: Name | None = None
     """Container image that compiles it."""
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = VARIANTS
+    """Variants of models that it takes; the cells of others are skipped."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Target:
@@ -105,6 +109,11 @@ class Target(Declared):
     def instructions(self) -> LlvmCode | None:
         """Return what its programs were compiled to; None where its backend makes no programs of a processor."""
         return self.code if isinstance(self.code, LlvmCode) else None
+
+    @property
+    def quantises(self) -> bool:
+        """Return whether its backend quantises float32 itself."""
+        return isinstance(self.code, AcceleratorCode) and self.code.QUANTISES
 
     @property
     def c_compiler(self) -> ZigCompiler | CommandCompiler:
@@ -127,8 +136,23 @@ def target_with(section: type[Declared]) -> type[Target]:
 
     What is compiled to programs of a processor is linked too, so that a C compiler is required.
     """
+    fields: dict[str, Any] = {"code": (section, ...)}
     if isinstance(section, type) and issubclass(section, LlvmCode):
-        return create_model(
-            "Target", __base__=Target, __module__=__name__, code=(section, ...), compiler=(Compiler, ...)
-        )
-    return create_model("Target", __base__=Target, __module__=__name__, code=(section, ...))
+        fields["compiler"] = (Compiler, ...)
+    if isinstance(section, type) and issubclass(section, AcceleratorCode):
+        takes = section.TAKES
+        taken = Annotated[tuple[Variant, ...], Field(min_length=1), AfterValidator(_among(takes))]
+        fields["variants"] = (taken, takes)
+    return create_model("Target", __base__=Target, __module__=__name__, **fields)
+
+
+def _among(takes: tuple[Variant, ...]) -> Callable[[tuple[Variant, ...]], tuple[Variant, ...]]:
+    """Return what refuses a variant that the backend cannot compile."""
+
+    def refuse(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+        wrong = [variant for variant in variants if variant not in takes]
+        if wrong:
+            raise ValueError(f"its backend takes {', '.join(takes)}, not {', '.join(wrong)}; remove that")
+        return variants
+
+    return refuse

@@ -63,6 +63,7 @@ def select_cells(project: Project, selection: Selection) -> tuple[Cell, ...]:
         for model in models
         for target in targets
         for variant in model.variants
+        if variant in project.pipeline.variants
     ]
     return tuple(_matching(cells, selection))
 
@@ -112,6 +113,9 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
     for cell in cells:
         model = builder.models[cell.model]
         reason = next((skip.reason for skip in model.skip if skip.target == cell.target), None)
+        taken = project.targets[cell.target].variants
+        if reason is None and cell.variant not in taken:
+            reason = f"{cell.target} takes {', '.join(taken)} alone"
         if reason:
             skipped.append(SkippedCell(cell=cell, stage=None, reason=reason))
             continue

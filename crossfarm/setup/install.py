@@ -120,6 +120,17 @@ def install_hashed(path: Path, *, console: Console) -> None:
     _try_thrice([hashed_command(path)], environment={}, advice=advice, console=console)
 
 
+def install_hashed_into(python: str, path: Path, *, console: Console) -> None:
+    """Install the distributions of a requirements file, each with a hash, for another interpreter.
+
+    Raises:
+        ToolError: pip fails, or a distribution is not the one whose hash is known.
+    """
+    advice = "see that the machine reaches its package index, then type the same command again"
+    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *_CHECKED, "-r", str(path)]
+    _try_thrice([command], environment={}, advice=advice, console=console)
+
+
 def hashed_command(path: Path) -> list[str]:
     """Return the command that installs the distributions of a requirements file with their hashes."""
     return _pip(*_CHECKED, "-r", str(path))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from crossfarm.util.environments import ToolEnvironment
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Requirement:
@@ -17,6 +19,7 @@ class Requirement:
         cost: what does not work without it.
         packages: Debian packages that bring it.
         python: requirements files, relative to the project's folder, that bring it.
+        environments: Python environments of tools that bring it.
         is_wanted: the chosen models, targets or tests need it; `setup` leaves out what only `doctor` tells of.
     """
 
@@ -26,4 +29,5 @@ class Requirement:
     cost: str
     packages: tuple[str, ...] = ()
     python: tuple[Path, ...] = ()
+    environments: tuple[ToolEnvironment, ...] = ()
     is_wanted: bool = True

@@ -21,6 +21,7 @@ from crossfarm.config.models import Model
 from crossfarm.config.project import Project
 from crossfarm.config.targets import CommandCompiler, Target
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BoardError
+from crossfarm.setup.environments import find_python, make_environment
 from crossfarm.setup.install import (
     TORCH,
     TORCH_BUILD,
@@ -34,6 +35,7 @@ from crossfarm.setup.install import (
 )
 from crossfarm.setup.requirement import Requirement
 from crossfarm.util.console import Console
+from crossfarm.util.environments import ToolEnvironment
 from crossfarm.util.paths import HOME
 
 LOCK = Path("requirements.lock")
@@ -53,6 +55,7 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         _locked_packages(home),
         *(_targets(project) if project else ()),
         *(_torch(project, home) if project else ()),
+        *(_environments(project) if project else ()),
         _sandbox(tests=tests),
         _packages_of_tests(home, is_wanted=tests),
         _compiler_of_tests(is_wanted=tests),
@@ -90,7 +93,7 @@ def run_doctor(
     for row in missing:
         console.line(f"{row.name}: {row.how_to_install}{'' if row.is_wanted else ' (optional)'}")
     wanted = [row for row in missing if row.is_wanted]
-    if any(row.packages or row.python for row in wanted):
+    if any(row.packages or row.python or row.environments for row in wanted):
         console.line("./inv setup installs what is missing")
     if not wanted:
         console.line("nothing that is needed is missing")
@@ -135,6 +138,8 @@ def run_setup(
         install_hashed(home / TESTS, console=console)
     if TORCH in files:
         install_torch(home, console=console)
+    for environment in dict.fromkeys(found for row in missing for found in row.environments):
+        make_environment(environment, console=console)
     left = [row for row in requirements(project, tests=tests, home=home) if row.is_wanted and row.found is None]
     for row in left:
         console.line(f"setup: {row.name} is still missing: {row.how_to_install}; without it: {row.cost}")
@@ -174,6 +179,29 @@ def _torch(project: Project, home: Path) -> Iterator[Requirement]:
             how_to_install=" && ".join(map(shlex.join, torch_commands(home))),
             cost=f"{', '.join(models)}: cannot be converted from PyTorch",
             python=(TORCH, TORCH_BUILD),
+        )
+
+
+def _environments(project: Project) -> Iterator[Requirement]:
+    """Yield the Python environments that the backends of the pipeline's targets bring."""
+    users: dict[ToolEnvironment, list[str]] = {}
+    for name in project.pipeline.targets:
+        for environment in load_backend(project.targets[name].backend).DECLARATION.environments:
+            users.setdefault(environment, []).append(name)
+    for environment, names in users.items():
+        interpreter = environment.interpreter()
+        is_possible = interpreter is not None or find_python(environment.python) is not None
+        yield Requirement(
+            name=f"Python environment {environment.name}",
+            found=None if interpreter is None else str(interpreter),
+            how_to_install=f"./inv setup makes it, from Python {environment.python}"
+            if is_possible
+            else f"install Python {environment.python}, for instance with: pyenv install {environment.python}; "
+            "then ./inv setup",
+            cost=f"{', '.join(names)}: cells are skipped",
+            packages=environment.packages if interpreter is None else (),
+            environments=(environment,) if is_possible else (),
+            is_wanted=is_possible,
         )
 
 

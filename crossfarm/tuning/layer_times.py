@@ -7,8 +7,8 @@ import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from crossfarm.boards.protocol import Timing
 from crossfarm.boards.result import RESULT, RunnerResult
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.boards.transports.written import OUTPUTS
@@ -73,7 +73,7 @@ class Profile:
     layers: tuple[LayerTime, ...]
     latency: float
     threads: int
-    timing: Literal["silicon", "emulated", "simulated"]
+    timing: Timing
     peak: float | None
 
     @property
@@ -160,7 +160,7 @@ def summarised(
     report: CompileReport,
     *,
     threads: int,
-    timing: Literal["silicon", "emulated", "simulated"],
+    timing: Timing,
     peak: float | None,
 ) -> Profile:
     """Return a run's profile.

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.boards.protocol import BoardState, DeployedBundle, ExitResult, Timing
-from crossfarm.boards.result import OUTPUTS, OutputFile, RunResult
+from crossfarm.boards.protocol import BoardState, DeployedBundle, ExitResult, Purpose, Timing
+from crossfarm.boards.result import OUTPUTS, SIMULATED, OutputFile, RunResult, SimulatedRuns
 from crossfarm.boards.transports import local
 from crossfarm.bundles.manifest import Manifest
 from crossfarm.errors import BundleError
@@ -25,12 +25,21 @@ class Simulated:
     """What a simulator found out.
 
     Attributes:
-        outputs: name -> the tensors of all cases, stacked: shape (cases, ...), dtype as in the manifest.
-        latency_ns: simulated time of one run, a sample for each that was simulated.
+        outputs: name -> what the functional model answers to all cases, stacked: shape (cases, ...), dtype as in the
+            manifest.
+        latency_ns: simulated or estimated time of one run, a sample for each that was simulated.
+        timing: `simulated` where cycles were counted while it ran, `estimated` where they were computed.
+        cycles: of each case that the slow simulator ran, the first ones; empty where there is no such simulator.
+        contains: what the cycles contain and what not, in a few words.
+        simulated: name -> what the slow simulator answers to those cases, stacked.
     """
 
     outputs: Mapping[str, Array]
     latency_ns: tuple[int, ...]
+    timing: Timing = "simulated"
+    cycles: tuple[int, ...] = ()
+    contains: str = ""
+    simulated: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
 
 class SimulatedBoard(abc.ABC):
@@ -40,13 +49,18 @@ class SimulatedBoard(abc.ABC):
     emulator: str | None
     """Name and version of the simulator."""
 
+    def __init__(self, purpose: Purpose) -> None:
+        """Keep what it is wanted for."""
+        self._purpose = purpose
+
     @abc.abstractmethod
-    def simulate(self, bundle: Path, inputs: Mapping[str, Array], *, timeout: float) -> Simulated:
+    def simulate(self, bundle: Path, inputs: Mapping[str, Array], *, cases: int, timeout: float) -> Simulated:
         """Run a bundle.
 
         Args:
             bundle: its folder.
             inputs: name -> the tensors of all cases, stacked: shape (cases, ...).
+            cases: how many of the first cases a slow simulator runs; the functional model answers all.
             timeout: seconds that it may take.
 
         Raises:
@@ -80,27 +94,48 @@ class SimulatedBoard(abc.ABC):
             port.name: np.fromfile(folder / port.file, port.dtype).reshape(manifest.cases, *port.shape)
             for port in manifest.inputs
         }
-        found = self.simulate(folder, inputs, timeout=timeout)
-        files = []
-        for number, port in enumerate(manifest.outputs):
-            tensor, shape = found.outputs[port.name], (manifest.cases, *port.shape)
-            if (tensor.dtype.name, tensor.shape) != (port.dtype, shape):
-                raise BundleError(
-                    f"{manifest.cell}: the simulator's output {port.name} is {tensor.dtype.name} of {tensor.shape}, "
-                    f"not {port.dtype} of {shape}; mend the backend"
-                )
-            files.append(OutputFile(name=port.name, file=f"{number}.bin"))
-            tensor.tofile(output / OUTPUTS / f"{number}.bin")
+        cases = min(self._purpose.simulated_cases, manifest.cases)
+        found = self.simulate(folder, inputs, cases=cases, timeout=timeout)
+        self.timing = found.timing
+        files = _write(output / OUTPUTS, found.outputs, manifest, cases=manifest.cases)
+        simulated = None
+        if found.cycles:
+            (output / SIMULATED).mkdir()
+            simulated = SimulatedRuns(
+                cycles=found.cycles,
+                contains=found.contains,
+                outputs=_write(output / SIMULATED, found.simulated, manifest, cases=len(found.cycles)),
+            )
         RunResult(
             model=manifest.model,
             target=manifest.target,
             identity=manifest.identity,
             cases=manifest.cases,
             latency_ns=found.latency_ns,
-            outputs=tuple(files),
+            outputs=files,
+            simulated=simulated,
         ).write(output)
         return ExitResult(code=0, tail="", state=local.probe())
 
     def probe(self) -> BoardState:
         """Look at this host now."""
         return local.probe()
+
+
+def _write(folder: Path, tensors: Mapping[str, Array], manifest: Manifest, *, cases: int) -> tuple[OutputFile, ...]:
+    """Write the tensors of a bundle's outputs, K.bin each.
+
+    Raises:
+        BundleError: one of them has another dtype or shape than the manifest says.
+    """
+    files = []
+    for number, port in enumerate(manifest.outputs):
+        tensor, shape = tensors[port.name], (cases, *port.shape)
+        if (tensor.dtype.name, tensor.shape) != (port.dtype, shape):
+            raise BundleError(
+                f"{manifest.cell}: the simulator's output {port.name} is {tensor.dtype.name} of {tensor.shape}, "
+                f"not {port.dtype} of {shape}; mend the backend"
+            )
+        files.append(OutputFile(name=port.name, file=f"{number}.bin"))
+        tensor.tofile(folder / f"{number}.bin")
+    return tuple(files)

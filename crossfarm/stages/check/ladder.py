@@ -118,7 +118,7 @@ def _row(
         value=share,
         limit=agreement,
         unit="share",
-        message=f"int8 decides {share:.2%} of the cases as float32 (limit {agreement:.2%}); {message}",
+        message=f"{rungs[1].words} decides {share:.2%} of the cases as float32 (limit {agreement:.2%}); {message}",
         details=tuple(lines),
     )
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.boards.result import RESULT, RunnerResult, RunResult
+from crossfarm.boards.result import RESULT, SIMULATED, RunnerResult, RunResult, SimulatedRuns
+from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
 from crossfarm.config.base import Declared, Name, Share
 from crossfarm.config.checks import Checks
 from crossfarm.config.models import Decode, Detect
 from crossfarm.errors import BundleError
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
+from crossfarm.stages.check.accelerators import (
+    cycle_records,
+    is_simulator_right,
+    report_records,
+    simulated_outputs,
+    simulator_records,
+)
 from crossfarm.stages.check.code import code_records
 from crossfarm.stages.check.decoded import Decoded, decoded_records
 from crossfarm.stages.check.ladder import Rung, ladder_records, layer_records
@@ -33,6 +41,8 @@ from crossfarm.stages.quantize.artifact import Quantised
 from crossfarm.stages.reference.artifact import Reference
 
 Row = CheckRecord | MeasurementRecord
+_NOT_REAL = ("simulated", "estimated")
+"""Timings of what no runner ran."""
 
 
 class _Declaration(Declared):
@@ -42,6 +52,8 @@ class _Declaration(Declared):
     checks: Checks
     decode: Decode | None
     agreement: Share | None = None
+    is_own_reference: bool = False
+    """The backend quantised the model itself, so what it answers is no gate by itself: its decisions are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,15 +118,16 @@ def records(job: Job) -> Iterator[Row]:
     }
     quantised = Quantised.read(job.inputs["quantize"]) if "quantize" in job.inputs else None
     how = judged(model.name, reference.outputs, model.checks, steps=quantised.steps if quantised is not None else {})
+    is_scored = model.decode is not None and not isinstance(model.decode, Detect)
     for number, (name, (output, expected)) in enumerate(pairs.items()):
-        is_scored = number == 0 and model.decode is not None and not isinstance(model.decode, Detect)
         yield from output_records(
             name,
             output,
             expected,
             how[name],
             cases=reference.cases,
-            argmax=is_scored,
+            argmax=number == 0 and is_scored,
+            gates=not (model.is_own_reference and model.decode is not None),
             check=measured.check,
             measurement=measured.measurement,
         )
@@ -127,13 +140,14 @@ def records(job: Job) -> Iterator[Row]:
             reference=reference,
             decode=model.decode,
             checks=model.checks,
-            labelled_only=quantised is not None,
+            labelled_only=quantised is not None or model.is_own_reference,
         )
         yield from decoded_records(decoded, check=measured.check, measurement=measured.measurement)
-    if quantised is not None and pairs:
+    if (quantised is not None or model.is_own_reference) and pairs:
         output, expected = next(iter(pairs.values()))
+        ready_made = quantised is not None and quantised.ready_made
         yield from ladder_records(
-            _rungs(job, reference, measured, expected, output, ready_made=quantised.ready_made),
+            _rungs(job, reference, measured, expected, output, ready_made=ready_made),
             decoded,
             yardstick=how[reference.outputs[0].name].yardstick,
             agreement=model.agreement,
@@ -142,6 +156,7 @@ def records(job: Job) -> Iterator[Row]:
         )
     if quantised is not None:
         yield from layer_records(quantised.layers, check=measured.check)
+    yield from _accelerator_records(job, reference, measured, {name: output for name, (output, _) in pairs.items()})
     yield from latency_records(measured)
     yield from size_records(measured)
     yield from code_records(
@@ -151,6 +166,39 @@ def records(job: Job) -> Iterator[Row]:
         check=measured.check,
         measurement=measured.measurement,
     )
+
+
+def _accelerator_records(
+    job: Job, reference: Reference, measured: Measured, functional: Mapping[str, Array]
+) -> Iterator[Row]:
+    """Yield what simulator and compiler of an accelerator say; nothing for programs of a processor."""
+    path = job.inputs["bundle"] / ACCELERATOR
+    report = AcceleratorReport.read(path) if path.exists() else AcceleratorReport()
+    runs = measured.result.simulated
+    if runs is not None:
+        found = simulated_outputs(_simulated(measured, reference, runs), functional)
+        yield from simulator_records(found, check=measured.check, measurement=measured.measurement)
+        if not is_simulator_right(found):
+            runs = None
+    budget = next((group["cycles"] for name, group in job.parameters.items() if name.startswith("budget ")), None)
+    yield from cycle_records(
+        runs, report.estimate, budget=budget, check=measured.check, measurement=measured.measurement
+    )
+    yield from report_records(report, check=measured.check, measurement=measured.measurement)
+
+
+def _simulated(measured: Measured, reference: Reference, runs: SimulatedRuns) -> dict[str, Array]:
+    files = {output.name: output.file for output in runs.outputs}
+    return {
+        port.name: read_stacked(
+            measured.folder / SIMULATED / Path(files[port.name]).name,
+            dtype=port.dtype,
+            shape=port.shape,
+            cases=len(runs.cycles),
+        )
+        for port in reference.outputs
+        if port.name in files
+    }
 
 
 def _profile(measured: Measured) -> ProfileFile | None:
@@ -163,7 +211,9 @@ def _rungs(
 ) -> list[Rung]:
     """Return the first output after each step: float32, quantised, compiled, on the board."""
     port = reference.outputs[0]
-    found = [Rung(name="quantised", words="int8 in ONNX Runtime", step="quantising", output=quantised)]
+    variant, found = measured.bundle.variant, []
+    if "quantize" in job.inputs:
+        found = [Rung(name="quantised", words=f"{variant} in ONNX Runtime", step="quantising", output=quantised)]
     if not ready_made:
         real = read_stacked(
             job.inputs["reference"] / port.file, dtype=port.dtype, shape=port.shape, cases=len(reference.cases)
@@ -175,11 +225,15 @@ def _rungs(
             folder=job.inputs["compiled"],
             result=read_file(RunnerResult, job.inputs["compiled"] / RESULT),
         )
-        words = f"int8 compiled for {here.result.target}, on this host"
+        words = f"{variant} compiled for {here.result.target}, on this host"
         compiled = _measured_output(here, reference, 0)
         found.append(Rung(name="compiled", words=words, step="compiling", output=compiled))
+    if measured.board.timing in _NOT_REAL:
+        words = f"own reference: the functional model of {measured.bundle.target}"
+        step = "the accelerator's arithmetic" if "quantize" in job.inputs else "quantising by the target's compiler"
+        return [*found, Rung(name="own_reference", words=words, step=step, output=output)]
     step = "running on the target" if "compiled" in job.inputs else "compiling"
-    return [*found, Rung(name="target", words="int8 on the target", step=step, output=output)]
+    return [*found, Rung(name="target", words=f"{variant} on the target", step=step, output=output)]
 
 
 def latency_records(measured: Measured) -> Iterator[Row]:
@@ -238,7 +292,7 @@ def _measured(job: Job, reference: Reference) -> Measured:
     folder = job.inputs["measure"]
     bundle = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
     board = read_file(BoardFile, folder / MEASURE)
-    result = read_file(RunResult if board.timing == "simulated" else RunnerResult, folder / RESULT)
+    result = read_file(RunResult if board.timing in _NOT_REAL else RunnerResult, folder / RESULT)
     for what, found, expected in (
         ("identity", result.identity, bundle.identity),
         ("number of cases", result.cases, len(reference.cases)),

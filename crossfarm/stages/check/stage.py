@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crossfarm.config.accelerators import QUANTISING
 from crossfarm.config.checks import inherited
 from crossfarm.config.models import Model
 from crossfarm.stages.job import Job
@@ -22,6 +23,8 @@ DECLARATION = Declaration(
         "crossfarm/stages/quantize/artifact.py",
         "crossfarm/stages/reference/artifact.py",
         "crossfarm/boards/result.py",
+        "crossfarm/bundles/accelerator.py",
+        "crossfarm/bundles/compile_report.py",
         "crossfarm/results.py",
     ),
     tools=("numpy",),
@@ -41,23 +44,29 @@ def needs(subject: Subject) -> Needs:
 
     For int8 the plan adds `compiled`: what was measured of the model on this host, where the cell's board is another.
     """
-    model = subject.model
-    if model is None:
+    model, target, variant = subject.model, subject.target, subject.variant
+    if model is None or target is None or variant is None:
         raise ValueError("the stage `check` is about a cell")
-    is_int8 = subject.variant == "int8"
-    variant = "int8" if is_int8 else "float32"
-    limits = subject.group("check", model.name, variant, make=lambda: _limits(model, is_int8=is_int8))
-    roles = ["measure", "reference", "bundle", *(["quantize"] if is_int8 else [])]
+    kind = "own" if target.quantises else variant if variant in QUANTISING else "float32"
+    parameters = {f"model {model.name}": subject.group("check", model.name, kind, make=lambda: _limits(model, kind))}
+    if target.name in model.checks.cycles:
+        parameters[f"budget {target.name}"] = {"cycles": model.checks.cycles[target.name]}
+    inputs = {role: (role, None) for role in ("measure", "reference", "bundle")}
+    if variant in QUANTISING:
+        inputs["quantize"] = (QUANTISING[variant], None)
+    is_program = target.instructions is not None
     return Needs(
-        parameters={f"model {model.name}": limits},
-        inputs={role: (role, None) for role in roles},
-        of_native_cell={"compiled": "measure"} if is_int8 else {},
+        parameters=parameters,
+        inputs=inputs,
+        of_native_cell={"compiled": "measure"} if variant in QUANTISING and is_program else {},
     )
 
 
-def _limits(model: Model, *, is_int8: bool) -> dict[str, Any]:
-    parameters = model.model_dump(mode="json", include=set(FIELDS))
-    if is_int8 and model.is_quantised_here:
+def _limits(model: Model, kind: str) -> dict[str, Any]:
+    parameters = model.model_dump(mode="json", include=set(FIELDS), exclude={"checks": {"cycles"}})
+    if kind == "own":
+        parameters["is_own_reference"] = True
+    if kind in ("own", "int8_shift") or (kind == "int8" and model.is_quantised_here):
         limits = model.quantisation.checks.model_dump(mode="json")
         described = inherited(model.checks.outputs, model.quantisation.checks.outputs)
         limits["outputs"] = [output.model_dump(mode="json") for output in described]

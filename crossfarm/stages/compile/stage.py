@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from crossfarm.config.accelerators import QUANTISING
 from crossfarm.config.base import Declared, Name
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Declaration, Needs, Subject
@@ -55,7 +56,7 @@ def needs(subject: Subject) -> Needs:
                 "compile", model.name, variant, make=lambda: {"name": model.name, "variant": variant}
             ),
         },
-        inputs={"quantize": ("quantize", None)} if variant == "int8" else {"prepare": ("prepare", None)},
+        inputs={"quantize": (QUANTISING[variant], None)} if variant in QUANTISING else {"prepare": ("prepare", None)},
     )
 
 
@@ -73,7 +74,7 @@ def run(job: Job) -> None:
     backend = load_backend(toolchain.backend)
     backend.compile(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
-        model=Path(job.inputs["quantize" if model.variant == "int8" else "prepare"]) / "model.onnx",
+        model=Path(job.inputs["quantize" if model.variant in QUANTISING else "prepare"]) / "model.onnx",
         code=backend.DECLARATION.section.model_validate(toolchain.code),
         output=Path(job.output),
         tuned=next((group for name, group in job.parameters.items() if name.startswith("tuning ")), None),

@@ -35,7 +35,7 @@ class BoardFile(Written):
     """measure.json: the board that a bundle ran on, and how it was during that."""
 
     board: str
-    timing: Literal["silicon", "emulated", "simulated"]
+    timing: Literal["silicon", "emulated", "simulated", "estimated"]
     emulator: str | None
     machine: str
     kernel: str

@@ -83,7 +83,7 @@ def run(job: Job) -> None:
     from crossfarm.stages.measure.artifact import MANIFEST, MEASURE, BoardFile, BundleManifest, read_file
 
     settings = Measure.model_validate(job.parameters["measure"])
-    purpose = _purpose(job.parameters)
+    purpose = _purpose(job.parameters, simulated_cases=settings.simulated_cases)
     board = Board.model_validate(job.grant.board) if job.grant else this_host(purpose.target)
     manifest = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
     (job.output / "outputs").mkdir()
@@ -109,7 +109,7 @@ def run(job: Job) -> None:
     (job.output / MEASURE).write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _purpose(parameters: Mapping[str, Any]) -> Purpose:
+def _purpose(parameters: Mapping[str, Any], *, simulated_cases: int) -> Purpose:
     """Return what a board is wanted for, from the group of the toolchain."""
     name, toolchain = next(item for item in parameters.items() if item[0].startswith("toolchain "))
     emulator = toolchain["emulator"]
@@ -118,6 +118,7 @@ def _purpose(parameters: Mapping[str, Any]) -> Purpose:
         machine=tuple(toolchain["machine"]),
         emulator=Emulator.model_validate(emulator) if emulator is not None else None,
         code=LlvmCode.model_validate(toolchain["code"]) if toolchain["code"] is not None else None,
+        simulated_cases=simulated_cases,
     )
 
 

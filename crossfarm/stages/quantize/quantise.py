@@ -44,7 +44,7 @@ _METHODS = {
 }
 
 
-class _Declaration(Declared):
+class CalibratedModel(Declared):
     """What of a model's entry the stage is given; the names are those of config.models.Model."""
 
     name: Name
@@ -68,7 +68,7 @@ class _Inputs(CalibrationDataReader):  # type: ignore[misc]
 
 def write_quantised(job: Job) -> None:
     """Do the work of the stage `quantize`; see there."""
-    declaration = _Declaration.model_validate(job.group("model"))
+    declaration = CalibratedModel.model_validate(job.group("model"))
     how = Quantisation.model_validate(job.parameters["quantisation"])
     prepared = onnx.load(job.inputs["prepare"] / "model.onnx", load_external_data=False)
     ready_made = is_quantised(prepared)
@@ -83,7 +83,7 @@ def write_quantised(job: Job) -> None:
         layers=() if ready_made else _layers(prepared, model, inputs, name=declaration.name),
         steps=output_steps(model.graph),
     ).write(job.output)
-    _write_answers(job, path, model=declaration.name)
+    write_answers(job, path, model=declaration.name)
 
 
 def quantise(
@@ -102,7 +102,7 @@ def quantise(
     """
     powers = how.scales == "power_of_two"
     try:
-        current = _with_names(_of_opset(model))
+        current = with_names(of_opset(model))
         chosen = chosen_nodes(current.graph)
         if not chosen:
             raise ModelError(f"model {name}: it has no product over constant weights, so nothing can be quantised")
@@ -141,14 +141,14 @@ def quantise(
 def _layers(
     prepared: onnx.ModelProto, quantised: onnx.ModelProto, inputs: Sequence[Mapping[str, Array]], *, name: str
 ) -> tuple[LayerError, ...]:
-    current = _of_opset(prepared)
-    named = _with_names(current).graph
+    current = of_opset(prepared)
+    named = with_names(current).graph
     chosen = frozenset(chosen_nodes(named))
     results = {node.output[0] for node in named.node if node.name in chosen}
     return layer_errors(current, quantised, results, inputs, model=name)
 
 
-def calibration_inputs(job: Job, declaration: _Declaration, count: int) -> list[Mapping[str, Array]]:
+def calibration_inputs(job: Job, declaration: CalibratedModel, count: int) -> list[Mapping[str, Array]]:
     """Return inputs of the model's own data, spread evenly over its data sets.
 
     Raises:
@@ -172,7 +172,7 @@ def calibration_inputs(job: Job, declaration: _Declaration, count: int) -> list[
     return [trial.tensors for trial in found]
 
 
-def _trials(job: Job, declaration: _Declaration, name: str, preprocess: Preprocess) -> Iterator[Trial]:
+def _trials(job: Job, declaration: CalibratedModel, name: str, preprocess: Preprocess) -> Iterator[Trial]:
     adapter: TypeAdapter[Any] = TypeAdapter(Dataset)
     return data_trials(
         adapter.validate_python(job.parameters[f"dataset {name}"]),
@@ -186,12 +186,13 @@ def _trials(job: Job, declaration: _Declaration, name: str, preprocess: Preproce
     )
 
 
-def _of_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def of_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model of an opset in which everything can be quantised."""
     current = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return model if current >= OPSET else onnx.version_converter.convert_version(model, OPSET)
 
 
-def _with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy in which every node has a name of its own."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -218,7 +219,7 @@ def answers_of(runtime: Runtime, reference: Reference, inputs: Mapping[str, Arra
     return answers
 
 
-def _write_answers(job: Job, model_file: Path, *, model: str) -> None:
+def write_answers(job: Job, model_file: Path, *, model: str) -> None:
     """Write what the quantised model answers on every case of the reference."""
     reference = Reference.read(job.inputs["reference"])
     runtime = Runtime(model_file, model=model)

@@ -168,7 +168,7 @@ def test_bad_input_is_told_with_its_place(models_problems: Problems, before: str
         ),
         (
             "variants: [int9]",
-            "11: models[0].variants[0]: expected one of float32, int8, got 'int9'; perhaps you meant 'i",
+            "11: models[0].variants[0]: expected one of float32, int8, int8_shift, got 'int9'; perhaps you meant 'i",
         ),
         ("description: 12", "11: models[0].description: expected a text, got 12; put it in quotes"),
         ("random_cases: 65", "11: models[0].random_cases: must be at most 64, got 65"),

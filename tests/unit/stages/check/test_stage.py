@@ -12,14 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import DType, Model
 from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.targets import Target
 from crossfarm.errors import BundleError, ConfigError
 from crossfarm.results import CheckRecord, MeasurementRecord, read_records
 from crossfarm.stages.check import stage as check
 from crossfarm.stages.data.tensors import write_stacked
 from crossfarm.stages.job import Job
-from crossfarm.stages.protocol import Subject
+from crossfarm.stages.protocol import Needs, Subject
 from crossfarm.stages.reference.artifact import Case, Reference, TensorFile
 
 IDENTITY = "ab" * 32
@@ -62,6 +64,13 @@ def _result(**fields: Any) -> dict[str, Any]:
     }
 
 
+def _needs(entry: dict[str, Any], *, variant: str) -> Needs:
+    target = Target(name="t", machine=("x86_64",), code=LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64"))
+    pipeline = Pipeline.model_validate({"name": "p", "targets": ["t"]})
+    model = Model.model_validate(entry)
+    return check.needs(Subject(pipeline=pipeline, model=model, target=target, variant=variant))
+
+
 def _job(
     tmp_path: Path,
     *,
@@ -75,9 +84,7 @@ def _job(
     dtype: DType = "float32",
 ) -> Job:
     entry = {**ENTRY, **(model or {})}
-    needs = check.needs(
-        Subject(pipeline=Pipeline.model_validate({"name": "p", "targets": ["t"]}), model=Model.model_validate(entry))
-    )
+    needs = _needs(entry, variant="float32")
     folders = {role: tmp_path / role for role in needs.inputs}
     for folder in (
         *folders.values(),
@@ -271,8 +278,7 @@ def test_int8_takes_axis_and_scale_of_the_model_and_its_own_tolerance() -> None:
         "checks": {"outputs": [{"name": "a", "axis": 1, "scale": 2.0, "tolerance": 1e-6}, {"name": "b", "axis": 0}]},
         "quantisation": {"checks": {"outputs": [{"name": "a", "tolerance": 0.1}, {"name": "c", "scale": 1.0}]}},
     }
-    pipeline = Pipeline.model_validate({"name": "p", "targets": ["t"]})
-    needs = check.needs(Subject(pipeline=pipeline, model=Model.model_validate(entry), variant="int8"))
+    needs = _needs(entry, variant="int8")
     assert needs.parameters["model m"]["checks"]["outputs"] == [
         {"name": "a", "tolerance": 0.1, "scale": 2.0, "axis": 1},
         {"name": "b", "tolerance": None, "scale": None, "axis": 0},

@@ -1,0 +1,27 @@
+"""What the `code:` sections of accelerators share, and which variants of a model a target may take."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from crossfarm.config.base import Declared, Integer
+
+Variant = Literal["float32", "int8", "int8_shift"]
+"""How a model is prepared for a target. `int8_shift`: all scales are powers of two, one for each tensor."""
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+QUANTISING: dict[str, str] = {"int8": "quantize", "int8_shift": "quantize_shift"}
+"""Variant that is made from float32 -> the stage that makes it."""
+
+
+class AcceleratorCode(Declared):
+    """The `code:` section of a toolchain file whose backend is for an accelerator; backends add their own keys."""
+
+    TAKES: ClassVar[tuple[Variant, ...]] = VARIANTS
+    """Variants that the backend can compile; a toolchain file may name fewer."""
+    QUANTISES: ClassVar[bool] = False
+    """The backend quantises float32 itself: its outputs are judged by decisions, as those of int8 are."""
+
+    megahertz: Annotated[Integer, Field(ge=1, le=100_000)]
+    """Clock of the array; cycles become time by it."""
