@@ -56,7 +56,9 @@ def needs(subject: Subject) -> Needs:
                 "compile", model.name, variant, make=lambda: {"name": model.name, "variant": variant}
             ),
         },
-        inputs={"quantize": (QUANTISING[variant], None)} if variant in QUANTISING else {"prepare": ("prepare", None)},
+        inputs={"quantize": (QUANTISING[variant], None)}
+        if variant in QUANTISING and not target.reads_original
+        else {"prepare": ("prepare", None)},
     )
 
 
@@ -74,7 +76,7 @@ def run(job: Job) -> None:
     backend = load_backend(toolchain.backend)
     backend.compile(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
-        model=Path(job.inputs["quantize" if model.variant in QUANTISING else "prepare"]) / "model.onnx",
+        model=Path(job.inputs["quantize" if "quantize" in job.inputs else "prepare"]) / "model.onnx",
         code=backend.DECLARATION.section.model_validate(toolchain.code),
         output=Path(job.output),
         tuned=next((group for name, group in job.parameters.items() if name.startswith("tuning ")), None),
