@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-ENVIRONMENT = ToolEnvironment(name="rtl", packages=("verilator", "iverilog", "yosys", "g++", "make"))
+ENVIRONMENT = ToolEnvironment(
+    name="rtl",
+    packages=("verilator", "iverilog", "yosys", "g++", "make"),
+    programs=("verilator", "iverilog", "yosys", "g++", "make"),
+)
 """Holds NNgen; the packages make its Verilog into a simulator, check it and estimate its size."""
 SCRIPT = HOME / "crossfarm" / "backends" / "rtl" / "nngen_script.py"
 """Runs in that environment."""

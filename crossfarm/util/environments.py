@@ -25,11 +25,13 @@ class ToolEnvironment:
         name: of its lock, requirements/environments/NAME.txt.
         python: version of the interpreter, `3.10`.
         packages: Debian packages that its tools need beside it.
+        programs: what of these packages must be on PATH.
     """
 
     name: str
     python: str = "3.11"
     packages: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
     @property
     def lock(self) -> Path:

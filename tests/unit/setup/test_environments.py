@@ -11,6 +11,7 @@ import pytest
 
 from crossfarm.errors import ToolError
 from crossfarm.setup import environments as setup
+from crossfarm.setup import requirements
 from crossfarm.util import environments
 from crossfarm.util.console import Console
 from crossfarm.util.environments import ToolEnvironment
@@ -77,3 +78,21 @@ def test_it_is_complete_only_when_everything_of_its_lock_was_installed(
     monkeypatch.setattr(setup, "install_hashed_into", lambda *_, **__: None)
     folder = setup.make_environment(environment, console=Console(io.StringIO()))
     assert environment.interpreter() == folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("has_program", [True, False])
+def test_programs_that_go_with_an_environment_are_wanted_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_program: bool
+) -> None:
+    place = tmp_path / "bin"
+    place.mkdir()
+    program = place / "simulator-of-cores"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755 if has_program else 0o644)
+    monkeypatch.setenv("PATH", str(place))
+    environment = ToolEnvironment(name="tool", packages=("cores",), programs=(program.name,))
+    monkeypatch.setattr(ToolEnvironment, "interpreter", lambda self: Path("/python"))
+    row = requirements.environment_row(environment, users=["rtl_int8"])
+    assert (row.found, row.packages) == (("/python", ()) if has_program else (None, ("cores",)))
+    assert row.environments == ()
+    assert "apt-get install cores" in row.how_to_install
