@@ -52,8 +52,16 @@ class Memory {
         return bytes_.data() + address;
     }
 
-    // Which handshakes happen at the coming edge.
+    // Which handshakes happen at the coming edge, and with what: behind it the core shows what comes next.
     void sample() {
+        read_from_ = core_.maxi_araddr;
+        read_words_ = core_.maxi_arlen + 1u;
+        write_to_ = core_.maxi_awaddr;
+        std::memcpy(given_, &core_.maxi_wdata, kWord);
+        strobes_ = core_.maxi_wstrb;
+        is_last_ = core_.maxi_wlast;
+        increments_ = core_.maxi_arburst == kIncrementing && (1u << core_.maxi_arsize) == kWord &&
+                      core_.maxi_awburst == kIncrementing && (1u << core_.maxi_awsize) == kWord;
         reads_ = core_.maxi_arvalid && core_.maxi_arready;
         takes_ = core_.maxi_rvalid && core_.maxi_rready;
         writes_ = core_.maxi_awvalid && core_.maxi_awready;
@@ -73,10 +81,10 @@ class Memory {
     void read() {
         if (reads_) {
             core_.maxi_arready = 0;
-            address_ = core_.maxi_araddr;
-            beats_ = core_.maxi_arlen + 1u;
+            address_ = read_from_;
+            beats_ = read_words_;
             wait_ = latency_;
-            must_increment(core_.maxi_arburst, core_.maxi_arsize);
+            must_increment();
         } else if (takes_) {
             address_ += kWord;
             if (--beats_ == 0) {
@@ -101,17 +109,15 @@ class Memory {
         if (writes_) {
             core_.maxi_awready = 0;
             core_.maxi_wready = 1;
-            target_ = core_.maxi_awaddr;
-            must_increment(core_.maxi_awburst, core_.maxi_awsize);
+            target_ = write_to_;
+            must_increment();
         } else if (gives_) {
             std::uint8_t *word = at(target_, kWord);
-            std::uint8_t given[kWord];
-            std::memcpy(given, &core_.maxi_wdata, kWord);
             for (std::size_t byte = 0; byte < kWord; ++byte) {
-                if (core_.maxi_wstrb >> byte & 1u) word[byte] = given[byte];
+                if (strobes_ >> byte & 1u) word[byte] = given_[byte];
             }
             target_ += kWord;
-            if (core_.maxi_wlast) {
+            if (is_last_) {
                 core_.maxi_wready = 0;
                 delay_ = latency_;
             }
@@ -123,8 +129,8 @@ class Memory {
         }
     }
 
-    static void must_increment(unsigned burst, unsigned size) {
-        if (burst != kIncrementing || (1u << size) != kWord) {
+    void must_increment() const {
+        if (!increments_) {
             throw std::runtime_error("the core asked for a burst of another kind than incrementing whole words");
         }
     }
@@ -133,7 +139,11 @@ class Memory {
     Bytes bytes_;
     unsigned latency_;
     bool reads_ = false, takes_ = false, writes_ = false, gives_ = false, is_told_ = false;
-    std::uint64_t address_ = 0, target_ = 0;
+    bool is_last_ = false, increments_ = false;
+    std::uint8_t given_[kWord] = {};
+    std::uint32_t strobes_ = 0;
+    std::uint64_t read_from_ = 0, write_to_ = 0, address_ = 0, target_ = 0;
+    unsigned read_words_ = 0;
     unsigned beats_ = 0, wait_ = 0, delay_ = 0;
 };
 
