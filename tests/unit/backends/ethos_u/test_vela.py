@@ -29,9 +29,12 @@ def test_a_clock_that_is_not_the_declared_one_is_refused() -> None:
 
 
 def test_operators_that_stay_on_the_processor_are_named() -> None:
-    said = "Info: x\nWarning: SOFTMAX 'model/softmax' is a CPU only op\nnoise\n"
+    said = (
+        "Info: x\nWarning (supported operators) operator: DEQUANTIZE, ofm: 'Identity'\n"
+        "Reason: Unsupported opType\n\nnoise"
+    )
     report = read_summary(SUMMARY, said=said, megahertz=500)
-    assert report.notes == ("on the CPU: SOFTMAX model/softmax",)
+    assert report.notes == ("on the CPU: DEQUANTIZE Identity (Unsupported opType)",)
     assert {item.name: item.value for item in report.quantities}["operators_on_cpu"] == 1
 
 
