@@ -1,4 +1,4 @@
-"""The Python environments of other tools, for tests that run those tools for real: made when they are first asked for."""
+"""The Python environments of other tools, for tests that run those tools: made when they are first asked for."""
 
 from __future__ import annotations
 

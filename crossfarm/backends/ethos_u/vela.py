@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = ToolEnvironment(name="ethos_u")
 PROCESSOR_SECONDS = 600
 CONTAINS = "the accelerator's operators and its memory traffic by Vela's model; not those left to the CPU"
-ACCURACY = "estimate only, by Vela's performance model, which Arm does not call cycle-accurate"
+ACCURACY = "by Vela's performance model, which Arm does not call cycle-accurate"
 CLOCK = "clock"
 _QUANTITIES = (
     ("sram", "sram_memory_used", 1024.0, "bytes"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -36,7 +35,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
 def test_cycles_are_velas_and_say_that_they_are_an_estimate(target: str, records: list[object]) -> None:
     rows = {row.name: row for row in records if isinstance(row, CheckRecord) and row.cell == f"{target}-resnet8-int8"}
     assert rows["cycles"].value == KNOWN[target]
-    assert rows["cycles"].note is not None and rows["cycles"].note.startswith("estimate only")
+    assert rows["cycles"].note is not None and rows["cycles"].note.startswith("estimate, by Vela")
     numbers = [row for row in records if isinstance(row, MeasurementRecord) and row.cell == f"{target}-resnet8-int8"]
     latency = next(row for row in numbers if row.name == "latency.p50")
     assert latency.provenance.timing == "estimated"

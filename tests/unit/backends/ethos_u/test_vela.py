@@ -18,7 +18,7 @@ def test_the_summary_becomes_an_estimate_with_memory_in_bytes() -> None:
     report = read_summary(SUMMARY, said="", megahertz=500)
     assert report.estimate is not None
     assert report.estimate.cycles == 201_523
-    assert "estimate only" in report.estimate.accuracy
+    assert "not call cycle-accurate" in report.estimate.accuracy
     values = {item.name: item.value for item in report.quantities}
     assert (values["sram"], values["flash"], values["operators_on_cpu"]) == (50.5 * 1024, 77 * 1024, 0)
 
