@@ -91,15 +91,12 @@ def test_nngen_finds_every_attribute_that_it_needs_and_none_that_it_misreads(tmp
     assert {tensor.name for tensor in written.initializer} == {"y.weights_turned", "b"}
 
 
-def test_the_digits_cnn_is_estimated_near_to_what_its_core_takes() -> None:
+@pytest.mark.parametrize(("parallelism", "simulated"), [(1, 5813), (4, 2489)])
+def test_the_digits_cnn_is_estimated_near_to_what_its_core_takes(parallelism: int, simulated: int) -> None:
     model = onnx.shape_inference.infer_shapes(onnx.load(DIGITS))
     refuse(model, cell=CELL, width=8)
-    cycles = estimated_cycles(model, width=8, parallelism=4, bus=32)
-    assert 0.5 < cycles / DIGITS_CYCLES < 1.5
-
-
-DIGITS_CYCLES = 0
-"""That Verilator counts for rtl_int8."""
+    cycles = estimated_cycles(model, width=8, parallelism=parallelism, bus=32)
+    assert 0.8 < cycles / simulated < 1.25
 
 
 def test_more_channels_at_once_and_a_wider_bus_take_fewer_cycles() -> None:
@@ -114,5 +111,5 @@ def test_a_large_net_is_estimated_by_its_multiplications() -> None:
     weights = np.zeros((512, 512, 3, 3), np.float32)
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])]
     model = networks.network(nodes, {"w": weights}, shape=[1, 512, 56, 56])
-    assert estimated_cycles(model, width=8, parallelism=1, bus=32) > 56 * 56 * 512 * 512 * 9
+    assert estimated_cycles(model, width=8, parallelism=1, bus=32) > 56 * 56 * 512 * 512
     assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
