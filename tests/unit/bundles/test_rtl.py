@@ -16,10 +16,10 @@ LOGITS = CoreTensor(name="logits", shape=(1, 10), order=(0, 1), aligned=(1, 12),
 
 
 def test_reals_become_the_nearest_integers_ties_to_even_and_are_cut_off_symmetrically() -> None:
-    reals = np.array([[0.0, 0.5 / 127, 1.5 / 127, 1.0, -1.0, 9.0, -9.0]], np.float32)
-    tensor = IMAGE.model_copy(update={"shape": (7,), "order": (0,), "aligned": (8,)})
-    assert tensor.to_integers(reals, width=8).tolist() == [[0, 0, 2, 127, -127, 127, -127]]
-    assert tensor.to_integers(reals, width=16).tolist() == [[0, 0, 2, 127, -127, 1143, -1143]]
+    reals = np.array([[0.0, 0.5 / 64, 1.5 / 64, 1.0, -1.0, 9.0, -9.0]], np.float32)
+    tensor = IMAGE.model_copy(update={"shape": (7,), "order": (0,), "aligned": (8,), "scale": 64.0})
+    assert tensor.to_integers(reals, width=8).tolist() == [[0, 0, 2, 64, -64, 127, -127]]
+    assert tensor.to_integers(reals, width=16).tolist() == [[0, 0, 2, 64, -64, 576, -576]]
 
 
 def test_integers_become_float32() -> None:
