@@ -1,8 +1,8 @@
 """rtl: the digits CNN as a core in Verilog, 8 bits, from models.yaml to the report.
 
-Cold, everything is made in an empty store: NNgen quantises the model and writes the core, Verilator translates it, a C++
-compiler makes it a program, Icarus Verilog checks it and yosys estimates its size, the functional model answers all
-held-out digits and the simulator one. Warm, the same command finds all of it. The last line is the time of the cold run.
+Cold, everything is made in an empty store: NNgen quantises the model and writes the core, Verilator translates it, a
+C++ compiler makes it a program, Icarus Verilog checks it, the functional model answers all held-out digits and the
+simulator one. Warm, the same command finds all of it. The last line is the time of the slowest cold run.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ WORK = SCRATCH / "rtl"
 
 BENCHMARK = Benchmark(
     name="rtl",
-    what="the digits CNN as an 8-bit core in Verilog, from models.yaml to the report: with an empty store, and again with "
-    "everything in it",
+    what="the digits CNN as an 8-bit core in Verilog, from models.yaml to the report: with an empty store, and again "
+    "with everything in it",
     how=f"{ROUNDS} rounds of each, jobs on this host; the slowest cold run, and the slowest warm one",
     goal=f"under {COLD:g} s cold and {WARM:g} s warm",
     minutes=4,

@@ -40,8 +40,8 @@ CALIBRATION = "calibration.npz"
 MEMORY_LATENCY = 10
 """Cycles from an address to the first word of a burst, and from the last word written to the response."""
 CONTAINS = (
-    f"the whole core and its memory over AXI, {MEMORY_LATENCY} cycles to the first word of a burst, then a word a cycle; "
-    "from the write that starts it to its interrupt"
+    f"the whole core and its memory over AXI, {MEMORY_LATENCY} cycles to the first word of a burst, then a word a "
+    "cycle; from the write that starts it to its interrupt"
 )
 
 

@@ -123,8 +123,8 @@ def install_hashed(path: Path, *, console: Console) -> None:
 def install_hashed_into(python: str, path: Path, *, console: Console) -> None:
     """Install the distributions of a requirements file, each with a hash, for another interpreter.
 
-    Where some come as source, NAME-build.txt beside NAME.txt locks what builds them; pip would else fetch whatever version
-    of it is the newest, unchecked.
+    Where some come as source, NAME-build.txt beside NAME.txt locks what builds them; pip would else fetch whatever
+    version of it is the newest, unchecked.
 
     Raises:
         ToolError: pip fails, or a distribution is not the one whose hash is known.

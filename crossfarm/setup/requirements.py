@@ -203,7 +203,8 @@ def environment_row(environment: ToolEnvironment, *, users: Sequence[str]) -> Re
         advice = f"./inv setup makes it, from Python {environment.python}"
     else:
         advice = (
-            f"install Python {environment.python}, for instance with: pyenv install {environment.python}; then ./inv setup"
+            f"install Python {environment.python}, for instance with: pyenv install {environment.python}; "
+            "then ./inv setup"
         )
     return Requirement(
         name=f"Python environment {environment.name}",

@@ -105,7 +105,7 @@ def main() -> None:
     onnx.save(to_onnx(net), HERE / "digits_cnn.onnx")
     rows = np.column_stack([unseen.reshape(len(unseen), -1), expected]).astype(np.int64)
     np.savetxt(HERE / "held_out.csv", rows, fmt="%d", delimiter=",")
-    print(f"{right:.2%} of {len(expected)} digits that were held out")
+    print(f"{right:.2%} of {len(expected)} digits that were held out")  # noqa: T201
 
 
 if __name__ == "__main__":

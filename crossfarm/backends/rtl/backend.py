@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from crossfarm.backends.onnx_model import describe, read_model, value_types
+from crossfarm.backends.onnx_model import describe, read_model
 from crossfarm.backends.protocol import BackendDeclaration
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport, Quantity
 from crossfarm.bundles.calibration import read_calibration
@@ -17,7 +17,7 @@ from crossfarm.bundles.contents import copy_bundle
 from crossfarm.bundles.order import BundleOrder
 from crossfarm.bundles.rtl import CALIBRATION, ENVIRONMENT, MODEL, PARAMETERS, RTL, SIMULATOR, VERILOG, RtlCore
 from crossfarm.config.accelerators import AcceleratorCode, Variant
-from crossfarm.config.base import Count
+from crossfarm.config.base import Count, Integer
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError
 from crossfarm.util.scratch import scratch_folder
@@ -43,6 +43,9 @@ class RtlCode(AcceleratorCode):
     """Bits of the memory port."""
     most_cycles: Annotated[Count, Field(le=1_000_000_000)] = 1_000_000
     """Of one case; a net that is estimated to take more is too large for RTL simulation."""
+
+    synthesis_seconds: Annotated[Integer, Field(ge=0, le=36_000)] = 0
+    """Of processor time that yosys may take to estimate LUT, FF, DSP and BRAM: many minutes; 0 for no estimate."""
 
     @field_validator("parallelism")
     @classmethod
@@ -94,7 +97,7 @@ def compile(
         BundleError: the calibration is empty, damaged, or of another model.
         ToolError: NNgen, Verilator or a C++ compiler is missing or fails.
     """
-    from crossfarm.backends.rtl.generator import FIRST, copy_core, generate
+    from crossfarm.backends.rtl.generator import copy_core, generate
     from crossfarm.backends.rtl.network import OPERATORS, refuse, write_for_nngen
     from crossfarm.backends.rtl.verilated import build_simulator
 
@@ -108,11 +111,10 @@ def compile(
     with scratch_folder("rtl") as name:
         folder = Path(name)
         write_for_nngen(loaded, folder / MODEL)
-        core = generate(
-            reals, cell=cell, code=code, inputs=report.inputs, outputs=report.outputs, folder=folder
-        )
+        core = generate(reals, cell=cell, code=code, inputs=report.inputs, outputs=report.outputs, folder=folder)
         build_simulator(folder, cell=cell)
-        _examine(folder, core, cell=cell, answers=folder / FIRST, estimate=estimate).write(output / ACCELERATOR)
+        examined = _examine(folder, core, cell=cell, code=code, estimate=estimate)
+        examined.write(output / ACCELERATOR)
         copy_core(folder, output)
         shutil.copy(folder / SIMULATOR, output / SIMULATOR)
     made = [(output / name).read_bytes() for name in (VERILOG, PARAMETERS, RTL)]
@@ -130,13 +132,13 @@ def _small_enough(model: ModelProto, *, cell: Cell, code: RtlCode) -> int:
     cycles = estimated_cycles(model, width=code.width, parallelism=code.parallelism, bus=code.bus)
     if cycles > code.most_cycles:
         raise ModelError(
-            f"{cell.id}: too large for RTL simulation: about {cycles:,} cycles a case by estimate, and code.most_cycles "
-            f"is {code.most_cycles:,}; leave the cell out with `skip` in models.yaml, or raise most_cycles"
+            f"{cell.id}: too large for RTL simulation: about {cycles:,} cycles a case by estimate, and code.most_cycles is "
+            f"{code.most_cycles:,}; leave the cell out with `skip` in models.yaml, or raise most_cycles"
         )
     return cycles
 
 
-def _examine(folder: Path, core: RtlCore, *, cell: Cell, answers: Path, estimate: int) -> AcceleratorReport:
+def _examine(folder: Path, core: RtlCore, *, cell: Cell, code: RtlCode, estimate: int) -> AcceleratorReport:
     """Cross-check a core and estimate its size.
 
     Raises:
@@ -144,11 +146,12 @@ def _examine(folder: Path, core: RtlCore, *, cell: Cell, answers: Path, estimate
     """
     import numpy as np
 
+    from crossfarm.backends.rtl.generator import FIRST
     from crossfarm.backends.rtl.verilated import cross_check, resources
 
     with np.load(folder / CALIBRATION) as stored:
         integers = {tensor.name: stored[str(number)][:1] for number, tensor in enumerate(core.inputs)}
-    with np.load(answers) as stored:
+    with np.load(folder / FIRST) as stored:
         expected = {tensor.name: stored[str(number)] for number, tensor in enumerate(core.outputs)}
     cycles = cross_check(folder, core, integers, expected, cell=cell)
     checked = (
@@ -156,7 +159,7 @@ def _examine(folder: Path, core: RtlCore, *, cell: Cell, answers: Path, estimate
         if cycles is None
         else f"Icarus Verilog answers as the functional model does, on one calibration input, in {cycles:,} cycles"
     )
-    counts, note = resources(folder)
+    counts, note = resources(folder, seconds=code.synthesis_seconds)
     sizes = (
         Quantity(name="parameters", value=float((folder / PARAMETERS).stat().st_size), unit="bytes"),
         Quantity(name="memory", value=float(core.memory_bytes), unit="bytes"),

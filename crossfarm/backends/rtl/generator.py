@@ -45,7 +45,7 @@ def generate(
     outputs: tuple[PortType, ...],
     folder: Path,
 ) -> RtlCore:
-    """Quantise core.onnx of a folder, and write the core beside it: dut.v, parameters.bin, rtl.json and calibration.npz.
+    """Quantise core.onnx of a folder; write dut.v, parameters.bin, rtl.json and calibration.npz beside it.
 
     Args:
         calibration: input -> real numbers of all its cases, stacked.

@@ -52,7 +52,9 @@ def refuse(model: ModelProto, *, cell: Cell, width: int) -> None:
     constants = _constants(model)
     for value in (*model.graph.input, *model.graph.output):
         kind = value.type.tensor_type
-        if value.name not in constants and (kind.elem_type != 1 or not kind.shape.dim or kind.shape.dim[0].dim_value != 1):
+        if value.name not in constants and (
+            kind.elem_type != 1 or not kind.shape.dim or kind.shape.dim[0].dim_value != 1
+        ):
             raise ModelError(
                 f"{cell.id}: {value.name} is no float32 tensor of one case (batch 1), which a core takes and gives; "
                 "leave the cell out with `skip` in models.yaml"
@@ -67,7 +69,9 @@ def refuse(model: ModelProto, *, cell: Cell, width: int) -> None:
                     "granted; leave the cell out with `skip` in models.yaml"
                 )
         if node.op_type in ("Conv", "Gemm") and not set(node.input[1:]) <= constants:
-            raise ModelError(f"{where} has weights that are no constants; leave the cell out with `skip` in models.yaml")
+            raise ModelError(
+                f"{where} has weights that are no constants; leave the cell out with `skip` in models.yaml"
+            )
         if node.op_type == "Add" and not set(node.input) & constants and width < SMALLEST_FOR_SUMS:
             raise ModelError(
                 f"{where} adds two activations, and NNgen's adder of {width} bits is wrong in the RTL; take "
@@ -77,7 +81,7 @@ def refuse(model: ModelProto, *, cell: Cell, width: int) -> None:
 
 
 def write_for_nngen(model: ModelProto, path: Path) -> None:
-    """Write a model in the form that NNgen reads: no attribute that it misreads, none missing, weights of Gemm turned."""
+    """Write a model as NNgen reads it: no attribute that it misreads, none missing, weights of Gemm turned."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -108,8 +112,8 @@ def write_for_nngen(model: ModelProto, path: Path) -> None:
 def estimated_cycles(model: ModelProto, *, width: int, parallelism: int, bus: int) -> int:
     """Return about how many cycles a core takes for one case.
 
-    A core multiplies all pixels of a kernel at once. To that come its words over the bus, and what it takes to begin each
-    row of an output. The digits CNN is estimated at 6,374 cycles for 5,813 and, with four channels at once, 2,902 for
+    A core multiplies all pixels of a kernel at once. To that come its words over the bus, and what it takes to begin
+    each row of an output. The digits CNN is estimated at 6,374 cycles for 5,813 and, with four channels at once, 2,902 for
     2,489. This decides what is simulated, and is shown as an estimate alone.
 
     Args:

@@ -92,11 +92,10 @@ class Network:
 
 def set_parallelism(operator: Any, parallelism: int) -> None:
     """Let an operator compute that many channels in a cycle."""
+    pools = (ng.avg_pool, ng.max_pool, ng.avg_pool_serial, ng.max_pool_serial)
     if isinstance(operator, ng.conv2d | ng.matmul):
         operator.attribute(par_ich=parallelism, par_och=parallelism)
-    elif isinstance(operator, ng.avg_pool | ng.max_pool | ng.avg_pool_serial | ng.max_pool_serial):
-        operator.attribute(par=parallelism)
-    elif ng.is_elementwise_operator(operator):
+    elif isinstance(operator, pools) or ng.is_elementwise_operator(operator):
         operator.attribute(par=parallelism)
 
 

@@ -27,7 +27,6 @@ _OPTIMISATION = "OPT_FAST=-O0 OPT_SLOW=-O0"
 """A C++ compiler takes ten times as long to optimise a core as such a short simulation would save."""
 _BUILD_SECONDS = 1200
 _CHECK_SECONDS = 300
-_SYNTHESIS_SECONDS = 300
 _CELLS: Mapping[str, tuple[str, ...]] = {
     "lut": ("LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6"),
     "ff": ("FDRE", "FDSE", "FDCE", "FDPE"),
@@ -48,7 +47,18 @@ def build_simulator(folder: Path, *, cell: Cell) -> None:
             raise ToolMissingError(f"{cell.id}: {tool} is not installed, so the core cannot be simulated; {_INSTALL}")
     done = run_tool(
         [
-            *("verilator", "--cc", "--exe", "--build", "-j", "2", "--no-timing", "--noassert", "-Wno-fatal", "-Wno-lint"),
+            *(
+                "verilator",
+                "--cc",
+                "--exe",
+                "--build",
+                "-j",
+                "2",
+                "--no-timing",
+                "--noassert",
+                "-Wno-fatal",
+                "-Wno-lint",
+            ),
             *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--top-module", "dut", "--Mdir", "verilated"),
             *("-CFLAGS", "-std=c++17", "-MAKEFLAGS", _OPTIMISATION, "-LDFLAGS", "-static", "-o", f"../{SIMULATOR}"),
             *(VERILOG, str(_SOURCES / "simulator.cpp")),
@@ -124,7 +134,7 @@ def cross_check(
 
 
 def is_as_expected(memory: Sequence[int | None], tensor: CoreTensor, answers: Array, *, width: int) -> bool:
-    """Return whether a memory holds what is expected; padding does not count, and unknown bits (None) are never right."""
+    """Return whether a memory holds what is expected; padding does not count, unknown bits (None) are never right."""
     if len(memory) != tensor.memory_bytes(width=width):
         return False
     known = tensor.from_memory(bytes(byte or 0 for byte in memory), width=width)
@@ -140,21 +150,27 @@ def written_bytes(text: str) -> Iterator[int | None]:
                 yield None if re.search(r"[^0-9a-fA-F]", word) else int(word, 16)
 
 
-def resources(folder: Path) -> tuple[tuple[Quantity, ...], str]:
-    """Return what yosys estimates that dut.v of a folder takes of an UltraScale+ device, and a note about it."""
+def resources(folder: Path, *, seconds: int) -> tuple[tuple[Quantity, ...], str]:
+    """Return what yosys estimates that dut.v of a folder takes of an UltraScale+ device, and a note about it.
+
+    Args:
+        folder: with dut.v.
+        seconds: of processor time that it may take; 0 asks for no estimate.
+    """
+    nothing = "LUT, FF, DSP and BRAM are not estimated"
+    if seconds == 0:
+        return (), f"{nothing}: code.synthesis_seconds is 0"
     if shutil.which("yosys") is None:
-        return (), "yosys is not installed: LUT, FF, DSP and BRAM are not estimated"
-    script = f"read_verilog {VERILOG}; synth_xilinx -family xcup -top dut -flatten; tee -q -o stat.json stat -json"
+        return (), f"{nothing}: yosys is not installed"
+    script = f"read_verilog {VERILOG}; synth_xilinx -family xcup -top dut; tee -q -o stat.json stat -json"
     try:
-        done = run_tool(
-            ["yosys", "-q", "-p", script], folder=folder, processor_seconds=_SYNTHESIS_SECONDS, merged=True
-        )
+        done = run_tool(["yosys", "-q", "-p", script], folder=folder, processor_seconds=seconds, merged=True)
     except ToolError:
-        return (), f"yosys did not end within {_SYNTHESIS_SECONDS} s: LUT, FF, DSP and BRAM are not estimated"
+        return (), f"{nothing}: yosys did not end within {seconds} s of processor time (code.synthesis_seconds)"
     try:
         cells = json.loads((folder / "stat.json").read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
     except (OSError, ValueError, KeyError, TypeError):
-        return (), f"yosys gave no numbers: {failure(done)}"
+        return (), f"{nothing}: yosys gave no numbers: {failure(done)}"
     return counted(cells), "LUT, FF, DSP and BRAM as yosys maps it to UltraScale+, before place and route"
 
 

@@ -52,9 +52,7 @@ class Rtl(SimulatedBoard):
             BoardError: NNgen is not there; it or the simulator fails, or takes too long.
         """
         core = RtlCore.read(bundle / RTL)
-        integers = {
-            tensor.name: tensor.to_integers(inputs[tensor.name], width=core.width) for tensor in core.inputs
-        }
+        integers = {tensor.name: tensor.to_integers(inputs[tensor.name], width=core.width) for tensor in core.inputs}
         answers = evaluate(bundle, core, integers, timeout=timeout)
         cycles, found = run_core(bundle, core, integers, cases=cases, timeout=timeout)
         return Simulated(
@@ -66,9 +64,7 @@ class Rtl(SimulatedBoard):
         )
 
 
-def evaluate(
-    bundle: Path, core: RtlCore, integers: Mapping[str, Array], *, timeout: float
-) -> dict[str, Array]:
+def evaluate(bundle: Path, core: RtlCore, integers: Mapping[str, Array], *, timeout: float) -> dict[str, Array]:
     """Return what the functional model answers: output -> integers of all cases, stacked.
 
     Args:
@@ -98,9 +94,7 @@ def evaluate(
             "state": core.state,
         }
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        np.savez(
-            folder / "inputs.npz", **{str(number): integers[item.name] for number, item in enumerate(core.inputs)}
-        )
+        np.savez(folder / "inputs.npz", **{str(number): integers[item.name] for number, item in enumerate(core.inputs)})
         done = run_tool(
             [str(python), "-I", str(SCRIPT), "evaluate", "request.json"],
             folder=folder,
@@ -159,9 +153,7 @@ def run_core(
         return tuple(map(int, lines)), found
 
 
-def _run(
-    core: RtlCore, shown: Path, written: Path, files: tuple[str, ...], *, cases: int, timeout: float
-) -> None:
+def _run(core: RtlCore, shown: Path, written: Path, files: tuple[str, ...], *, cases: int, timeout: float) -> None:
     kind = sandbox.available()
     if kind == "none":
         words = simulator_words(core, cases=cases, folder=str(shown), output=str(written))
@@ -191,8 +183,8 @@ def _run(
     if code:
         said = tail.strip().splitlines()
         raise BoardError(
-            f"the simulated core failed (exit code {code}): {said[-1] if said else 'it said nothing'}; its RTL is wrong, "
-            "or the bundle damaged: make the bundle again, or leave the cell out with `skip` in models.yaml"
+            f"the simulated core failed (exit code {code}): {said[-1] if said else 'it said nothing'}; its RTL is wrong, or "
+            "the bundle damaged: make the bundle again, or leave the cell out with `skip` in models.yaml"
         )
 
 

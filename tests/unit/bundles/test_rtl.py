@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from crossfarm.bundles.rtl import CoreTensor, RtlCore, simulator_words
 
-IMAGE = CoreTensor(
-    name="image", shape=(1, 3, 2, 5), order=(0, 2, 3, 1), aligned=(1, 2, 5, 4), address=64, scale=127.0
-)
+IMAGE = CoreTensor(name="image", shape=(1, 3, 2, 5), order=(0, 2, 3, 1), aligned=(1, 2, 5, 4), address=64, scale=127.0)
 LOGITS = CoreTensor(name="logits", shape=(1, 10), order=(0, 1), aligned=(1, 12), address=0, scale=12.5)
 
 

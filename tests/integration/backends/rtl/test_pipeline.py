@@ -1,4 +1,4 @@
-"""The digits CNN from models.yaml to the report, by the real command line; a cell that cannot be made hinders no other."""
+"""The digits CNN from models.yaml to the report, by the real command line; a cell that fails hinders no other."""
 
 from __future__ import annotations
 

@@ -60,7 +60,9 @@ def test_an_unsupported_operator_is_told_with_its_node(tmp_path: Path) -> None:
 
 
 def test_a_net_that_is_too_large_is_told_so_with_the_estimate(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"too large for RTL simulation: about [\d,]+ cycles a case by estimate, .* 100;"):
+    with pytest.raises(
+        ModelError, match=r"too large for RTL simulation: about [\d,]+ cycles a case by estimate, .* 100;"
+    ):
         _compile(tmp_path, networks.convolution(), networks.calibrate(tmp_path / "calibration"), most_cycles=100)
 
 

@@ -18,13 +18,15 @@ TENSOR = CoreTensor(name="y", shape=(1, 3), order=(0, 1), aligned=(1, 4), addres
 
 def test_without_verilator_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolMissingError, match="verilator is not installed.*apt-get install verilator"):
+    with pytest.raises(ToolMissingError, match=r"verilator is not installed.*apt-get install verilator"):
         build_simulator(tmp_path, cell=CELL)
 
 
-def test_without_yosys_a_note_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_yosys_or_time_for_it_a_note_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = "LUT, FF, DSP and BRAM are not estimated"
+    assert resources(tmp_path, seconds=0) == ((), f"{nothing}: code.synthesis_seconds is 0")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert resources(tmp_path) == ((), "yosys is not installed: LUT, FF, DSP and BRAM are not estimated")
+    assert resources(tmp_path, seconds=9) == ((), f"{nothing}: yosys is not installed")
 
 
 def test_cells_are_counted_by_kind() -> None:

@@ -1,4 +1,4 @@
-"""The place to run of the backend rtl: what a simulated core writes is checked, and one that hangs ends with all it started."""
+"""The place to run of the backend rtl: what a core writes is checked, and one that hangs ends with all it started."""
 
 from __future__ import annotations
 
