@@ -132,8 +132,8 @@ def _small_enough(model: ModelProto, *, cell: Cell, code: RtlCode) -> int:
     cycles = estimated_cycles(model, width=code.width, parallelism=code.parallelism, bus=code.bus)
     if cycles > code.most_cycles:
         raise ModelError(
-            f"{cell.id}: too large for RTL simulation: about {cycles:,} cycles a case by estimate, and code.most_cycles is "
-            f"{code.most_cycles:,}; leave the cell out with `skip` in models.yaml, or raise most_cycles"
+            f"{cell.id}: too large for RTL simulation: about {cycles:,} cycles a case by estimate, and "
+            f"code.most_cycles is {code.most_cycles:,}; leave the cell out with `skip` in models.yaml, or raise it"
         )
     return cycles
 

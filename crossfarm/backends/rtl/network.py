@@ -113,8 +113,8 @@ def estimated_cycles(model: ModelProto, *, width: int, parallelism: int, bus: in
     """Return about how many cycles a core takes for one case.
 
     A core multiplies all pixels of a kernel at once. To that come its words over the bus, and what it takes to begin
-    each row of an output. The digits CNN is estimated at 6,374 cycles for 5,813 and, with four channels at once, 2,902 for
-    2,489. This decides what is simulated, and is shown as an estimate alone.
+    each row of an output. The digits CNN is estimated at 6,374 cycles for 5,813 and, with four channels at once, 2,902
+    for 2,489. This decides what is simulated, and is shown as an estimate alone.
 
     Args:
         model: with shapes of all values.

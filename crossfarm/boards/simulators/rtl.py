@@ -183,8 +183,8 @@ def _run(core: RtlCore, shown: Path, written: Path, files: tuple[str, ...], *, c
     if code:
         said = tail.strip().splitlines()
         raise BoardError(
-            f"the simulated core failed (exit code {code}): {said[-1] if said else 'it said nothing'}; its RTL is wrong, or "
-            "the bundle damaged: make the bundle again, or leave the cell out with `skip` in models.yaml"
+            f"the simulated core failed (exit code {code}): {said[-1] if said else 'it said nothing'}; its RTL "
+            "is wrong, or the bundle damaged: make the bundle again, or leave the cell out with `skip` in models.yaml"
         )
 
 
