@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -144,7 +145,7 @@ def simulator_words(core: RtlCore, *, cases: int, folder: str, output: str) -> l
     return words
 
 
-def write_inputs(core: RtlCore, integers: dict[str, Array], folder: Path, *, cases: int) -> None:
+def write_inputs(core: RtlCore, integers: Mapping[str, Array], folder: Path, *, cases: int) -> None:
     """Write inputK.bin for each input: what lies in memory for the first cases."""
     for number, tensor in enumerate(core.inputs):
         content = tensor.to_memory(integers[tensor.name][:cases], width=core.width)

@@ -65,7 +65,7 @@ def generate(
     if python is None:
         raise ToolMissingError(f"{cell.id}: {ENVIRONMENT.missing()}")
     scales = {port.name: scale_of(calibration[port.name], width=code.width) for port in inputs}
-    integers = {}
+    integers: dict[str, Any] = {}
     for number, port in enumerate(inputs):
         as_given = CoreTensor(
             name=port.name,
@@ -75,8 +75,8 @@ def generate(
             address=0,
             scale=scales[port.name],
         )
-        integers[str(number)] = as_given.to_integers(calibration[port.name], width=code.width)
-    np.savez_compressed(folder / CALIBRATION, **{name: array.astype(np.int16) for name, array in integers.items()})
+        integers[str(number)] = as_given.to_integers(calibration[port.name], width=code.width).astype(np.int16)
+    np.savez_compressed(folder / CALIBRATION, **integers)
     request = folder / "request.json"
     request.write_text(json.dumps(nngen_request(code, scales=scales)), encoding="utf-8")
     done = run_tool(

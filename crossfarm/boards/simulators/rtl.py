@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crossfarm.boards.protocol import Purpose, killed
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
@@ -94,7 +94,8 @@ def evaluate(bundle: Path, core: RtlCore, integers: Mapping[str, Array], *, time
             "state": core.state,
         }
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        np.savez(folder / "inputs.npz", **{str(number): integers[item.name] for number, item in enumerate(core.inputs)})
+        given: dict[str, Any] = {str(number): integers[item.name] for number, item in enumerate(core.inputs)}
+        np.savez(folder / "inputs.npz", **given)
         done = run_tool(
             [str(python), "-I", str(SCRIPT), "evaluate", "request.json"],
             folder=folder,

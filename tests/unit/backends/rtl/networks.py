@@ -36,9 +36,10 @@ def convolution(**attributes: Any) -> onnx.ModelProto:
 def dense(*, turned: bool) -> onnx.ModelProto:
     """Return a dense layer over all pixels whose weights are stored one way or the other."""
     weights = np.random.default_rng(0).normal(size=(144, 5))
+    attributes: dict[str, Any] = {"transB": 1} if turned else {}
     nodes = [
         helper.make_node("Flatten", ["x"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "w", "b"], ["y"], name="dense", **({"transB": 1} if turned else {})),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["y"], name="dense", **attributes),
     ]
     return network(nodes, {"w": weights.T if turned else weights, "b": np.arange(5)})
 

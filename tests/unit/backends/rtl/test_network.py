@@ -23,7 +23,7 @@ DIGITS = HOME / "models" / "digits_cnn" / "digits_cnn.onnx"
 def _answers(model: onnx.ModelProto) -> np.ndarray:
     x = np.random.default_rng(3).normal(size=networks.SHAPE).astype(np.float32)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
+    return np.asarray(session.run(None, {"x": x})[0])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from crossfarm.boards.simulators import rtl
 from crossfarm.boards.transports import sandbox
-from crossfarm.bundles.rtl import CoreTensor, RtlCore
+from crossfarm.bundles.rtl import ENVIRONMENT, CoreTensor, RtlCore
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.util import environments
 from tests.waiting import stretched, wait_for_end
@@ -98,7 +98,7 @@ def test_without_its_python_environment_the_functional_model_is_not_run(
 def _environment(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Put a script in place of the environment's Python."""
     monkeypatch.setattr(environments, "PLACES", (folder,))
-    place = folder / rtl.ENVIRONMENT.folder_name
+    place = folder / ENVIRONMENT.folder_name
     (place / "bin").mkdir(parents=True)
     (place / ".complete").touch()
     (place / "bin" / "python").write_text(f"#!/bin/sh\n{script}\n")
@@ -122,5 +122,5 @@ def test_a_functional_model_that_dies_is_told_with_its_last_words(
 
 
 def test_measurements_depend_on_the_environment() -> None:
-    assert rtl.ENVIRONMENT.folder_name in rtl.fingerprint()["simulator"]
+    assert ENVIRONMENT.folder_name in rtl.fingerprint()["simulator"]
     assert os.sep not in rtl.fingerprint()["simulator"]
