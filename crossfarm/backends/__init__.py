@@ -9,7 +9,10 @@ from crossfarm.backends.protocol import Backend
 from crossfarm.config.base import Declared
 from crossfarm.errors import ConfigError, nearest
 
-BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm.backend"}
+BACKENDS: dict[str, str] = {
+    "tvm": "crossfarm.backends.tvm.backend",
+    "mcu": "crossfarm.backends.mcu.backend",
+}
 """Name in a toolchain file -> module."""
 
 

@@ -24,6 +24,7 @@ class BackendDeclaration:
         groups: names of parameter groups from this host: `tuning`.
         preload: what a worker imports once, before the first job.
         environments: Python environments of tools that it calls; `setup` makes them, images bring them along.
+        packages: Debian packages that its simulator needs; `setup` installs them.
         simulator: the module that runs its bundles on this host, where they are no programs of a processor; it follows
             crossfarm.boards.protocol.Simulator.
     """
@@ -34,6 +35,7 @@ class BackendDeclaration:
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     preload: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     environments: tuple[ToolEnvironment, ...] = ()
+    packages: tuple[str, ...] = ()
     simulator: str | None = None
 
 
