@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
 import json
 import operator
 import sys
@@ -71,8 +72,13 @@ def _key_descriptions() -> dict[str, dict[str, str]]:
 
 
 def _descriptions_in(module: ModuleType) -> dict[str, dict[str, str]]:
-    classes = (node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ClassDef))
-    return {node.name: _descriptions_of(node) for node in classes}
+    """Return class -> key -> text, those of a class above it in the module among them."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.ClassDef):
+            above = (found.get(base.id, {}) for base in node.bases if isinstance(base, ast.Name))
+            found[node.name] = {**dict(itertools.chain.from_iterable(map(dict.items, above))), **_descriptions_of(node)}
+    return found
 
 
 def _descriptions_of(definition: ast.ClassDef) -> dict[str, str]:

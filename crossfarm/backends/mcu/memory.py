@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MEMORY = "memory.json"
 HEADER = "model_sizes.h"
+ALIGNMENT = 64
+"""Of the arena and of each workspace in it."""
 HANDLE_BYTES = 64
 """Of the handle at the start of an arena; the C side asserts that it is no larger."""
 _ALLOCATED, _WRITABLE = 0x2, 0x1
