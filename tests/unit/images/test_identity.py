@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crossfarm.backends.project_files import load_targets
 from crossfarm.errors import ConfigError
-from crossfarm.images.identity import context, identities, known_names
+from crossfarm.images.identity import BASE, context, identities, known_names
 from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base, write_pin
 from crossfarm.util.paths import HOME
 
