@@ -105,7 +105,9 @@ class Target(Declared):
     def _fits_together(self) -> Target:
         if self.linkage == "static" and isinstance(self.compiler, ZigCompiler) and "-musl" not in self.compiler.target:
             raise ValueError("zig links statically against musl alone; give compiler.target a musl triple")
-        if isinstance(self.compiler, ZigCompiler) and self.is_freestanding != ("-freestanding-" in self.compiler.target):
+        if isinstance(self.compiler, ZigCompiler) and self.is_freestanding != (
+            "-freestanding-" in self.compiler.target
+        ):
             wanted = "one" if self.is_freestanding else "none"
             raise ValueError(
                 f"its backend makes code for {'no' if self.is_freestanding else 'an'} operating system; give "

@@ -60,7 +60,9 @@ def foreign_functions(object_file: Path) -> list[str]:
         table = ELFFile(stream).get_section_by_name(".symtab")
         undefined = {str(symbol.name) for symbol in table.iter_symbols() if symbol["st_shndx"] == "SHN_UNDEF"}
     return sorted(
-        name for name in undefined - FUNCTIONS if name and not name.startswith(_COMPILER) and not name.startswith(_RAISE)
+        name
+        for name in undefined - FUNCTIONS
+        if name and not name.startswith(_COMPILER) and not name.startswith(_RAISE)
     )
 
 

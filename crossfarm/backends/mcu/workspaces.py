@@ -18,7 +18,7 @@ from crossfarm.backends.tvm.types import IRModule, PrimFunc, RelaxCall
 
 _LOWERING = "tirx.LowerTVMBuiltin"
 """The pass that makes calls of allocations."""
-_TAKE, _RELEASE = "TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace"
+_TAKE, _RELEASE = "tirx.TVMBackendAllocWorkspace", "tirx.TVMBackendFreeWorkspace"
 _PREFIX = "__tvm_ffi_"
 
 
@@ -67,10 +67,9 @@ def peak_of(function: PrimFunc) -> int:
 
     def note(call: RelaxCall) -> None:
         nonlocal peak
-        words = [argument for argument in call.args]
-        name = str(getattr(words[0], "value", "")) if words else ""
+        name = str(getattr(call.op, "name", ""))
         if name == _TAKE:
-            held.append(-(-int(words[3]) // ALIGNMENT) * ALIGNMENT)
+            held.append(-(-int(call.args[2]) // ALIGNMENT) * ALIGNMENT)
             peak = max(peak, sum(held))
         elif name == _RELEASE and held:
             held.pop()

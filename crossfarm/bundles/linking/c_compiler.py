@@ -117,9 +117,11 @@ class Toolchain:
         Raises:
             ToolError: the linker is missing or fails.
         """
-        alone = ["-nostdlib", "-static", f"-Wl,-T,{script}"]
-        libraries = [] if isinstance(self.compiler, ZigCompiler) else ["-lgcc"]
-        self._run([*self._driver(), *_LINK_FLAGS, *alone, *objects, *libraries, "-o", output])
+        alone = ["-static", f"-Wl,-T,{script}"]
+        # zig needs no word to leave out a C library that it has not, and leaves out its own functions for -nostdlib.
+        others = [] if isinstance(self.compiler, ZigCompiler) else ["-nostdlib"]
+        libraries = ["-lgcc"] if others else []
+        self._run([*self._driver(), *_LINK_FLAGS, *others, *alone, *objects, *libraries, "-o", output])
 
     def link_library(self, objects: Sequence[str], output: str, *, exports: str) -> None:
         """Link a shared library.

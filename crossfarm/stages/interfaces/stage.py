@@ -27,8 +27,6 @@ DECLARATION = Declaration(
 )
 
 
-
-
 class _Model(Declared):
     """What of a model's entry its users want to know."""
 

@@ -45,8 +45,8 @@ uint32_t stack_peak_bytes(void) {
   return (uint32_t)((const char *)image_stack_top - (const char *)word);
 }
 
-_Noreturn void image_reset(void);
-_Noreturn void image_reset(void) {
+_Noreturn void _start(void);
+_Noreturn void _start(void) {
   CPACR |= FULL_ACCESS_TO_FLOATS;
   __asm__ volatile("dsb\n\tisb" ::: "memory");
   const uint32_t *from = image_data_load;
@@ -64,6 +64,6 @@ _Static_assert(sizeof(void *) == 4, "a Cortex-M has addresses of 32 bits");
 
 /* Stack, reset, then NMI and the faults (Armv7-M Architecture Reference Manual, B1.5.2). */
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
-    image_stack_top, (const void *)image_reset, (const void *)fault, (const void *)fault,
+    image_stack_top, (const void *)_start, (const void *)fault, (const void *)fault,
     (const void *)fault, (const void *)fault,   (const void *)fault,
 };

@@ -41,7 +41,7 @@ _Static_assert(CROSSFARM_MODEL_HANDLE_BYTES + CROSSFARM_MODEL_TENSOR_BYTES + CRO
                "the arena is smaller than its parts");
 
 static crossfarm_model *running; /* compiled code asks for workspaces without naming its handle */
-static const char *reason = "";
+static const char *reason; /* NULL: nothing failed yet, and no RAM to begin with a text */
 
 static crossfarm_status fail(crossfarm_status status, const char *words) {
   reason = words;
@@ -219,7 +219,7 @@ void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
 
 /* ---- what the model says of itself ---- */
 
-const char *crossfarm_model_error_text(void) { return reason; }
+const char *crossfarm_model_error_text(void) { return reason != NULL ? reason : ""; }
 
 size_t crossfarm_model_workspace_peak_bytes(const crossfarm_model *model) { return model == NULL ? 0 : model->peak; }
 

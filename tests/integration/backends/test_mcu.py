@@ -162,7 +162,15 @@ def test_the_library_has_no_variables_and_calls_nothing_but_what_it_may(tmp_path
         "int use(void) { crossfarm_model *m; return (int)crossfarm_model_open(arena, sizeof arena, &m); }\n"
     )
     for language in ("-std=c99", "-xc++"):
-        words = [sys.executable, "-m", "ziglang", "cc", "-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m7+vfp4d16"]
+        words = [
+            sys.executable,
+            "-m",
+            "ziglang",
+            "cc",
+            "-target",
+            "thumb-freestanding-eabihf",
+            "-mcpu=cortex_m7+vfp4d16",
+        ]
         words += [language, "-Wall", "-Wextra", "-Werror", f"-I{bundle}", "-c", str(tmp_path / "user.c")]
         done = subprocess.run([*words, "-o", str(tmp_path / "user.o")], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

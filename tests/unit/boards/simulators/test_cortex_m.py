@@ -61,7 +61,7 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _says(emulator: Path, script: str) -> None:
-    words = 'for word; do case $word in *arg=*) break;; esac; done; out=${word##*arg=}; out=${out%/result.json}'
+    words = "for word; do case $word in *arg=*) break;; esac; done; out=${word##*arg=}; out=${out%/result.json}"
     emulator.write_text(f"#!/bin/sh\n{words}\n{script}\n")
     emulator.chmod(0o755)
 
