@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FUNCTIONS = frozenset({"memcpy", "memmove", "memset", "memcmp"})
 """What every compiler expects of any C library, freestanding ones too."""
+ROUNDING = frozenset({"floorf", "ceilf", "truncf", "roundf", "rintf", "nearbyintf", "roundevenf"})
+"""What the library brings itself (runner/mcu/library/rounding.c), for processors without such instructions."""
 _COMPILER = "__"
 """Begins the names of what compilers bring themselves, such as `__aeabi_ldivmod`, and of TVM's pointers."""
 _RAISE = "TVMFFIErrorSetRaised"
@@ -61,7 +63,7 @@ def foreign_functions(object_file: Path) -> list[str]:
         undefined = {str(symbol.name) for symbol in table.iter_symbols() if symbol["st_shndx"] == "SHN_UNDEF"}
     return sorted(
         name
-        for name in undefined - FUNCTIONS
+        for name in undefined - FUNCTIONS - ROUNDING
         if name and not name.startswith(_COMPILER) and not name.startswith(_RAISE)
     )
 

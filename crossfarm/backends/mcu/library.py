@@ -19,7 +19,7 @@ from crossfarm.errors import BundleError
 
 IMAGE = "image.elf"
 """Runs the cases of a bundle in an emulator."""
-LIBRARY_SOURCES = ("mcu/library/model.c", "mcu/library/weights.S")
+LIBRARY_SOURCES = ("mcu/library/model.c", "mcu/library/rounding.c", "mcu/library/weights.S")
 """Beside the tables and the object of the model, below runner/."""
 IMAGE_SOURCES = ("mcu/image/main.c", "mcu/image/semihosting.c", "mcu/image/start.c")
 PUBLIC_HEADER = "mcu/library/model.h"
