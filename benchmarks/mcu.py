@@ -1,7 +1,7 @@
-"""mcu: what the weights of a quantised model take in the flash of a Cortex-M, against the TFLite file that it came from.
+"""mcu: what the weights of a quantised model take in the flash of a Cortex-M, against the TFLite file it came from.
 
-A TFLite file holds the same weights, once, with the graph around them; a firmware for it needs an interpreter beside the
-file. What the compiled code takes, and the arena, is printed too.
+A TFLite file holds the same weights, once, with the graph around them; a firmware for it needs an interpreter beside
+the file. What the compiled code takes, and the arena, is printed too.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ class Backend(Protocol):
         code: Declared,
         output: Path,
         tuned: Mapping[str, Mapping[str, Any]] | None = None,
+        calibration: Path | None = None,
     ) -> None:
         """Compile a model.
 
@@ -61,6 +62,8 @@ class Backend(Protocol):
             code: the `code:` section, as DECLARATION.section.
             output: an empty folder, which becomes the artifact of the stage `compile`.
             tuned: layer -> choice that a search found, in place of the rules'; a backend without a search has none.
+            calibration: the artifact of the stage `calibration`, to be read with crossfarm.bundles.calibration. Only a
+                backend whose section says QUANTISES is handed it; others need not take it.
 
         Raises:
             ModelError: the model holds something that cannot be compiled; the message names operator and node.

@@ -23,7 +23,7 @@ HANDLE_BYTES = 64
 _ALLOCATED, _WRITABLE = 0x2, 0x1
 """SHF_ALLOC and SHF_WRITE of an ELF section."""
 _RELOCATED = ".data.rel.ro"
-"""Begins the names of sections that a linker of a firmware may put into flash although they say that they are written."""
+"""Begins the names of sections that a linker may put into flash although they say that they are written."""
 
 
 class Memory(Document):
@@ -55,7 +55,8 @@ class Memory(Document):
             ("MOST_ARGUMENTS", self.most_arguments, "of a call"),
         ]
         return (
-            "/* What the model takes, in bytes. */\n#ifndef CROSSFARM_MODEL_SIZES_H\n#define CROSSFARM_MODEL_SIZES_H\n\n"
+            "/* What the model takes, in bytes. */\n"
+            "#ifndef CROSSFARM_MODEL_SIZES_H\n#define CROSSFARM_MODEL_SIZES_H\n\n"
             + "".join(f"#define CROSSFARM_MODEL_{name} {value}u /* {words} */\n" for name, value, words in lines)
             + "\n#endif\n"
         )

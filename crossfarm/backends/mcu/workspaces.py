@@ -1,7 +1,7 @@
 """Counts the temporary memory that compiled functions ask for, while they are compiled.
 
-Where TVM lowers allocations to calls of its runtime, their sizes are constants, and a function releases first what it took
-last. So the most that it holds at once is known before it ever runs, and the caller's arena has room for it.
+Where TVM lowers allocations to calls of its runtime, their sizes are constants, and a function releases first what it
+took last. So the most that it holds at once is known before it ever runs, and the caller's arena has room for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Workspaces:
 
 @contextlib.contextmanager
 def counted() -> Iterator[Workspaces]:
-    """Count while something is compiled, without what TVM asserts about arguments: tables that a test checks give them."""
+    """Count while something is compiled, without what TVM asserts about arguments: the tables give the right ones."""
     found = Workspaces()
 
     @tvm.instrument.pass_instrument  # type: ignore[untyped-decorator]

@@ -47,8 +47,8 @@ class Simulated:
         outputs: name -> what the functional model answers to all cases, stacked: shape (cases, ...), dtype as in the
             manifest.
         latency_ns: simulated or estimated time of one run, a sample for each that was simulated.
-        timing: `simulated` where cycles were counted while it ran, `estimated` where they were computed, `emulated` where
-            an emulator that counts none ran the processor's own code.
+        timing: `simulated` where cycles were counted while it ran, `estimated` where they were computed, `emulated`
+            where an emulator that counts none ran the processor's own code.
         cycles: of each case that the slow simulator ran, the first ones; empty where there is no such simulator.
         contains: what the cycles contain and what not, in a few words.
         simulated: name -> what the slow simulator answers to those cases, stacked.

@@ -1,8 +1,8 @@
 """Simulator of the backend mcu: qemu-system-arm runs a bundle's test image, which reads the cases by semihosting.
 
-Semihosting opens files with the rights of the emulator, so the emulator runs in the sandbox that programs of bundles run
-in. Its clock counts instructions, one a nanosecond, so that times are the same on every host; they are no times of a real
-processor, which waits for its flash and takes more than one cycle for some instructions.
+Semihosting opens files with the rights of the emulator, so the emulator runs in the sandbox that programs of bundles
+run in. Its clock counts instructions, one a nanosecond, so that times are the same on every host; they are no times of
+a real processor, which waits for its flash and takes more than one cycle for some instructions.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def needs(subject: Subject) -> Needs:
     if target.compiler is not None and not target.is_freestanding:
         linked["runner"] = ("runner", None)
         if target.compiler.kind == "zig":
-            # The C library is in zig's cache, not in an artifact that would be laid out; it must be there before a link.
+            # The C library is in zig's cache, not in an artifact that is laid out; it must be there before a link.
             linked["c_library"] = ("c_library", None)
     return Needs(
         parameters={

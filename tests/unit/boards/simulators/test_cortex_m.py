@@ -141,5 +141,5 @@ def test_an_emulator_that_hangs_is_ended_with_all_that_it_started(bundle: Path, 
 def test_a_bundle_without_an_image_is_refused(bundle: Path, emulator: Path) -> None:
     _says(emulator, "exit 0")
     (bundle / cortex_m.IMAGE).unlink()
-    with pytest.raises(BundleError, match="has no image.elf; make the bundle again"):
+    with pytest.raises(BundleError, match=r"has no image\.elf; make the bundle again"):
         _run(bundle)
