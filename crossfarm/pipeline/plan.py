@@ -116,6 +116,7 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
         taken = project.targets[cell.target].variants
         if reason is None and cell.variant not in taken:
             reason = f"{cell.target} takes {', '.join(taken)} alone"
+        reason = reason or context.boards[cell.target].unbuilt
         if reason:
             skipped.append(SkippedCell(cell=cell, stage=None, reason=reason))
             continue
