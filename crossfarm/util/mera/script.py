@@ -37,12 +37,12 @@ def quantise(request: Any) -> Any:
 
     Takes `model` (path), `inputs` (a list of {shape, file}, each file float32 cases stacked), `cases` and `output`.
     """
-    from mera import ModelQuantizer
-    from mera.deploy_project import Layout
+    from mera import Layout, ModelQuantizer
 
     stacked = [_stacked(item, request["cases"]) for item in request["inputs"]]
     cases = [[array[number] for array in stacked] for number in range(request["cases"])]
-    quantiser = ModelQuantizer(request["model"], layout=Layout.NCHW)
+    shapes = [tuple(item["shape"]) for item in request["inputs"]]
+    quantiser = ModelQuantizer(request["model"], shapes, layout=Layout.NCHW)
     quantiser.calibrate(cases if len(stacked) > 1 else [case[0] for case in cases])
     quantiser.quantize().save(request["output"])
     return {}
@@ -91,8 +91,7 @@ def run(request: Any) -> Any:
     outputs: list[list[Any]] = []
     metrics = []
     for number in range(request["first"]):
-        case = {item["name"]: array[number] for item, array in zip(request["inputs"], stacked)}
-        runner.set_input(case if len(case) > 1 else next(iter(case.values()))).run()
+        runner.set_input([array[number] for array in stacked]).run()
         outputs.append([np.ascontiguousarray(output) for output in runner.get_outputs()])
         metrics.append(runner.get_runtime_metrics() if request["metrics"] else None)
     described = []
