@@ -42,9 +42,18 @@ class Package:
 
 
 PACKAGES = (
-    Package(path="pool/main/g/google-glog/libgoogle-glog0v5_0.4.0-4_amd64.deb", sha256="TODO"),
-    Package(path="pool/main/g/gflags/libgflags2.2_2.2.2-2_amd64.deb", sha256="TODO"),
-    Package(path="pool/main/libu/libunwind/libunwind8_1.3.2-2_amd64.deb", sha256="TODO"),
+    Package(
+        path="pool/main/g/google-glog/libgoogle-glog0v5_0.4.0-4_amd64.deb",
+        sha256="c23d9dba9016fd8f191b8969c73c75d99cfd92ced6d684ffeadfef5d207d210a",
+    ),
+    Package(
+        path="pool/main/g/gflags/libgflags2.2_2.2.2-2_amd64.deb",
+        sha256="288af17a1d3a0955f56c8347ea81bd33534add8b22c5b1b4771d8ac1c85b5ba0",
+    ),
+    Package(
+        path="pool/main/libu/libunwind/libunwind8_1.3.2-2_amd64.deb",
+        sha256="a8cc1181a479375aeb603cfe748cc19dc3a700a47ffdcb09fa025fe02b0c73bf",
+    ),
 )
 """Of Debian 11: glog 0.4, against which MERA was linked, and what that needs."""
 

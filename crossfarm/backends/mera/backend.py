@@ -23,7 +23,7 @@ from crossfarm.config.base import Integer
 from crossfarm.config.boards import Card
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError
-from crossfarm.util.mera.calls import DEPLOYED, INTERPRETER, MERA, SIMULATOR, VERSION, call
+from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, call
 from crossfarm.util.mera.cross_linker import write_cross_linker
 from crossfarm.util.scratch import scratch_folder
 
@@ -189,7 +189,8 @@ def compile(
         _add_reference(work, output / DEPLOY)
         shutil.copyfile(work.quantised, output / "model.mera")
     _report(work, captured[1]).write(output / ACCELERATOR)
-    made = [source.SerializeToString(), code.model_dump_json().encode(), *(array.tobytes() for array in stacked.values())]
+    calibrated = [array.tobytes() for array in stacked.values()]
+    made = [source.SerializeToString(), code.model_dump_json().encode(), *calibrated]
     report = describe(loaded, cell=cell, made=made, tools=("onnx",))
     report.model_copy(update={"tools": {**report.tools, "mera": VERSION}}).write(output / "compile.json")
 

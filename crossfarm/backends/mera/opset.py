@@ -22,7 +22,7 @@ TAKEN = range(10, 13)
 """Opsets that MERA reads."""
 _OPSET, _FORMAT = 11, 7
 _MOVED: Mapping[str, str] = {
-    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"), "axes"),
+    **{f"Reduce{what}": "axes" for what in ("L1", "L2", "Max", "Mean", "Min", "Prod", "Sum")},
     **dict.fromkeys(("Squeeze", "Unsqueeze"), "axes"),
     "Split": "split",
 }

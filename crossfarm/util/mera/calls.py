@@ -1,4 +1,4 @@
-"""Calls MERA in a process of its own: what it aborts or hangs in is that process, and what it said becomes the error."""
+"""Calls MERA in a process of its own: where it aborts or hangs, that process ends, and what it said is the error."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def run(request: Any) -> Any:
         outputs.append([np.ascontiguousarray(output) for output in runner.get_outputs()])
         metrics.append(runner.get_runtime_metrics() if request["metrics"] else None)
     described = []
-    for number, cases in enumerate(zip(*outputs)):
+    for number, cases in enumerate(zip(*outputs, strict=True)):
         array = np.stack(cases)
         array.tofile(Path(request["output"]) / f"{number}.bin")
         described.append({"dtype": array.dtype.name, "shape": list(array.shape[1:])})

@@ -21,7 +21,8 @@ REPLACING = """
 import ctypes, itertools, sys
 library = ctypes.CDLL(sys.argv[1])
 replace = getattr(library, "_ZNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEE15_M_replace_coldEPcmPKcmm")
-replace.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+pointer, size = ctypes.c_void_p, ctypes.c_size_t
+replace.argtypes = [pointer, pointer, size, pointer, size, size]
 count = 0
 text = b"abcdefg"
 for place, old in itertools.product(range(len(text) + 1), repeat=2):

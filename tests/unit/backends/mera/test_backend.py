@@ -51,7 +51,9 @@ def test_a_model_that_is_quantised_already_is_refused(tmp_path: Path) -> None:
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="first"),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
     )
-    with pytest.raises(ModelError, match="QuantizeLinear of node 'first'.*float32 alone.*wrong numbers without a word"):
+    with pytest.raises(
+        ModelError, match=r"QuantizeLinear of node 'first'.*float32 alone.*wrong numbers without a word"
+    ):
         compile(tmp_path, save(tmp_path / "m.onnx", *nodes), {"x": np.zeros((1, 4), np.float32)})
 
 

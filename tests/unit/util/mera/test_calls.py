@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,7 @@ def test_its_libraries_are_found_before_the_system_s(python: Any, tmp_path: Path
     python(f'echo "$LD_LIBRARY_PATH" > {tmp_path}/libraries; echo {{}} > "$4"')
     run(tmp_path)
     first, second = (tmp_path / "libraries").read_text().strip().split(":")
-    assert first == os.path.join(second, "crossfarm")
+    assert first == f"{second}/crossfarm"
 
 
 @pytest.mark.parametrize(
