@@ -9,7 +9,11 @@ from crossfarm.backends.protocol import Backend
 from crossfarm.config.base import Declared
 from crossfarm.errors import ConfigError, nearest
 
-BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm.backend", "mera": "crossfarm.backends.mera.backend"}
+BACKENDS: dict[str, str] = {
+    "tvm": "crossfarm.backends.tvm.backend",
+    "mera": "crossfarm.backends.mera.backend",
+    "ethos_u": "crossfarm.backends.ethos_u.backend",
+}
 """Name in a toolchain file -> module."""
 
 

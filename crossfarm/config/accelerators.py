@@ -20,6 +20,10 @@ class AcceleratorCode(Declared):
 
     TAKES: ClassVar[tuple[Variant, ...]] = VARIANTS
     """Variants that the backend can compile; a toolchain file may name fewer."""
+    FORMATS: ClassVar[tuple[str, ...]] = ("onnx", "tflite", "torch")
+    """Formats in which a model may come; a compiler that reads the original file knows its own alone."""
+    READS_ORIGINAL: ClassVar[bool] = False
+    """The backend reads the file that the model came as, which the stage `prepare` keeps beside model.onnx."""
     QUANTISES: ClassVar[bool] = False
     """The backend quantises float32 itself: its outputs are judged by decisions, as those of int8 are."""
 

@@ -116,6 +116,18 @@ class Target(Declared):
         return isinstance(self.code, AcceleratorCode) and self.code.QUANTISES
 
     @property
+    def reads_original(self) -> bool:
+        """Return whether its backend reads the file that a model came as."""
+        return isinstance(self.code, AcceleratorCode) and self.code.READS_ORIGINAL
+
+    def refuses(self, *, variant: str, form: str) -> str | None:
+        """Return why a cell is skipped: its variant or the format of its model is none that this target takes."""
+        if variant not in self.variants:
+            return f"{self.name} takes {', '.join(self.variants)} alone"
+        formats = self.code.FORMATS if isinstance(self.code, AcceleratorCode) else (form,)
+        return None if form in formats else f"{self.name} takes models that come as {' or '.join(formats)} alone"
+
+    @property
     def c_compiler(self) -> ZigCompiler | CommandCompiler:
         """Return the C compiler, for what links programs.
 

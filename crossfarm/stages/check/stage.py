@@ -70,7 +70,10 @@ def _limits(model: Model, kind: str) -> dict[str, Any]:
         limits = model.quantisation.checks.model_dump(mode="json")
         described = inherited(model.checks.outputs, model.quantisation.checks.outputs)
         limits["outputs"] = [output.model_dump(mode="json") for output in described]
-        parameters |= {"agreement": limits.pop("agreement"), "checks": limits}
+        agreement = limits.pop("agreement")
+        if kind == "own":  # its reference is the float32 model, which no 8 bits follow in every case
+            limits["argmax"] = agreement
+        parameters |= {"agreement": agreement, "checks": limits}
     return parameters
 
 

@@ -41,8 +41,8 @@ def needs(subject: Subject) -> Needs:
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `compile` is about a cell")
-    source = "quantize" if variant in QUANTISING else "prepare"
-    inputs: dict[str, tuple[str, None]] = {source: (QUANTISING.get(variant, source), None)}
+    source = "quantize" if variant in QUANTISING and not target.reads_original else "prepare"
+    inputs: dict[str, tuple[str, None]] = {source: (QUANTISING[variant] if source == "quantize" else source, None)}
     if target.quantises:
         inputs["calibration"] = ("calibration", None)
     return Needs(
@@ -79,7 +79,7 @@ def run(job: Job) -> None:
     calibrated = {"calibration": Path(job.inputs["calibration"])} if "calibration" in job.inputs else {}
     backend.compile(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
-        model=Path(job.inputs["quantize" if model.variant in QUANTISING else "prepare"]) / "model.onnx",
+        model=Path(job.inputs["quantize" if "quantize" in job.inputs else "prepare"]) / "model.onnx",
         code=backend.DECLARATION.section.model_validate(toolchain.code),
         output=Path(job.output),
         tuned=next((group for name, group in job.parameters.items() if name.startswith("tuning ")), None),
