@@ -73,9 +73,7 @@ DECLARATION = BackendDeclaration(
 )
 
 
-def compile(
-    *, cell: Cell, model: Path, code: EthosUCode, output: Path, tuned: Mapping[str, Any] | None = None
-) -> None:
+def compile(*, cell: Cell, model: Path, code: EthosUCode, output: Path, tuned: Mapping[str, Any] | None = None) -> None:
     """Write vela.tflite, original.tflite, accelerator.json and compile.json; see protocol.Backend.compile.
 
     Raises:

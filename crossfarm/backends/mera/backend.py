@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -23,7 +23,7 @@ from crossfarm.config.base import Integer
 from crossfarm.config.boards import Card
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError
-from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, call
+from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call
 from crossfarm.util.mera.cross_linker import write_cross_linker
 from crossfarm.util.scratch import scratch_folder
 
@@ -65,7 +65,7 @@ class MeraCode(AcceleratorCode):
     calibration: Annotated[Integer, Field(ge=1, le=4096)] = 16
     """Inputs from which MERA takes its ranges, at even distances among those of the model's calibration."""
     seconds: Annotated[Integer, Field(ge=10, le=24 * 3600)] = 1800
-    """Processor time that each call of MERA may take; by the clock it may take eight times as long."""
+    """Processor time that MERA may take for a model; by the clock it may take eight times as long."""
 
     @property
     def card(self) -> Card:
@@ -124,17 +124,10 @@ class _Work:
         """Return the file of the quantised model."""
         return self.folder / "model.mera"
 
-    def call(self, doing: str, **request: Any) -> Any:
-        """Call MERA; `doing` is in words."""
-        seconds = self.code.seconds
-        return call(
-            request,
-            folder=self.folder,
-            doing=f"{doing} {self.cell.id}",
-            processor_seconds=seconds,
-            wall_seconds=8.0 * seconds,
-            path=self.folder / "programs",
-        )
+    @property
+    def answers(self) -> Path:
+        """Return the folder with what the functional model answers to the inputs."""
+        return self.folder / "answers"
 
 
 def compile(
@@ -177,18 +170,18 @@ def compile(
         (folder / "model.onnx").write_bytes(source.SerializeToString())
         write_cross_linker(folder / "programs")
         work = _Work(folder=folder, cell=cell, code=code, inputs=inputs, cases=len(next(iter(stacked.values()))))
-        work.call(
-            "quantising",
-            action="quantise",
-            model=str(folder / "model.onnx"),
-            inputs=inputs,
-            cases=work.cases,
-            output=str(work.quantised),
+        work.answers.mkdir()
+        taken, *compiled, run = call(
+            list(_steps(work, output / DEPLOY)),
+            cell=cell.id,
+            folder=folder,
+            processor_seconds=code.seconds,
+            wall_seconds=8.0 * code.seconds,
+            path=folder / "programs",
         )
-        captured = [_deploy(work, name, output / DEPLOY / name) for name in FOLDERS]
-        _add_reference(work, output / DEPLOY)
+        _add_reference(work, run["outputs"], output / DEPLOY)
         shutil.copyfile(work.quantised, output / "model.mera")
-    _report(work, captured[1]).write(output / ACCELERATOR)
+    _report(work, quantised=taken["captured"], compiled=compiled[1]["captured"]).write(output / ACCELERATOR)
     calibrated = [array.tobytes() for array in stacked.values()]
     made = [source.SerializeToString(), code.model_dump_json().encode(), *calibrated]
     report = describe(loaded, cell=cell, made=made, tools=("onnx",))
@@ -217,25 +210,43 @@ def _float_model(path: Path, *, cell: Cell) -> ModelProto:
     return model
 
 
-def _deploy(work: _Work, name: str, output: Path) -> str:
-    """Compile for one of MERA's targets, and return what MERA says of the operators that it takes."""
-    target, _, machine = name.partition("-")
-    output.mkdir(parents=True)
-    answer = work.call(
-        f"compiling for {target}, {machine or 'this host'}:",
-        action="deploy",
-        model=str(work.quantised),
-        project=str(work.folder / name),
-        target=target,
-        platform=work.code.platform,
-        host=HOSTS[machine or "x86_64"],
-        config={"compiler_workers": _WORKERS, "sim_freq_mhz": work.code.megahertz},
-        output=str(output),
+def _steps(work: _Work, deploy: Path) -> Iterator[Step]:
+    """Yield what MERA does with a model: it quantises, compiles for each target, and runs the functional model."""
+    what = {"inputs": work.inputs, "cases": work.cases}
+    model = str(work.folder / "model.onnx")
+    yield Step(
+        doing="quantising", request={"action": "quantise", "model": model, "output": str(work.quantised), **what}
     )
-    return str(answer["captured"])
+    for name in FOLDERS:
+        target, _, machine = name.partition("-")
+        (deploy / name).mkdir(parents=True)
+        yield Step(
+            doing=f"compiling for {target}{f' in a host with {machine}' if machine else ''}:",
+            request={
+                "action": "deploy",
+                "model": str(work.quantised),
+                "project": str(work.folder / name),
+                "target": target,
+                "platform": work.code.platform,
+                "host": HOSTS[machine or "x86_64"],
+                "config": {"compiler_workers": _WORKERS, "sim_freq_mhz": work.code.megahertz},
+                "output": str(deploy / name),
+            },
+        )
+    yield Step(
+        doing="running the functional model of",
+        request={
+            "action": "run",
+            "deployed": str(deploy / INTERPRETER),
+            "first": work.cases,
+            "metrics": False,
+            "output": str(work.answers),
+            **what,
+        },
+    )
 
 
-def _add_reference(work: _Work, deploy: Path) -> None:
+def _add_reference(work: _Work, described: Sequence[Any], deploy: Path) -> None:
     """Put an input and what the functional model answers to it beside each of the programs.
 
     Raises:
@@ -243,21 +254,9 @@ def _add_reference(work: _Work, deploy: Path) -> None:
     """
     import numpy as np
 
-    answers = work.folder / "answers"
-    answers.mkdir()
-    found = work.call(
-        "running the functional model of",
-        action="run",
-        deployed=str(deploy / INTERPRETER),
-        inputs=work.inputs,
-        cases=work.cases,
-        first=work.cases,
-        metrics=False,
-        output=str(answers),
-    )
     outputs = [
-        np.fromfile(answers / f"{number}.bin", item["dtype"]).reshape(work.cases, *item["shape"])
-        for number, item in enumerate(found["outputs"])
+        np.fromfile(work.answers / f"{number}.bin", item["dtype"]).reshape(work.cases, *item["shape"])
+        for number, item in enumerate(described)
     ]
     if all(np.ptp(output.astype(np.float64)) == 0 for output in outputs):
         raise ModelError(
@@ -273,23 +272,30 @@ def _add_reference(work: _Work, deploy: Path) -> None:
             output[0].tofile(deploy / name / f"ref_result_{number}.bin")
 
 
-def _report(work: _Work, captured: str) -> AcceleratorReport:
-    """Return accelerator.json.
+def _report(work: _Work, *, quantised: str, compiled: str) -> AcceleratorReport:
+    """Return accelerator.json, of the lines in which MERA says what it takes.
+
+    Args:
+        work: the cell.
+        quantised: of the float32 graph, whose operators it counts.
+        compiled: of the quantised graph, in which each region is one.
 
     Raises:
         ModelError: MERA takes no operator of the model.
     """
     quantities: tuple[Quantity, ...] = ()
-    if found := _CAPTURED.search(captured):
-        taken, left, regions = (int(number) for number in found.groups())
-        if regions == 0:
+    operators, regions = _CAPTURED.search(quantised), _CAPTURED.search(compiled)
+    if operators is not None and regions is not None:
+        taken, left = int(operators[1]), int(operators[2])
+        if int(regions[3]) == 0:
             raise ModelError(
-                f"{work.cell.id}: MERA leaves all {left} operators to the CPU; nothing of it would run on the card"
+                f"{work.cell.id}: MERA leaves all {taken + left} operators to the CPU; nothing of it would run on the "
+                "card"
             )
         quantities = (
             Quantity(name="operators.accelerator", value=taken, unit="count"),
             Quantity(name="operators.cpu", value=left, unit="count"),
-            Quantity(name="regions", value=regions, unit="count"),
+            Quantity(name="regions", value=int(regions[3]), unit="count"),
         )
     return AcceleratorReport(
         quantities=quantities,

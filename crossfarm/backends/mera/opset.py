@@ -91,9 +91,14 @@ def _restamp(node: NodeProto, constants: Mapping[str, Array], *, cell: Cell) -> 
             node.attribute.append(helper.make_attribute(moved, constants[name].reshape(-1).tolist()))
     new, means = _NEW.get(node.op_type, ("", 0))
     for attribute in [one for one in node.attribute if one.name == new]:
-        if attribute.i != means:
+        if attribute.i != means and not _says_no_nought(node, constants):
             raise _cannot(node, f"its {new} is {attribute.i}", cell)
         node.attribute.remove(attribute)
+
+
+def _says_no_nought(node: NodeProto, constants: Mapping[str, Array]) -> bool:
+    """Return whether a Reshape has a shape without 0, the extent that `allowzero` is about."""
+    return node.op_type == "Reshape" and node.input[1] in constants and bool(constants[node.input[1]].all())
 
 
 def _cannot(node: NodeProto, why: str, cell: Cell) -> ModelError:

@@ -11,7 +11,7 @@ from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
 from crossfarm.bundles.manifest import Manifest
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, call
+from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call
 from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -37,8 +37,22 @@ class MeraBoard(SimulatedBoard):
             BoardError: its simulator counts no cycles.
         """
         manifest = Manifest.read(bundle / "manifest.json")
-        functional, _ = _run(bundle, manifest, INTERPRETER, first=manifest.cases, timeout=timeout)
-        simulated, metrics = _run(bundle, manifest, SIMULATOR, first=max(cases, 1), timeout=timeout)
+        with scratch_folder("mera") as folder:
+            steps = [
+                _step(bundle, manifest, INTERPRETER, first=manifest.cases, output=folder / INTERPRETER),
+                _step(bundle, manifest, SIMULATOR, first=max(cases, 1), output=folder / SIMULATOR),
+            ]
+            answers = call(
+                steps,
+                cell=manifest.cell,
+                folder=folder,
+                processor_seconds=max(1, round(timeout)),
+                wall_seconds=timeout,
+            )
+            functional, simulated = (
+                _outputs(manifest, step.request, answer["outputs"]) for step, answer in zip(steps, answers, strict=True)
+            )
+        metrics = answers[1]["metrics"]
         regions = [_regions(case, manifest.cell) for case in metrics]
         count = len(regions[0])
         return Simulated(
@@ -65,42 +79,49 @@ def missing() -> str | None:
     return MERA.missing()
 
 
-def _run(
-    bundle: Path, manifest: Manifest, target: str, *, first: int, timeout: float
-) -> tuple[dict[str, Array], Sequence[Any]]:
-    """Return the outputs of the first cases by name, stacked, and MERA's metrics of each."""
+def _step(bundle: Path, manifest: Manifest, target: str, *, first: int, output: Path) -> Step:
+    """Return the run of the first cases on one of MERA's targets; `output` is made."""
+    output.mkdir()
+    return Step(
+        doing=f"running {target} of",
+        request={
+            "action": "run",
+            "deployed": str((bundle / "deploy" / target).resolve()),
+            "inputs": [
+                {
+                    "name": port.name,
+                    "dtype": port.dtype,
+                    "shape": list(port.shape),
+                    "file": str((bundle / port.file).resolve()),
+                }
+                for port in manifest.inputs
+            ],
+            "cases": manifest.cases,
+            "first": first,
+            "metrics": target == SIMULATOR,
+            "output": str(output),
+        },
+    )
+
+
+def _outputs(manifest: Manifest, request: Mapping[str, Any], described: Sequence[Any]) -> dict[str, Array]:
+    """Return what a run answered: name -> its tensors, stacked.
+
+    Raises:
+        BundleError: it has another number of outputs than the model.
+    """
     import numpy as np
 
-    inputs = [
-        {"name": port.name, "dtype": port.dtype, "shape": list(port.shape), "file": str((bundle / port.file).resolve())}
-        for port in manifest.inputs
-    ]
-    with scratch_folder("mera") as folder:
-        answer = call(
-            {
-                "action": "run",
-                "deployed": str((bundle / "deploy" / target).resolve()),
-                "inputs": inputs,
-                "cases": manifest.cases,
-                "first": first,
-                "metrics": target == SIMULATOR,
-                "output": str(folder),
-            },
-            folder=folder,
-            doing=f"running {target} of {manifest.cell}",
-            processor_seconds=max(1, round(timeout)),
-            wall_seconds=timeout,
+    folder, cases = Path(request["output"]), request["first"]
+    if len(described) != len(manifest.outputs):
+        raise BundleError(
+            f"{manifest.cell}: MERA's {folder.name} has {len(described)} outputs, and the model "
+            f"{len(manifest.outputs)}; compile it again"
         )
-        if len(answer["outputs"]) != len(manifest.outputs):
-            raise BundleError(
-                f"{manifest.cell}: MERA's {target} has {len(answer['outputs'])} outputs, and the model "
-                f"{len(manifest.outputs)}; compile it again"
-            )
-        outputs = {
-            port.name: np.fromfile(folder / f"{number}.bin", item["dtype"]).reshape(first, *_shape(item, port.shape))
-            for number, (port, item) in enumerate(zip(manifest.outputs, answer["outputs"], strict=True))
-        }
-    return outputs, answer["metrics"]
+    return {
+        port.name: np.fromfile(folder / f"{number}.bin", item["dtype"]).reshape(cases, *_shape(item, port.shape))
+        for number, (port, item) in enumerate(zip(manifest.outputs, described, strict=True))
+    }
 
 
 def _shape(item: Any, declared: tuple[int, ...]) -> tuple[int, ...]:

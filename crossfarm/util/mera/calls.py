@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,35 @@ _NOISE = re.compile(r"\*\*\* |\s*@ |\s*$|Aborted")
 _LONGEST = 400
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing for MERA to do.
+
+    Attributes:
+        doing: in words, for messages: `quantising`.
+        request: `action`, and what that action in script.py takes; plain JSON values, paths absolute.
+    """
+
+    doing: str
+    request: Mapping[str, Any]
+
+
 def call(
-    request: Mapping[str, Any],
+    steps: Sequence[Step],
     *,
+    cell: str,
     folder: Path,
-    doing: str,
     processor_seconds: int,
     wall_seconds: float,
     path: Path | None = None,
-) -> Any:
-    """Have MERA do something, and return what script.py answers.
+) -> list[Any]:
+    """Have one process of MERA do some things, and return what script.py answers to each.
 
     Args:
-        request: `action`, and what that action in script.py takes; plain JSON values, paths absolute.
+        steps: one behind the other; starting MERA takes longer than most of them.
+        cell: its id, for messages.
         folder: an existing one for what goes between the two processes; MERA runs there.
-        doing: in words, for messages: `quantising`.
-        processor_seconds: what it may compute.
+        processor_seconds: what it may compute, for all steps together.
         wall_seconds: by the clock; then it and all that it started are ended.
         path: a folder that is looked through for programs before the others.
 
@@ -64,11 +78,12 @@ def call(
     python = MERA.interpreter()
     if python is None:
         raise ToolMissingError(f"MERA: {MERA.missing()}")
-    given, answer = folder / "request.json", folder / "answer.json"
-    given.write_text(json.dumps(request), encoding="utf-8")
+    given, answer, progress = (folder / name for name in ("request.json", "answer.json", "progress"))
+    given.write_text(json.dumps([step.request for step in steps]), encoding="utf-8")
     answer.unlink(missing_ok=True)
+    progress.write_bytes(b"")
     done = run_tool(
-        [str(python), "-I", str(SCRIPT), str(given), str(answer)],
+        [str(python), "-I", str(SCRIPT), str(given), str(answer), str(progress)],
         folder=folder,
         processor_seconds=processor_seconds,
         wall_seconds=wall_seconds,
@@ -77,6 +92,8 @@ def call(
         slow="raise the limit, or leave the cell out with `skip` in models.yaml",
     )
     sys.stderr.write(done.stdout)
+    # A step that began has left one byte more.
+    doing = f"{steps[max(progress.stat().st_size, 1) - 1].doing} {cell}"
     if -done.returncode in _CRASHES or done.returncode == _REFUSED:
         how = "refused" if done.returncode == _REFUSED else ending(done.returncode)
         raise ModelError(
@@ -86,9 +103,10 @@ def call(
     if done.returncode:
         raise ToolError(f"MERA failed while {doing}: {failure(done)}")
     try:
-        return json.loads(answer.read_text(encoding="utf-8"))
+        answers: list[Any] = json.loads(answer.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ToolError(f"MERA left no answer while {doing}: {error}; {failure(done)}") from error
+    return answers
 
 
 def sentence(said: str) -> str:
@@ -109,6 +127,8 @@ def variables(environment: Path, path: Path | None = None) -> Mapping[str, str]:
     """Return the variables of the process: where its libraries and programs are looked for."""
     programs = os.environ.get("PATH", os.defpath)
     return {
+        # TVM would download schedules that nothing pins, and keep them in the user's home.
+        "TOPHUB_LOCATION": "NONE",
         "LD_LIBRARY_PATH": f"{environment / LIBRARIES}:{environment / 'lib'}",
         "PATH": programs if path is None else f"{path}:{programs}",
         "GLOG_logtostderr": "1",

@@ -1,4 +1,6 @@
-"""Runs in MERA's own Python, 3.10, and imports nothing of crossfarm: script.py REQUEST.json ANSWER.json.
+"""Runs in MERA's own Python, 3.10, and imports nothing of crossfarm: script.py REQUESTS ANSWERS PROGRESS.
+
+REQUESTS and ANSWERS are JSON files, a list each. PROGRESS grows by a byte when the next one begins.
 
 Exit code 3: MERA raised an error, and the last line `mera: ...` says which. Another one that is not 0: MERA is not
 usable here. A process that a signal ended was ended by MERA's own libraries.
@@ -32,6 +34,9 @@ class _Report(logging.Handler):
             self.line = text
 
 
+REPORT = _Report()
+
+
 def quantise(request: Any) -> Any:
     """Quantise a float32 ONNX model from inputs.
 
@@ -45,7 +50,7 @@ def quantise(request: Any) -> Any:
     quantiser = ModelQuantizer(request["model"], shapes, layout=Layout.NCHW)
     quantiser.calibrate(cases if len(stacked) > 1 else [case[0] for case in cases])
     quantiser.quantize().save(request["output"])
-    return {}
+    return {"captured": REPORT.line}
 
 
 def deploy(request: Any) -> Any:
@@ -56,10 +61,6 @@ def deploy(request: Any) -> Any:
     """
     from mera import ModelLoader, Platform, Target, TVMDeployer
 
-    report = _Report()
-    for name in ("mera-tvm", "mera"):
-        logging.getLogger(name).addHandler(report)
-        logging.getLogger(name).setLevel(logging.INFO)
     target = Target[request["target"]]
     with TVMDeployer(request["project"], overwrite=True) as deployer:
         model = ModelLoader(deployer).from_quantized_mera(request["model"])
@@ -73,7 +74,7 @@ def deploy(request: Any) -> Any:
     result = Path(request["project"]) / "build" / str(target) / "result"
     for name in ("deploy.so", "deploy.json", "deploy.params"):
         shutil.copyfile(result / name, Path(request["output"]) / name)
-    return {"captured": report.line}
+    return {"captured": REPORT.line}
 
 
 def run(request: Any) -> Any:
@@ -112,20 +113,26 @@ ACTIONS = {"quantise": quantise, "deploy": deploy, "run": run}
 
 
 def main() -> int:
-    """Do what the request says."""
-    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    """Do what the requests say, one behind the other."""
+    requests, answers, progress = map(Path, sys.argv[1:])
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
     # Debian's uname says nothing here, and MERA takes it for another architecture.
     platform.processor = lambda: "x86_64"
+    logging.getLogger("mera-tvm").addHandler(REPORT)
     import mera  # noqa: F401 (what its libraries lack is told before anything is tried)
 
     try:
-        answer = ACTIONS[request["action"]](request)
+        found = []
+        for request in json.loads(requests.read_text(encoding="utf-8")):
+            with progress.open("ab") as stream:
+                stream.write(b".")
+            REPORT.line = ""
+            found.append(ACTIONS[request["action"]](request))
     except Exception as error:
         traceback.print_exc()
         sys.stderr.write(f"mera: {type(error).__name__}: {' '.join(str(error).split())}\n")
         return REFUSED
-    Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")
+    answers.write_text(json.dumps(found), encoding="utf-8")
     return 0
 
 

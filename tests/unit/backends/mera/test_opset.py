@@ -39,6 +39,7 @@ MOVED = [
     pytest.param((node("Unsqueeze", ["x", "axes"], ["y"]),), {"axes": np.array([0])}, id="Unsqueeze"),
     pytest.param((node("Squeeze", ["x", "axes"], ["y"]),), {"axes": np.array([0])}, id="Squeeze"),
     pytest.param((node("Reshape", ["x", "to"], ["y"], allowzero=0),), {"to": np.array([4, 6])}, id="Reshape"),
+    pytest.param((node("Reshape", ["x", "to"], ["y"], allowzero=1),), {"to": np.array([4, 6])}, id="allowzero"),
     pytest.param(
         (node("Split", ["x", "parts"], ["a", "b"], axis=2), node("Sub", ["a", "b"], ["y"])),
         {"parts": np.array([3, 3])},
@@ -83,7 +84,7 @@ def test_axes_that_are_computed_are_refused_with_operator_and_node() -> None:
 
 
 def test_an_attribute_that_opset_11_cannot_mean_is_refused() -> None:
-    model = model_of(node("Reshape", ["x", "to"], ["y"], allowzero=1), opset=18, constants={"to": np.array([4, 6])})
+    model = model_of(node("Reshape", ["x", "to"], ["y"], allowzero=1), opset=18, constants={"to": np.array([0, 6])})
     with pytest.raises(ModelError, match="its allowzero is 1"):
         older(model, cell=CELL)
 

@@ -21,12 +21,13 @@ from crossfarm.util.mera.calls import MERA
 REGION = {"freq_mhz": 300, "sim_time_us": 1.0, "total_sim_cycles": 300}
 PROGRAM = """
 import json, struct, sys
-request = json.load(open(sys.argv[3]))
-answer = {"outputs": [{"dtype": "float32", "shape": [3]}] * OUTPUTS, "metrics": [METRICS] * request["first"]}
-for number in range(OUTPUTS):
-    with open(request["output"] + "/%d.bin" % number, "wb") as stream:
-        stream.write(struct.pack("<3f", 1, 2, len(request["deployed"]) % 7) * request["first"])
-json.dump(answer, open(sys.argv[4], "w"))
+answers = []
+for request in json.load(open(sys.argv[3])):
+    for number in range(OUTPUTS):
+        with open(request["output"] + "/%d.bin" % number, "wb") as stream:
+            stream.write(struct.pack("<3f", 1, 2, 3) * request["first"])
+    answers.append({"outputs": [{"dtype": "float32", "shape": [3]}] * OUTPUTS, "metrics": [METRICS] * request["first"]})
+json.dump(answers, open(sys.argv[4], "w"))
 """
 
 

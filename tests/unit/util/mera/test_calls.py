@@ -10,7 +10,7 @@ import pytest
 
 from crossfarm.errors import ModelError, ToolError, ToolMissingError, ToolTimeoutError
 from crossfarm.util import environments
-from crossfarm.util.mera.calls import MERA, call, sentence
+from crossfarm.util.mera.calls import MERA, Step, call, sentence
 
 ABORT = """
 echo 'I1130 14:00:00.000000 12 quantizer.cc:1] loading' >&2
@@ -40,17 +40,23 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def run(tmp_path: Path, *, processor_seconds: int = 60, wall_seconds: float = 60.0) -> Any:
     """Call MERA for the cell `c`."""
     return call(
-        {"action": "quantise"},
+        [Step(doing="quantising", request={"action": "quantise"}), Step(doing="running", request={"action": "run"})],
+        cell="c",
         folder=tmp_path,
-        doing="quantising c",
         processor_seconds=processor_seconds,
         wall_seconds=wall_seconds,
     )
 
 
 def test_what_the_script_answers_comes_back(python: Any, tmp_path: Path) -> None:
-    python('grep -q quantise "$3" && echo \'{"captured": "all"}\' > "$4"')
-    assert run(tmp_path) == {"captured": "all"}
+    python('grep -q quantise "$3" && echo \'[{"captured": "all"}, {}]\' > "$4"')
+    assert run(tmp_path) == [{"captured": "all"}, {}]
+
+
+def test_the_step_that_failed_is_named(python: Any, tmp_path: Path) -> None:
+    python('printf .. > "$5"; kill -SEGV $$')
+    with pytest.raises(ModelError, match="was ended by SIGSEGV while running c: it said nothing"):
+        run(tmp_path)
 
 
 def test_an_abort_is_told_with_the_vendor_s_own_sentence(python: Any, tmp_path: Path) -> None:
@@ -101,7 +107,7 @@ def test_a_missing_environment_says_what_to_type(tmp_path: Path, monkeypatch: py
 
 
 def test_its_libraries_are_found_before_the_system_s(python: Any, tmp_path: Path) -> None:
-    python(f'echo "$LD_LIBRARY_PATH" > {tmp_path}/libraries; echo {{}} > "$4"')
+    python(f'echo "$LD_LIBRARY_PATH" > {tmp_path}/libraries; echo [] > "$4"')
     run(tmp_path)
     first, second = (tmp_path / "libraries").read_text().strip().split(":")
     assert first == f"{second}/crossfarm"
