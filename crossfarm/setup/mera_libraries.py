@@ -28,7 +28,7 @@ SYMBOLS = {
 }
 COPY = "libstdc++-host.so.6"
 MIRRORS = ("https://deb.debian.org/debian", "https://snapshot.debian.org/archive/debian/20230601T000000Z")
-_DEFINED = re.compile(r"^\d+ 0x00 0x[0-9a-f]+ (\S+)", re.MULTILINE)
+_DEFINED = re.compile(r"^\d+ 0x0[02] 0x[0-9a-f]+ (\S+)", re.MULTILINE)
 _LARGEST = 2 << 20
 _TRIED_SECONDS = 600.0
 

@@ -55,7 +55,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("mera")
     (folder / "trial.yaml").write_text(PIPELINE)
     command = [sys.executable, "-m", "invoke", "--search-root", str(HOME), "pipeline", "--engine", "local"]
-    only = [word for cell in CELLS for word in ("--only", cell)]
+    only = ["--only", ",".join(CELLS)]
     paths = ["--pipeline", str(folder / "trial.yaml"), "--store", str(folder / "store"), "--out", str(folder / "out")]
     done = subprocess.run([*command, *paths, *only], cwd=HOME, capture_output=True, text=True, check=False)
     found = read_records(folder / "out" / "results.jsonl")
