@@ -189,7 +189,9 @@ def _accelerator_records(
         check=measured.check,
         measurement=measured.measurement,
     )
-    cards = next((group for name, group in job.parameters.items() if name.startswith("cards ")), {})
+    cards: Mapping[str, Sequence[str]] = next(
+        (group for name, group in job.parameters.items() if name.startswith("cards ")), {}
+    )
     yield from report_records(report, cards=cards, check=measured.check, measurement=measured.measurement)
 
 
