@@ -29,6 +29,7 @@ class EthosUCode(AcceleratorCode):
     TAKES: ClassVar[tuple[Variant, ...]] = ("int8",)
     FORMATS: ClassVar[tuple[str, ...]] = ("tflite",)
     READS_ORIGINAL: ClassVar[bool] = True
+    ROUNDS_OTHERWISE: ClassVar[bool] = True
 
     accelerator: Literal[
         "ethos-u55-32",
