@@ -35,9 +35,15 @@ IP = "IP"
 """MERA's name of the card itself."""
 HOSTS: Mapping[str, str] = {"x86_64": "x86", "aarch64": "arm"}
 """Machine that a card stands in -> MERA's name of it."""
+THIS_HOST = "x86"
 DEPLOY = "deploy"
 """Folder of the artifact and of the bundle that holds one folder for each of MERA's targets."""
-FOLDERS = (INTERPRETER, SIMULATOR, *(f"{IP}-{machine}" for machine in HOSTS))
+FOLDERS: Mapping[str, tuple[str, str]] = {
+    INTERPRETER: (INTERPRETER, THIS_HOST),
+    SIMULATOR: (SIMULATOR, THIS_HOST),
+    **{f"{IP}-{machine}": (IP, host) for machine, host in HOSTS.items()},
+}
+"""Folder -> MERA's names of the target, and of the machine that runs what is not on the card."""
 
 _QUANTISED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
@@ -217,18 +223,17 @@ def _steps(work: _Work, deploy: Path) -> Iterator[Step]:
     yield Step(
         doing="quantising", request={"action": "quantise", "model": model, "output": str(work.quantised), **what}
     )
-    for name in FOLDERS:
-        target, _, machine = name.partition("-")
+    for name, (target, host) in FOLDERS.items():
         (deploy / name).mkdir(parents=True)
         yield Step(
-            doing=f"compiling for {target}{f' in a host with {machine}' if machine else ''}:",
+            doing=f"compiling {name} of",
             request={
                 "action": "deploy",
                 "model": str(work.quantised),
                 "project": str(work.folder / name),
                 "target": target,
                 "platform": work.code.platform,
-                "host": HOSTS[machine or "x86_64"],
+                "host": host,
                 "config": {"compiler_workers": _WORKERS, "sim_freq_mhz": work.code.megahertz},
                 "output": str(deploy / name),
             },

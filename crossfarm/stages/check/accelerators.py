@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def cycle_records(
 def report_records(
     report: AcceleratorReport,
     *,
-    cards: Mapping[str, Sequence[str]],
+    cards: Mapping[str, Sequence[str]] = MappingProxyType({}),
     check: Callable[..., CheckRecord],
     measurement: Callable[[str, float, str], MeasurementRecord],
 ) -> Iterator[Row]:

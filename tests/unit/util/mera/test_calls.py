@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from crossfarm.errors import ModelError, ToolError, ToolMissingError, ToolTimeoutError
 from crossfarm.util import environments
 from crossfarm.util.mera.calls import MERA, Step, call, sentence
+from tests.waiting import wait_until
 
 ABORT = """
 echo 'I1130 14:00:00.000000 12 quantizer.cc:1] loading' >&2
@@ -84,8 +84,14 @@ def test_a_hang_ends_with_all_that_it_started(python: Any, tmp_path: Path) -> No
     with pytest.raises(ToolTimeoutError, match="did not end within 1 s and was killed; raise the limit"):
         run(tmp_path, wall_seconds=1.0)
     child = int((tmp_path / "child").read_text())
-    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split():
-        time.sleep(0.01)
+    wait_until(lambda: not _runs(child))
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_loop_ends_by_its_processor_time(python: Any, tmp_path: Path) -> None:
