@@ -83,7 +83,7 @@ def read_key_context(
         )
 
     def cards(_: Cell) -> Mapping[str, Any]:
-        return {board.name: list(board.cards) for board in inventory.declared.values() if board.cards}
+        return held_cards(inventory)
 
     return KeyContext(
         stages=stage_context,
@@ -120,6 +120,11 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
         missing=host.missing if host is not None else None,
         boards=tuple(board.name for board in candidates),
     )
+
+
+def held_cards(inventory: Inventory) -> Mapping[str, Any]:
+    """Return name -> cards of all boards that are declared to hold some, whether or not they are chosen."""
+    return {board.name: list(board.cards) for board in inventory.declared.values() if board.cards}
 
 
 def _unbuilt(target: Target) -> str | None:
