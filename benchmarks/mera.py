@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import time
 
 from benchmarks._made import make
-from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, spread
+from benchmarks._measuring import SCRATCH, SPREAD, Benchmark
 from crossfarm.backends.mera import backend
 from crossfarm.backends.project_files import load_targets
 from crossfarm.boards.protocol import Purpose, this_host
@@ -25,9 +24,9 @@ BENCHMARK = Benchmark(
     name="mera",
     what="mnist_cnn on DNA-F200, cold: quantised, compiled for four targets of MERA, all cases answered by the "
     "functional model, one simulated",
-    how="median of 3",
+    how="once, in folders that are empty",
     goal=f"under {GOAL:g} s",
-    minutes=2,
+    minutes=0.5,
 )
 
 if __name__ == "__main__":
@@ -40,28 +39,26 @@ if __name__ == "__main__":
     assert isinstance(code, backend.MeraCode)
     chosen = Selection(only=(cell.id,), targets=(TARGET,), stages=("prepare", "reference", "calibration"))
     made = make(Options(selection=chosen))
-    samples = []
-    for _ in range(1 if small else 3):
-        shutil.rmtree(folder, ignore_errors=True)
-        for name in ("compiled", "bundle"):
-            (folder / name).mkdir(parents=True)
-        started = time.perf_counter()
-        backend.compile(
-            cell=cell,
-            model=made.folder(f"prepare:{MODEL}") / "model.onnx",
-            code=code,
-            output=folder / "compiled",
-            calibration=made.folder(f"calibration:{MODEL}"),
-        )
-        order = BundleOrder(
-            cell=cell, compiled=folder / "compiled", reference=made.folder(f"reference:{MODEL}"), linking=None
-        )
-        backend.bundle(order, output=folder / "bundle")
-        purpose = Purpose(target=TARGET, machine=("dna-f200",), emulator=None, code=None)
-        board = mera.open_board(this_host(TARGET), purpose, token=0)
-        found = board.simulate(folder / "bundle", {}, cases=1, timeout=GOAL)
-        samples.append(time.perf_counter() - started)
-        print(f"{found.cycles[0]:,} cycles in {samples[-1]:.1f} s", flush=True)
-    print(f"{SPREAD}{spread(samples)}")
-    value = statistics.median(samples)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("compiled", "bundle"):
+        (folder / name).mkdir(parents=True)
+    started = time.perf_counter()
+    backend.compile(
+        cell=cell,
+        model=made.folder(f"prepare:{MODEL}") / "model.onnx",
+        code=code,
+        output=folder / "compiled",
+        calibration=made.folder(f"calibration:{MODEL}"),
+    )
+    compiled = time.perf_counter() - started
+    order = BundleOrder(
+        cell=cell, compiled=folder / "compiled", reference=made.folder(f"reference:{MODEL}"), linking=None
+    )
+    backend.bundle(order, output=folder / "bundle")
+    purpose = Purpose(target=TARGET, machine=("dna-f200",), emulator=None, code=None)
+    found = mera.open_board(this_host(TARGET), purpose, token=0).simulate(
+        folder / "bundle", {}, cases=1, timeout=10 * GOAL
+    )
+    value = time.perf_counter() - started
+    print(f"{SPREAD}{compiled:.1f} s of it to compile; {found.cycles[0]:,} cycles")
     BENCHMARK.finish(value, "s", good=value < GOAL, small=small)
