@@ -93,6 +93,7 @@ DECLARATION = BackendDeclaration(
         ),
         "bundle": ("crossfarm/backends/mera/",),
         "measure": (
+            "crossfarm/boards/cpu_features.py",
             "crossfarm/boards/simulators/base.py",
             "crossfarm/boards/simulators/mera.py",
             "crossfarm/util/mera/",

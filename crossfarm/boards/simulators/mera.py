@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossfarm.boards.cpu_features import cpu_flags
 from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
 from crossfarm.bundles.manifest import Manifest
@@ -17,6 +18,7 @@ from crossfarm.util.scratch import scratch_folder
 if TYPE_CHECKING:
     from crossfarm.boards.simulators.base import Array
 
+_CPUINFO = Path("/proc/cpuinfo")
 _CONTAINS = (
     "of {regions} on the array; neither operators left to the CPU nor transfers; MERA's estimate of latency, not cycle-"
     "accurate by its vendor's word"
@@ -76,6 +78,8 @@ def fingerprint() -> Mapping[str, str]:
 
 def missing() -> str | None:
     """Return why it cannot run here; see boards.protocol.Simulator."""
+    if "avx2" not in cpu_flags(_CPUINFO.read_text(encoding="utf-8")):
+        return "MERA's libraries are for processors with AVX2, and this one has none; measure on another machine"
     return MERA.missing()
 
 

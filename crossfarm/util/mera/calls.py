@@ -30,7 +30,8 @@ DEPLOYED = ("deploy.so", "deploy.json", "deploy.params")
 
 _REFUSED = 3
 """Exit code of the script when MERA raised an error."""
-_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS)
+"""Signals by which its libraries end a process over a model. SIGILL is not among them: it is about the processor."""
 _FATAL = re.compile(r"^F\d{4,8} [\d:.]+ +\d+ [^\]\n]*\] +(.*)$", re.MULTILINE)
 """A fatal line of glog; what stands behind the place in the source is for people."""
 _ERROR = re.compile(r"^mera: (.*)$", re.MULTILINE)

@@ -99,7 +99,11 @@ def test_another_number_of_outputs_is_told(simulate: Any) -> None:
         simulate(REGION, outputs=2)
 
 
-def test_it_is_missing_where_its_environment_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_missing_without_its_environment_or_avx2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "PLACES", (tmp_path,))
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx2\n")
+    monkeypatch.setattr(mera, "_CPUINFO", tmp_path / "cpuinfo")
     assert "./inv setup" in str(mera.missing())
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse2\n")
+    assert "AVX2" in str(mera.missing())
     assert json.dumps(dict(mera.fingerprint()))
