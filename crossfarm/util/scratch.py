@@ -18,7 +18,8 @@ from pathlib import Path
 
 PREFIX = "crossfarm-"
 PURPOSES = (
-    *("board-run", "core", "link", "litert", "nngen", "peak", "profile", "quantize", "rtl", "tune", "userland", "vela"),
+    *("board-run", "core", "link", "litert", "mera", "nngen", "peak", "profile", "quantize", "rtl", "tune"),
+    *("userland", "vela"),
 )
 """What such folders are for; part of their names."""
 _SECONDS_TO_LOCK = 600.0
