@@ -9,7 +9,7 @@ from crossfarm.backends.protocol import Backend
 from crossfarm.config.base import Declared
 from crossfarm.errors import ConfigError, nearest
 
-BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm.backend"}
+BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm.backend", "dpu": "crossfarm.backends.dpu.backend"}
 """Name in a toolchain file -> module."""
 
 
