@@ -1,5 +1,5 @@
 // Testbench of the core: plays memory and host for it, and says how many cycles each case took. files.h says how it is
-// called; PIXELS and the others are what the core was built with.
+// called; CORE_PIXELS and the others are what the core was built with.
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -76,8 +76,8 @@ struct Bench {
 };
 
 bool fits(const dpu_program &p) {
-    return p.pixels == PIXELS && p.channels == CHANNELS && p.alu_pixels == ALU_PIXELS && p.feature_words == FEATURE_WORDS &&
-           p.weight_words == WEIGHT_WORDS;
+    return p.pixels == CORE_PIXELS && p.channels == CORE_CHANNELS && p.alu_pixels == CORE_ALU_PIXELS &&
+           p.feature_words == CORE_FEATURE_WORDS && p.weight_words == CORE_WEIGHT_WORDS;
 }
 
 int run_cases(dpu_run &run) {

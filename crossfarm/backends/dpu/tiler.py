@@ -10,7 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from crossfarm.backends.dpu.array import Array
+from crossfarm.backends.dpu.array import RATE_ONE, Array
 from crossfarm.backends.dpu.commands import Command, Op, Port, Program
 from crossfarm.backends.dpu.hazards import Access, Hazards, Space, Span
 from crossfarm.backends.dpu.layer_commands import Operand, Step, Tile, steps_of
@@ -21,6 +21,7 @@ from crossfarm.errors import ModelError
 
 _WITHOUT_OVERHEAD = ("add", "concat")
 """They run as part of a layer beside them, as AMD's compiler has it."""
+_WITHOUT_WINDOW = ("add", "concat", "table")
 
 
 def tile(network: Network, array: Array) -> Program:
@@ -47,6 +48,8 @@ class _Plan:
         streamed: input -> its two places, for those of which tiles are loaded.
         output: places of the output, one when it lies there wholly.
         rows: of the output in a tile.
+        is_output_whole: the output lies in the banks wholly.
+        buffers: places of a tile; with two, one is moved while the other is computed.
     """
 
     banks: FeatureBanks
@@ -56,6 +59,7 @@ class _Plan:
     output: Sequence[Place]
     rows: int
     is_output_whole: bool
+    buffers: int
 
 
 class _Tiler:
@@ -102,7 +106,7 @@ class _Tiler:
         )
 
     def _layer(self, layer: Layer, steps: Sequence[Step], number: int) -> None:
-        plan = self._plan(layer, number)
+        plan = self._plan(layer, steps, number)
         for name in plan.gone:
             if name not in self._saved and self._uses[name] > 0:
                 self._save(name, self._banks.taken[name], first=0, words=self._words(name))
@@ -223,23 +227,63 @@ class _Tiler:
         cycles = duration(command, self._array)
         self._commands.append(dataclasses.replace(command, wait=wait, cycles=cycles))
 
-    def _plan(self, layer: Layer, number: int) -> _Plan:
-        """Choose what lies in the banks wholly: as much as fits, the output before the inputs."""
+    def _plan(self, layer: Layer, steps: Sequence[Step], number: int) -> _Plan:
+        """Choose what lies in the banks wholly and how many rows a tile has: what takes the least time."""
         inputs = tuple(dict.fromkeys(layer.inputs))
-        here = [name for name in inputs if name in self._banks.taken]
+        here = tuple(name for name in inputs if name in self._banks.taken)
         others = [name for name in self._banks.taken if name not in inputs]
         others.sort(key=lambda name: self._next_use(name, number), reverse=True)
-        for whole, is_output_whole in ((inputs, True), (tuple(here), True), (inputs, False), (tuple(here), False), ((), False)):
-            for gone in range(len(others) + 1):
-                leaving = (*others[:gone], *(name for name in here if name not in whole))
-                for rows in self._row_counts(layer, is_whole=is_output_whole and set(whole) == set(inputs)):
-                    plan = self._try(layer, whole, leaving, rows, is_output_whole=is_output_whole)
-                    if plan is not None:
-                        return plan
-        raise ModelError(self._too_large(layer))
+        kinds = dict.fromkeys((inputs, here, ()))
+        found = [
+            plan
+            for whole in kinds
+            for is_output_whole in (True, False)
+            for buffers in (2, 1)
+            if (plan := self._first(layer, whole, others, is_output_whole=is_output_whole, buffers=buffers)) is not None
+        ]
+        if not found:
+            raise ModelError(self._too_large(layer))
+        return min(found, key=lambda plan: self._cost(layer, steps, plan))
+
+    def _first(
+        self, layer: Layer, whole: Sequence[str], others: Sequence[str], *, is_output_whole: bool, buffers: int
+    ) -> _Plan | None:
+        """Return the plan of this kind that moves the fewest other tensors out, and then has the largest tiles."""
+        evicted = tuple(name for name in layer.inputs if name in self._banks.taken and name not in whole)
+        is_whole = is_output_whole and set(whole) == set(layer.inputs)
+        for gone in range(len(others) + 1):
+            for rows in self._row_counts(layer, is_whole=is_whole):
+                leaving = (*others[:gone], *evicted)
+                plan = self._try(layer, whole, leaving, rows, is_output_whole=is_output_whole, buffers=buffers)
+                if plan is not None:
+                    return plan
+        return None
+
+    def _cost(self, layer: Layer, steps: Sequence[Step], plan: _Plan) -> float:
+        """Return about how many cycles a layer takes with a plan, what it leaves to be loaded later included."""
+        out, array = self._network.tensors[layer.output], self._array
+        tiles = -(-out.height // plan.rows)
+        lanes = array.pixels if layer.kind == "conv" else array.alu_pixels
+        last = out.height - (tiles - 1) * plan.rows
+        blocks = (tiles - 1) * -(-plan.rows // lanes) + -(-last // lanes)
+        words = array.words(self._network.tensors[layer.inputs[0]].channels)
+        window = layer.kernel[0] * layer.kernel[1] if layer.kind not in _WITHOUT_WINDOW else 1
+        computed = blocks * out.width * window * words * len(steps)
+        slots = array.weight_words // max(1, *(step.constant_words for step in steps))
+        weights = sum(step.constant_words for step in steps) * (1 if slots >= len(steps) else tiles)
+        overlapped = sum(tiles * self._tile_words(layer, name, plan.rows) for name in plan.streamed)
+        apart = sum(self._words(name) for name in plan.whole if name not in self._banks.taken)
+        apart += sum((1 if name in self._saved else 2) * self._words(name) for name in plan.gone if self._uses[name] > 0)
+        if not plan.is_output_whole:
+            overlapped += self._words(layer.output)
+            apart += self._words(layer.output)
+        if plan.buffers == 1:
+            apart, overlapped = apart + overlapped, 0
+        moved = RATE_ONE / array.rate
+        return max(computed, (weights + overlapped) * moved) + apart * moved
 
     def _try(
-        self, layer: Layer, whole: Sequence[str], leaving: Sequence[str], rows: int, *, is_output_whole: bool
+        self, layer: Layer, whole: Sequence[str], leaving: Sequence[str], rows: int, *, is_output_whole: bool, buffers: int
     ) -> _Plan | None:
         """Return a plan of this kind; None when it does not fit."""
         banks = self._banks.without(leaving)
@@ -251,15 +295,15 @@ class _Tiler:
             places[name] = place
         out = self._network.tensors[layer.output]
         row = out.width * self._array.words(out.channels)
+        count = 1 if rows >= out.height else buffers
         if is_output_whole:
             place = banks.take(layer.output, self._words(layer.output))
             outputs = [] if place is None else [place]
         else:
-            outputs = self._pair(banks, "output", row * rows, count=1 if rows >= out.height else 2)
+            outputs = self._pair(banks, "output", row * rows, count=count)
         streamed = {}
         for name in dict.fromkeys(layer.inputs):
             if name not in places:
-                count = 1 if rows >= out.height else 2
                 streamed[name] = self._pair(banks, f"input {name}", self._tile_words(layer, name, rows), count=count)
         if not outputs or not all(streamed.values()):
             return None
@@ -272,6 +316,7 @@ class _Tiler:
             output=outputs,
             rows=rows,
             is_output_whole=is_output_whole,
+            buffers=count,
         )
 
     @staticmethod
@@ -301,7 +346,7 @@ class _Tiler:
     def _tile_words(self, layer: Layer, name: str, rows: int) -> int:
         """Return the most words of an input that a tile of so many rows reads."""
         tensor = self._network.tensors[name]
-        if layer.kind in ("add", "concat", "table"):
+        if layer.kind in _WITHOUT_WINDOW:
             needed = rows
         else:
             needed = (rows - 1) * layer.stride[0] + (layer.kernel[0] - 1) * layer.dilation[0] + 1
@@ -311,10 +356,10 @@ class _Tiler:
         out = self._network.tensors[layer.output]
         row = out.width * self._array.words(out.channels)
         reads = {name: self._tile_words(layer, name, 1) for name in dict.fromkeys(layer.inputs)}
-        needed = 2 * (row + sum(reads.values()))
+        needed = row + sum(reads.values())
         return (
-            f"layer {layer.name}: two tiles of one row need {needed} words of the feature banks ({row} for the result and "
-            f"{sum(reads.values())} for what it reads, twice), which hold {self._array.feature_words}; raise "
+            f"layer {layer.name}: a tile of one row needs {needed} words of the feature banks ({row} for the result and "
+            f"{sum(reads.values())} for what it reads), which hold {self._array.feature_words}; raise "
             "code.bank_depth or code.bank_num, or leave the cell out with `skip` in models.yaml"
         )
 
@@ -342,7 +387,7 @@ _TILE = "\0tile "
 
 def _rows(layer: Layer, tensor: Tensor, first: int, last: int) -> tuple[int, int, int]:
     """Return the row at which the first window of a tile begins, and the rows of an input that the tile reads."""
-    if layer.kind in ("add", "concat", "table"):
+    if layer.kind in _WITHOUT_WINDOW:
         return first, first, last
     top = first * layer.stride[0] - layer.padding[0]
     end = (last - 1) * layer.stride[0] - layer.padding[0] + (layer.kernel[0] - 1) * layer.dilation[0] + 1

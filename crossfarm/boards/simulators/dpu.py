@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError, ToolError
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import failure, run_tool
+from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from crossfarm.boards.simulators.base import Array
@@ -135,17 +136,28 @@ def _verilate(folder: Path, files: Iterable[Path], parameters: Mapping[str, int]
     for path in files:
         shutil.copyfile(path, folder / path.name)
     names = sorted(path.name for path in folder.iterdir())
+    objects = []
+    for name in names:
+        if name.endswith(".c"):
+            objects.append(str(folder / f"{name}.o"))
+            _build(["gcc", "-std=c17", "-O2", "-Wall", "-Wextra", "-Werror", "-c", name, "-o", objects[-1]], folder)
+    macros = " ".join(f"-DCORE_{name.upper()}={int(value)}" for name, value in parameters.items())
     command = [
-        *("verilator", "--cc", "--exe", "--build", "-Wall", "-O3", "-CFLAGS", "-O2 -std=c++17", "-j", "1"),
+        *("verilator", "--cc", "--exe", "--build", "-Wall", "-O3", "-CFLAGS", f"-O2 -std=c++17 -I.. {macros}", "-j", "1"),
         *("--top-module", "dpu_core", "-Mdir", "made", "-o", "core"),
         *(f"-G{name.upper()}={int(value)}" for name, value in parameters.items()),
-        *(name for name in names if name.endswith(".sv")),
-        *(name for name in names if name.endswith((".c", ".cpp"))),
+        *sorted((name for name in names if name.endswith(".sv")), key=lambda name: not name.endswith("_pkg.sv")),
+        *(name for name in names if name.endswith(".cpp")),
+        *objects,
     ]
+    _build(command, folder)
+    return folder / "made" / "core"
+
+
+def _build(command: Sequence[str], folder: Path) -> None:
     done = run_tool(command, folder=folder, processor_seconds=_BUILD_PROCESSOR_SECONDS, merged=True)
     if done.returncode != 0:
         raise ToolError(f"the core cannot be built: {failure(done)}\n\nMend runner/dpu/rtl, or install another Verilator.")
-    return folder / "made" / "core"
 
 
 def _not_simulated(bundle: _Bundle) -> str | None:
@@ -180,8 +192,7 @@ def _run(
         if part["side"] == "cpu":
             values |= _on_cpu(bundle, part, values, count)
             continue
-        with tempfile.TemporaryDirectory(prefix="crossfarm-dpu-") as name:
-            folder = Path(name)
+        with scratch_folder("board-run") as folder:
             found, taken = _on_array(bundle, part, values, count, program, folder, ends)
         values |= found
         cycles = [one + other for one, other in zip(cycles, taken, strict=True)]

@@ -62,12 +62,13 @@ module dpu_core
   end
 
   // ---- array ----
-  logic is_conv, is_window, ends_window, ends_pixel, ends_row, ends;
+  logic is_conv, is_window, starts_window, ends_window, ends_pixel, ends_row, ends;
   logic [31:0] lanes;
   always_comb begin
     is_conv = a.op == CONV;
     is_window = is_conv || a.kind == MAX || a.kind == AVERAGE || a.kind == DEPTHWISE;
     lanes = is_conv ? PIXELS : ALU_PIXELS;
+    starts_window = ky == 0 && kx == 0 && (!is_conv || k == 0);
     ends_window = !is_window || (ky + 1 == a.kernel_y && kx + 1 == a.kernel_x && (!is_conv || k + 1 == a.in_words));
     ends_pixel = ends_window && k + 1 == a.in_words;
     ends_row = ends_pixel && x + 1 == a.out_width;
@@ -107,16 +108,16 @@ module dpu_core
   endfunction
 
   // The sums of a pixel after this step.
-  function automatic logic [32*CHANNELS-1:0] summed(input logic [WORD-1:0] read, input logic inside,
-                                                    input logic [32*CHANNELS-1:0] before, input logic first);
+  function automatic logic [32*CHANNELS-1:0] summed(input logic [WORD-1:0] read, input logic is_read,
+                                                    input logic [32*CHANNELS-1:0] previous, input logic is_first);
     logic signed [31:0] sum, number, factor;
     logic [WORD-1:0] kernel;
     kernel = weight_at(a.weights + (ky * a.kernel_x + kx) * a.in_words + k);
     for (int n = 0; n < CHANNELS; n++) begin
-      sum = first ? (a.op != CONV && a.kind == MAX ? -128 : 0) : signed'(before[32*n+:32]);
+      sum = is_first ? (a.op != CONV && a.kind == MAX ? -128 : 0) : signed'(previous[32*n+:32]);
       number = 32'(signed'(read[8*n+:8]));
       factor = 32'(signed'(kernel[8*n+:8]));
-      if (inside)
+      if (is_read)
         if (a.op == CONV) sum = sum + product(read, weight_at(a.weights + line * CHANNELS + n));
         else if (a.kind == MAX) sum = number > sum ? number : sum;
         else sum = sum + (a.kind == DEPTHWISE ? number * factor : number);
@@ -156,7 +157,7 @@ module dpu_core
     logic [WORD-1:0] entries;
     for (int n = 0; n < CHANNELS; n++) begin
       entries = weight_at(a.weights + 32'(one[8*n+:8]) / CHANNELS);
-      if (a.kind == TABLE) each[8*n+:8] = entries[8*(32'(one[8*n+:8])%CHANNELS)+:8];
+      if (a.kind == TABLE) each[8*n+:8] = 8'(entries >> (8 * (32'(one[8*n+:8]) % CHANNELS)));
       else if (a.kind == ADD)
         each[8*n+:8] = rounded(
             (64'(signed'(one[8*n+:8])) <<< a.left_a) + (64'(signed'(other[8*n+:8])) <<< a.left_b)
@@ -247,7 +248,4 @@ module dpu_core
       end
     end
   end
-
-  logic starts_window;
-  assign starts_window = ky == 0 && kx == 0 && (!is_conv || k == 0);
 endmodule
