@@ -140,6 +140,9 @@ class _Tiler:
             if waiting is not None:
                 self._save(layer.output, waiting[0], first=waiting[1], words=waiting[2])
             waiting = None if plan.is_output_whole else (place, first * row, (last - first) * row)
+            if waiting is not None and plan.buffers == 1:
+                self._save(layer.output, place, first=waiting[1], words=waiting[2])
+                waiting = None
         if waiting is not None:
             self._save(layer.output, waiting[0], first=waiting[1], words=waiting[2])
 

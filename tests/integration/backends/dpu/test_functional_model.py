@@ -32,14 +32,14 @@ def test_it_answers_as_onnx_runtime_does_bit_for_bit(
     equal(made.simulate(inputs).outputs, expected(quantised, inputs))
 
 
-@pytest.mark.parametrize("depth", [18, 24, 40, 64])
+@pytest.mark.parametrize("depth", [20, 24, 40])
 def test_banks_that_hold_no_tensor_wholly_change_nothing_but_the_number_of_tiles(
     depth: int, tmp_path: Path, checked_program: Path
 ) -> None:
     real, shape = nets.everything()
     quantised = int8_shift(real, shape)
     wide = build(tmp_path / "wide", quantised, code(), checked_program)
-    narrow = build(tmp_path / "narrow", quantised, code(bank_depth=depth, bank_num=2), checked_program)
+    narrow = build(tmp_path / "narrow", quantised, code(bank_depth=depth, bank_num=6), checked_program)
     sizes = [sum(path.stat().st_size for path in made.folder.glob("*.commands")) for made in (wide, narrow)]
     assert sizes[1] > sizes[0]
     inputs = random_inputs(shape, 3, seed=9)
