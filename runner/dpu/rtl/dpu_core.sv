@@ -77,6 +77,8 @@ module dpu_core
 
   assign idle = !m_runs && !a_runs && !memory_valid && !array_valid;
 
+  // An address is in words and of 32 bits; the banks are smaller.
+  /* verilator lint_off UNUSEDSIGNAL */
   function automatic logic [WORD-1:0] feature_at(input logic [31:0] address);
     return features[FEATURE_BITS'(address)];
   endfunction
@@ -84,6 +86,7 @@ module dpu_core
   function automatic logic [WORD-1:0] weight_at(input logic [31:0] address);
     return weights[WEIGHT_BITS'(address)];
   endfunction
+  /* verilator lint_on UNUSEDSIGNAL */
 
   // Whether the window of a lane's pixel reads a pixel now, not padding.
   function automatic logic is_inside(input logic [31:0] lane);
@@ -166,6 +169,8 @@ module dpu_core
     end
   endfunction
 
+  // The banks are written with blocking assignments, which Verilator wants of arrays in loops; no command reads what it writes.
+  /* verilator lint_off BLKSEQ */
   always_ff @(posedge clk) begin
     if (reset) begin
       m_runs <= 0;
@@ -189,8 +194,8 @@ module dpu_core
         m_moved  <= m_moved + moved_now;
         for (int n = 0; n < PORT; n++)
           if (n < moved_now && m.op != SAVE) begin
-            if (m.op == WEIGHTS) weights[WEIGHT_BITS'(m.bank+m_moved+n)] <= port_in[WORD*n+:WORD];
-            else features[FEATURE_BITS'(m.bank+m_moved+n)] <= port_in[WORD*n+:WORD];
+            if (m.op == WEIGHTS) weights[WEIGHT_BITS'(m.bank+m_moved+n)] = port_in[WORD*n+:WORD];
+            else features[FEATURE_BITS'(m.bank+m_moved+n)] = port_in[WORD*n+:WORD];
           end
         if (m_moved + moved_now == m.words) begin
           m_runs  <= 0;
@@ -221,15 +226,15 @@ module dpu_core
         for (int p = 0; p < PIXELS; p++)
           if (p < lanes && y + p < a.out_rows) begin
             if (!is_window)
-              features[FEATURE_BITS'(a.out_address+((y+p)*a.out_width+x)*a.out_stride+k)] <= each(
+              features[FEATURE_BITS'(a.out_address+((y+p)*a.out_width+x)*a.out_stride+k)] = each(
                   feature_at(read_address(p, a.in_address)), feature_at(read_address(p, a.second))
               );
             else if (ends_window)
-              features[FEATURE_BITS'(a.out_address+((y+p)*a.out_width+x)*a.out_stride+(is_conv?0 : k))] <= finished(
+              features[FEATURE_BITS'(a.out_address+((y+p)*a.out_width+x)*a.out_stride+(is_conv?0 : k))] = finished(
                   summed(feature_at(read_address(p, a.in_address)), is_inside(p), sums[p], starts_window)
               );
             else
-              sums[p] <= summed(feature_at(read_address(p, a.in_address)), is_inside(p), sums[p], starts_window);
+              sums[p] = summed(feature_at(read_address(p, a.in_address)), is_inside(p), sums[p], starts_window);
           end
         // A convolution goes through the words of a pixel within its window, all others through the window of each word.
         line <= ends_window ? 0 : line + 1;
@@ -248,4 +253,5 @@ module dpu_core
       end
     end
   end
+  /* verilator lint_on BLKSEQ */
 endmodule
