@@ -41,8 +41,8 @@ BENCHMARK = Benchmark(
     name="dpu",
     what="the DPU-style array, see [accelerators.md](accelerators.md): functional C model, Verilated core, estimate",
     how="ResNet-18 and a small CNN with random weights on one core, 5 rounds, the median of processor time",
-    goal=f"functional model at least {LEAST_MODEL:.0f} GMAC/s, core at least {1000 * LEAST_CORE:.0f} MMAC/s, estimate of "
-    f"ResNet-50 under {MOST_SECONDS:.0f} s",
+    goal=f"functional model at least {LEAST_MODEL:.0f} GMAC/s, core at least {1000 * LEAST_CORE:.0f} MMAC/s, "
+    f"estimate of ResNet-50 under {MOST_SECONDS:.0f} s",
     minutes=2,
 )
 
@@ -160,7 +160,9 @@ def main() -> None:
         cycles = count(tile(PUBLISHED[0].network(), array).commands).cycles
         seconds.append(time.process_time() - started)
     milliseconds = cycles / code.megahertz / 1000
-    print(f"estimate of ResNet-50 in {statistics.median(seconds):.2f} s ({between(seconds, 's')}): {milliseconds:.2f} ms")
+    print(
+        f"estimate of ResNet-50 in {statistics.median(seconds):.2f} s ({between(seconds, 's')}): {milliseconds:.2f} ms"
+    )
     print(f"{SPREAD}{between(model, 'GMAC/s')}")
     good = (
         statistics.median(model) >= LEAST_MODEL

@@ -1,7 +1,7 @@
 """Backend dpu: int8_shift models on an array in the style of AMD's DPU, what it leaves over on the CPU.
 
-The parts of the array become command lists; those of the CPU stay ONNX. A bundle holds the functional model as a program,
-the core as SystemVerilog, and all parts with the order in which they run.
+The parts of the array become command lists; those of the CPU stay ONNX. A bundle holds the functional model as a
+program, the core as SystemVerilog, and all parts with the order in which they run.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import crossfarm
 from crossfarm.backends.dpu.array import Array, DpuCode, array_of
 from crossfarm.backends.dpu.commands import Program
 from crossfarm.backends.dpu.latency import accuracy
 from crossfarm.backends.dpu.layers import Network
-from crossfarm.backends.dpu.partition import Partitioner, Segment
+from crossfarm.backends.dpu.partition import Partitioner
 from crossfarm.backends.dpu.quantised_graph import QuantisedGraph, read_graph
 from crossfarm.backends.dpu.tiler import tile
 from crossfarm.backends.dpu.timing import CONTAINS, Count, count
@@ -33,6 +33,9 @@ from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.cell import Cell
 from crossfarm.errors import BundleError, ModelError
 from crossfarm.util.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 DECLARATION = BackendDeclaration(
     section=DpuCode,
@@ -72,7 +75,11 @@ def compile(*, cell: Cell, model: Path, code: DpuCode, output: Path, tuned: Mapp
     made: list[bytes] = []
     programs: list[Program] = []
     for number, segment in enumerate(segments):
-        files, written = _write_part(number, segment, partitioner, array, output, programs, cell)
+        if segment.network is None:
+            files, written = _write_cpu_part(partitioner.cpu_model(segment), number, output)
+        else:
+            programs.append(_tiled(segment.network, array, cell))
+            files, written = _write_program(programs[-1], number, output)
         made += written
         plan.append({"side": segment.side, "inputs": segment.inputs, "outputs": segment.outputs, **files})
     counts = [count(program.commands) for program in programs]
@@ -128,27 +135,18 @@ def bundle(order: BundleOrder, *, output: Path) -> None:
         if path.name != "compile.json":
             shutil.copyfile(path, output / path.name)
     provenance = {**report.tools, "crossfarm": crossfarm.__version__, "compiler": tool_version(linking.compiler)}
-    write_manifest(
-        output, cell=order.cell, report=report, document=document, inputs=inputs, provenance=provenance
-    )
+    write_manifest(output, cell=order.cell, report=report, document=document, inputs=inputs, provenance=provenance)
 
 
-def _write_part(
-    number: int,
-    segment: Segment,
-    partitioner: Partitioner,
-    array: Array,
-    output: Path,
-    programs: list[Program],
-    cell: Cell,
-) -> tuple[dict[str, str], list[bytes]]:
-    """Write the files of a part, and keep its program; returns their names by kind, and what they hold."""
-    if segment.network is None:
-        content = partitioner.cpu_model(segment).SerializeToString(deterministic=True)
-        (output / f"{number}.onnx").write_bytes(content)
-        return {"model": f"{number}.onnx"}, [content]
-    program = _tiled(segment.network, array, cell)
-    programs.append(program)
+def _write_cpu_part(model: ModelProto, number: int, output: Path) -> tuple[dict[str, str], list[bytes]]:
+    """Write a part of the CPU; returns the names of its files by kind, and what they hold."""
+    content = model.SerializeToString(deterministic=True)
+    (output / f"{number}.onnx").write_bytes(content)
+    return {"model": f"{number}.onnx"}, [content]
+
+
+def _write_program(program: Program, number: int, output: Path) -> tuple[dict[str, str], list[bytes]]:
+    """Write a part of the array; returns the names of its files by kind, and what they hold."""
     commands = program.to_bytes()
     (output / f"{number}.commands").write_bytes(commands)
     (output / f"{number}.constants").write_bytes(program.constants)

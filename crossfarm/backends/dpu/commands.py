@@ -1,7 +1,7 @@
 """The command list: what the array is told, and the file that holds it.
 
-A file is a header of HEADER numbers, an entry of PORT numbers for each input and output, COMMAND numbers for each command,
-and the CRC-32 of all that: little-endian numbers of 32 bits. runner/dpu/program.c reads it.
+A file is a header of HEADER numbers, an entry of PORT numbers for each input and output, COMMAND numbers for each
+command, and the CRC-32 of all that: little-endian numbers of 32 bits. runner/dpu/program.c reads it.
 """
 
 from __future__ import annotations

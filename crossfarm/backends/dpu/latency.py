@@ -1,8 +1,8 @@
 """The estimate of a run, its fit to published latencies, and how far it is off.
 
-Three numbers of the count are not known of the hardware and are fitted: the share of the memory's bandwidth that one core
-gets, and the time beside the array's of each layer and of each run. The published figures are end to end, so the host's
-part is in them. All three stand in the toolchain files.
+Three numbers of the count are not known of the hardware and are fitted: the share of the memory's bandwidth that one
+core gets, and the time beside the array's of each layer and of each run. The published figures are end to end, so the
+host's part is in them. All three stand in the toolchain files.
 """
 
 from __future__ import annotations

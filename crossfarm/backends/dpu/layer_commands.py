@@ -1,4 +1,4 @@
-"""The commands of one layer: for each group of output channels of a convolution one, for others one for all channels."""
+"""The commands of one layer: one for each group of output channels of a convolution, else one for all channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pattern matching: a node between DequantizeLinear and QuantizeLinear, with an activation behind it, becomes a layer."""
+"""Pattern matching: a node between DequantizeLinear and QuantizeLinear, with its activation, becomes a layer."""
 
 from __future__ import annotations
 
@@ -151,7 +151,11 @@ def _through_views(graph: QuantisedGraph, name: str, exponent: int) -> tuple[tup
     views: list[NodeProto] = []
     while True:
         quantise = graph.makers.get(name)
-        view = graph.makers.get(quantise.input[0]) if quantise is not None and quantise.op_type == "QuantizeLinear" else None
+        view = (
+            graph.makers.get(quantise.input[0])
+            if quantise is not None and quantise.op_type == "QuantizeLinear"
+            else None
+        )
         if quantise is None or view is None or view.op_type not in _VIEWS or len(graph.users[view.output[0]]) != 1:
             return tuple(views), name
         try:

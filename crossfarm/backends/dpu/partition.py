@@ -87,7 +87,9 @@ class Partitioner:
         networks = [segment.network for segment in segments if segment.network is not None]
         left = [node for node in graph.nodes if self._is_of_cpu(node) and node.op_type not in _BETWEEN]
         there = sum(node.op_type not in _BETWEEN for node in graph.nodes)
-        crossing = [name for segment in segments if segment.side == "dpu" for name in (*segment.inputs, *segment.outputs)]
+        crossing = [
+            name for segment in segments if segment.side == "dpu" for name in (*segment.inputs, *segment.outputs)
+        ]
         return Partition(
             accelerator=Part(
                 operators=there - len(left),
@@ -169,11 +171,13 @@ class Partitioner:
         return str(node.input[0]) if node is not None and node.op_type == "DequantizeLinear" else name
 
     def _segment(self, level: int, parts: Mapping[int, list[Match | NodeProto]], levels: Mapping[str, int]) -> Segment:
-        graph, here = self._graph, parts[level]
+        here = parts[level]
         matches = [part for part in here if isinstance(part, Match)]
         nodes = [part for part in here if not isinstance(part, Match)]
         made = {found.layer.output for found in matches} | {name for node in nodes for name in node.output}
-        wanted = self._wanted(made, {each for number, part in parts.items() if number != level for each in self._read(part)})
+        wanted = self._wanted(
+            made, {each for number, part in parts.items() if number != level for each in self._read(part)}
+        )
         if matches:
             tensors: dict[str, Tensor] = {}
             for found in matches:
@@ -193,7 +197,12 @@ class Partitioner:
 
     def _wanted(self, made: set[str], read: set[str]) -> list[str]:
         graph = self._graph
-        return [name for node in graph.nodes for name in node.output if name in made and (name in read or name in graph.outputs)]
+        return [
+            name
+            for node in graph.nodes
+            for name in node.output
+            if name in made and (name in read or name in graph.outputs)
+        ]
 
     def _read(self, part: Iterable[Match | NodeProto]) -> set[str]:
         found: set[str] = set()

@@ -26,7 +26,7 @@ _INCEPTION: tuple[tuple[int, ...], ...] = (
     (256, 160, 320, 32, 128, 128),
     (384, 192, 384, 48, 128, 128),
 )
-"""Channels of the branches of each module: 1x1, 3x3 and before it, 5x5 (AMD's has 3x3) and before it, pool; () halves."""
+"""Channels of the branches of each module: 1x1, 3x3 and before it, 3x3 for 5x5 and before it, pool; () halves."""
 _INVERTED = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),

@@ -107,7 +107,9 @@ class QuantisedGraph:
         shape = self.shapes.get(name, ())
         if len(shape) not in (2, 4) or shape[0] != 1 or not all(shape):
             raise Broken(f"its tensor is of {shape}, and the array takes one image of 2 or 4 dimensions")
-        return Tensor(channels=shape[1]) if len(shape) == 2 else Tensor(channels=shape[1], height=shape[2], width=shape[3])
+        return (
+            Tensor(channels=shape[1]) if len(shape) == 2 else Tensor(channels=shape[1], height=shape[2], width=shape[3])
+        )
 
 
 def read_graph(path: Path, *, cell: str) -> QuantisedGraph:
@@ -126,7 +128,9 @@ def read_graph(path: Path, *, cell: str) -> QuantisedGraph:
         raise ModelError(f"{cell}: {path.name} is no valid ONNX model: {error}; prepare it again") from error
     graph = QuantisedGraph(model)
     if "QuantizeLinear" not in graph.operators:
-        raise ModelError(f"{cell}: the array computes in 8 bits, and the model is not quantised; use the variant int8_shift")
+        raise ModelError(
+            f"{cell}: the array computes in 8 bits, and the model is not quantised; use the variant int8_shift"
+        )
     return graph
 
 

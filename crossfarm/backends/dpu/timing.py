@@ -1,9 +1,9 @@
 """The analytic count: how many cycles a command list takes.
 
-Two engines run at the same time, one that moves words between memory and banks and the array with its ALU. Each runs its
-own commands in their order; a command begins when its engine is free and as many commands of the other have ended as it
-waits for. So what the banks have room for is loaded while the array computes, and a layer begins when the one before it
-has ended. The core in runner/dpu/rtl counts the same.
+Two engines run at the same time, one that moves words between memory and banks and the array with its ALU. Each runs
+its own commands in their order; a command begins when its engine is free and as many commands of the other have ended
+as it waits for. So what the banks have room for is loaded while the array computes, and a layer begins when the one
+before it has ended. The core in runner/dpu/rtl counts the same.
 
 What a count contains: every step of the array and of the ALU, every word between memory and banks at the declared
 bandwidth, one cycle for fetching a command, and the declared time beside the array for each layer and run. What it does
@@ -20,8 +20,8 @@ from crossfarm.backends.dpu.commands import Alu, Command, Op
 
 FETCH = 1
 CONTAINS = (
-    "array, ALU, memory transfers at the declared bandwidth, both engines overlapped, and the declared time of layers and "
-    "of the run; not conflicts of banks, memory latency, host"
+    "array, ALU, memory transfers at the declared bandwidth, both engines overlapped, and the declared time of layers "
+    "and of the run; not conflicts of banks, memory latency, host"
 )
 _WINDOWED = (Alu.MAX, Alu.AVERAGE, Alu.DEPTHWISE)
 

@@ -9,7 +9,6 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -128,7 +127,7 @@ def build_core(sources: Path, parameters: Mapping[str, int]) -> Path:
         if not program.exists():
             with tempfile.TemporaryDirectory(prefix="build-", dir=CORES) as folder:
                 made = _verilate(Path(folder), files, parameters)
-                os.replace(made, program)
+                made.replace(program)
     return program
 
 
@@ -143,7 +142,18 @@ def _verilate(folder: Path, files: Iterable[Path], parameters: Mapping[str, int]
             _build(["gcc", "-std=c17", "-O2", "-Wall", "-Wextra", "-Werror", "-c", name, "-o", objects[-1]], folder)
     macros = " ".join(f"-DCORE_{name.upper()}={int(value)}" for name, value in parameters.items())
     command = [
-        *("verilator", "--cc", "--exe", "--build", "-Wall", "-O3", "-CFLAGS", f"-O2 -std=c++17 -I.. {macros}", "-j", "1"),
+        *(
+            "verilator",
+            "--cc",
+            "--exe",
+            "--build",
+            "-Wall",
+            "-O3",
+            "-CFLAGS",
+            f"-O2 -std=c++17 -I.. {macros}",
+            "-j",
+            "1",
+        ),
         *("--top-module", "dpu_core", "-Mdir", "made", "-o", "core"),
         *(f"-G{name.upper()}={int(value)}" for name, value in parameters.items()),
         *sorted((name for name in names if name.endswith(".sv")), key=lambda name: not name.endswith("_pkg.sv")),
@@ -157,7 +167,9 @@ def _verilate(folder: Path, files: Iterable[Path], parameters: Mapping[str, int]
 def _build(command: Sequence[str], folder: Path) -> None:
     done = run_tool(command, folder=folder, processor_seconds=_BUILD_PROCESSOR_SECONDS, merged=True)
     if done.returncode != 0:
-        raise ToolError(f"the core cannot be built: {failure(done)}\n\nMend runner/dpu/rtl, or install another Verilator.")
+        raise ToolError(
+            f"the core cannot be built: {failure(done)}\n\nMend runner/dpu/rtl, or install another Verilator."
+        )
 
 
 def _not_simulated(bundle: _Bundle) -> str | None:
@@ -193,7 +205,8 @@ def _run(
             values |= _on_cpu(bundle, part, values, count)
             continue
         with scratch_folder("board-run") as folder:
-            found, taken = _on_array(bundle, part, values, count, program, folder, ends)
+            call = _Call(program=program, folder=folder, ends=ends)
+            found, taken = _on_array(bundle, part, values, count, call)
         values |= found
         cycles = [one + other for one, other in zip(cycles, taken, strict=True)]
     names = json.loads((bundle.folder / "manifest.json").read_text(encoding="utf-8"))["outputs"]
@@ -218,29 +231,35 @@ def _on_cpu(bundle: _Bundle, part: Mapping[str, Any], values: Mapping[str, Array
         # ONNX Runtime raises errors of many types here, and what the user can do about them is the same.
         raise BundleError(f"{part['model']} does not run in ONNX Runtime: {error}; make the bundle again") from error
     return {
-        name: np.stack([np.asarray(answer[number]) for answer in answers]) for number, name in enumerate(part["outputs"])
+        name: np.stack([np.asarray(answer[number]) for answer in answers])
+        for number, name in enumerate(part["outputs"])
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Call:
+    """How a program is called: with these words first, in this folder, until this time."""
+
+    program: Sequence[str]
+    folder: Path
+    ends: float
+
+
 def _on_array(
-    bundle: _Bundle,
-    part: Mapping[str, Any],
-    values: Mapping[str, Array],
-    count: int,
-    program: list[str],
-    folder: Path,
-    ends: float,
+    bundle: _Bundle, part: Mapping[str, Any], values: Mapping[str, Array], count: int, call: _Call
 ) -> tuple[dict[str, Array], list[int]]:
     """Run a part by the functional model or the core, all cases in one call."""
     import numpy as np
 
     files = []
     for number, name in enumerate(part["inputs"]):
-        files.append(folder / f"in{number}")
+        files.append(call.folder / f"in{number}")
         np.ascontiguousarray(values[name]).tofile(files[-1])
-    outputs = [folder / f"out{number}" for number in range(len(part["outputs"]))]
-    command = [*program, str(bundle.folder / part["commands"]), str(bundle.folder / part["constants"]), str(count)]
-    done = programs.run([*command, *map(str, files), *map(str, outputs)], timeout=max(1.0, ends - time.monotonic()))
+    outputs = [call.folder / f"out{number}" for number in range(len(part["outputs"]))]
+    command = [*call.program, str(bundle.folder / part["commands"]), str(bundle.folder / part["constants"]), str(count)]
+    done = programs.run(
+        [*command, *map(str, files), *map(str, outputs)], timeout=max(1.0, call.ends - time.monotonic())
+    )
     if done.code == _REFUSED:
         raise BundleError(f"{part['commands']}: {done.tail.strip()}; make the bundle again")
     if done.code != 0:

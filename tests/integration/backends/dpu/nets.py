@@ -42,7 +42,7 @@ def digits() -> tuple[onnx.ModelProto, tuple[int, ...]]:
 
 
 def everything(*, mean: bool = True) -> tuple[onnx.ModelProto, tuple[int, ...]]:
-    """Strides, dilations, padding, depthwise, sums, concatenations, pools, functions, and a mean over 7 x 7 or 4 x 4."""
+    """Strides, dilations, padding, depthwise, sums, concatenations, pools, functions, and a mean."""
     constants = {
         "w0": _normal(0, 16, 3, 3, 3),
         "b0": _normal(1, 16),
@@ -74,7 +74,5 @@ def everything(*, mean: bool = True) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     if mean:
         nodes.append(helper.make_node("GlobalAveragePool", ["q"], ["y"], name="y"))
     else:
-        nodes.append(
-            helper.make_node("AveragePool", ["q"], ["y"], name="y", kernel_shape=[2, 2], strides=[2, 2])
-        )
+        nodes.append(helper.make_node("AveragePool", ["q"], ["y"], name="y", kernel_shape=[2, 2], strides=[2, 2]))
     return model(nodes, constants, SHAPE), SHAPE

@@ -51,7 +51,12 @@ def test_the_core_is_free_of_warnings() -> None:
     sources = ["dpu_pkg.sv", "dpu_core.sv"]
     for pixels, channels in ((8, 16), (4, 10)):
         done = subprocess.run(
-            [*("verilator", "--lint-only", "-Wall", "--top-module", "dpu_core"), f"-GPIXELS={pixels}", f"-GCHANNELS={channels}", *sources],
+            [
+                *("verilator", "--lint-only", "-Wall", "--top-module", "dpu_core"),
+                f"-GPIXELS={pixels}",
+                f"-GCHANNELS={channels}",
+                *sources,
+            ],
             cwd=RUNNER / "rtl",
             capture_output=True,
             text=True,
@@ -78,7 +83,7 @@ def test_it_gives_the_bits_of_the_functional_model_in_the_cycles_of_the_count(
 def test_narrow_banks_overlap_loads_and_products_and_the_count_still_holds(
     tmp_path: Path, checked_program: Path
 ) -> None:
-    made, _, shape = _net("everything", tmp_path / "made", checked_program, bank_depth=24, bank_num=2)
+    made, _, shape = _net("everything", tmp_path / "made", checked_program, bank_depth=24, bank_num=6)
     inputs = random_inputs(shape, 1, seed=5)
     found = made.simulate(inputs, cases=1)
     assert is_simulator_right(simulated_outputs(found.simulated, found.outputs))
@@ -98,7 +103,9 @@ def test_narrow_banks_overlap_loads_and_products_and_the_count_still_holds(
 def test_a_core_that_is_wrong_on_purpose_does_not_equal_the_functional_model(
     right: str, wrong: str, tmp_path: Path, checked_program: Path
 ) -> None:
-    made, _, shape = _net("everything", tmp_path / "made", checked_program, parallelism="B512", bank_depth=24, bank_num=2)
+    made, _, shape = _net(
+        "everything", tmp_path / "made", checked_program, parallelism="B512", bank_depth=24, bank_num=6
+    )
     path = made.folder / "core" / "dpu_core.sv"
     text = path.read_text()
     assert right in text

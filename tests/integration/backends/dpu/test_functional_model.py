@@ -81,7 +81,7 @@ def test_a_damaged_or_short_command_list_is_refused(commands: bytes, checked_pro
 def test_whatever_number_of_a_command_is_wrong_nothing_is_touched_beyond_the_banks(
     commands: bytes, checked_program: Path, tmp_path: Path
 ) -> None:
-    """Every number of every command becomes each of some extremes: refused, or run under the sanitizers without a word."""
+    """Numbers become extremes: the list is refused, or runs under the sanitizers without a word."""
     numbers = np.frombuffer(commands[:-4], "<u4")
     first = HEADER + PORT * int(numbers[11] + numbers[12])
     (constants,) = [tmp_path / "constants"]

@@ -38,9 +38,17 @@ def _conv(constant: str, **attributes: object) -> onnx.NodeProto:
 @pytest.mark.parametrize(
     "nodes, constants, rule",
     [
-        ([_conv("w", pads=[8, 0, 8, 0])], {"w": _normal(2, 16, 16, 17, 1)}, "kernel is 17, and the array takes 1 to 16"),
+        (
+            [_conv("w", pads=[8, 0, 8, 0])],
+            {"w": _normal(2, 16, 16, 17, 1)},
+            "kernel is 17, and the array takes 1 to 16",
+        ),
         ([_conv("w", strides=[9, 1])], {"w": _normal(2, 16, 16, 1, 1)}, "stride is 9, and the array takes 1 to 8"),
-        ([_conv("w", group=4)], {"w": _normal(2, 16, 4, 1, 1)}, "it has 4 groups, and the array takes 1, or one for each"),
+        (
+            [_conv("w", group=4)],
+            {"w": _normal(2, 16, 4, 1, 1)},
+            "it has 4 groups, and the array takes 1, or one for each",
+        ),
         (
             [_conv("w", dilations=[300, 1], pads=[300, 0, 300, 0])],
             {"w": _normal(2, 16, 16, 3, 1)},
@@ -109,7 +117,9 @@ def test_features_that_no_tile_of_one_row_fits_are_refused_with_the_numbers(tmp_
     real, shape = nets.everything()
     path = tmp_path / "model.onnx"
     path.write_bytes(int8_shift(real, shape).SerializeToString())
-    with pytest.raises(ModelError, match=r"layer Conv_0: a tile of one row needs \d+ words of the feature banks .* which hold 64"):
+    with pytest.raises(
+        ModelError, match=r"layer Conv_0: a tile of one row needs \d+ words of the feature banks .* which hold 64"
+    ):
         backend.compile(cell=CELL, model=path, code=code(bank_depth=32, bank_num=1), output=tmp_path)
 
 

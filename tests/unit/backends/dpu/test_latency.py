@@ -21,7 +21,15 @@ ON_104 = {each.name: 1000.0 / each.zcu104 for each in PUBLISHED}
 ON_102 = {each.name: 1000.0 / each.zcu102 for each in PUBLISHED if each.zcu102}
 HALVES = (
     ("resnet50 v1", "vgg16", "mobilenet v1 1.0 224", "mobilenet v2 1.0 224", "inception v1", "mobilenet v1 0.25 128"),
-    ("resnet50 v1.5", "resnet101 v1", "resnet18", "vgg19", "mobilenet v1 0.5 160", "mobilenet v2 1.4 224", "resnet152 v1"),
+    (
+        "resnet50 v1.5",
+        "resnet101 v1",
+        "resnet18",
+        "vgg19",
+        "mobilenet v1 0.5 160",
+        "mobilenet v2 1.4 224",
+        "resnet152 v1",
+    ),
 )
 
 

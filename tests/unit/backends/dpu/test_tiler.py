@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from crossfarm.backends.dpu.array import RATE_ONE, Array
@@ -29,7 +31,7 @@ def _chain(count: int = 2, *, channels: int = 32, extent: int = 16) -> Network:
     names = ["x", *(f"t{number}" for number in range(count))]
     layers = tuple(
         Layer(name=f"l{number}", kind="conv", inputs=(one,), output=other, kernel=(3, 3), padding=(1, 1))
-        for number, (one, other) in enumerate(zip(names, names[1:], strict=False))
+        for number, (one, other) in enumerate(itertools.pairwise(names))
     )
     tensor = Tensor(channels=channels, height=extent, width=extent)
     return Network(tensors=dict.fromkeys(names, tensor), layers=layers, inputs=("x",), outputs=(names[-1],))
@@ -86,7 +88,9 @@ def test_an_input_of_few_channels_is_laid_out_by_the_rows_of_the_kernel() -> Non
 
 
 def test_a_row_that_no_bank_holds_twice_is_refused_with_the_numbers() -> None:
-    with pytest.raises(ModelError, match=r"layer l0: a tile of one row needs 128 words .*\(32 for the result and 96 .* which hold 100"):
+    with pytest.raises(
+        ModelError, match=r"layer l0: a tile of one row needs 128 words .*\(32 for the result and 96 .* which hold 100"
+    ):
         tile(_chain(1), _array(100))
 
 
