@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from crossfarm.backends import BACKENDS, code_section
-from crossfarm.config import boards, checks, llvm, models, pipelines, quantisation, sources, targets
+from crossfarm.config import accelerators, boards, checks, llvm, models, pipelines, quantisation, sources, targets
 from crossfarm.util.paths import HOME
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -65,7 +65,9 @@ def _allow_defaults(content: dict[str, Any]) -> None:
 def _key_descriptions() -> dict[str, dict[str, str]]:
     """Return class -> key -> the text that stands below the key in the source."""
     found: dict[str, dict[str, str]] = {}
-    for module in (boards, checks, llvm, models, pipelines, quantisation, sources, targets):
+    of_backends = (sys.modules[code_section(name).__module__] for name in BACKENDS)
+    common = (accelerators, boards, checks, llvm, models, pipelines, quantisation, sources, targets)
+    for module in dict.fromkeys((*common, *of_backends)):
         found.update(_descriptions_in(module))
     return found
 

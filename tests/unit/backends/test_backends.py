@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from crossfarm.backends import BACKENDS, load_backend
+from crossfarm.backends import BACKENDS, code_section, load_backend
 from crossfarm.config.cell import Cell
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
-from crossfarm.config.targets import target_with
+from crossfarm.config.targets import DEFAULT_BACKEND, Target, target_with
 from crossfarm.errors import ConfigError
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import Needs, Subject
@@ -72,14 +72,19 @@ def test_a_description_changes_no_key() -> None:
         assert _needs(stage, description="other words") == _needs(stage)
 
 
+def _target_of(path: Path) -> Target:
+    document = yaml.safe_load(path.read_text())
+    return target_with(code_section(document.get("backend", DEFAULT_BACKEND))).model_validate(document)
+
+
 @pytest.mark.parametrize("path", TOOLCHAINS, ids=lambda path: path.stem)
 def test_every_toolchain_file_is_valid_and_named_after_its_target(path: Path) -> None:
-    assert target_with(LlvmCode).model_validate(yaml.safe_load(path.read_text())).name == path.stem
+    assert _target_of(path).name == path.stem
 
 
 @pytest.mark.parametrize("path", TOOLCHAINS, ids=lambda path: path.stem)
 def test_a_dynamic_target_that_is_emulated_says_where_its_c_library_comes_from(path: Path) -> None:
-    target = target_with(LlvmCode).model_validate(yaml.safe_load(path.read_text()))
+    target = _target_of(path)
     if target.linkage == "dynamic" and target.emulator is not None:
         assert "-L" in target.emulator.command
         assert target.emulator.library_package is not None
