@@ -69,6 +69,9 @@ def _key_descriptions() -> dict[str, dict[str, str]]:
     common = (accelerators, boards, checks, llvm, models, pipelines, quantisation, sources, targets)
     for module in dict.fromkeys((*common, *of_backends)):
         found.update(_descriptions_in(module))
+    for section in map(code_section, BACKENDS):
+        inherited = (found.get(base.__name__, {}) for base in reversed(section.__mro__))
+        found[section.__name__] = {key: text for part in inherited for key, text in part.items()}
     return found
 
 

@@ -96,9 +96,9 @@ def test_narrow_banks_overlap_loads_and_products_and_the_count_still_holds(
         ("if (rest > half || (rest == half && whole[0]))", "if (rest >= half)"),
         ("if (n < moved_now && m.op != SAVE)", "if (n < moved_now && m.op != SAVE && m.bank != 0)"),
         ("array_command.waits <= m_ended", "array_command.waits <= m_ended + 1"),
-        ("column < signed'(a.in_width)", "column <= signed'(a.in_width)"),
+        ("row < signed'(a.in_rows)", "row <= signed'(a.in_rows)"),
     ],
-    ids=["rounds ties up", "loses words", "does not wait", "reads beyond a row"],
+    ids=["rounds ties up", "loses words", "does not wait", "reads beyond a tile"],
 )
 def test_a_core_that_is_wrong_on_purpose_does_not_equal_the_functional_model(
     right: str, wrong: str, tmp_path: Path, checked_program: Path
