@@ -71,7 +71,8 @@ def _key_descriptions() -> dict[str, dict[str, str]]:
         found.update(_descriptions_in(module))
     for section in map(code_section, BACKENDS):
         inherited = (found.get(base.__name__, {}) for base in reversed(section.__mro__))
-        found[section.__name__] = {key: text for part in inherited for key, text in part.items()}
+        own = {key: text for part in inherited for key, text in part.items()}
+        found[section.__name__] = {key: text for key, text in own.items() if key in section.model_fields}
     return found
 
 
