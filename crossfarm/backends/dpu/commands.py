@@ -196,8 +196,10 @@ class Program:
             0,
         )
         numbers: list[int] = list(header)
-        for part in (*self.inputs, *self.outputs, *self.commands):
-            numbers.extend(part.numbers())
+        for port in (*self.inputs, *self.outputs):
+            numbers.extend(port.numbers())
+        for command in self.commands:
+            numbers.extend(command.numbers())
         content = struct.pack(f"<{len(numbers)}I", *numbers)
         return content + struct.pack("<I", zlib.crc32(content))
 

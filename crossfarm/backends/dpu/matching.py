@@ -251,7 +251,8 @@ def _table(graph: QuantisedGraph, node: NodeProto, exponent: int, of_result: int
     copy.CopyFrom(node)
     copy.input[0], copy.output[0] = "real", "result"
     constants = {name: graph.constants[name] for name in copy.input[1:] if name}
-    constants |= {"s": np.float32(2.0**exponent), "t": np.float32(2.0**of_result), "zero": np.int8(0)}
+    scales = {"s": np.array(2.0**exponent, np.float32), "t": np.array(2.0**of_result, np.float32)}
+    constants |= {**scales, "zero": np.array(0, np.int8)}
     nodes = [
         helper.make_node("DequantizeLinear", ["x", "s", "zero"], ["real"]),
         copy,

@@ -18,7 +18,7 @@ from crossfarm.backends.dpu.rules import Broken, check
 from crossfarm.bundles.accelerator import LeftOver, Part, Partition
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, ValueInfoProto
 
 Side = Literal["dpu", "cpu"]
 _BETWEEN = ("QuantizeLinear", "DequantizeLinear")
@@ -220,7 +220,7 @@ class Partitioner:
             if id(node) in mine or (node.op_type == "DequantizeLinear" and node.output[0] in read)
         ]
 
-    def _value(self, name: str) -> object:
+    def _value(self, name: str) -> ValueInfoProto:
         from onnx import helper
 
         return helper.make_tensor_value_info(name, self._graph.types[name], self._graph.shapes[name])
