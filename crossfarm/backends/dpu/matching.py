@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from crossfarm.backends.dpu.functions import ACTIVATIONS, PIECES, function_of
 from crossfarm.backends.dpu.layers import LEAST, MOST, Layer, Network, Tensor
 from crossfarm.backends.dpu.quantised_graph import QuantisedGraph, attributes, title
 from crossfarm.backends.dpu.rules import Broken
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 _FUSING = ("Conv", "Gemm", "MatMul", "Add")
 _VIEWS = ("Flatten", "Reshape", "Squeeze", "Identity")
-FUNCTIONS = ("Relu", "Clip", "LeakyRelu", "HardSigmoid", "HardSwish")
-"""Activations that the published rules name; of one number of 8 bits each, so a table of 256 holds it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,8 @@ class Match:
         layer: its tensors are named as the stored ones of the graph.
         tensors: extents of what it reads and writes.
         nodes: all that it replaces, the QuantizeLinear last.
-        views: nodes that only give another shape to what it reads.
+        views: nodes before those that are needed for it alone, unless others read them: what only gives another shape,
+            and what a function stores on the way.
     """
 
     layer: Layer
@@ -50,6 +50,16 @@ def match(graph: QuantisedGraph, quantise: NodeProto) -> Match:
     last = graph.makers.get(quantise.input[0])
     if last is None:
         raise Broken("it stores an input of the model")
+    try:
+        return _layer(graph, last, quantise)
+    except Broken as rule:
+        try:
+            return _function(graph, last, quantise)
+        except Broken as other:
+            raise (other if last.op_type in (*ACTIVATIONS, *PIECES) and last.op_type != "Add" else rule) from None
+
+
+def _layer(graph: QuantisedGraph, last: NodeProto, quantise: NodeProto) -> Match:
     node, activation = last, None
     if last.op_type in ("Relu", "Clip"):
         before = graph.makers.get(last.input[0])
@@ -66,6 +76,13 @@ def match(graph: QuantisedGraph, quantise: NodeProto) -> Match:
     layer = dataclasses.replace(found.layer, low=low, high=high)
     nodes = (node, *((activation,) if activation is not None else ()), quantise)
     return dataclasses.replace(found, layer=layer, nodes=nodes)
+
+
+def _function(graph: QuantisedGraph, last: NodeProto, quantise: NodeProto) -> Match:
+    site = _Site(graph=graph, node=last, output=quantise.output[0], exponent=graph.exponent(quantise))
+    found = function_of(graph, last, quantise)
+    made = site.found((found.source,), kind="table", table=found.table)
+    return dataclasses.replace(made, nodes=(*found.nodes, quantise), views=found.inside)
 
 
 def _limits(graph: QuantisedGraph, activation: NodeProto, exponent: int) -> tuple[int, int]:
@@ -231,47 +248,6 @@ def _concatenation(site: _Site) -> Match:
     return site.found(names, kind="concat", lefts=tuple(site.exponent - exponent for _, exponent in read))
 
 
-def _function(site: _Site) -> Match:
-    graph, node = site.graph, site.node
-    name, exponent = graph.stored(node.input[0])
-    if any(each and each not in graph.constants for each in node.input[1:]):
-        raise Broken("its bounds are computed")
-    table = _table(graph, node, exponent, site.exponent)
-    return site.found((name,), kind="table", table=table)
-
-
-def _table(graph: QuantisedGraph, node: NodeProto, exponent: int, of_result: int) -> Any:
-    """Return what ONNX Runtime gives for each number of 8 bits: 0 to 127, then -128 to -1."""
-    import numpy as np
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[0], copy.output[0] = "real", "result"
-    constants = {name: graph.constants[name] for name in copy.input[1:] if name}
-    scales = {"s": np.array(2.0**exponent, np.float32), "t": np.array(2.0**of_result, np.float32)}
-    constants |= {**scales, "zero": np.array(0, np.int8)}
-    nodes = [
-        helper.make_node("DequantizeLinear", ["x", "s", "zero"], ["real"]),
-        copy,
-        helper.make_node("QuantizeLinear", ["result", "t", "zero"], ["y"]),
-    ]
-    shape = [1, 256]
-    made = helper.make_graph(
-        nodes,
-        "table",
-        [helper.make_tensor_value_info("x", TensorProto.INT8, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.INT8, shape)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(made, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    numbers = np.arange(256, dtype=np.uint8).view(np.int8).reshape(shape)
-    return session.run(None, {"x": numbers})[0].reshape(256)
-
-
 def _bias(graph: QuantisedGraph, node: NodeProto, exponent: int) -> Any:
     if len(node.input) < 3 or not node.input[2]:
         return None
@@ -307,5 +283,4 @@ _MAKERS: Mapping[str, Callable[[_Site], Match]] = {
     "ReduceMean": _reduced_mean,
     "Add": _sum,
     "Concat": _concatenation,
-    **dict.fromkeys(FUNCTIONS, _function),
 }

@@ -138,17 +138,21 @@ class Partitioner:
                 node = before
 
     def _drop_unread_views(self) -> None:
-        """Views that layers alone look through are computed nowhere."""
-        for found in self._matches.values():
-            for view in found.views:
+        """What layers alone look through is computed nowhere, be it a layer itself or not."""
+        for found in reversed(list(self._matches.values())):
+            if id(found.nodes[-1]) not in self._matches:
+                continue
+            for view in reversed(found.views):
                 readers = [
                     user
                     for name in view.output
                     for each in self._graph.users.get(name, [])
                     for user in self._readers(each)
                 ]
-                if all(id(user) in self._taken for user in readers):
+                is_read = any(name in other.layer.inputs for other in self._matches.values() for name in view.output)
+                if not is_read and all(id(user) in self._taken for user in readers):
                     self._taken.add(id(view))
+                    self._matches.pop(id(view), None)
 
     def _readers(self, node: NodeProto) -> Iterable[NodeProto]:
         """Yield what reads a node's value in the end, behind where it is stored and read again."""

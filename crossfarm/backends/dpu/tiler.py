@@ -20,7 +20,7 @@ from crossfarm.backends.dpu.plans import WITHOUT_WINDOW, Plan, Planner, State
 from crossfarm.backends.dpu.timing import duration
 from crossfarm.errors import ModelError
 
-_WITHOUT_OVERHEAD = ("add", "concat")
+_WITHOUT_OVERHEAD = ("add", "concat", "table")
 """They run as part of a layer beside them, as AMD's compiler has it."""
 
 

@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 
 from crossfarm.backends.dpu import backend
+from crossfarm.backends.dpu.commands import Alu, Op, read_commands
 from crossfarm.errors import ModelError
 from tests.integration.backends.dpu import nets
 from tests.integration.backends.dpu.building import CELL, build, code, equal, expected, int8_shift, model, random_inputs
@@ -67,7 +68,7 @@ def _conv(constant: str, **attributes: object) -> onnx.NodeProto:
                 helper.make_node("Mul", ["a", "p"], ["b"], name="odd"),
             ],
             {},
-            "Mul is no operator of the array",
+            "Mul of tensors of several extents is no operator of the array",
         ),
     ],
     ids=["kernel", "stride", "groups", "dilation", "Erf", "AveragePool", "Concat", "Mul"],
@@ -84,6 +85,45 @@ def test_what_breaks_a_rule_runs_on_the_cpu_and_the_outputs_stay_equal(
     assert partition["cpu"]["operators"] == 1
     assert partition["accelerator"]["operators"] == 1 + len(nodes)
     assert [part["side"] for part in made.plan["parts"]] == ["cpu", "dpu", "cpu", "dpu", "cpu"]
+    inputs = random_inputs(SHAPE, 3, seed=4)
+    equal(made.simulate(inputs).outputs, expected(quantised, inputs))
+
+
+def test_hard_swish_in_pieces_runs_on_the_array_and_what_it_stores_on_the_way_is_computed_nowhere(
+    tmp_path: Path, checked_program: Path
+) -> None:
+    constants = {"three": np.float32(3.0), "none": np.float32(0.0), "six": np.float32(6.0)}
+    nodes = [
+        helper.make_node("Add", ["a", "three"], ["p"], name="p"),
+        helper.make_node("Clip", ["p", "none", "six"], ["q"], name="q"),
+        helper.make_node("Mul", ["a", "q"], ["r"], name="r"),
+        helper.make_node("Div", ["r", "six"], ["b"], name="b"),
+    ]
+    quantised = int8_shift(_around(nodes, constants), SHAPE)
+    made = build(tmp_path / "made", quantised, code(), checked_program)
+    partition = made.report["partition"]
+    assert (partition["left_over"], partition["accelerator"]["operators"]) == ([], 6)
+    assert [part["side"] for part in made.plan["parts"]] == ["cpu", "dpu", "cpu"]
+    (path,) = made.folder.glob("*.commands")
+    kinds = [numbers[1] for numbers in read_commands(path.read_bytes()) if numbers[0] == Op.ALU]
+    assert kinds == [Alu.TABLE] * 2, "one up to the product, one for the quotient"
+    inputs = random_inputs(SHAPE, 3, seed=4)
+    equal(made.simulate(inputs).outputs, expected(quantised, inputs))
+
+
+def test_what_a_function_stores_on_the_way_is_computed_where_others_read_it(
+    tmp_path: Path, checked_program: Path
+) -> None:
+    constants = {"three": np.float32(3.0), "none": np.float32(0.0), "six": np.float32(6.0)}
+    nodes = [
+        helper.make_node("Add", ["a", "three"], ["p"], name="p"),
+        helper.make_node("Clip", ["p", "none", "six"], ["q"], name="q"),
+        helper.make_node("Mul", ["a", "q"], ["r"], name="r"),
+        helper.make_node("Add", ["r", "q"], ["b"], name="b"),
+    ]
+    quantised = int8_shift(_around(nodes, constants), SHAPE)
+    made = build(tmp_path / "made", quantised, code(), checked_program)
+    assert made.report["partition"]["left_over"] == []
     inputs = random_inputs(SHAPE, 3, seed=4)
     equal(made.simulate(inputs).outputs, expected(quantised, inputs))
 
