@@ -29,11 +29,16 @@ models:
     inputs: [{name: x, shape: [1, 1, 12, 12], layout: NCHW}]
     preprocess: {channels: GRAY, mean: 127.5, scale: 0.0078125}
     data: [squares]
-    decode: {kind: classify, top: 3}
     variants: [float32, int8_shift]
-    quantisation: {calibration: 8, checks: {tolerance: 0.0}}
+    quantisation: {calibration: 8, checks: {tolerance: 1.0e-6}}
     checks: {cycles: {dpu_zcu104: 1000000}}
 """
+
+
+def _zig_cache() -> dict[str, str]:
+    """Return where the clone's own runs have put the C library already, so that no test builds it again."""
+    own = HOME / ".crossfarm" / "store" / "zig"
+    return {"ZIG_GLOBAL_CACHE_DIR": str(own)} if own.is_dir() and "ZIG_GLOBAL_CACHE_DIR" not in os.environ else {}
 
 
 def _pipeline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +50,7 @@ def _pipeline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         text=True,
         check=False,
         cwd=HOME,
-        env={**os.environ, "CI": "true", "PYTHONPATH": str(HOME)},
+        env={**os.environ, "CI": "true", "PYTHONPATH": str(HOME), **_zig_cache()},
         timeout=1200,
     )
     assert "Traceback" not in done.stdout + done.stderr
@@ -54,6 +59,12 @@ def _pipeline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def _records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
+
+
+def _rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of the cell, by name."""
+    checks = [record for record in _records(folder) if record["record"] == "check"]
+    return {record["name"]: record for record in checks if record["cell"] == CELL}
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +83,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_outputs_equal_onnx_runtimes_and_the_partition_is_told(ran: Path) -> None:
-    rows = {
-        record["name"]: record for record in _records(ran) if record["record"] == "check" and record["cell"] == CELL
-    }
+    rows = _rows(ran)
     assert rows["accuracy.output.y"]["status"] == "passed"
     assert rows["accuracy.output.y"]["value"] == 0.0
     assert "9 of 9 operators and 100.0% of" in rows["partition"]["message"]
 
 
 def test_cycles_are_held_against_the_budget_and_say_what_they_are_worth(ran: Path) -> None:
-    rows = {
-        record["name"]: record for record in _records(ran) if record["record"] == "check" and record["cell"] == CELL
-    }
+    rows = _rows(ran)
     assert rows["cycles"]["status"] == "passed"
     if simulator.verilator_version() is None:
         assert "estimate, within 15 % of published figures for 13 networks" in rows["cycles"]["message"]
