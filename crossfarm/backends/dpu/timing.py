@@ -21,7 +21,7 @@ from crossfarm.backends.dpu.commands import Alu, Command, Op
 FETCH = 1
 CONTAINS = (
     "array, ALU, memory transfers at the declared bandwidth, both engines overlapped, and the declared time of layers "
-    "and of the run; not conflicts of banks, memory latency, host"
+    "and of the run; not conflicts of banks, memory latency, the host, nor the parts of the CPU"
 )
 _WINDOWED = (Alu.MAX, Alu.AVERAGE, Alu.DEPTHWISE)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import shutil
@@ -98,10 +99,15 @@ def missing() -> str | None:
 
 
 def verilator_version() -> str | None:
-    """Return the version of Verilator; None when it cannot be run."""
-    if shutil.which("verilator") is None or shutil.which("g++") is None or shutil.which("make") is None:
-        return None
-    done = run_tool(["verilator", "--version"], wall_seconds=60.0)
+    """Return the version of Verilator; None when it cannot build a core here."""
+    found = [shutil.which(name) for name in ("verilator", "gcc", "g++", "make")]
+    return None if None in found else _version_of(str(found[0]))
+
+
+@functools.cache
+def _version_of(verilator: str) -> str | None:
+    """Ask once: plans ask for each cell."""
+    done = run_tool([verilator, "--version"], wall_seconds=60.0)
     words = done.stdout.split()
     return words[1] if done.returncode == 0 and len(words) > 1 else None
 
