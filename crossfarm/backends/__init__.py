@@ -9,7 +9,13 @@ from crossfarm.backends.protocol import Backend
 from crossfarm.config.base import Declared
 from crossfarm.errors import ConfigError, nearest
 
-BACKENDS: dict[str, str] = {"tvm": "crossfarm.backends.tvm.backend", "dpu": "crossfarm.backends.dpu.backend"}
+BACKENDS: dict[str, str] = {
+    "tvm": "crossfarm.backends.tvm.backend",
+    "mcu": "crossfarm.backends.mcu.backend",
+    "mera": "crossfarm.backends.mera.backend",
+    "dpu": "crossfarm.backends.dpu.backend",
+    "ethos_u": "crossfarm.backends.ethos_u.backend",
+}
 """Name in a toolchain file -> module."""
 
 

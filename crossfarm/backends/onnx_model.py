@@ -27,6 +27,22 @@ def read_model(path: Path, *, cell: Cell, operators: Collection[str]) -> ModelPr
     Raises:
         ModelError: it is no valid ONNX file, or holds another operator; operator and node are named.
     """
+    model = load_valid(path, cell=cell)
+    for node in model.graph.node:
+        if node.op_type not in operators:
+            raise ModelError(
+                f"{cell.id}: operator {node.op_type} of node {node.name or node.output[0]!r} cannot be compiled for "
+                "this target; leave the cell out with `skip` in models.yaml, or choose another target"
+            )
+    return model
+
+
+def load_valid(path: Path, *, cell: Cell) -> ModelProto:
+    """Read a prepared model, with the shapes of all values, whatever operators it holds.
+
+    Raises:
+        ModelError: it is no valid ONNX file.
+    """
     import onnx
 
     try:
@@ -35,12 +51,6 @@ def read_model(path: Path, *, cell: Cell, operators: Collection[str]) -> ModelPr
     except Exception as error:
         # Protobuf, the checker and the file system each have errors of their own for the same fault.
         raise ModelError(f"{cell.id}: {path.name} is no valid ONNX model: {error}; prepare it again") from error
-    for node in model.graph.node:
-        if node.op_type not in operators:
-            raise ModelError(
-                f"{cell.id}: operator {node.op_type} of node {node.name or node.output[0]!r} cannot be compiled for "
-                "this target; leave the cell out with `skip` in models.yaml, or choose another target"
-            )
     return model
 
 

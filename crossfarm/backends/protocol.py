@@ -21,9 +21,11 @@ class BackendDeclaration:
         section: the `code:` section of its toolchain files; every key of it is part of the keys of its cells.
         sources: what shapes the artifact, as in crossfarm.stages.protocol.Declaration; a change touches its own cells.
         tools: distributions whose version shapes the artifact.
-        groups: names of parameter groups from this host: `tuning`.
+        groups: names of parameter groups from this host: `tuning`, `cards`.
         preload: what a worker imports once, before the first job.
         environments: Python environments of tools that it calls; `setup` makes them, images bring them along.
+        packages: Debian packages that its simulator needs; `setup` installs them.
+        on_this_host: jobs of its cells run on this host, never in an image, because what it calls may not go into one.
         simulator: the module that runs its bundles on this host, where they are no programs of a processor; it follows
             crossfarm.boards.protocol.Simulator.
     """
@@ -34,6 +36,8 @@ class BackendDeclaration:
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     preload: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     environments: tuple[ToolEnvironment, ...] = ()
+    packages: tuple[str, ...] = ()
+    on_this_host: bool = False
     simulator: str | None = None
 
 
@@ -50,6 +54,7 @@ class Backend(Protocol):
         code: Declared,
         output: Path,
         tuned: Mapping[str, Mapping[str, Any]] | None = None,
+        calibration: Path | None = None,
     ) -> None:
         """Compile a model.
 
@@ -59,6 +64,8 @@ class Backend(Protocol):
             code: the `code:` section, as DECLARATION.section.
             output: an empty folder, which becomes the artifact of the stage `compile`.
             tuned: layer -> choice that a search found, in place of the rules'; a backend without a search has none.
+            calibration: the artifact of the stage `calibration`, to be read with crossfarm.bundles.calibration. Only a
+                backend whose section says QUANTISES is handed it; others need not take it.
 
         Raises:
             ModelError: the model holds something that cannot be compiled; the message names operator and node.

@@ -13,6 +13,7 @@ StageName = Literal[
     "fetch",
     "prepare",
     "reference",
+    "calibration",
     "quantize",
     "quantize_shift",
     "compile",
@@ -25,8 +26,8 @@ StageName = Literal[
 ]
 """In an order in which every stage stands behind those whose artifacts it takes."""
 STAGES: tuple[StageName, ...] = get_args(StageName)
-DEFAULT_STAGES: tuple[StageName, ...] = tuple(name for name in STAGES if name not in {"interfaces"})
-"""What a pipeline does: all but what is made when somebody carries a bundle away."""
+DEFAULT_STAGES: tuple[StageName, ...] = tuple(name for name in STAGES if name not in {"calibration", "interfaces"})
+"""What a pipeline does: all but what is made when a compiler asks for it, or when somebody carries a bundle away."""
 
 
 class Measure(Declared):

@@ -113,9 +113,9 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
     for cell in cells:
         model = builder.models[cell.model]
         reason = next((skip.reason for skip in model.skip if skip.target == cell.target), None)
-        taken = project.targets[cell.target].variants
-        if reason is None and cell.variant not in taken:
-            reason = f"{cell.target} takes {', '.join(taken)} alone"
+        if reason is None:
+            reason = project.targets[cell.target].refuses(variant=cell.variant, form=model.format)
+        reason = reason or context.boards[cell.target].unbuilt
         if reason:
             skipped.append(SkippedCell(cell=cell, stage=None, reason=reason))
             continue

@@ -36,11 +36,15 @@ class _Model(Declared):
 def needs(subject: Subject) -> Needs:
     """Depend on the prepared or quantised model and on what code is made for, not on the C compiler.
 
-    The plan adds `tuning`.
+    A backend that quantises by itself gets inputs to calibrate from. The plan adds `tuning`.
     """
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `compile` is about a cell")
+    source = "quantize" if variant in QUANTISING and not target.reads_original else "prepare"
+    inputs: dict[str, tuple[str, None]] = {source: (QUANTISING[variant] if source == "quantize" else source, None)}
+    if target.quantises:
+        inputs["calibration"] = ("calibration", None)
     return Needs(
         parameters={
             f"toolchain {target.name}": subject.group(
@@ -56,7 +60,7 @@ def needs(subject: Subject) -> Needs:
                 "compile", model.name, variant, make=lambda: {"name": model.name, "variant": variant}
             ),
         },
-        inputs={"quantize": (QUANTISING[variant], None)} if variant in QUANTISING else {"prepare": ("prepare", None)},
+        inputs=inputs,
     )
 
 
@@ -72,10 +76,12 @@ def run(job: Job) -> None:
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))
     backend = load_backend(toolchain.backend)
+    calibrated = {"calibration": Path(job.inputs["calibration"])} if "calibration" in job.inputs else {}
     backend.compile(
         cell=Cell(model=model.name, target=toolchain.name, variant=model.variant),
-        model=Path(job.inputs["quantize" if model.variant in QUANTISING else "prepare"]) / "model.onnx",
+        model=Path(job.inputs["quantize" if "quantize" in job.inputs else "prepare"]) / "model.onnx",
         code=backend.DECLARATION.section.model_validate(toolchain.code),
         output=Path(job.output),
         tuned=next((group for name, group in job.parameters.items() if name.startswith("tuning ")), None),
+        **calibrated,
     )

@@ -32,6 +32,8 @@ DECLARATION = Declaration(
 EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript")}
 """What only models of one format depend on, so that installing PyTorch rebuilds nothing else."""
 
+ORIGINAL = "original.tflite"
+"""The file of a TFLite model as it came, for compilers that take no other."""
 _INPUT_FIELDS = {"name", "shape", "dtype", "value"}
 
 
@@ -73,7 +75,7 @@ def factory_file(source: FactorySource) -> str:
 
 
 def run(job: Job) -> None:
-    """Write model.onnx and signature.json.
+    """Write model.onnx and signature.json, and beside them the file of a TFLite model as it came.
 
     Raises:
         ModelError: the model cannot be read, made static or converted.
@@ -86,6 +88,8 @@ def run(job: Job) -> None:
     adapter: TypeAdapter[Source] = TypeAdapter(Source)
     source = adapter.validate_python(group["source"])
     inputs = tuple(Input.model_validate(item) for item in group["inputs"])
+    if group["format"] == "tflite" and not isinstance(source, FactorySource):
+        (job.output / ORIGINAL).write_bytes(fetched_bytes(source, job.inputs["source"]))
     content, read_external = _as_onnx(job, source, group["format"], inputs)
     model = make_static(content, _static_inputs(inputs), read_external=read_external)
     (job.output / "model.onnx").write_bytes(serialise(model))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,12 +14,10 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
-from pydantic import TypeAdapter
 
-from crossfarm.config.base import Declared, Name
-from crossfarm.config.models import CtcText, Dataset, Decode, Input, Preprocess
 from crossfarm.config.quantisation import Quantisation
-from crossfarm.errors import ConfigError, ModelError
+from crossfarm.errors import ModelError
+from crossfarm.stages.calibration.inputs import CalibratedModel, calibration_inputs
 from crossfarm.stages.data.tensors import Array, read_stacked, write_stacked
 from crossfarm.stages.job import Job
 from crossfarm.stages.prepare.onnx_session import in_empty_folder
@@ -32,7 +28,6 @@ from crossfarm.stages.quantize.nodes import PRODUCTS, chosen_nodes, is_quantised
 from crossfarm.stages.quantize.scales import to_powers_of_two
 from crossfarm.stages.reference.answers import Runtime
 from crossfarm.stages.reference.artifact import Reference
-from crossfarm.stages.reference.cases import Trial, data_trials
 from crossfarm.util.scratch import scratch_folder
 
 OPSET = 17
@@ -42,17 +37,6 @@ _METHODS = {
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
 }
-
-
-class CalibratedModel(Declared):
-    """What of a model's entry the stage is given; the names are those of config.models.Model."""
-
-    name: Name
-    inputs: tuple[Input, ...]
-    preprocess: Preprocess | None
-    data: tuple[Name, ...]
-    decode: Decode | None = None
-    seed: int
 
 
 class _Inputs(CalibrationDataReader):  # type: ignore[misc]
@@ -146,44 +130,6 @@ def _layers(
     chosen = frozenset(chosen_nodes(named))
     results = {node.output[0] for node in named.node if node.name in chosen}
     return layer_errors(current, quantised, results, inputs, model=name)
-
-
-def calibration_inputs(job: Job, declaration: CalibratedModel, count: int) -> list[Mapping[str, Array]]:
-    """Return inputs of the model's own data, spread evenly over its data sets.
-
-    Raises:
-        ConfigError: there is none, or a case needs the outputs of the one before.
-    """
-    if not declaration.data or declaration.preprocess is None:
-        raise ConfigError(
-            f"model {declaration.name}: int8 is calibrated from the model's own data, and it has none; add data and "
-            "preprocess, or leave int8 out of variants"
-        )
-    share = -(-count // len(declaration.data))
-    trials = itertools.chain.from_iterable(
-        itertools.islice(_trials(job, declaration, name, declaration.preprocess), share) for name in declaration.data
-    )
-    found = list(itertools.islice(trials, count))
-    if any(trial.carried != "no" for trial in found):
-        raise ConfigError(
-            f"model {declaration.name}: it carries state from case to case, which cannot be calibrated yet; leave int8 "
-            "out of variants"
-        )
-    return [trial.tensors for trial in found]
-
-
-def _trials(job: Job, declaration: CalibratedModel, name: str, preprocess: Preprocess) -> Iterator[Trial]:
-    adapter: TypeAdapter[Any] = TypeAdapter(Dataset)
-    return data_trials(
-        adapter.validate_python(job.parameters[f"dataset {name}"]),
-        job.inputs.get(f"dataset {name}"),
-        model=declaration.name,
-        inputs=[item for item in declaration.inputs if item.value is None],
-        preprocess=preprocess,
-        seed=declaration.seed,
-        limit=None,
-        is_text=isinstance(declaration.decode, CtcText),
-    )
 
 
 def of_opset(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from crossfarm.config.models import RenderedText
-from crossfarm.config.sources import FileSource, Package, UrlSource
-from crossfarm.stages.fetch.artifact import fetch_source
+from crossfarm.stages.calibration.declared import data_needs
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Declaration, Needs, Subject
 
@@ -15,6 +11,8 @@ DECLARATION = Declaration(
     scope="model",
     sources=(
         "crossfarm/stages/quantize/",
+        "crossfarm/stages/calibration/declared.py",
+        "crossfarm/stages/calibration/inputs.py",
         "crossfarm/stages/reference/",
         "crossfarm/stages/data/",
         "crossfarm/stages/prepare/",
@@ -27,29 +25,18 @@ DECLARATION = Declaration(
     usual_seconds=10.0,
 )
 
-FIELDS = frozenset({"name", "inputs", "preprocess", "data", "decode", "seed"})
-"""What of a model shapes its inputs."""
-
 
 def needs(subject: Subject) -> Needs:
     """Depend on the prepared model, on its data sets, on the cases of the reference and on how it is quantised."""
     model = subject.model
     if model is None:
         raise ValueError("the stage `quantize` is about a model")
-    parameters: dict[str, Any] = {
-        f"model {model.name}": model.model_dump(mode="json", include=set(FIELDS)),
-        "quantisation": model.quantisation.model_dump(mode="json", exclude={"checks"}),
-    }
-    inputs: dict[str, tuple[str, FileSource | UrlSource | Package | None]] = {
-        "prepare": ("prepare", None),
-        "reference": ("reference", None),
-    }
-    for dataset in subject.datasets:
-        if dataset.name in model.data:
-            parameters[f"dataset {dataset.name}"] = dataset.model_dump(mode="json")
-            if not isinstance(dataset, RenderedText):
-                inputs[f"dataset {dataset.name}"] = ("fetch", fetch_source(dataset.source))
-    return Needs(parameters=parameters, inputs=inputs)
+    found = data_needs(subject)
+    how = model.quantisation.model_dump(mode="json", exclude={"checks"})
+    return Needs(
+        parameters={**found.parameters, "quantisation": how},
+        inputs={"prepare": ("prepare", None), "reference": ("reference", None), **found.inputs},
+    )
 
 
 def run(job: Job) -> None:

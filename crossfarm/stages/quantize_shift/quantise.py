@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from crossfarm.config.quantisation import Quantisation
 from crossfarm.errors import ModelError
+from crossfarm.stages.calibration.inputs import CalibratedModel, calibration_inputs
 from crossfarm.stages.data.tensors import Array
 from crossfarm.stages.job import Job
 from crossfarm.stages.prepare.onnx_session import open_session
@@ -19,8 +20,6 @@ from crossfarm.stages.quantize.artifact import Quantised
 from crossfarm.stages.quantize.layers import layer_errors, output_steps
 from crossfarm.stages.quantize.nodes import is_quantised, quantised_operators
 from crossfarm.stages.quantize.quantise import (
-    CalibratedModel,
-    calibration_inputs,
     of_opset,
     with_names,
     write_answers,

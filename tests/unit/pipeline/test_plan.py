@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfarm.backends.project_files import load_project
 from crossfarm.config.project import Project
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.errors import ConfigError
@@ -76,12 +77,74 @@ def test_a_declared_skip_is_no_job_but_a_row_with_its_reason(project: Project) -
     assert [(skip.cell.id, skip.reason) for skip in plan.skipped] == [("armv7-two-float32", "too large for the board")]
 
 
+def test_a_variant_that_a_target_does_not_take_is_skipped_with_that_reason(project: Project) -> None:
+    taken = project.targets["armv7"].model_copy(update={"variants": ("int8",)})
+    narrowed = dataclasses.replace(project, targets={**project.targets, "armv7": taken})
+    plan = make(narrowed)
+    reasons = {skip.cell.id: skip.reason for skip in plan.skipped}
+    assert reasons["armv7-one-float32"] == "armv7 takes int8 alone"
+    assert reasons["armv7-two-float32"] == "too large for the board", "what is declared comes first"
+    assert not [name for name in plan.jobs if "armv7" in name]
+
+
+def test_variants_that_a_pipeline_leaves_out_are_no_cells(tmp_path: Path) -> None:
+    project = _with_variants(tmp_path, "[float32, int8, int8_shift]")
+    assert {cell.variant for cell in select_cells(project, Selection())} == {"float32", "int8", "int8_shift"}
+    pipeline = project.pipeline.model_copy(update={"variants": ("int8_shift",)})
+    narrowed = dataclasses.replace(project, pipeline=pipeline)
+    assert {cell.variant for cell in select_cells(narrowed, Selection(only=("*-two-*",)))} == {"int8_shift"}
+
+
+def test_each_quantised_variant_is_made_by_a_stage_of_its_own(tmp_path: Path) -> None:
+    plan = make(_with_variants(tmp_path, "[float32, int8, int8_shift]"), Selection(only=("x86_64-two-*",)))
+    made = {name: plan.jobs[f"compile:x86_64-two-{name}"].inputs for name in ("float32", "int8", "int8_shift")}
+    assert made == {
+        "float32": {"prepare": "prepare:two"},
+        "int8": {"quantize": "quantize:two"},
+        "int8_shift": {"quantize": "quantize_shift:two"},
+    }
+
+
+def test_a_budget_of_cycles_is_checked_again_for_its_own_target_alone(tmp_path: Path) -> None:
+    project = write_project(tmp_path)
+    before = make(project).jobs
+    two = project.models_file.models[1]
+    checks = two.checks.model_copy(update={"cycles": {"x86_64": 1000}})
+    models = (project.models_file.models[0], two.model_copy(update={"checks": checks, "skip": ()}))
+    file = project.models_file.model_copy(update={"models": models})
+    after = make(dataclasses.replace(project, models_file=file)).jobs
+    assert after["check:x86_64-two-float32"].groups["budget x86_64"] == {"cycles": 1000}
+    assert after["check:x86_64-two-float32"].key != before["check:x86_64-two-float32"].key
+    assert "budget armv7" not in after["check:armv7-two-float32"].groups
+
+
+def _with_variants(folder: Path, variants: str) -> Project:
+    """Return the project with these variants of the second model."""
+    write_project(folder)
+    plain, data = (folder / "models.yaml").read_text(), "    data: [lines]"
+    (folder / "models.yaml").write_text(plain.replace(data, f"    variants: {variants}\n{data}"))
+    return load_project(
+        models=folder / "models.yaml",
+        toolchains=folder / "toolchains",
+        pipeline=folder / "pipelines" / "default.yaml",
+    )
+
+
 def test_without_an_emulator_a_target_is_compiled_and_not_run(project: Project) -> None:
     boards = {**context().boards, "armv7": BoardAccess(parameters={}, exclusive=False, missing="no qemu-user")}
     plan = make(project, boards=boards)
     assert "bundle:armv7-one-float32" in plan.jobs
     assert "measure:armv7-one-float32" not in plan.jobs
     assert any(skip.stage == "measure" and skip.reason == "no qemu-user" for skip in plan.skipped)
+
+
+def test_a_target_whose_compiler_is_not_here_is_skipped_with_what_to_type(project: Project) -> None:
+    missing = BoardAccess(parameters={}, exclusive=False, unbuilt="no Python 3.10; ./inv setup")
+    plan = make(project, boards={**context().boards, "armv7": missing})
+    assert not [name for name in plan.jobs if "armv7" in name]
+    assert [(skip.stage, skip.reason) for skip in plan.skipped if skip.cell.model == "one"] == [
+        (None, "no Python 3.10; ./inv setup")
+    ]
 
 
 def test_stages_bring_what_they_need_and_nothing_more(project: Project) -> None:

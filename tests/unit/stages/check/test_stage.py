@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crossfarm.config.accelerators import AcceleratorCode
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import DType, Model
 from crossfarm.config.pipelines import Pipeline
@@ -64,8 +65,17 @@ def _result(**fields: Any) -> dict[str, Any]:
     }
 
 
-def _needs(entry: dict[str, Any], *, variant: str) -> Needs:
-    target = Target(name="t", machine=("x86_64",), code=LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64"))
+class _OwnCode(AcceleratorCode):
+    """Of an accelerator whose compiler quantises float32 itself."""
+
+    QUANTISES: ClassVar[bool] = True
+
+
+PROCESSOR = Target(name="t", machine=("x86_64",), code=LlvmCode(triple="x86_64-linux-gnu", cpu="x86-64"))
+ACCELERATOR = Target(name="t", machine=("array",), code=_OwnCode(megahertz=100))
+
+
+def _needs(entry: dict[str, Any], *, variant: str, target: Target = PROCESSOR) -> Needs:
     pipeline = Pipeline.model_validate({"name": "p", "targets": ["t"]})
     model = Model.model_validate(entry)
     return check.needs(Subject(pipeline=pipeline, model=model, target=target, variant=variant))
@@ -82,9 +92,10 @@ def _job(
     timing: str = "silicon",
     characters: tuple[str, ...] | None = None,
     dtype: DType = "float32",
+    target: Target = PROCESSOR,
 ) -> Job:
     entry = {**ENTRY, **(model or {})}
-    needs = _needs(entry, variant="float32")
+    needs = _needs(entry, variant="float32", target=target)
     folders = {role: tmp_path / role for role in needs.inputs}
     for folder in (
         *folders.values(),
@@ -427,3 +438,96 @@ def test_operators_that_int8_leaves_in_float_are_counted(tmp_path: Path) -> None
 def test_a_cell_with_code_of_ours_throughout_has_no_row_about_it(tmp_path: Path) -> None:
     rows = _rows(_unscheduled_job(tmp_path))
     assert not [name for name in (*rows.checks, *rows.measurements) if name.startswith("code.")]
+
+
+def _accelerator_job(tmp_path: Path, *, simulated: np.ndarray, report: dict[str, Any] | None = None) -> Job:
+    """Return a job of a cell whose simulator answered the first case so, in 1,000 cycles."""
+    runs = {
+        "cycles": [1000],
+        "contains": "the array alone",
+        "outputs": [{"name": "scores", "file": "0.bin", "bytes": simulated.nbytes}],
+    }
+    job = _job(
+        tmp_path,
+        expected=SCORES,
+        output=SCORES,
+        cases=_labelled([0, 1, 2]),
+        timing="simulated",
+        result={"simulated": runs},
+    )
+    (job.inputs["measure"] / "simulated").mkdir()
+    write_stacked(job.inputs["measure"] / "simulated/0.bin", [simulated], dtype="float32")
+    if report is not None:
+        (job.inputs["bundle"] / "accelerator.json").write_text(json.dumps(report))
+    return job
+
+
+def test_a_simulator_that_is_right_shows_its_cycles_and_its_time(tmp_path: Path) -> None:
+    rows = _rows(_accelerator_job(tmp_path, simulated=SCORES[0]))
+    assert rows.checks["simulator.equal"].status == "passed"
+    assert rows.measurements["cycles.simulated"].value == 1000
+    assert "latency.p50" in rows.checks
+
+
+def test_a_simulator_that_is_wrong_is_a_failed_row_and_neither_cycles_nor_time_are_shown(tmp_path: Path) -> None:
+    rows = _rows(_accelerator_job(tmp_path, simulated=SCORES[0] + np.float32(1e-7)))
+    row = rows.checks["simulator.equal"]
+    assert row.status == "failed" and "its cycles are not valid and not shown" in row.message
+    assert not {"cycles", "latency.p50"} & rows.checks.keys()
+    assert not [name for name in rows.measurements if name.startswith(("cycles", "latency"))]
+
+
+def test_what_was_built_for_a_card_says_which_boards_hold_one(tmp_path: Path) -> None:
+    report = {"card": "dna-f200", "card_files": "IP artefacts"}
+    job = _accelerator_job(tmp_path, simulated=SCORES[0], report=report)
+    said = "IP artefacts built, not run: no board declares a dna-f200 card"
+    assert _rows(job).checks["accelerator"].message == said
+    cards = {"cards t-m-float32": {"pc": ["dna-f200"], "other": ["dna-f100"]}}
+    other = dataclasses.replace(job, parameters={**job.parameters, **cards})
+    assert "built, not run: pc declares a dna-f200 card, for which there is no driver" in (
+        _rows(other).checks["accelerator"].message
+    )
+
+
+def _of_accelerator(tmp_path: Path, *, output: np.ndarray, simulated: np.ndarray, cycles: tuple[int, ...]) -> Job:
+    files = [{"name": "scores", "file": "0.bin"}]
+    job = _job(
+        tmp_path,
+        expected=SCORES,
+        output=output,
+        cases=_labelled([0, 1, 2]),
+        model={**CLASSIFY, "checks": {"cycles": {"t": 1000}}},
+        result={"simulated": {"cycles": list(cycles), "contains": "computation alone", "outputs": files}},
+        timing="simulated",
+        target=ACCELERATOR,
+    )
+    (job.inputs["measure"] / "simulated").mkdir()
+    write_stacked(job.inputs["measure"] / "simulated/0.bin", simulated, dtype="float32")
+    return job
+
+
+def test_what_a_compiler_quantised_itself_is_judged_by_its_decisions(tmp_path: Path) -> None:
+    coarse = np.round(SCORES * 2) / np.float32(2)
+    rows = _rows(_of_accelerator(tmp_path, output=coarse, simulated=coarse[:2], cycles=(900, 1000)))
+    output = rows.checks["accuracy.output.scores"]
+    assert (output.status, output.limit) == ("informative", None)
+    assert output.value is not None and output.value > 1e-4
+    ladder = rows.checks["accuracy.ladder"]
+    assert (ladder.status, ladder.value) == ("passed", 1.0)
+    assert ladder.details[1].startswith("own reference: the functional model of t: ")
+    assert rows.checks["accuracy.argmax"].status == "passed"
+    assert (rows.checks["simulator.equal"].status, rows.checks["cycles"].status) == ("passed", "passed")
+    assert rows.measurements["cycles.simulated"].samples == (900.0, 1000.0)
+
+
+def test_a_compiler_that_loses_decisions_fails(tmp_path: Path) -> None:
+    lost = np.roll(SCORES, 1, axis=0)
+    rows = _rows(_of_accelerator(tmp_path, output=lost, simulated=lost[:1], cycles=(900,)))
+    assert rows.checks["accuracy.ladder"].status == "failed"
+
+
+def test_cycles_of_a_simulator_that_is_wrong_are_not_shown_and_the_budget_is_not_held(tmp_path: Path) -> None:
+    rows = _rows(_of_accelerator(tmp_path, output=SCORES, simulated=SCORES[:1] + 1, cycles=(900,)))
+    assert rows.checks["simulator.equal"].status == "failed"
+    assert "cycles.simulated" not in rows.measurements
+    assert rows.checks["cycles"].message == "a budget of 1,000 cycles is declared, and no valid cycles are known"

@@ -15,12 +15,13 @@ from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
 from crossfarm.config.quantisation import Quantisation
 from crossfarm.errors import ConfigError, ModelError
+from crossfarm.stages.calibration.inputs import calibration_inputs
 from crossfarm.stages.job import Job
 from crossfarm.stages.prepare.static_onnx import serialise
 from crossfarm.stages.protocol import Subject
 from crossfarm.stages.quantize import stage as quantize
 from crossfarm.stages.quantize.nodes import chosen_nodes, is_quantised, quantised_operators
-from crossfarm.stages.quantize.quantise import answers_of, calibration_inputs, quantise
+from crossfarm.stages.quantize.quantise import answers_of, quantise
 from crossfarm.stages.reference.answers import Runtime
 from crossfarm.stages.reference.artifact import Case, Reference, TensorFile
 

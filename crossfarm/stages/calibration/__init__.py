@@ -1,0 +1,1 @@
+"""The stage `calibration`: inputs for compilers that quantise by themselves."""
