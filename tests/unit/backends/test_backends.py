@@ -72,11 +72,6 @@ def test_a_description_changes_no_key() -> None:
         assert _needs(stage, description="other words") == _needs(stage)
 
 
-def _target_of(path: Path) -> Target:
-    document = yaml.safe_load(path.read_text())
-    return target_with(code_section(document.get("backend", DEFAULT_BACKEND))).model_validate(document)
-
-
 @pytest.mark.parametrize("path", TOOLCHAINS, ids=lambda path: path.stem)
 def test_every_toolchain_file_is_valid_and_named_after_its_target(path: Path) -> None:
     declared = yaml.safe_load(path.read_text())
