@@ -22,6 +22,7 @@ from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
 from crossfarm.boards.transports import programs
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError, ToolError
+from crossfarm.util.files import replacing
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import failure, run_tool
 from crossfarm.util.scratch import scratch_folder
@@ -131,9 +132,9 @@ def build_core(sources: Path, parameters: Mapping[str, int]) -> Path:
     with (CORES / f"{program.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
-            with tempfile.TemporaryDirectory(prefix="build-", dir=CORES) as folder:
-                made = _verilate(Path(folder), files, parameters)
-                made.replace(program)
+            with tempfile.TemporaryDirectory(prefix="build-", dir=CORES) as folder, replacing(program) as new:
+                shutil.copyfile(_verilate(Path(folder), files, parameters), new)
+                new.chmod(0o755)
     return program
 
 
