@@ -24,6 +24,7 @@ class BackendDeclaration:
         groups: names of parameter groups from this host: `tuning`, `cards`.
         preload: what a worker imports once, before the first job.
         environments: Python environments of tools that it calls; `setup` makes them, images bring them along.
+        packages: Debian packages that its simulator needs; `setup` installs them.
         on_this_host: jobs of its cells run on this host, never in an image, because what it calls may not go into one.
         simulator: the module that runs its bundles on this host, where they are no programs of a processor; it follows
             crossfarm.boards.protocol.Simulator.
@@ -35,6 +36,7 @@ class BackendDeclaration:
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     preload: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     environments: tuple[ToolEnvironment, ...] = ()
+    packages: tuple[str, ...] = ()
     on_this_host: bool = False
     simulator: str | None = None
 

@@ -241,10 +241,12 @@ def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
 
 def _simulator_of_target(target: Target, simulator: Simulator, *, is_wanted: bool) -> Requirement:
     missing = simulator.missing()
+    packages = load_backend(target.backend).DECLARATION.packages
     return Requirement(
         name=f"a way to run {target.name}",
         found=f"simulated: {', '.join(simulator.fingerprint().values())}" if missing is None else None,
         how_to_install=missing or "",
+        packages=packages if missing is not None else (),
         cost=f"{target.name} is compiled, not run",
         is_wanted=is_wanted,
     )

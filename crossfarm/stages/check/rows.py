@@ -297,6 +297,7 @@ def size_records(measured: Measured) -> Iterator[Row]:
     yield from measured.known_measurement("weights", result.weights_bytes, "bytes")
     yield from measured.known_measurement("program", result.program_bytes, "bytes")
     yield from measured.known_measurement("workspace_peak", result.workspace_peak_bytes, "bytes")
+    yield from measured.known_measurement("stack_peak", result.stack_peak_bytes, "bytes")
     yield from measured.known_measurement("peak_rss", result.peak_rss_bytes, "bytes")
 
 
@@ -305,7 +306,8 @@ def _measured(job: Job, reference: Reference) -> Measured:
     folder = job.inputs["measure"]
     bundle = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
     board = read_file(BoardFile, folder / MEASURE)
-    result = read_file(RunResult if board.timing in _NOT_REAL else RunnerResult, folder / RESULT)
+    is_simulated = board.simulator is not None or board.timing in _NOT_REAL
+    result = read_file(RunResult if is_simulated else RunnerResult, folder / RESULT)
     for what, found, expected in (
         ("identity", result.identity, bundle.identity),
         ("number of cases", result.cases, len(reference.cases)),
