@@ -49,6 +49,7 @@ def main() -> None:
     options = Options(
         models=HOME / "models.yaml",
         store=HOME / ".crossfarm" / "store",
+        engine="local",
         selection=Selection(
             only=(f"*-{MODEL}-int8",),
             targets=targets,
