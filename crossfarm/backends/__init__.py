@@ -12,6 +12,7 @@ from crossfarm.errors import ConfigError, nearest
 BACKENDS: dict[str, str] = {
     "tvm": "crossfarm.backends.tvm.backend",
     "mcu": "crossfarm.backends.mcu.backend",
+    "mera": "crossfarm.backends.mera.backend",
     "ethos_u": "crossfarm.backends.ethos_u.backend",
 }
 """Name in a toolchain file -> module."""

@@ -1,79 +1,87 @@
-"""Making a tool's Python environment: its Python is found or named, and what is half-made does not count."""
+"""Environments of tools: what completes one runs before it counts, and a Python that is missing is told."""
 
 from __future__ import annotations
 
 import io
-import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from crossfarm.backends.project_files import load_targets
+from crossfarm.boards.inventory import Inventory
+from crossfarm.config.boards import Board
 from crossfarm.errors import ToolError
+from crossfarm.pipeline import key_context
 from crossfarm.setup import environments as setup
+from crossfarm.setup.environments import make_environment
 from crossfarm.util import environments
 from crossfarm.util.console import Console
-from crossfarm.util.environments import ToolEnvironment
-
-VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+from crossfarm.util.environments import COMPLETE, ToolEnvironment
+from crossfarm.util.paths import HOME
 
 
 @pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToolEnvironment:
-    monkeypatch.setattr(environments, "HOME", tmp_path)
-    for module in (environments, setup):
-        monkeypatch.setattr(module, "PLACES", (tmp_path / "clone",))
-    lock = tmp_path / "requirements" / "environments" / "tool.txt"
-    lock.parent.mkdir(parents=True)
-    lock.write_text("# nothing\n")
-    return ToolEnvironment(name="tool", python=VERSION)
-
-
-def _python(folder: Path, *, says: str) -> None:
-    folder.mkdir(parents=True)
-    program = folder / "python3.99"
-    program.write_text(f"#!/bin/sh\necho {says}\n")
-    program.chmod(0o755)
-
-
-def test_a_python_on_the_path_counts_only_if_it_is_the_version_that_it_is_called_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
-    _python(tmp_path / "good", says="3.99")
-    _python(tmp_path / "bad", says="3.98")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'good'}{os.pathsep}{os.environ['PATH']}")
-    assert setup.find_python("3.99") == str(tmp_path / "good" / "python3.99")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bad'}{os.pathsep}{os.defpath}")
-    assert setup.find_python("3.99") is None
-
-
-def test_one_that_pyenv_keeps_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "versions" / "3.99.4" / "bin"
-    _python(folder, says="3.99")
-    (folder / "python3.99").rename(folder / "python")
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
-    assert setup.find_python("3.99") == str(folder / "python")
-
-
-def test_without_its_python_it_says_which_and_how_to_get_it(environment: ToolEnvironment) -> None:
-    wanted = ToolEnvironment(name=environment.name, python="3.99")
-    with pytest.raises(ToolError, match=r"tool needs Python 3\.99.*pyenv install 3\.99"):
-        setup.make_environment(wanted, console=Console(io.StringIO()))
-
-
-def test_it_is_complete_only_when_everything_of_its_lock_was_installed(
-    environment: ToolEnvironment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ToolError("setup: pip failed")
-
-    monkeypatch.setattr(setup, "find_python", lambda version: sys.executable)
-    with monkeypatch.context() as patched:
-        patched.setattr(setup, "install_hashed_into", fail)
-        with pytest.raises(ToolError):
-            setup.make_environment(environment, console=Console(io.StringIO()))
-    assert environment.interpreter() is None
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for environments, whose lock is empty."""
+    monkeypatch.setattr(environments, "PLACES", (tmp_path,))
+    monkeypatch.setattr(setup, "PLACES", (tmp_path,))
+    (tmp_path / "lock.txt").touch()
+    monkeypatch.setattr(ToolEnvironment, "lock", property(lambda _: tmp_path / "lock.txt"))
+    monkeypatch.setattr(setup, "find_python", lambda _: sys.executable)
     monkeypatch.setattr(setup, "install_hashed_into", lambda *_, **__: None)
-    folder = setup.make_environment(environment, console=Console(io.StringIO()))
-    assert environment.interpreter() == folder / "bin" / "python"
+    return tmp_path
+
+
+def test_what_completes_an_environment_runs_before_it_counts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("completing")
+    tool = ToolEnvironment(name="tool", completed_by="completing")
+
+    def complete(folder: Path, *, console: Console) -> None:
+        assert not (folder / COMPLETE).exists() and tool.interpreter() is None
+        (folder / "added").touch()
+
+    monkeypatch.setattr(module, "complete", complete, raising=False)
+    monkeypatch.setitem(sys.modules, "completing", module)
+    made = make_environment(tool, console=Console(io.StringIO()))
+    assert (made / "added").exists() and tool.interpreter() == made / "bin" / "python"
+
+
+def test_an_environment_that_could_not_be_completed_does_not_count(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("completing")
+
+    def complete(folder: Path, *, console: Console) -> None:
+        raise ToolError("MERA does not start here")
+
+    monkeypatch.setattr(module, "complete", complete, raising=False)
+    monkeypatch.setitem(sys.modules, "completing", module)
+    tool = ToolEnvironment(name="tool", completed_by="completing")
+    with pytest.raises(ToolError, match="does not start"):
+        make_environment(tool, console=Console(io.StringIO()))
+    assert tool.interpreter() is None
+
+
+@pytest.mark.parametrize(
+    ("python", "expected"),
+    [
+        ("/usr/bin/python3.10", r"environment mera is not there; \./inv setup makes it$"),
+        (None, r"once Python 3.10 is here: it is neither on PATH nor among pyenv's; pyenv install 3\.10 brings it$"),
+    ],
+)
+def test_cells_of_mera_without_its_environment_say_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(environments, "PLACES", (tmp_path,))
+    monkeypatch.setattr(key_context, "find_python", lambda _: python)
+    targets = load_targets(HOME / "toolchains")
+    with pytest.raises(ToolError, match=expected):
+        raise ToolError(str(key_context._unbuilt(targets["mera_f200"])))
+    assert key_context._unbuilt(targets["x86_64"]) is None, "it is compiled in an image"
+
+
+def test_the_cards_of_all_declared_boards_are_known_to_the_check(tmp_path: Path) -> None:
+    board = Board(name="pc", transport="local", targets=("x86_64",), cards=("dna-f200",))
+    other = Board(name="pi", transport="local", targets=("x86_64",))
+    found = key_context.held_cards(Inventory(declared={"pc": board, "pi": other}))
+    assert found == {"pc": ["dna-f200"]}
