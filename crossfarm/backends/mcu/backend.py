@@ -26,6 +26,7 @@ DECLARATION = BackendDeclaration(
             _OWN,
             "crossfarm/bundles/accelerator.py",
             "crossfarm/bundles/linking/",
+            "crossfarm/bundles/make.py",  # of the backend tvm, which this one enters
             "runner/mcu/",
             "runner/library/model_tables.h",
             "runner/library/tvm_abi.h",

@@ -13,6 +13,8 @@ from crossfarm.errors import ModelError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from crossfarm.backends.tvm.unsupported import UnsupportedError
+
 FUNCTIONS = frozenset({"memcpy", "memmove", "memset", "memcmp"})
 """What every compiler expects of any C library, freestanding ones too."""
 ROUNDING = frozenset({"floorf", "ceilf", "truncf", "roundf", "rintf", "nearbyintf", "roundevenf"})
@@ -68,7 +70,7 @@ def foreign_functions(object_file: Path) -> list[str]:
     )
 
 
-def _error(function: str) -> ModelError:
+def _error(function: str) -> UnsupportedError:
     from crossfarm.backends.tvm.unsupported import UnsupportedError
 
     return UnsupportedError(what=f"the function {function}, which a freestanding C library lacks")

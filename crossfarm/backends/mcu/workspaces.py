@@ -46,7 +46,7 @@ def counted() -> Iterator[Workspaces]:
     """Count while something is compiled, without what TVM asserts about arguments: the tables give the right ones."""
     found = Workspaces()
 
-    @tvm.instrument.pass_instrument  # type: ignore[untyped-decorator]
+    @tvm.instrument.pass_instrument
     class Counter:
         """Looks at every module behind the pass."""
 

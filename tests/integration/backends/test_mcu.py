@@ -169,7 +169,7 @@ def test_the_library_has_no_variables_and_calls_nothing_but_what_it_may(tmp_path
             "cc",
             "-target",
             "thumb-freestanding-eabihf",
-            "-mcpu=cortex_m7+vfp4d16",
+            "-mcpu=cortex_m7+vfp4d16sp",
         ]
         words += [language, "-Wall", "-Wextra", "-Werror", f"-I{bundle}", "-c", str(tmp_path / "user.c")]
         done = subprocess.run([*words, "-o", str(tmp_path / "user.o")], capture_output=True, text=True, check=False)

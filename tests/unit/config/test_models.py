@@ -266,7 +266,7 @@ FIRMWARE: dict[str, Any] = {
         "flash_bytes": 1 << 20,
         "ram_bytes": 1 << 18,
     },
-    "compiler": {"kind": "zig", "target": "thumb-freestanding-eabihf", "flags": ["-mcpu=cortex_m7+vfp4d16"]},
+    "compiler": {"kind": "zig", "target": "thumb-freestanding-eabihf", "flags": ["-mcpu=cortex_m7+vfp4d16sp"]},
 }
 
 

@@ -95,6 +95,6 @@ def test_all_shipped_toolchain_files_name_what_llvm_knows() -> None:
     ],
 )
 def test_names_of_every_architecture_are_known(triple: str, cpu: str, feature: str) -> None:
-    float_abi = {"float_abi": "hard"} if triple.startswith(("armv6", "armv7")) else {}
+    float_abi = {"float_abi": "hard"} if triple.startswith(("armv6", "armv7", "thumb")) else {}
     code = LlvmCode.model_validate({"triple": triple, "cpu": cpu, "features": [feature], **float_abi})
     assert (code.cpu, code.features) == (cpu, (feature,))

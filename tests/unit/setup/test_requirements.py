@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.backends.project_files import load_project
+from crossfarm.backends.project_files import load_project, load_targets
 from crossfarm.boards.transports import sandbox
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
@@ -19,6 +19,7 @@ from crossfarm.setup import install
 from crossfarm.setup import requirements as installation
 from crossfarm.setup.requirements import requirements, run_doctor, run_setup
 from crossfarm.util.console import Console
+from crossfarm.util.paths import HOME
 
 MODELS = """
 models:
@@ -339,3 +340,14 @@ def test_a_system_that_forbids_namespaces_is_told_and_fails_no_setup(
     code, text = machine.doctor("onnx_model")
     assert code == EXIT_GOOD
     assert re.search(r"^missing  sandbox +programs of models run on this host with your rights", text, re.MULTILINE)
+
+
+def test_the_emulator_of_a_firmware_is_a_package_that_setup_installs(machine: Machine) -> None:
+    target = load_targets(HOME / "toolchains")["cortex_m7"]
+    found = installation._way_to_run(target, is_wanted=True)
+    assert found.found is None
+    assert found.packages == ("qemu-system-arm",)
+    assert found.how_to_install.endswith("apt-get install qemu-system-arm")
+    machine.script("qemu-system-arm")
+    found = installation._way_to_run(target, is_wanted=True)
+    assert found.found is not None and not found.packages

@@ -404,6 +404,25 @@ def test_a_truncated_output_is_refused(tmp_path: Path) -> None:
         check.run(job)
 
 
+def test_what_an_emulator_leaves_in_the_runners_place_may_lack_numbers(tmp_path: Path) -> None:
+    sizes = {"arena_bytes": 4096, "weights_bytes": 128, "stack_peak_bytes": 320}
+    job = _job(
+        tmp_path,
+        expected=SCORES,
+        output=SCORES,
+        cases=_labelled([0, 1, 2]),
+        timing="emulated",
+        result={"load_ns": None, "verify_ns": None, "peak_rss_bytes": None, **sizes},
+    )
+    path = job.inputs["measure"] / "measure.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "simulator": "crossfarm.boards.simulators.cortex_m"}))
+    rows = _rows(job)
+    found = {name: rows.measurements[name].value for name in ("arena", "weights", "stack_peak")}
+    assert found == {"arena": 4096, "weights": 128, "stack_peak": 320}
+    assert not {"load_time", "peak_rss"} & set(rows.measurements)
+    assert "emulated" in rows.checks["latency.p50"].message
+
+
 def _unscheduled_job(tmp_path: Path, *, timing: str = "silicon", **manifest: Any) -> Job:
     job = _job(tmp_path, expected=SCORES, output=SCORES, cases=_labelled([0, 1, 3]), timing=timing)
     path = job.inputs["bundle"] / "manifest.json"
