@@ -1,7 +1,7 @@
 """Trains the digits CNN, and writes digits_cnn.onnx and held_out.csv beside this file.
 
-    python -m venv /tmp/digits && /tmp/digits/bin/pip install scikit-learn==1.9.1 torch==2.13.0 onnx==1.22.0
-    /tmp/digits/bin/python models/digits_cnn/train.py
+    python -m venv .digits && .digits/bin/pip install scikit-learn==1.9.1 torch==2.13.0 onnx==1.22.0
+    .digits/bin/python models/digits_cnn/train.py
 
 What it needs is no dependency of crossfarm: both files are in the repository. The data are the 1,797 digits of 8 x 8
 pixels, 0 to 16, that come with scikit-learn (UCI's Optical Recognition of Handwritten Digits, CC BY 4.0); a quarter,

@@ -13,9 +13,11 @@ from crossfarm.backends.project_files import load_targets
 from crossfarm.boards.inventory import Inventory
 from crossfarm.config.boards import Board
 from crossfarm.errors import ToolError
+from crossfarm.images.identity import ImageIdentity
 from crossfarm.pipeline import key_context
 from crossfarm.setup import environments as setup
 from crossfarm.setup.environments import make_environment
+from crossfarm.stages.job import HOST as HOST_IMAGE
 from crossfarm.util import environments
 from crossfarm.util.console import Console
 from crossfarm.util.environments import COMPLETE, ToolEnvironment
@@ -78,6 +80,13 @@ def test_cells_of_mera_without_its_environment_say_what_to_type(
     with pytest.raises(ToolError, match=expected):
         raise ToolError(str(key_context._unbuilt(targets["mera_f200"])))
     assert key_context._unbuilt(targets["x86_64"]) is None, "it is compiled in an image"
+
+
+def test_cells_of_mera_are_compiled_on_this_host_whatever_images_there_are() -> None:
+    targets = load_targets(HOME / "toolchains")
+    images = {"x86_64": ImageIdentity(name="x86_64", reference="crossfarm-x86_64:1", digest="ab" * 32, base=None)}
+    assert key_context._image(images, targets["mera_f200"]) == HOST_IMAGE
+    assert key_context._image(images, targets["x86_64"]) == "ab" * 32
 
 
 def test_the_cards_of_all_declared_boards_are_known_to_the_check(tmp_path: Path) -> None:
