@@ -19,6 +19,8 @@ from crossfarm.bundles.calibration import write_calibration
 from crossfarm.bundles.rtl import ENVIRONMENT, RTL, RtlCore
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError
+from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
+from crossfarm.stages.check.accelerators import is_simulator_right, simulated_outputs, simulator_records
 from crossfarm.util.paths import HOME
 from tests.unit.backends.rtl import networks
 
@@ -108,7 +110,7 @@ def test_yosys_estimates_what_a_core_takes_of_a_device(tmp_path: Path) -> None:
     assert found["lut"] > 0
 
 
-def test_a_core_that_is_wrong_on_purpose_answers_otherwise(made: Path, tmp_path: Path) -> None:
+def test_a_core_that_is_wrong_on_purpose_turns_the_gate_red(made: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     shutil.copytree(made, wrong)
     verilog = (wrong / "dut.v").read_text()
@@ -118,7 +120,18 @@ def test_a_core_that_is_wrong_on_purpose_answers_otherwise(made: Path, tmp_path:
     (wrong / "simulator").unlink()
     build_simulator(wrong, cell=CELL)
     _, found, answers = _both(wrong, digits()[0][:1])
-    assert not np.array_equal(found["logits"], answers["logits"])
+    outputs = simulated_outputs(found, answers)
+    assert not is_simulator_right(outputs)
+    row, *_ = simulator_records(
+        outputs,
+        check=lambda **fields: CheckRecord(cell=CELL.id, **fields),
+        measurement=lambda name, value, unit: MeasurementRecord(
+            cell=CELL.id, name=name, value=value, unit=unit, provenance=Provenance(board="local", timing="simulated")
+        ),
+    )
+    assert isinstance(row, CheckRecord)
+    assert (row.name, row.status) == ("simulator.equal", "failed")
+    assert "its cycles are not valid and not shown" in row.message
 
 
 def spoil(verilog: str) -> tuple[str, int]:

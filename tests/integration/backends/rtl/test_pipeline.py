@@ -83,7 +83,7 @@ def test_the_core_equals_its_functional_model_and_its_cycles_are_shown(
         if isinstance(record, MeasurementRecord) and record.cell == "rtl_int8-digits_cnn-float32"
     }
     assert numbers["latency.p50"] == pytest.approx(numbers["cycles.simulated"] * 10, rel=0.01)
-    assert checks["top1"].status == "passed"
+    assert checks["accuracy.top1.digits"].status == "passed"
 
 
 def test_an_unsupported_operator_fails_its_own_cell_alone_and_other_variants_are_skipped(
