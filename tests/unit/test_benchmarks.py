@@ -24,8 +24,8 @@ def test_documented_goals_equal_the_codes() -> None:
     assert documented == _table.goals_table(_table.benchmarks()), "run python -m benchmarks._table"
 
 
-def test_all_of_them_take_at_most_35_minutes() -> None:
-    assert sum(one.minutes * (1 + len(one.forms)) for one in _table.benchmarks()) <= 35
+def test_all_of_them_take_at_most_45_minutes() -> None:
+    assert sum(one.minutes * (1 + len(one.forms)) for one in _table.benchmarks()) <= 45
 
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
