@@ -30,7 +30,7 @@ from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, find_stale
-from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
+from crossfarm.reports import REPORTS, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
@@ -349,7 +349,7 @@ def _fresh_results(out: Path) -> Path:
     try:
         if path.exists():
             path.replace(out / "results.previous.jsonl")
-        for report in (JUNIT, SUMMARY):
+        for report in REPORTS:
             (out / report).unlink(missing_ok=True)
     except OSError as error:
         raise _unusable(out, error) from error

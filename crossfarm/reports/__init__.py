@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.errors import StoreError
@@ -13,10 +13,13 @@ from crossfarm.util.files import write_text
 
 JUNIT = "junit.xml"
 SUMMARY = "summary.md"
+PAGE = "report.html"
+REPORTS = (JUNIT, SUMMARY, PAGE)
+"""Files of a run that are made of its records."""
 
 
 def write_all(results: Path, out: Path) -> Overview:
-    """Write junit.xml and summary.md of the last run of `results` into the folder `out`, each at once or not at all.
+    """Write the REPORTS of the last run of `results` into the folder `out`, each at once or not at all.
 
     A run that was interrupted or killed is reported as far as it went, and the reports say so and name what is missing.
 
@@ -36,7 +39,7 @@ def write_all(results: Path, out: Path) -> Overview:
 def write_reports(records: Sequence[Record], out: Path) -> Overview:
     """Write the reports as `write_all` does, of records that are at hand already."""
     seen = overview(records)
-    for name, text in ((JUNIT, junit.render(seen)), (SUMMARY, summary.render(seen))):
+    for name, text in _rendered(seen):
         try:
             write_text(out / name, text)
         except OSError as error:
@@ -44,3 +47,12 @@ def write_reports(records: Sequence[Record], out: Path) -> Overview:
                 f"{out / name}: cannot be written: {error.strerror}; free some space or give another --out"
             ) from error
     return seen
+
+
+def _rendered(seen: Overview) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each report, one made after the other is written: CI reads the first one."""
+    from crossfarm.reports import html
+
+    yield JUNIT, junit.render(seen)
+    yield SUMMARY, summary.render(seen)
+    yield PAGE, html.render(seen)
