@@ -71,7 +71,7 @@ def cell_records(number: int) -> Iterator[Record]:
     numbers = {f"accuracy.{kind}.logits": (1e-6 * (number + 1), "scale") for kind in ("max_abs_diff", "mean_abs_diff")}
     numbers |= {f"ladder.{rung}.right": (0.97 - 0.01 * place, "share") for place, rung in enumerate(RUNGS)}
     numbers |= {f"ladder.{rung}.difference": (0.01 * place, "scale") for place, rung in enumerate(RUNGS)}
-    numbers |= {name: (1_000_000.0 + number, "bytes") for name in ("program", "weights", "arena", "peak_rss")}
+    numbers |= dict.fromkeys(("program", "weights", "arena", "peak_rss"), (1000000.0 + number, "bytes"))
     numbers |= {f"latency.{name}": (1e6 + number, "ns") for name in ("p90", "min", "mean")}
     for name, (value, unit) in numbers.items():
         yield MeasurementRecord(cell=cell, name=name, value=value, unit=unit, provenance=found)

@@ -31,7 +31,7 @@ LAYERS = "profile.layers"
 
 
 class CheckLine(NamedTuple):
-    """A check, an array in the page; `details` is a place in Document.details, `command` empty where it is the cell's."""
+    """A check, an array in the page; `details` is a place in Document.details; no `command` where it is the cell's."""
 
     name: str
     status: str

@@ -1,4 +1,4 @@
-"""What the page shows of earlier runs: for each cell, number and board one line of points, with marks where there are any."""
+"""What the page shows of earlier runs: for each cell, number and board one line of points, some of them with a mark."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@
   const svg = (name, attributes = {}, ...children) =>
     fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
-  const symbols = { passed: "✓", failed: "✗", error: "!", made: "○", skipped: "–", "not run": "·", informative: "i" };
+  const symbols = { passed: "✓", failed: "✗", error: "!", made: "○", skipped: "→", "not run": "·", informative: "i" };
   function badge(state) {
     const sign = element("span", { "aria-hidden": "true" }, symbols[state] || "?");
     return element("span", { class: `badge s-${state.replaceAll(" ", "-")}` }, sign, ` ${state}`);
@@ -45,9 +45,11 @@
     return element("div", { class: "command" }, element("pre", label, text), copyButton(text));
   }
 
+  const SHORT = new Set(["value", "limit", "took", "where", "samples", "stage"]);
   function table(label, heads, rows) {
+    const kinds = heads.map((name) => (SHORT.has(name) ? { class: "short" } : {}));
     const head = element("tr", {}, ...heads.map((name) => element("th", { scope: "col" }, name)));
-    const body = rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, value))));
+    const body = rows.map((row) => element("tr", {}, ...row.map((value, column) => element("td", kinds[column], value))));
     const made = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
     return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, made);
   }
@@ -99,7 +101,10 @@
     const chosen = selects.map((select) => select.value);
     const visible = cells.map((cell, index) => matches(index, words, chosen));
     for (const row of rows) row.hidden = !visible[row.dataset.cell];
-    for (const field of fields) field.hidden = !visible[field.dataset.cell];
+    for (const field of fields) {
+      field.hidden = !visible[field.dataset.cell];
+      field.parentElement.classList.toggle("gone", field.hidden);
+    }
     for (const row of matrixRows) row.hidden = ![...row.querySelectorAll("[data-cell]")].some((field) => !field.hidden);
     find("shown").textContent = `${visible.filter(Boolean).length} of ${cells.length} cells`;
   }
@@ -147,10 +152,32 @@
     drawing.append(svg("text", { class: "faint", x: MARGIN, y: y + 14 }, tick(low, unit)));
     if (high > low) drawing.append(svg("text", { class: "faint", x: width - MARGIN, y: y + 14, "text-anchor": "end" }, tick(high, unit)));
   }
-  function title(drawing, y, text, width) {
-    const most = Math.floor((width - 2 * MARGIN) / 6.2);
-    const shown = text.length > most ? `${text.slice(0, most - 1)}…` : text;
-    drawing.append(svg("text", { x: MARGIN, y }, svg("title", {}, text), shown));
+  /** A text in lines that fit the picture. */
+  function wrap(text, width) {
+    const most = Math.max(10, Math.floor((width - 2 * MARGIN) / 6.6));
+    const lines = [""];
+    for (const word of text.split(" ").flatMap((part) => part.match(new RegExp(`.{1,${most}}`, "gu")) || [])) {
+      const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+      if (longer.length > most) lines.push(word);
+      else lines[lines.length - 1] = longer;
+    }
+    return lines;
+  }
+  /** Rows of a text and something of `height` below it: the text of each is drawn, and `draw` gets row and top of the rest. */
+  function stack(texts, height, width) {
+    const wrapped = texts.map((text) => wrap(text, width));
+    const tops = [];
+    let y = 0;
+    for (const lines of wrapped) {
+      tops.push(y + 15 * lines.length + 2);
+      y += 15 * lines.length + 2 + height + 8;
+    }
+    const draw = (drawing, drawRow) => wrapped.forEach((lines, row) => {
+      const first = tops[row] - 2 - 15 * (lines.length - 1);
+      lines.forEach((line, at) => drawing.append(svg("text", { x: MARGIN, y: first + 15 * at - 2 }, line)));
+      drawRow(row, tops[row]);
+    });
+    return { height: y, draw };
   }
   /** Cells of the same model, this one first, that `has` something to compare. */
   function siblings(cell, has, most) {
@@ -165,20 +192,22 @@
     const all = shown.flatMap((other) => other.latency);
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const lines = shown.map((other) => `${name(other)}: median ${other.latency_text}, ${other.latency.length === 1 ? "1 sample" : `${other.latency.length} samples`}`);
-    return picture("Latency", lines, 44 * shown.length + 22, width, (drawing) => {
-      const x = scale(low, high, width);
-      shown.forEach((other, row) => {
-        const top = 44 * row;
-        const at = (share) => x(other.latency[Math.round(share * (other.latency.length - 1))]);
-        title(drawing, top + 12, lines[row], width);
-        for (const sample of other.latency) drawing.append(svg("circle", { class: "dot", cx: x(sample), cy: top + 28, r: 3.5 }));
-        if (other.latency.length > 3) {
-          drawing.append(svg("rect", { class: "box", x: at(0.25), y: top + 20, width: Math.max(1, at(0.75) - at(0.25)), height: 16 }));
-          drawing.append(svg("line", { class: "median", x1: at(0.5), x2: at(0.5), y1: top + 18, y2: top + 38 }));
+    const isLog = low > 0 && high > 3 * low; // one slow run must not press all others together
+    const rows = stack(lines, 20, width);
+    return picture("Latency", lines, rows.height + 18, width, (drawing) => {
+      const linear = isLog ? scale(Math.log(low), Math.log(high), width) : scale(low, high, width);
+      const x = (value) => linear(isLog ? Math.log(value) : value);
+      rows.draw(drawing, (row, top) => {
+        const samples = shown[row].latency;
+        const at = (share) => x(samples[Math.round(share * (samples.length - 1))]);
+        for (const sample of samples) drawing.append(svg("circle", { class: "dot", cx: x(sample), cy: top + 10, r: 3.5 }));
+        if (samples.length > 3) {
+          drawing.append(svg("rect", { class: "box", x: at(0.25), y: top + 2, width: Math.max(1, at(0.75) - at(0.25)), height: 16 }));
+          drawing.append(svg("line", { class: "median", x1: at(0.5), x2: at(0.5), y1: top, y2: top + 20 }));
         }
       });
-      axis(drawing, low, high, 44 * shown.length + 2, width, "ns");
-    }, "Each dot is a run; the box holds the middle half of them, the line is the median.");
+      axis(drawing, low, high, rows.height, width, "ns");
+    }, `Each dot is a run; the box holds the middle half of them, the line is the median.${isLog ? " The axis is logarithmic." : ""}`);
   }
 
   function sizePicture(cell, width) {
@@ -188,20 +217,20 @@
     const longest = Math.max(...shown.map(total));
     const lines = shown.map((other) => `${name(other)}: ${other.sizes.map(([part, , text]) => `${part} ${text}`).join(", ")}`);
     const classes = { program: "c0", weights: "c1", arena: "c2" };
-    return picture("Size", lines, 40 * shown.length + 16, width, (drawing) => {
-      shown.forEach((other, row) => {
+    const rows = stack(lines, 14, width);
+    return picture("Size", lines, rows.height + 16, width, (drawing) => {
+      rows.draw(drawing, (row, top) => {
         let x = MARGIN;
-        title(drawing, 40 * row + 12, lines[row], width);
-        for (const [part, value, text] of other.sizes) {
+        for (const [part, value, text] of shown[row].sizes) {
           const length = (value / longest) * (width - 2 * MARGIN);
-          drawing.append(svg("rect", { class: classes[part], x, y: 40 * row + 17, width: length, height: 14 }, svg("title", {}, `${part} ${text}`)));
+          drawing.append(svg("rect", { class: classes[part], x, y: top, width: length, height: 14 }, svg("title", {}, `${part} ${text}`)));
           x += length;
         }
       });
       let x = MARGIN;
       for (const part of Object.keys(classes)) {
-        drawing.append(svg("rect", { class: classes[part], x, y: 40 * shown.length + 3, width: 10, height: 10 }));
-        drawing.append(svg("text", { x: x + 14, y: 40 * shown.length + 12 }, part));
+        drawing.append(svg("rect", { class: classes[part], x, y: rows.height + 3, width: 10, height: 10 }));
+        drawing.append(svg("text", { x: x + 14, y: rows.height + 12 }, part));
         x += 80;
       }
     });
@@ -216,17 +245,18 @@
     const low = shares.length ? Math.min(...shares) : 0;
     const high = shares.length ? Math.max(...shares) : 1;
     const [from, to] = high - low < 1e-9 ? [Math.max(0, low - 0.01), Math.min(1, high + 0.01)] : [low, high];
-    return picture("Accuracy ladder", lines, 36 * rungs.length + 20, width, (drawing) => {
+    const rows = stack(lines, shares.length ? 12 : 0, width);
+    return picture("Accuracy ladder", lines, rows.height + (shares.length ? 18 : 0), width, (drawing) => {
       const x = scale(from, to, width);
-      const points = rungs.map(([, share], row) => (share === null ? null : [x(share), 36 * row + 23]));
-      const line = points.filter(Boolean).map((point) => point.join(",")).join(" ");
-      drawing.append(svg("polyline", { class: "path", points: line }));
-      rungs.forEach((rung, row) => {
-        title(drawing, 36 * row + 12, lines[row], width);
-        if (points[row]) drawing.append(svg("circle", { class: "c0", cx: points[row][0], cy: points[row][1], r: 5 }));
+      const points = [];
+      rows.draw(drawing, (row, top) => {
+        const share = rungs[row][1];
+        if (share !== null) points.push([x(share), top + 6]);
       });
-      if (shares.length) axis(drawing, from, to, 36 * rungs.length + 2, width, "share");
-    }, shares.length && from > 0 ? `Each step down is one step of the way onto the board. The axis does not begin at zero.` : "");
+      drawing.append(svg("polyline", { class: "path", points: points.map((point) => point.join(",")).join(" ") }));
+      for (const [cx, cy] of points) drawing.append(svg("circle", { class: "c0", cx, cy, r: 5 }));
+      if (shares.length) axis(drawing, from, to, rows.height, width, "share");
+    }, shares.length && from > 0 ? "Each step down is one step of the way onto the board. The axis does not begin at zero." : "");
   }
 
   function layerPicture(cell, width) {
@@ -234,10 +264,11 @@
     if (!layers.length) return null;
     const longest = Math.max(...layers.map(([, value]) => value)) || 1;
     const lines = layers.map(([layer, , text]) => `${layer}: ${text}`);
-    return picture("Time per layer", lines, 32 * layers.length + 4, width, (drawing) => {
-      layers.forEach(([, value], row) => {
-        title(drawing, 32 * row + 12, lines[row], width);
-        drawing.append(svg("rect", { class: "c0", x: MARGIN, y: 32 * row + 16, width: Math.max(1, (value / longest) * (width - 2 * MARGIN)), height: 10 }));
+    const rows = stack(lines, 10, width);
+    return picture("Time per layer", lines, rows.height, width, (drawing) => {
+      rows.draw(drawing, (row, top) => {
+        const length = Math.max(1, (layers[row][1] / longest) * (width - 2 * MARGIN));
+        drawing.append(svg("rect", { class: "c0", x: MARGIN, y: top, width: length, height: 10 }));
       });
     });
   }
@@ -250,11 +281,13 @@
     const marks = points.filter(([, , , , mark]) => mark).map(([, started, , , mark]) => `${mark} ${started.slice(0, 10)}`);
     const range = `${points.length} runs from ${points[0][1].slice(0, 10)} to ${last[1].slice(0, 10)}, ${textOf(low)} to ${textOf(high)}, last ${last[3]}`;
     const caption = `History of ${metric} on ${board}${label ? ` (${label})` : ""}`;
-    return picture(caption, [range, ...marks], 120, width, (drawing) => {
+    const rows = stack([range], 90, width);
+    return picture(caption, [range, ...marks], rows.height, width, (drawing) => {
       const x = scale(0, points.length - 1, width);
-      const y = (value) => 96 - (high > low ? ((value - low) / (high - low)) * 60 : 30);
-      title(drawing, 12, range, width);
-      drawing.append(svg("line", { class: "axis", x1: MARGIN, x2: width - MARGIN, y1: 102, y2: 102 }));
+      const bottom = rows.height - 12;
+      const y = (value) => bottom - 8 - (high > low ? ((value - low) / (high - low)) * 60 : 30);
+      rows.draw(drawing, () => {});
+      drawing.append(svg("line", { class: "axis", x1: MARGIN, x2: width - MARGIN, y1: bottom, y2: bottom }));
       drawing.append(svg("polyline", { class: "path", points: points.map(([, , value], at) => `${x(at)},${y(value)}`).join(" ") }));
       points.forEach(([run, started, value, text, mark], at) => {
         const told = svg("title", {}, `${started} ${run}: ${text}${mark ? `, ${mark}` : ""}`);
@@ -308,7 +341,7 @@
     };
     const close = element("button", { type: "button", id: "close" }, "Close");
     close.addEventListener("click", () => dialog.close());
-    const bar = element("div", { class: "bar" }, element("h2", { id: "detail-title" }, cell.id, " ", badge(cell.state)), step("Previous", -1), step("Next", 1), close);
+    const bar = element("div", { class: "bar" }, element("h2", { id: "detail-title" }, cell.id, " ", badge(cell.state)), element("div", { class: "steps" }, step("Previous", -1), step("Next", 1), close));
     const wide = dialog.clientWidth || innerWidth;
     const width = Math.max(260, Math.min(480, wide - 80));
     const pictures = [ladderPicture(cell, width), latencyPicture(cell, width), sizePicture(cell, width), layerPicture(cell, width), ...cell.history.map((series) => historyPicture(series, width))];

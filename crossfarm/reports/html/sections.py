@@ -1,4 +1,4 @@
-"""What stands in the page without a script: the matrix, the table, what is wrong, what was not done, where it was measured."""
+"""What stands in the page without a script: matrix, table, what is wrong, what was not done, where it was measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_FAILURES = 200
 """Cells whose failures stand in the section of failures; all are in the table."""
 MOST_CHECKS = 20
 """Failed checks of one cell that stand there."""
-SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "made": "○", "skipped": "–", "not run": "·"}
+SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "made": "○", "skipped": "→", "not run": "·"}
 """Stands beside the word, so that a state can be told without its colour."""
 _COMMAND = 2000
 

@@ -1,4 +1,4 @@
-"""report.html: what is in the page before a script runs, that no text of a record becomes part of it, and how large it is."""
+"""report.html: what is there before a script runs, that no text of a record becomes part of it, and how large it is."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ def test_what_needs_a_look_stands_first_in_the_table() -> None:
 
 
 def test_a_share_stands_with_its_count_and_a_number_with_its_provenance_and_command() -> None:
-    records = whole_run() + [
+    records = [
+        *whole_run(),
         check(GOOD, "accuracy.top1.d", "passed", value=0.9625, unit="share", cases=400),
         number(GOOD, "accuracy.top1.d", 0.9625, "share", SILICON),
     ]
