@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.errors import StoreError
-from crossfarm.reports import junit, summary
+from crossfarm.reports import junit, page_again, summary
 from crossfarm.reports.run_view import Overview, overview
 from crossfarm.results import Record, read_records
 from crossfarm.util.files import write_text
@@ -14,6 +14,8 @@ from crossfarm.util.files import write_text
 JUNIT = "junit.xml"
 SUMMARY = "summary.md"
 PAGE = "report.html"
+PAGE_BEFORE = "report.previous.html"
+"""The page of the run before."""
 REPORTS = (JUNIT, SUMMARY, PAGE)
 """Files of a run that are made of its records."""
 
@@ -39,7 +41,7 @@ def write_all(results: Path, out: Path) -> Overview:
 def write_reports(records: Sequence[Record], out: Path) -> Overview:
     """Write the reports as `write_all` does, of records that are at hand already."""
     seen = overview(records)
-    for name, text in _rendered(seen):
+    for name, text in _rendered(seen, records, out):
         try:
             write_text(out / name, text)
         except OSError as error:
@@ -49,10 +51,18 @@ def write_reports(records: Sequence[Record], out: Path) -> Overview:
     return seen
 
 
-def _rendered(seen: Overview) -> Iterator[tuple[str, str]]:
+def _rendered(seen: Overview, records: Sequence[Record], out: Path) -> Iterator[tuple[str, str]]:
     """Yield name and text of each report, one made after the other is written: CI reads the first one."""
-    from crossfarm.reports import html
-
     yield JUNIT, junit.render(seen)
     yield SUMMARY, summary.render(seen)
-    yield PAGE, html.render(seen)
+    yield PAGE, _page(seen, records, out)
+
+
+def _page(seen: Overview, records: Sequence[Record], out: Path) -> str:
+    digest = page_again.content_digest(records)
+    text = page_again.renewed(out / PAGE_BEFORE, seen, digest)
+    if text is not None:
+        return text
+    from crossfarm.reports import html
+
+    return html.render(seen, digest=digest)

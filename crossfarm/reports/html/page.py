@@ -11,8 +11,9 @@ from crossfarm.reports.columns import COLUMNS
 from crossfarm.reports.html import sections
 from crossfarm.reports.html.cell_data import Document, DocumentBuilder, worst_first
 from crossfarm.reports.html.history import HistoryRow, series_by_cell
+from crossfarm.reports.page_again import BEGIN, END, digest_line, run_line
 from crossfarm.reports.run_view import Overview, is_flaky
-from crossfarm.util.text import one_line, quantity
+from crossfarm.util.text import one_line
 
 _FOLDER = Path(__file__).parent
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -20,12 +21,13 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u202
 _NUMBERS = frozenset({"max diff", "quantising", "p50", "program", "weights", "memory"})
 
 
-def render(seen: Overview, *, history: Iterable[HistoryRow] = ()) -> str:
+def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = "") -> str:
     """Return the page of a run.
 
     Args:
         seen: the run.
         history: numbers of earlier runs and of this one, in any order; the dialog of a cell draws its own.
+        digest: of all that the page shows, by which `page_again` knows it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -42,13 +44,17 @@ def render(seen: Overview, *, history: Iterable[HistoryRow] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        keep_trailing_newline=True,
     )
     environment.filters["line"] = one_line
     wrong = sections.failures(seen, {cell.id: data.id for cell, data in zip(cells, document.cells, strict=True)})
-    return environment.get_template("page.html").render(
+    return environment.get_template(
+        "page.html"
+    ).render(
         seen=seen,
         run=seen.run,
-        seconds=quantity(seen.end.seconds, "s") if seen.end else "",
+        run_line=Markup(f"{BEGIN}{run_line(seen)}{END}"),  # noqa: S704  # escapes what it says
+        digest_line=Markup(digest_line(digest)),  # noqa: S704
         counts=[(state, seen.counts[state]) for state in sections.SYMBOLS if seen.counts[state]],
         symbols=sections.SYMBOLS,
         columns=COLUMNS,
