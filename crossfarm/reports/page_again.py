@@ -1,20 +1,20 @@
 """The page of the run before under the name of this one, where all else that it shows is the same.
 
 A run with nothing to do records what the run before recorded. To make the page anew takes a tenth of a second, most of
-it for the import of Jinja2 and for its template; to see that nothing changed takes a tenth of that, and imports nothing.
+it for the import of Jinja2 and for its template; to see that nothing changed takes a tenth of that, without an import.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
 from crossfarm.reports.run_view import Overview
+from crossfarm.reports.summary import html
 from crossfarm.results import EndRecord, Record, RunRecord, last_run, to_json
-from crossfarm.util.text import one_line, quantity
+from crossfarm.util.text import quantity
 
 BEGIN, END = "<!--run-->", "<!--/run-->"
 """What stands between is of this run alone. Texts of records cannot hold these: their < is escaped."""
@@ -46,10 +46,10 @@ def run_line(seen: Overview) -> str:
     if run is None:
         return ""
     seconds = f", {quantity(seen.end.seconds, 's')}" if seen.end else ""
-    commit = f" of commit <code>{_text(run.git_commit)}</code>" if run.git_commit else ""
+    commit = f" of commit <code>{html(run.git_commit)}</code>" if run.git_commit else ""
     return (
-        f"<code>{_text(run.command)}</code> on {_text(run.host)}, {_text(run.started)}{seconds}, "
-        f"crossfarm {_text(run.version)}{commit}, run <code>{_text(run.run)}</code>"
+        f"<code>{html(run.command)}</code> on {html(run.host)}, {html(run.started)}{seconds}, "
+        f"crossfarm {html(run.version)}{commit}, run <code>{html(run.run)}</code>"
     )
 
 
@@ -72,10 +72,6 @@ def renewed(before: Path, seen: Overview, digest: str) -> str | None:
     if not found or digest_line(digest) not in head or not tail.endswith(_LAST):
         return None
     return f"{head}{BEGIN}{run_line(seen)}{END}{tail}"
-
-
-def _text(text: str) -> str:
-    return html.escape(one_line(text))
 
 
 @functools.cache
