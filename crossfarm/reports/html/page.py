@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import collections
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,7 +56,7 @@ def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = 
         run=seen.run,
         run_line=Markup(f"{BEGIN}{run_line(seen)}{END}"),  # noqa: S704  # escapes what it says
         digest_line=Markup(digest_line(digest)),  # noqa: S704
-        counts=[(state, seen.counts[state]) for state in sections.SYMBOLS if seen.counts[state]],
+        counts=collections.Counter(cell.state for cell in cells),
         symbols=sections.SYMBOLS,
         columns=COLUMNS,
         numbers=_NUMBERS,

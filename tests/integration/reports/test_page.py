@@ -1,4 +1,4 @@
-"""report.html in Chromium: nothing loads, nothing goes wrong; sorting, filters, details, width, colours and axe-core."""
+"""report.html in Chromium: nothing loads, nothing goes wrong; sorting, filters, details, width, colours, axe-core."""
 
 from __future__ import annotations
 
