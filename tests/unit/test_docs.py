@@ -140,7 +140,7 @@ def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
 def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
-    for module in ("rows", "outputs", "decoded", "ladder", "code"):
+    for module in ("rows", "outputs", "decoded", "ladder", "code", "accelerators"):
         tree = ast.parse((HOME / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             makers = ("measurement", "CheckRecord", "check")
@@ -153,7 +153,7 @@ def _names_in_code() -> set[str]:
         found.update(
             node.value
             for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and re.fullmatch(r"(accuracy|code)\.\w+|text", str(node.value))
+            if isinstance(node, ast.Constant) and re.fullmatch(r"(accuracy|code|profile)\.\w+|text", str(node.value))
         )
     return found
 
@@ -165,7 +165,7 @@ def test_the_results_page_names_every_row_and_no_other() -> None:
         table = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
         for cell in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE):
             rows.update(re.findall("`(.+?)`", cell))
-    documented = {re.sub(r"OUTPUT$|RUNG\.\w+$", "", row.removesuffix(".DATASET")) for row in rows}
+    documented = {re.sub(r"(OUTPUT|NAME|KEY)$|RUNG\.\w+$", "", row.removesuffix(".DATASET")) for row in rows}
     assert documented == _names_in_code()
 
 
@@ -175,7 +175,8 @@ def test_every_dependency_says_why_it_is_there() -> None:
     explained = {name for cell in cells for name in cell.split(", ")} - {"package"}
     texts = [(HOME / name).read_text() for name in ("requirements.in", "requirements/test.in")]
     pinned = set(re.findall(r"^([a-z0-9-]+)==", "\n".join(texts), re.MULTILINE))
-    assert explained == pinned
+    of_npm = json.loads((HOME / "requirements" / "browser" / "package.json").read_text())["devDependencies"]
+    assert explained == pinned | set(of_npm)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -190,7 +191,9 @@ def test_the_worked_example_names_functions_that_exist_and_passes_every_stage() 
     for name in names:
         pkgutil.resolve_name(f"crossfarm.{name}")
     stages = set(re.findall(r"stages\.(\w+)\.", " ".join(names)))
-    assert set(STAGES) - {"calibration", "quantize", "quantize_shift", "interfaces"} <= stages, "what the pipeline does for a float32 cell"
+    assert set(STAGES) - {"calibration", "quantize", "quantize_shift", "interfaces"} <= stages, (
+        "what the pipeline does for a float32 cell"
+    )
 
 
 def test_the_architecture_can_be_read_in_ten_minutes() -> None:
