@@ -17,7 +17,7 @@ MOST_SAMPLES = 200
 """Samples of one latency that are drawn."""
 MOST_DETAILS = 60
 """Lines that one check shows beside its message."""
-MOST_LAYERS = 40
+MOST_LAYERS = 15
 """Layers that are drawn; the others are one bar together."""
 _MESSAGE, _DETAIL, _COMMAND = 1000, 300, 2000
 """Characters that each of these may have."""
@@ -267,7 +267,7 @@ def ladder(cell: CellOutcome, cases: int | None) -> tuple[Rung, ...]:
     numbers = cell.measurements
     has_labels = any(f"ladder.{name}.right" in numbers for name in _RUNGS)
     kind, words = ("right", "right") if has_labels else ("agreement", "decided as on the first rung")
-    rungs = []
+    rungs: list[Rung] = []
     for name in _RUNGS:
         share, difference = numbers.get(f"ladder.{name}.{kind}"), numbers.get(f"ladder.{name}.difference")
         if share is None and difference is None:

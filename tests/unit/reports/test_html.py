@@ -182,7 +182,7 @@ def test_the_pictures_get_the_samples_the_sizes_the_ladder_and_the_layers() -> N
     ]
     assert len(cell["layers"]) == MOST_LAYERS + 1
     assert cell["layers"][0][:2] == ["layer49", 49]
-    assert cell["layers"][-1][:2] == ["10 more", sum(range(10))]
+    assert cell["layers"][-1][:2] == [f"{50 - MOST_LAYERS} more", sum(range(50 - MOST_LAYERS))]
 
 
 def test_numbers_that_are_not_finite_are_told_and_leave_the_data_json() -> None:
