@@ -155,7 +155,7 @@ class MeasurementRecord:
         name: what was measured: `latency.p50`, `load_time`, `arena`, `weights`, `program`, `peak_rss`,
             `accuracy.max_abs_diff.OUTPUT`.
         value: in `unit`.
-        samples: the raw samples, where `value` is a statistic of some.
+        samples: the raw samples, where `value` is a statistic of some; of `profile.layers` the time of each function.
     """
 
     record: Literal["measurement"] = "measurement"

@@ -30,7 +30,7 @@ from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, find_stale
-from crossfarm.reports import JUNIT, SUMMARY, terminal, write_reports
+from crossfarm.reports import PAGE, PAGE_BEFORE, REPORTS, terminal, write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
@@ -343,13 +343,15 @@ def _own_reports(out: Path) -> Iterator[None]:
 def _fresh_results(out: Path) -> Path:
     """Return the path for this run's records, and take the last run's reports away lest they be taken for this one's.
 
-    The last run's records stay beside it until the next.
+    The last run's records and its page stay beside it until the next.
     """
     path = out / RESULTS
     try:
         if path.exists():
             path.replace(out / "results.previous.jsonl")
-        for report in (JUNIT, SUMMARY):
+        if (out / PAGE).exists():
+            (out / PAGE).replace(out / PAGE_BEFORE)
+        for report in REPORTS:
             (out / report).unlink(missing_ok=True)
     except OSError as error:
         raise _unusable(out, error) from error

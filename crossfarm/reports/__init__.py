@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.errors import StoreError
-from crossfarm.reports import junit, summary
+from crossfarm.reports import junit, page_again, summary
 from crossfarm.reports.run_view import Overview, overview
 from crossfarm.results import Record, read_records
 from crossfarm.util.files import write_text
 
 JUNIT = "junit.xml"
 SUMMARY = "summary.md"
+PAGE = "report.html"
+PAGE_BEFORE = "report.previous.html"
+"""The page of the run before."""
+REPORTS = (JUNIT, SUMMARY, PAGE)
+"""Files of a run that are made of its records."""
 
 
 def write_all(results: Path, out: Path) -> Overview:
-    """Write junit.xml and summary.md of the last run of `results` into the folder `out`, each at once or not at all.
+    """Write the REPORTS of the last run of `results` into the folder `out`, each at once or not at all.
 
     A run that was interrupted or killed is reported as far as it went, and the reports say so and name what is missing.
 
@@ -36,7 +41,7 @@ def write_all(results: Path, out: Path) -> Overview:
 def write_reports(records: Sequence[Record], out: Path) -> Overview:
     """Write the reports as `write_all` does, of records that are at hand already."""
     seen = overview(records)
-    for name, text in ((JUNIT, junit.render(seen)), (SUMMARY, summary.render(seen))):
+    for name, text in _rendered(seen, records, out):
         try:
             write_text(out / name, text)
         except OSError as error:
@@ -44,3 +49,20 @@ def write_reports(records: Sequence[Record], out: Path) -> Overview:
                 f"{out / name}: cannot be written: {error.strerror}; free some space or give another --out"
             ) from error
     return seen
+
+
+def _rendered(seen: Overview, records: Sequence[Record], out: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each report, one made after the other is written: CI reads the first one."""
+    yield JUNIT, junit.render(seen)
+    yield SUMMARY, summary.render(seen)
+    yield PAGE, _page(seen, records, out)
+
+
+def _page(seen: Overview, records: Sequence[Record], out: Path) -> str:
+    digest = page_again.content_digest(records)
+    text = page_again.renewed(out / PAGE_BEFORE, seen, digest)
+    if text is not None:
+        return text
+    from crossfarm.reports import html
+
+    return html.render(seen, digest=digest)

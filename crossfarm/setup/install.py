@@ -1,9 +1,10 @@
-"""Runs apt-get and pip, thrice where it must be: what fails most is the network."""
+"""Runs apt-get, pip and npm, thrice where it must be: what fails most is the network."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import shlex
 import shutil
 import sys
@@ -141,6 +142,37 @@ def install_hashed_into(python: str, path: Path, *, console: Console) -> None:
 def hashed_command(path: Path) -> list[str]:
     """Return the command that installs the distributions of a requirements file with their hashes."""
     return _pip(*_CHECKED, "-r", str(path))
+
+
+def install_npm(folder: Path, *, console: Console) -> None:
+    """Install what the package-lock.json of a folder names, each with its hash, and run no script of a package.
+
+    Raises:
+        ToolError: npm fails, or a package is not the one whose hash is known.
+    """
+    console.line(f"setup: installing packages of {folder.name}/package-lock.json with npm")
+    advice = "see that the machine reaches its npm registry, then type the same command again"
+    _try_thrice([npm_command(folder)], environment={}, advice=advice, console=console)
+
+
+def npm_command(folder: Path) -> list[str]:
+    """Return the command that installs what the package-lock.json of a folder names."""
+    return ["npm", "ci", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund"]
+
+
+def installed_as_locked(folder: Path) -> str | None:
+    """Return name and version of each package of a folder's package.json; None where one is not as locked."""
+    found = []
+    try:
+        wanted = json.loads((folder / "package.json").read_bytes())["devDependencies"]
+        for name, version in wanted.items():
+            package = json.loads((folder / "node_modules" / name / "package.json").read_bytes())
+            if package["version"] != version:
+                return None
+            found.append(f"{name} {version}")
+    except (OSError, ValueError, KeyError):
+        return None
+    return ", ".join(found)
 
 
 def _is_installed_as_known(command: Sequence[str], *, advice: str, console: Console) -> bool:

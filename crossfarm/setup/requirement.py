@@ -19,6 +19,7 @@ class Requirement:
         cost: what does not work without it.
         packages: Debian packages that bring it.
         python: requirements files, relative to the project's folder, that bring it.
+        npm: folders with a package.json and its lock, relative to the project's folder, that bring it.
         environments: Python environments of tools that bring it.
         is_wanted: the chosen models, targets or tests need it; `setup` leaves out what only `doctor` tells of.
     """
@@ -29,5 +30,6 @@ class Requirement:
     cost: str
     packages: tuple[str, ...] = ()
     python: tuple[Path, ...] = ()
+    npm: tuple[Path, ...] = ()
     environments: tuple[ToolEnvironment, ...] = ()
     is_wanted: bool = True

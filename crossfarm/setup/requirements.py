@@ -27,8 +27,11 @@ from crossfarm.setup.install import (
     TORCH_BUILD,
     hashed_command,
     install_hashed,
+    install_npm,
     install_packages,
     install_torch,
+    installed_as_locked,
+    npm_command,
     pins,
     torch_commands,
     version_of,
@@ -40,6 +43,9 @@ from crossfarm.util.paths import HOME
 
 LOCK = Path("requirements.lock")
 TESTS = Path("requirements", "test.txt")
+AXE = Path("requirements", "browser")
+"""The folder with what npm installs for the tests."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> list[Requirement]:
@@ -62,6 +68,8 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         _cmake_of_tests(is_wanted=tests),
         _program("sshd", "boards over ssh are not tested", ("openssh-server", "openssh-client"), is_wanted=tests),
         _postgresql_of_tests(is_wanted=tests),
+        _browser_of_tests(is_wanted=tests),
+        _axe_of_tests(home, is_wanted=tests),
         _program("mmdebstrap", "there are no virtual boards", ("mmdebstrap",), is_wanted=tests),
         _program("git", "results do not name the commit they belong to", ("git",), is_wanted=False),
     ]
@@ -93,7 +101,7 @@ def run_doctor(
     for row in missing:
         console.line(f"{row.name}: {row.how_to_install}{'' if row.is_wanted else ' (optional)'}")
     wanted = [row for row in missing if row.is_wanted]
-    if any(row.packages or row.python or row.environments for row in wanted):
+    if any(row.packages or row.python or row.npm or row.environments for row in wanted):
         console.line("./inv setup installs what is missing")
     if not wanted:
         console.line("nothing that is needed is missing")
@@ -138,6 +146,8 @@ def run_setup(
         install_hashed(home / TESTS, console=console)
     if TORCH in files:
         install_torch(home, console=console)
+    for folder in dict.fromkeys(folder for row in missing for folder in row.npm):
+        install_npm(home / folder, console=console)
     for environment in dict.fromkeys(found for row in missing for found in row.environments):
         make_environment(environment, console=console)
     left = [row for row in requirements(project, tests=tests, home=home) if row.is_wanted and row.found is None]
@@ -352,6 +362,33 @@ def _postgresql_of_tests(*, is_wanted: bool) -> Requirement:
         how_to_install="apt-get install postgresql",
         cost="leases that farms on several hosts share are not tested",
         packages=("postgresql",),
+        is_wanted=is_wanted,
+    )
+
+
+def _browser_of_tests(*, is_wanted: bool) -> Requirement:
+    """Return Chromium under any of its names; playwright, which drives it, brings none of its own."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return Requirement(
+        name="Chromium",
+        found=found,
+        how_to_install="apt-get install chromium",
+        cost="report.html is not tested in a browser",
+        packages=("chromium",),
+        is_wanted=is_wanted,
+    )
+
+
+def _axe_of_tests(home: Path, *, is_wanted: bool) -> Requirement:
+    """Return axe-core, which npm installs from the lock file beside its package.json."""
+    found = installed_as_locked(home / AXE)
+    return Requirement(
+        name="axe-core",
+        found=found,
+        how_to_install=shlex.join(npm_command(home / AXE)),
+        cost="whether report.html can be used without eyes or mouse is not tested",
+        packages=() if found or shutil.which("npm") else ("npm",),
+        npm=(AXE,),
         is_wanted=is_wanted,
     )
 

@@ -1,4 +1,7 @@
-"""What of a model has no code of ours: functions without a schedule, and operators of a quantised model in float32."""
+"""Where the time of a model goes as far as it was taken, and what of it has no code of ours.
+
+That is functions without a schedule, and operators of a quantised model in float32.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from typing import Protocol
 from crossfarm.results import CheckRecord, MeasurementRecord
 from crossfarm.stages.measure.artifact import BundleManifest, ProfileFile
 
-UNSCHEDULED, LEFT_IN_FLOAT = "code.unscheduled", "code.left_in_float"
-"""Names of the rows, and of the measurement with the share of the time."""
+UNSCHEDULED, LEFT_IN_FLOAT, LAYERS = "code.unscheduled", "code.left_in_float", "profile.layers"
+"""Names of the rows, and of the measurements with the share of the time and with the time of each function."""
+_NAMED_LAYERS, _MOST_LAYERS = 3, 200
+"""Functions that a message names, and that a row holds: the slowest."""
 
 
 class _Check(Protocol):
@@ -42,6 +47,8 @@ def code_records(
         check: makes a row.
         measurement: makes a number.
     """
+    if profile is not None:
+        yield from _layer_records(profile, timing=timing, check=check, measurement=measurement)
     if bundle.unscheduled:
         shares = unscheduled_shares(profile, bundle.unscheduled) if profile is not None else ()
         share = statistics.median(shares) if shares else None
@@ -66,6 +73,40 @@ def code_records(
             message=f"{_operators(number)} of a quantised model computed in float32: {names}",
             operators=tuple(bundle.left_in_float),
         )
+
+
+def layer_times(profile: ProfileFile) -> dict[str, float]:
+    """Return the ns that all calls of each function took in a run, the median of the runs; the slowest first."""
+    times: dict[str, float] = {}
+    for call in profile.calls:
+        times[call.name] = times.get(call.name, 0.0) + (statistics.median(call.ns) if call.ns else 0.0)
+    return dict(sorted(times.items(), key=lambda item: -item[1]))
+
+
+def _layer_records(
+    profile: ProfileFile, *, timing: str, check: _Check, measurement: _Measurement
+) -> Iterator[CheckRecord | MeasurementRecord]:
+    """Yield a row that names the functions, the slowest first, and a number whose samples are their times."""
+    times = layer_times(profile)
+    total = sum(times.values())
+    if total <= 0:
+        return
+    slowest = dict(list(times.items())[:_MOST_LAYERS])
+    named = ", ".join(f"{name} {time / total:.1%}" for name, time in list(slowest.items())[:_NAMED_LAYERS])
+    label = "" if timing == "silicon" else f" ({timing})"
+    yield check(
+        name=LAYERS,
+        status="informative",
+        value=total,
+        unit="ns",
+        message=f"most of the time of {_functions(len(times))} goes into {named}{label}",
+        operators=tuple(slowest),
+    )
+    yield measurement(LAYERS, total, "ns", tuple(slowest.values()))
+
+
+def _functions(number: int) -> str:
+    return "1 function" if number == 1 else f"{number} functions"
 
 
 def unscheduled_shares(profile: ProfileFile, functions: Sequence[str]) -> tuple[float, ...]:

@@ -143,6 +143,7 @@ def _agreement(
         value=share,
         limit=limit,
         unit="share",
+        cases=count,
         message=f"{what} equal to the reference's in {equal} of {count} {kind} ({share:.2%}, limit {limit:.2%})",
         details=tuple(
             f"{decoded.reference.cases[number].name} differs{'' if counted[number] else ', which is not counted'}"

@@ -110,7 +110,9 @@ def _row(
     told = [loss for loss in losses if loss]
     message = f"{'; '.join(told)}" if told else "no step lost or changed a decision"
     if agreement is None or rungs[0].name != "float":
-        return check(name="accuracy.ladder", status="informative", message=message, details=tuple(lines))
+        return check(
+            name="accuracy.ladder", status="informative", cases=len(decisions[0]), message=message, details=tuple(lines)
+        )
     share = sum(map(_same, decisions[1], decisions[0])) / len(decisions[0])
     return check(
         name="accuracy.ladder",
@@ -118,6 +120,7 @@ def _row(
         value=share,
         limit=agreement,
         unit="share",
+        cases=len(decisions[0]),
         message=f"{rungs[1].words} decides {share:.2%} of the cases as float32 (limit {agreement:.2%}); {message}",
         details=tuple(lines),
     )

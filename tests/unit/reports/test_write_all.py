@@ -14,14 +14,14 @@ from crossfarm.results import ResultsWriter, to_json
 from tests.unit.reports.records import BAD, parse, whole_run
 
 
-def test_both_reports_are_written_from_the_results_alone(tmp_path: Path) -> None:
+def test_all_reports_are_written_from_the_results_alone(tmp_path: Path) -> None:
     with ResultsWriter(tmp_path / "results.jsonl") as writer:
         writer.write(*whole_run())
     seen = write_all(tmp_path / "results.jsonl", tmp_path / "out")
     assert seen.counts["failed"] == 1
     assert parse((tmp_path / "out" / "junit.xml").read_text()).get("failures") == "1"
     assert BAD in (tmp_path / "out" / "summary.md").read_text()
-    assert sorted(item.name for item in (tmp_path / "out").iterdir()) == ["junit.xml", "summary.md"]
+    assert sorted(item.name for item in (tmp_path / "out").iterdir()) == ["junit.xml", "report.html", "summary.md"]
 
 
 def test_a_run_that_was_killed_in_the_middle_of_a_line_is_reported(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
 from crossfarm.setup import install
 from crossfarm.setup import requirements as installation
+from crossfarm.setup.requirement import Requirement
 from crossfarm.setup.requirements import requirements, run_doctor, run_setup
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
@@ -351,3 +353,41 @@ def test_the_emulator_of_a_firmware_is_a_package_that_setup_installs(machine: Ma
     machine.script("qemu-system-arm")
     found = installation._way_to_run(target, is_wanted=True)
     assert found.found is not None and not found.packages
+
+
+def test_axe_core_is_installed_by_npm_from_its_lock_and_counts_only_in_the_locked_version(machine: Machine) -> None:
+    folder = machine.folder / "requirements" / "browser"
+    package = folder / "node_modules" / "axe-core" / "package.json"
+    package.parent.mkdir(parents=True)
+    (folder / "package.json").write_text('{"devDependencies": {"axe-core": "4.1.0"}}')
+    brought = f"echo '{{\"version\": \"4.1.0\"}}' >'{package}'"
+
+    def row() -> Requirement:
+        found = requirements(machine.project("onnx_model"), tests=True, home=machine.folder)
+        return next(row for row in found if row.name == "axe-core")
+
+    assert (row().found, row().packages, row().npm) == (None, ("npm",), (Path("requirements", "browser"),))
+    machine.script("npm", brought)
+    assert row().packages == ()
+    install.install_npm(folder, console=Console(io.StringIO(), interactive=False))
+    assert machine.called() == [f"npm ci --prefix {folder} --ignore-scripts --no-audit --no-fund"]
+    assert row().found == "axe-core 4.1.0"
+    package.write_text('{"version": "4.0.9"}')
+    assert row().found is None
+
+
+def test_every_package_of_npm_is_locked_with_a_hash() -> None:
+    lock = json.loads((installation.HOME / installation.AXE / "package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert "node_modules/axe-core" in packages
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+
+
+def test_chromium_counts_under_any_of_its_names(machine: Machine) -> None:
+    def found() -> str | None:
+        rows = requirements(None, tests=True, home=machine.folder)
+        return next(row.found for row in rows if row.name == "Chromium")
+
+    assert found() is None
+    program = machine.script("google-chrome")
+    assert found() == str(program)
