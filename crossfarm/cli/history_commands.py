@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.cli.run_options import options as options_of
@@ -15,7 +15,15 @@ from crossfarm.reports.history.database import History
 from crossfarm.reports.history.kept_run import KeptRun, kept_run
 from crossfarm.reports.history.place import VARIABLE
 from crossfarm.reports.history.read_results import read_results
-from crossfarm.reports.regression.comparison import WINDOW, Comparison, Confirm, baseline, compare, compare_runs
+from crossfarm.reports.regression.comparison import (
+    WINDOW,
+    Comparison,
+    Confirm,
+    baseline,
+    compare,
+    compare_runs,
+    judged_names,
+)
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import output_of
 
@@ -54,7 +62,7 @@ def compare_by_name(given: Given, options: Options) -> Comparison:
     with open_history(given) as history:
         later = _run(history, new)
         if old == BASELINE:
-            name, earlier = f"the last {WINDOW} runs before", baseline(history.before(later, runs=WINDOW), later)
+            name, earlier = f"the last {WINDOW} runs before", baseline(_before(history, later), later)
         else:
             before = _previous(history, later) if old == PREVIOUS else _run(history, old)
             name, earlier = before.run, {cell.cell: (cell,) for cell in before.cells}
@@ -71,6 +79,10 @@ def _confirming(given: Given, options: Options) -> Iterator[Confirm | None]:
 
     with confirming(options) as confirm:
         yield confirm
+
+
+def _before(history: History, run: KeptRun) -> Sequence[KeptRun]:
+    return history.before(run, runs=WINDOW, names=judged_names(run))
 
 
 def _previous(history: History, run: KeptRun) -> KeptRun:

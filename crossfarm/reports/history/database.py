@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from crossfarm.errors import ConfigError, HistoryError, nearest
 from crossfarm.reports.history import tables
-from crossfarm.reports.history.insert import SCHEMA, VERSION_TABLE, Cursor, delete_run, insert_run
+from crossfarm.reports.history.insert import COLUMNS, NUMBERS, SCHEMA, VERSION_TABLE, Cursor, delete_run, insert_run
 from crossfarm.reports.history.kept_run import KeptCell, KeptCheck, KeptNumber, KeptRun, unpack
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.history.sqlite_file import BUSY_SECONDS, advice
@@ -139,17 +139,19 @@ class History:
         for run in runs:
             yield self.read(run)
 
-    def before(self, run: KeptRun, *, runs: int) -> tuple[KeptRun, ...]:
+    def before(self, run: KeptRun, *, runs: int, names: Sequence[str] = ()) -> tuple[KeptRun, ...]:
         """Return the runs before a run in the order of the history, oldest first; all, when it is not in the history.
 
         Args:
             run: the run.
             runs: at most so many, the last ones.
+            names: with these numbers alone, and without checks; empty for all.
         """
         table = tables.runs
         position = self._rows(sa.select(table.c.position).where(table.c.run == run.run), 0)
         others = table.c.run != run.run
-        return self._read(sa.and_(others, table.c.position <= position[0]) if position else others, newest=runs)
+        which = sa.and_(others, table.c.position <= position[0]) if position else others
+        return self._read(which, newest=runs, names=names if len(names) <= _MOST_VALUES else ())
 
     def of_model(self, model: str, *, targets: Sequence[str] = (), metric: str, runs: int) -> tuple[KeptRun, ...]:
         """Return the last runs that hold a number of a model, oldest first, with its cells and that number alone."""
@@ -303,21 +305,24 @@ def _cells(
         in_part = [cells.c.run.in_(part), *chosen]
         named = [numbers.c.name.in_(names)] if names else []
         of_cells: dict[int, dict[str, KeptNumber]] = {}
-        for row in connection.execute(
-            sa.select(numbers).join(cells, numbers.c.cell == cells.c.number).where(*in_part, *named)
-        ):
-            value = math.nan if row.value is None else float(row.value)
-            of_cells.setdefault(row.cell, {})[row.name] = KeptNumber(
-                name=row.name, value=value, unit=row.unit, samples=unpack(row.samples), provenance=row.provenance
+        with_cells = sa.select(*(numbers.c[name] for name in COLUMNS[NUMBERS])).order_by(numbers.c.cell, numbers.c.name)
+        with_cells = with_cells.join(cells, numbers.c.cell == cells.c.number).where(*in_part, *named)
+        for of, name, value, unit, samples, provenance in connection.execute(with_cells).all():
+            of_cells.setdefault(of, {})[name] = KeptNumber(
+                name=name,
+                value=math.nan if value is None else float(value),
+                unit=unit,
+                samples=unpack(samples) if samples else (),
+                provenance=provenance,
             )
         checked: dict[int, dict[str, KeptCheck]] = {}
         of_checks = sa.select(checks).join(cells, checks.c.cell == cells.c.number).where(*in_part)
-        for row in () if names else connection.execute(of_checks):
+        for row in () if names else connection.execute(of_checks.order_by(checks.c.cell, checks.c.name)).all():
             checked.setdefault(row.cell, {})[row.name] = KeptCheck(
                 **{name: getattr(row, name) for name in _OF_CHECK}, limit=row.limit_value
             )
         order = sa.select(cells).where(*in_part).order_by(cells.c.run, cells.c.place)
-        for row in connection.execute(order):
+        for row in connection.execute(order).all():
             found.setdefault(row.run, []).append(
                 KeptCell(
                     **{name: getattr(row, name) for name in _OF_CELL},

@@ -10,7 +10,7 @@ from typing import Literal
 
 from crossfarm.reports.history.kept_run import KeptCell, KeptRun
 from crossfarm.reports.regression.rules import Rule, rule_of
-from crossfarm.reports.regression.verdicts import Confirmation, Value, Verdict, confirmed, judge
+from crossfarm.reports.regression.verdicts import Confirmation, Verdict, confirmed, judge
 
 Kind = Literal[
     "newly failing",
@@ -139,6 +139,11 @@ def baseline(before: Sequence[KeptRun], new: KeptRun) -> Mapping[str, Sequence[K
     return {name: cells for name, cells in found.items() if name in wanted}
 
 
+def judged_names(run: KeptRun) -> tuple[str, ...]:
+    """Return the names of the numbers of a run that are judged: a baseline needs no others."""
+    return tuple(sorted({name for cell in run.cells for name in cell.numbers if rule_of(name) is not None}))
+
+
 def _of_cell(before: Sequence[KeptCell], now: KeptCell, confirm: Confirm | None) -> Iterator[Row]:
     row = functools.partial(Row, cell=now.cell, board=now.board, command=now.command)
     if not before:
@@ -182,9 +187,7 @@ def _of_number(
         known = same
     if not known:
         return ""
-    values = [Value(value=cell.numbers[name].value, samples=cell.numbers[name].samples) for cell in known]
-    number = now.numbers[name]
-    verdict = judge(rule, values, Value(value=number.value, samples=number.samples))
+    verdict = judge(rule, [cell.numbers[name] for cell in known], now.numbers[name])
     if verdict.word != "regressed" or rule.method != "samples":
         return verdict
     return confirmed(verdict, rule, confirm(known[-1], now) if confirm is not None else None)

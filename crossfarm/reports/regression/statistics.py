@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -45,12 +46,12 @@ def difference(old: Sequence[float] | Values, new: Sequence[float] | Values, *, 
     """
     before, after = np.sort(np.asarray(old, dtype=float)), np.sort(np.asarray(new, dtype=float))
     ratios = _medians(after) / _medians(before)[_turned(_RESAMPLES)]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(ratios, [tail, 1 - tail])
+    ratios.sort()
+    outside = round((1 - confidence) / 2 * _RESAMPLES)
     return Difference(
-        ratio=float(np.median(after) / np.median(before)),
-        low=float(low),
-        high=float(high),
+        ratio=_middle(after) / _middle(before),
+        low=float(ratios[outside]),
+        high=float(ratios[-1 - outside]),
         p_value=mann_whitney(before, after),
     )
 
@@ -79,13 +80,21 @@ def mann_whitney(first: Sequence[float] | Values, second: Sequence[float] | Valu
     return math.erfc(distance / math.sqrt(2 * variance))
 
 
-def robust_spread(values: Sequence[float] | Values) -> float:
+def robust_spread(values: Sequence[float]) -> float:
     """Return the standard deviation that the median absolute deviation stands for: 1.4826 times it.
 
     Source: F. R. Hampel, "The influence curve and its role in robust estimation", JASA 69 (1974).
     """
-    array = np.asarray(values, dtype=float)
-    return 1.4826 * float(np.median(np.abs(array - np.median(array)))) if len(array) else 0.0
+    if len(values) == 0:
+        return 0.0
+    centre = median(values)
+    return 1.4826 * median(abs(value - centre) for value in values)
+
+
+def _middle(ordered: Values) -> float:
+    """Return the median of sorted samples."""
+    count = len(ordered)
+    return float(ordered[(count - 1) // 2] + ordered[count // 2]) / 2
 
 
 def _medians(ordered: Values) -> Values:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from statistics import median
-from typing import Literal
+from typing import Literal, Protocol
 
 from crossfarm.reports.regression.rules import Rule
 from crossfarm.reports.regression.statistics import Difference, difference, robust_spread
@@ -25,6 +25,18 @@ FEWEST_SAMPLES = 10
 _RUNS_FOR_NOISE = 5
 _NOISE_FACTOR = 3.0
 """A change within three standard deviations of what the runs before differ by among themselves is none."""
+
+
+class Sampled(Protocol):
+    """A number of one run: a Value, or what the history kept."""
+
+    @property
+    def value(self) -> float:
+        """Return it."""
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        """Return the raw samples; empty where there are none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +85,7 @@ class Verdict:
     gates: bool = False
 
 
-def judge(rule: Rule, earlier: Sequence[Value], now: Value) -> Verdict:
+def judge(rule: Rule, earlier: Sequence[Sampled], now: Sampled) -> Verdict:
     """Return the verdict about a number; that about a latency is yet to be confirmed, see `confirmed`.
 
     Args:
@@ -121,7 +133,7 @@ def confirmed(verdict: Verdict, rule: Rule, confirmation: Confirmation | None) -
     )
 
 
-def _judge_samples(rule: Rule, earlier: Sequence[Value], now: Value) -> Verdict:
+def _judge_samples(rule: Rule, earlier: Sequence[Sampled], now: Sampled) -> Verdict:
     old = median([item.value for item in earlier])
     change = _change(old, now.value)
     if any(item.samples == now.samples for item in earlier if item.samples):
@@ -191,7 +203,8 @@ def _not_finite(rule: Rule, old: float, new: float) -> Verdict:
 
 
 def _usable(samples: Sequence[float]) -> bool:
-    return len(samples) >= FEWEST_SAMPLES and all(math.isfinite(sample) and sample > 0 for sample in samples)
+    # The sum is finite only when every sample is.
+    return len(samples) >= FEWEST_SAMPLES and math.isfinite(sum(samples)) and min(samples) > 0
 
 
 def _change(old: float, new: float) -> float:
