@@ -10,13 +10,12 @@ import operator
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
 
 from crossfarm.backends import BACKENDS, code_section
-from crossfarm.config import boards, checks, llvm, models, pipelines, quantisation, sources, targets
+from crossfarm.config import accelerators, boards, checks, llvm, models, pipelines, quantisation, sources, targets
 from crossfarm.util.paths import HOME
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -35,7 +34,8 @@ def schema(name: str) -> dict[str, Any]:
     definitions = content.get("$defs", {})
     for title, definition in {SCHEMAS[name].__name__: content, **definitions}.items():
         for key, description in _key_descriptions().get(title, {}).items():
-            definition["properties"][key]["description"] = description
+            if key in definition.get("properties", {}):
+                definition["properties"][key]["description"] = description
     if "Model" in definitions:
         _allow_defaults(content)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **content}
@@ -63,16 +63,15 @@ def _allow_defaults(content: dict[str, Any]) -> None:
 
 
 def _key_descriptions() -> dict[str, dict[str, str]]:
-    """Return class -> key -> the text that stands below the key in the source."""
+    """Return class -> key -> the text that stands below the key in the source, of the class or of one above it."""
+    sections = (sys.modules[code_section(name).__module__] for name in BACKENDS)
     found: dict[str, dict[str, str]] = {}
-    for module in (boards, checks, llvm, models, pipelines, quantisation, sources, targets):
-        found.update(_descriptions_in(module))
+    for module in (accelerators, boards, checks, llvm, models, pipelines, quantisation, sources, targets, *sections):
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.ClassDef):
+                bases = (found.get(ast.unparse(base), {}) for base in node.bases)
+                found[node.name] = functools.reduce(operator.or_, (*bases, _descriptions_of(node)), {})
     return found
-
-
-def _descriptions_in(module: ModuleType) -> dict[str, dict[str, str]]:
-    classes = (node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ClassDef))
-    return {node.name: _descriptions_of(node) for node in classes}
 
 
 def _descriptions_of(definition: ast.ClassDef) -> dict[str, str]:

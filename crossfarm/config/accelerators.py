@@ -25,7 +25,10 @@ class AcceleratorCode(Declared):
     READS_ORIGINAL: ClassVar[bool] = False
     """The backend reads the file that the model came as, which the stage `prepare` keeps beside model.onnx."""
     QUANTISES: ClassVar[bool] = False
-    """The backend quantises float32 itself: its outputs are judged by decisions, as those of int8 are."""
+    """The backend quantises float32 itself; it gets inputs to calibrate from."""
+    ROUNDS_OTHERWISE: ClassVar[bool] = False
+    """Its integers are rounded otherwise than ONNX Runtime does, also where it takes a quantised model as it is. Like
+    what it quantised itself, its answers are judged by what they decide."""
 
     megahertz: Annotated[Integer, Field(ge=1, le=100_000)]
     """Clock of the array; cycles become time by it."""

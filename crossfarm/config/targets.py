@@ -116,6 +116,11 @@ class Target(Declared):
         return isinstance(self.code, AcceleratorCode) and self.code.QUANTISES
 
     @property
+    def has_own_reference(self) -> bool:
+        """Return whether its answers are another arithmetic's than ONNX Runtime's, and judged by what they decide."""
+        return isinstance(self.code, AcceleratorCode) and (self.code.QUANTISES or self.code.ROUNDS_OTHERWISE)
+
+    @property
     def reads_original(self) -> bool:
         """Return whether its backend reads the file that a model came as."""
         return isinstance(self.code, AcceleratorCode) and self.code.READS_ORIGINAL

@@ -1,4 +1,4 @@
-"""Python environments of tools that cannot stand beside crossfarm's own: each has a hashed lock and a folder of its own.
+"""Python environments of tools that cannot stand beside crossfarm's own: each has a lock and a folder of its own.
 
 `./inv setup` makes them (crossfarm.setup.environments); images bring theirs along.
 """

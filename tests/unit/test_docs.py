@@ -143,7 +143,7 @@ def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
 def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
-    for module in ("rows", "outputs", "decoded", "ladder", "code"):
+    for module in ("rows", "outputs", "decoded", "ladder", "code", "accelerators"):
         tree = ast.parse((HOME / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             makers = ("measurement", "CheckRecord", "check")
@@ -168,7 +168,7 @@ def test_the_results_page_names_every_row_and_no_other() -> None:
         table = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
         for cell in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE):
             rows.update(re.findall("`(.+?)`", cell))
-    documented = {re.sub(r"OUTPUT$|RUNG\.\w+$", "", row.removesuffix(".DATASET")) for row in rows}
+    documented = {re.sub(r"(OUTPUT|NAME|KEY)$|RUNG\.\w+$", "", row.removesuffix(".DATASET")) for row in rows}
     assert documented == _names_in_code()
 
 

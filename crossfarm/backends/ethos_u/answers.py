@@ -9,10 +9,15 @@ rounded to the integers that the file takes, and outputs are given as the real n
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
 
 
 def main(model: str, inputs: str, outputs: str) -> None:
@@ -32,24 +37,25 @@ def main(model: str, inputs: str, outputs: str) -> None:
         interpreter.invoke()
         for number, detail in enumerate(interpreter.get_output_details()):
             found[number].append(to_real(interpreter.get_tensor(detail["index"]), detail))
-    np.savez(outputs, **{str(number): np.stack(arrays) for number, arrays in enumerate(found)})
+    stacked: dict[str, Any] = {str(number): np.stack(arrays) for number, arrays in enumerate(found)}
+    np.savez(outputs, **stacked)
 
 
-def to_stored(tensor: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+def to_stored(tensor: Array, detail: dict[str, Any]) -> Array:
     """Return what the file takes for real numbers: rint(x / scale) + zero point, cut off to its type."""
     kind, (scale, zero) = detail["dtype"], detail["quantization"]
     if scale == 0 or tensor.dtype == kind:
         return np.asarray(tensor, kind)
     limits = np.iinfo(kind)
-    return np.clip(np.rint(tensor / np.float32(scale)) + zero, limits.min, limits.max).astype(kind)
+    return np.asarray(np.clip(np.rint(tensor / np.float32(scale)) + zero, limits.min, limits.max), kind)
 
 
-def to_real(tensor: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+def to_real(tensor: Array, detail: dict[str, Any]) -> Array:
     """Return the real numbers that stored ones stand for."""
     scale, zero = detail["quantization"]
     if scale == 0:
         return tensor
-    return ((tensor.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)).astype(np.float32)
+    return np.asarray((tensor.astype(np.int32) - zero) * np.float32(scale), np.float32)
 
 
 if __name__ == "__main__":

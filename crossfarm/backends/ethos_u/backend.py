@@ -29,6 +29,7 @@ class EthosUCode(AcceleratorCode):
     TAKES: ClassVar[tuple[Variant, ...]] = ("int8",)
     FORMATS: ClassVar[tuple[str, ...]] = ("tflite",)
     READS_ORIGINAL: ClassVar[bool] = True
+    ROUNDS_OTHERWISE: ClassVar[bool] = True
 
     accelerator: Literal[
         "ethos-u55-32",
@@ -73,9 +74,7 @@ DECLARATION = BackendDeclaration(
 )
 
 
-def compile(
-    *, cell: Cell, model: Path, code: EthosUCode, output: Path, tuned: Mapping[str, Any] | None = None
-) -> None:
+def compile(*, cell: Cell, model: Path, code: EthosUCode, output: Path, tuned: Mapping[str, Any] | None = None) -> None:
     """Write vela.tflite, original.tflite, accelerator.json and compile.json; see protocol.Backend.compile.
 
     Raises:

@@ -15,6 +15,7 @@ from crossfarm.errors import ModelError, ToolError, ToolMissingError
 from crossfarm.util.environments import ToolEnvironment
 from crossfarm.util.processes import failure, run_tool
 from crossfarm.util.scratch import scratch_folder
+from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
     from crossfarm.backends.ethos_u.backend import EthosUCode
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = ToolEnvironment(name="ethos_u")
 PROCESSOR_SECONDS = 600
 CONTAINS = "the accelerator's operators and its memory traffic by Vela's model; not those left to the CPU"
-ACCURACY = "estimate only, by Vela's performance model, which Arm does not call cycle-accurate"
+ACCURACY = "by Vela's performance model, which Arm does not call cycle-accurate"
 CLOCK = "clock"
 _QUANTITIES = (
     ("sram", "sram_memory_used", 1024.0, "bytes"),
@@ -31,7 +32,7 @@ _QUANTITIES = (
     ("macs", "nn_macs", 1.0, "count"),
 )
 """Our name, the column of Vela's summary, the factor to our unit (Vela counts memory in KiB), and the unit."""
-_ON_CPU = re.compile(r"^(?:Warning: )?(?P<operator>[A-Z0-9_]+) '(?P<node>[^']*)' is a CPU only op\b")
+_ON_CPU = re.compile(r"operator: (?P<operator>[A-Z0-9_]+), ofm: '(?P<node>[^']*)'\s+Reason: (?P<reason>[^\n]*)")
 
 
 def run_vela(original: Path, *, code: EthosUCode, cell: Cell, output: Path) -> AcceleratorReport:
@@ -102,7 +103,7 @@ def read_summary(text: str, *, said: str, megahertz: int) -> AcceleratorReport:
             Quantity(name=CLOCK, value=clock, unit="MHz"),
             Quantity(name="operators_on_cpu", value=float(len(left)), unit="count"),
         ),
-        notes=tuple(f"on the CPU: {item.operator} {item.node}" for item in left),
+        notes=tuple(f"on the CPU: {item.operator} {item.node} ({item.rule})" for item in left),
     )
 
 
@@ -116,7 +117,5 @@ def _number(row: Mapping[str, str], column: str) -> float:
 
 
 def _left_over(said: str) -> Iterator[LeftOver]:
-    for line in said.splitlines():
-        found = _ON_CPU.match(line.strip())
-        if found:
-            yield LeftOver(operator=found["operator"], node=found["node"], rule="Vela leaves it to the CPU")
+    for found in _ON_CPU.finditer(said):
+        yield LeftOver(operator=found["operator"], node=found["node"], rule=one_line(found["reason"]))

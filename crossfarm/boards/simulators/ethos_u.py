@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
@@ -41,7 +41,8 @@ class EthosU(SimulatedBoard):
             raise BoardError(f"{manifest.cell}: {ENVIRONMENT.missing() or 'its bundle has no estimate'}")
         with scratch_folder("litert") as name:
             given, found = Path(name) / "inputs.npz", Path(name) / "outputs.npz"
-            np.savez(given, **{str(number): inputs[port.name] for number, port in enumerate(manifest.inputs)})
+            stacked: dict[str, Any] = {str(number): inputs[port.name] for number, port in enumerate(manifest.inputs)}
+            np.savez(given, **stacked)
             command = [str(python), "-I", str(SCRIPT), str(bundle / "original.tflite"), str(given), str(found)]
             done = run_tool(command, processor_seconds=int(timeout), wall_seconds=timeout, merged=True)
             if done.returncode or not found.exists():

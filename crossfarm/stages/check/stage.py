@@ -47,7 +47,7 @@ def needs(subject: Subject) -> Needs:
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `check` is about a cell")
-    kind = "own" if target.quantises else variant if variant in QUANTISING else "float32"
+    kind = "own" if target.has_own_reference else variant if variant in QUANTISING else "float32"
     parameters = {f"model {model.name}": subject.group("check", model.name, kind, make=lambda: _limits(model, kind))}
     if target.name in model.checks.cycles:
         parameters[f"budget {target.name}"] = {"cycles": model.checks.cycles[target.name]}
@@ -66,12 +66,14 @@ def _limits(model: Model, kind: str) -> dict[str, Any]:
     parameters = model.model_dump(mode="json", include=set(FIELDS), exclude={"checks": {"cycles"}})
     if kind == "own":
         parameters["is_own_reference"] = True
-    if kind in ("own", "int8_shift") or (kind == "int8" and model.is_quantised_here):
+        # Its reference is another arithmetic's, which it follows in most decisions and not in each.
+        parameters["checks"]["argmax"] = model.quantisation.checks.agreement
+    if "float32" in model.variants and kind != "float32":
         limits = model.quantisation.checks.model_dump(mode="json")
         described = inherited(model.checks.outputs, model.quantisation.checks.outputs)
         limits["outputs"] = [output.model_dump(mode="json") for output in described]
         agreement = limits.pop("agreement")
-        if kind == "own":  # its reference is the float32 model, which no 8 bits follow in every case
+        if kind == "own":
             limits["argmax"] = agreement
         parameters |= {"agreement": agreement, "checks": limits}
     return parameters

@@ -20,6 +20,8 @@ from crossfarm.errors import ConfigError
 from crossfarm.util.paths import HOME
 
 DOCUMENTS = {"models": "models.md", "toolchain": "toolchains.md", "pipeline": "pipelines.md", "boards": "boards.md"}
+MORE = {"toolchain": ("accelerators.md",)}
+"""Pages that explain the keys of some backends."""
 OWN_FILES = [
     *(("models", path) for path in sorted(HOME.glob("models.yaml"))),
     *(("toolchain", path) for path in sorted(HOME.glob("toolchains/*.yaml"))),
@@ -98,7 +100,9 @@ def test_the_examples_of_the_docs_load(name: str, text: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_docs_name_every_key(name: str) -> None:
-    prose = re.sub(r"^```.*?^```$", "", (HOME / "docs" / DOCUMENTS[name]).read_text(), flags=re.DOTALL | re.MULTILINE)
+    pages = (DOCUMENTS[name], *MORE.get(name, ()))
+    text = "\n".join((HOME / "docs" / page).read_text() for page in pages)
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     words = set(re.findall(r"[a-z0-9_]+", " ".join(re.findall(r"`([^`]+)`", prose))))
     content = schema(name)
     keys = {key for part in (content, *content["$defs"].values()) for key in part.get("properties", ())}

@@ -121,8 +121,8 @@ def test_a_budget_of_cycles_is_checked_again_for_its_own_target_alone(tmp_path: 
 def _with_variants(folder: Path, variants: str) -> Project:
     """Return the project with these variants of the second model."""
     write_project(folder)
-    models = (folder / "models.yaml").read_text().replace("    data: [lines]", f"    variants: {variants}\n    data: [lines]")
-    (folder / "models.yaml").write_text(models)
+    plain, data = (folder / "models.yaml").read_text(), "    data: [lines]"
+    (folder / "models.yaml").write_text(plain.replace(data, f"    variants: {variants}\n{data}"))
     return load_project(
         models=folder / "models.yaml",
         toolchains=folder / "toolchains",

@@ -14,13 +14,24 @@ import pytest
 from crossfarm.config.pipelines import STAGES
 from crossfarm.util.paths import HOME
 
-PARTS = ("crossfarm", "runner", "tuning", "toolchains", "pipelines", "dockerfiles", "models.yaml", "requirements.lock")
+PARTS = (
+    "crossfarm",
+    "runner",
+    "tuning",
+    "toolchains",
+    "pipelines",
+    "dockerfiles",
+    "models.yaml",
+    "requirements",
+    "requirements.lock",
+)
 
 KEYS = """
-import json, sys
+import dataclasses, json, sys
 from pathlib import Path
 from crossfarm.backends.project_files import load_project
 from crossfarm.boards.inventory import Inventory
+from crossfarm.config.accelerators import VARIANTS
 from crossfarm.config.pipelines import STAGES as ORDER
 from crossfarm.pipeline.key_context import read_key_context, stage_context
 from crossfarm.pipeline.plan import Selection, make_plan
@@ -29,6 +40,8 @@ from crossfarm.stages import STAGES
 project = load_project(
     models=Path("models.yaml"), toolchains=Path("toolchains"), pipeline=Path("pipelines/smoke.yaml")
 )
+pipeline = project.pipeline.model_copy(update={"variants": VARIANTS})
+project = dataclasses.replace(project, pipeline=pipeline)
 selection = Selection(only=("x86_64-ppocr_cls-*",), stages=ORDER)
 for line in sys.stdin:
     stage_context.cache_clear()
@@ -38,7 +51,7 @@ for line in sys.stdin:
 
 BUNDLE_ON = {"bundle", "measure", "check"}
 COMPILE_ON = {"compile", "interfaces", *BUNDLE_ON}
-QUANTIZE_ON = {"quantize", *COMPILE_ON}
+QUANTIZE_ON = {"quantize", "quantize_shift", *COMPILE_ON}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +129,9 @@ def changed(clone: Path) -> Iterator[Callable[[Iterable[str]], set[str]]]:
         pytest.param(("crossfarm/boards/leases/rules.py",), set(), id="leases"),
         pytest.param(("crossfarm/stages/check/rows.py",), {"check"}, id="a check"),
         pytest.param(("crossfarm/stages/quantize/scales.py",), QUANTIZE_ON, id="quantisation"),
+        pytest.param(
+            ("crossfarm/stages/quantize_shift/exponents.py",), {"quantize_shift", *COMPILE_ON}, id="scales that shift"
+        ),
         pytest.param(
             ("crossfarm/stages/prepare/static_onnx.py",), {"prepare", "reference", *QUANTIZE_ON}, id="preparation"
         ),

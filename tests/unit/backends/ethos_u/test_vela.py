@@ -18,7 +18,7 @@ def test_the_summary_becomes_an_estimate_with_memory_in_bytes() -> None:
     report = read_summary(SUMMARY, said="", megahertz=500)
     assert report.estimate is not None
     assert report.estimate.cycles == 201_523
-    assert "estimate only" in report.estimate.accuracy
+    assert "not call cycle-accurate" in report.estimate.accuracy
     values = {item.name: item.value for item in report.quantities}
     assert (values["sram"], values["flash"], values["operators_on_cpu"]) == (50.5 * 1024, 77 * 1024, 0)
 
@@ -29,9 +29,12 @@ def test_a_clock_that_is_not_the_declared_one_is_refused() -> None:
 
 
 def test_operators_that_stay_on_the_processor_are_named() -> None:
-    said = "Info: x\nWarning: SOFTMAX 'model/softmax' is a CPU only op\nnoise\n"
+    said = (
+        "Info: x\nWarning (supported operators) operator: DEQUANTIZE, ofm: 'Identity'\n"
+        "Reason: Unsupported opType\n\nnoise"
+    )
     report = read_summary(SUMMARY, said=said, megahertz=500)
-    assert report.notes == ("on the CPU: SOFTMAX model/softmax",)
+    assert report.notes == ("on the CPU: DEQUANTIZE Identity (Unsupported opType)",)
     assert {item.name: item.value for item in report.quantities}["operators_on_cpu"] == 1
 
 
