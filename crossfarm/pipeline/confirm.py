@@ -148,7 +148,7 @@ def times(transport: Transport, placed: DeployedBundle, settings: Measure, *, re
     """
     numbers = {"--threads": settings.threads, "--warmup": _WARMUP, "--repeat": repeat, "--cases": 1}
     options = [*(word for name, value in numbers.items() for word in (name, str(value))), "--no-verify"]
-    with scratch_folder("confirm-run") as name:
+    with scratch_folder("confirm") as name:
         folder = Path(name)
         ended = transport.run(placed, options, output=folder, timeout=settings.timeout)
         if ended.code != 0:
