@@ -25,6 +25,7 @@ from crossfarm.stages.measure.artifact import read_file
 from crossfarm.store.export import copy_files
 from crossfarm.store.store import Store
 from crossfarm.util.scratch import scratch_folder
+from crossfarm.util.text import one_line
 
 ROUNDS = 10
 """In each both bundles are started once, in turns the one and the other first."""
@@ -60,7 +61,7 @@ def confirm(old: Path, new: Path, transport: Transport, *, settings: Measure, ro
 def confirming(options: Options) -> Iterator[Confirm]:
     """Yield what measures the bundles of an old and a new cell in turns on the board that measured the new one.
 
-    It returns None, and the verdict stays `unconfirmed`, when a bundle is gone from the store, the board is not
+    It returns why not, and the verdict stays `unconfirmed`, when a bundle is gone from the store, the board is not
     declared any more or not to be had, its clock is not a real one, or a bundle fails.
 
     Raises:
@@ -87,23 +88,25 @@ class _Confirmer:
     inventory: Inventory
     pool: Pool
 
-    def __call__(self, old: KeptCell, new: KeptCell) -> Confirmation | None:
-        """Return the samples of both; None when they cannot be measured."""
+    def __call__(self, old: KeptCell, new: KeptCell) -> Confirmation | str:
+        """Return the samples of both; in words why they cannot be measured."""
         target = self.targets.get(new.target)
         if target is None or new.board is None:
-            return None
+            return f"not confirmed: the target {new.target} or its board is not declared any more"
         try:
             with scratch_folder("confirm") as name, self._board(new.board, target, new.cell) as transport:
                 folders = [self._bundle(cell, Path(name, which)) for cell, which in ((old, "old"), (new, "new"))]
-                if transport is None or None in folders:
-                    return None
+                if transport is None:
+                    return f"not confirmed: the board {new.board} is not to be had"
+                if None in folders:
+                    return "not confirmed: the store has a bundle no more"
                 transport.preflight()
                 if transport.timing != "silicon":
-                    return None
+                    return f"not confirmed: the clock of the board {new.board} is {transport.timing}"
                 before, now = (folder for folder in folders if folder is not None)
                 return confirm(before, now, transport, settings=self.settings)
-        except CrossfarmError:
-            return None
+        except CrossfarmError as error:
+            return f"not confirmed: {one_line(str(error))}"
 
     def _bundle(self, cell: KeptCell, folder: Path) -> Path | None:
         """Lay the bundle of a cell out; None when the store has it no more."""

@@ -33,8 +33,9 @@ _LEFT_OUT = "skipped"
 WINDOW = 12
 """Runs before that make a baseline; Mozilla's alerts look back over 12 to 24."""
 
-Confirm = Callable[[KeptCell, KeptCell], Confirmation | None]
-"""Measures the bundles of an old and a new cell in turns; None where that cannot be done."""
+Confirm = Callable[[KeptCell, KeptCell], Confirmation | str]
+"""Measures the bundles of an old and a new cell in turns; returns in a few words why where that cannot be done."""
+UNASKED = "not confirmed: no --confirm was given"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,7 +191,7 @@ def _of_number(
     verdict = judge(rule, [cell.numbers[name] for cell in known], now.numbers[name])
     if verdict.word != "regressed" or rule.method != "samples":
         return verdict
-    return confirmed(verdict, rule, confirm(known[-1], now) if confirm is not None else None)
+    return confirmed(verdict, rule, confirm(known[-1], now) if confirm is not None else UNASKED)
 
 
 def _is_of_no_board(rule: Rule) -> bool:

@@ -105,18 +105,21 @@ def judge(rule: Rule, earlier: Sequence[Sampled], now: Sampled) -> Verdict:
     return _judge_value(rule, old, now.value, spread=spread, of=of)
 
 
-def confirmed(verdict: Verdict, rule: Rule, confirmation: Confirmation | None) -> Verdict:
+def confirmed(verdict: Verdict, rule: Rule, confirmation: Confirmation | str) -> Verdict:
     """Return the verdict about a latency after its confirmation.
 
     Only a regression needs one. Without it the verdict is `unconfirmed`; when both bundles are as fast when they take
     turns, it was the board or the day, and the verdict is `inconclusive`.
+
+    Args:
+        verdict: from `judge`.
+        rule: of the number.
+        confirmation: what was measured; or in a few words why nothing was.
     """
     if verdict.word != "regressed" or rule.method != "samples":
         return verdict
-    if confirmation is None:
-        return dataclasses.replace(
-            verdict, word="unconfirmed", gates=False, reason=f"{verdict.reason}; not confirmed by a run of both bundles"
-        )
+    if isinstance(confirmation, str):
+        return dataclasses.replace(verdict, word="unconfirmed", gates=False, reason=f"{verdict.reason}; {confirmation}")
     if not _usable(confirmation.old) or not _usable(confirmation.new):
         return dataclasses.replace(
             verdict, word="unconfirmed", gates=False, reason=f"{verdict.reason}; too few samples to confirm it"

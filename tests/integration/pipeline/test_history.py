@@ -80,7 +80,9 @@ def test_a_regression_of_real_bundles_is_confirmed_in_turns(two_runs: Farm) -> N
         if json.loads(path.read_text())["job"] == f"bundle:{CELL}":
             path.unlink()
     gone = json.loads(_compare(farm, "previous", "latest", "--json", "--confirm").output)["rows"]
-    assert next(row for row in gone if row["metric"] == "latency.p50")["kind"] == "unconfirmed"
+    row = next(row for row in gone if row["metric"] == "latency.p50")
+    assert (row["kind"], row["gates"]) == ("unconfirmed", False)
+    assert row["reason"].endswith("the store has a bundle no more")
 
 
 def test_the_history_of_real_runs_is_shown_and_carried(two_runs: Farm) -> None:

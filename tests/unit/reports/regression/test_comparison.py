@@ -95,7 +95,7 @@ def test_a_latency_that_looks_worse_is_confirmed_with_both_bundles() -> None:
     assert asked == [("0" * 64, "b" * 64)]
     assert (
         kinds(compared(old, new))
-        == kinds(compared(old, new, confirm=lambda *_: None))
+        == kinds(compared(old, new, confirm=lambda *_: "gone"))
         == [("unconfirmed", "latency.p50")]
     )
     assert not compared(old, new).gates

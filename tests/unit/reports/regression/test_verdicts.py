@@ -96,8 +96,9 @@ def test_a_regression_of_the_latency_gates_when_it_is_confirmed() -> None:
 
 
 def test_without_a_confirmation_it_is_unconfirmed_and_does_not_gate() -> None:
-    found = confirmed(_candidate(), rule("latency.p50"), None)
+    found = confirmed(_candidate(), rule("latency.p50"), "the bundle is gone")
     assert (found.word, found.gates) == ("unconfirmed", False)
+    assert found.reason.endswith("; the bundle is gone")
 
 
 def test_what_is_not_seen_again_is_inconclusive_and_does_not_gate() -> None:
@@ -114,9 +115,9 @@ def test_a_confirmation_without_samples_confirms_nothing(samples: tuple[float, .
 
 def test_only_a_regression_of_the_latency_is_confirmed() -> None:
     better = latency([latencies(1)], latencies(2, median=0.8e6))
-    assert confirmed(better, rule("latency.p50"), None) == better
+    assert confirmed(better, rule("latency.p50"), "") == better
     larger = judge(rule("program"), [Value(value=1e6)], Value(value=2e6))
-    assert confirmed(larger, rule("program"), None) == larger
+    assert confirmed(larger, rule("program"), "") == larger
     assert larger.gates
 
 
