@@ -133,7 +133,8 @@ def real_on_this_host(pairs: int) -> Judged:
     if target is None:
         raise SystemExit(f"{machine}: there is no target for this host{nearest(machine, targets)}")
     cell = f"{target.name}-{MODEL}-float32"
-    made = make(Options(selection=Selection(only=(cell,), targets=(target.name,), stages=("bundle",))))
+    selection = Selection(only=(cell,), targets=(target.name,), stages=("bundle",))
+    made = make(Options(selection=selection, engine="local"))
     purpose = Purpose(target=target.name, machine=target.machine, emulator=target.emulator, code=target.instructions)
     with open_board(this_host(target.name), purpose, token=0) as transport:
         return real(made.folder(f"bundle:{cell}"), transport, pairs)
