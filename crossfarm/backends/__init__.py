@@ -11,7 +11,11 @@ from crossfarm.errors import ConfigError, nearest
 
 BACKENDS: dict[str, str] = {
     "tvm": "crossfarm.backends.tvm.backend",
+    "mcu": "crossfarm.backends.mcu.backend",
+    "mera": "crossfarm.backends.mera.backend",
+    "dpu": "crossfarm.backends.dpu.backend",
     "ethos_u": "crossfarm.backends.ethos_u.backend",
+    "rtl": "crossfarm.backends.rtl.backend",
 }
 """Name in a toolchain file -> module."""
 

@@ -21,9 +21,11 @@ class BackendDeclaration:
         section: the `code:` section of its toolchain files; every key of it is part of the keys of its cells.
         sources: what shapes the artifact, as in crossfarm.stages.protocol.Declaration; a change touches its own cells.
         tools: distributions whose version shapes the artifact.
-        groups: names of parameter groups from this host: `tuning`.
+        groups: names of parameter groups from this host: `tuning`, `cards`.
         preload: what a worker imports once, before the first job.
         environments: Python environments of tools that it calls; `setup` makes them, images bring them along.
+        packages: Debian packages that its simulator needs; `setup` installs them.
+        on_this_host: jobs of its cells run on this host, never in an image, because what it calls may not go into one.
         simulator: the module that runs its bundles on this host, where they are no programs of a processor; it follows
             crossfarm.boards.protocol.Simulator.
     """
@@ -34,6 +36,8 @@ class BackendDeclaration:
     groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     preload: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     environments: tuple[ToolEnvironment, ...] = ()
+    packages: tuple[str, ...] = ()
+    on_this_host: bool = False
     simulator: str | None = None
 
 

@@ -63,6 +63,8 @@ class RunResult(Written):
     program_bytes: Size | None = None
     peak_rss_bytes: Size | None = None
     workspace_peak_bytes: Size | None = None
+    stack_peak_bytes: Size | None = None
+    """Of a processor without an operating system; the runner does not look."""
 
     def write(self, folder: Path) -> None:
         """Write result.json into a folder."""

@@ -63,4 +63,8 @@ class AcceleratorReport(Document):
     partition: Partition | None = None
     quantities: tuple[Quantity, ...] = ()
     notes: tuple[str, ...] = ()
-    """Further lines for people, such as `built, not run: no board declares a dna-f200 card`."""
+    """Further lines for people."""
+    card: str | None = None
+    """Card for which something was built that does not run here, by its name in boards.yaml; None where nothing was."""
+    card_files: str = ""
+    """What that is, in a few words."""

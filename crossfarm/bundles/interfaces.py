@@ -18,8 +18,8 @@ from crossfarm.config.models import Classify, CtcText, Decode, Detect, Preproces
 
 INTERFACES = "interfaces"
 """Folder in runner/."""
-EXAMPLE, PYTHON = "example", "python"
-"""Folders in runner/interfaces and in a bundle."""
+EXAMPLE, PYTHON, FIRMWARE = "example", "python", "firmware"
+"""Folders in runner/interfaces, and but for the last in a bundle."""
 DESCRIPTION = "model.json"
 _TEMPLATE = "CMakeLists.txt.in"
 _DEFAULT_TOP = 5
@@ -64,9 +64,7 @@ def write_interfaces(
         output: the bundle.
     """
     sources = runner / INTERFACES
-    template = (sources / EXAMPLE / _TEMPLATE).read_text(encoding="utf-8")
-    filled = template.replace("@MODEL@", report.model).replace("@TARGET@", report.target)
-    (output / "CMakeLists.txt").write_text(filled, encoding="utf-8")
+    _write_cmake(sources / EXAMPLE, report, output)
     _copy(sources / EXAMPLE, output / EXAMPLE, suffixes=(".cpp", ".hpp"))
     names = classes or characters or ()
     info = _model_info(report, about, names=[name.partition(",")[0].strip() if classes else name for name in names])
@@ -76,6 +74,24 @@ def write_interfaces(
     document = _description(report, about, classes=classes, characters=characters)
     text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True)
     (module / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+
+
+def write_firmware_interface(*, report: CompileReport, runner: Path, output: Path) -> None:
+    """Write CMakeLists.txt into a bundle whose library is for a processor without an operating system.
+
+    Args:
+        report: what was compiled.
+        runner: folder of the sources.
+        output: the bundle.
+    """
+    _write_cmake(runner / INTERFACES / FIRMWARE, report, output)
+
+
+def _write_cmake(folder: Path, report: CompileReport, output: Path) -> None:
+    """Fill the template of a folder with the names of model and target."""
+    template = (folder / _TEMPLATE).read_text(encoding="utf-8")
+    filled = template.replace("@MODEL@", report.model).replace("@TARGET@", report.target)
+    (output / "CMakeLists.txt").write_text(filled, encoding="utf-8")
 
 
 def default_version(identity: str) -> str:

@@ -43,10 +43,12 @@ class BundleOrder:
         cell: names of what is built.
         compiled: artifact of the stage `compile`.
         reference: artifact of the stage `reference`, whose inputs and names go into the bundle.
-        linking: None where the toolchain file declares no C compiler.
+        linking: None where the toolchain file declares no C compiler, and for a processor without an operating system.
+        compiler: the C compiler of the toolchain file; None where it declares none.
     """
 
     cell: Cell
     compiled: Path
     reference: Path
     linking: Linking | None
+    compiler: ZigCompiler | CommandCompiler | None = None

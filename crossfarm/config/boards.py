@@ -80,6 +80,7 @@ Client = Annotated[
     ),
 ]
 Transport = Literal["ssh", "virtual", "local"]
+Card = Literal["dna-f100", "dna-f200", "sakura-1"]
 
 
 class HealthLimits(Declared):
@@ -150,11 +151,14 @@ class Board(Declared):
     """Command of this host that restarts it."""
     labgrid: Labgrid | None = None
     """The labgrid place that is acquired before the board is used and released after it."""
+    cards: tuple[Card, ...] = ()
+    """Accelerator cards that it holds. What is built for a card says which boards hold one; nothing runs on it yet."""
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Board:
         refuse_repeated("targets", self.targets)
         refuse_repeated("tags", self.tags)
+        refuse_repeated("cards", self.cards)
         if self.transport == "virtual" and self.timing == "silicon":
             raise ValueError("a board with `transport: virtual` is emulated; remove `timing: silicon`")
         needed = {"address": self.address, "user": self.user, "key": self.key, "host_key": self.host_key}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from crossfarm.config.base import Declared, Identifier
+from crossfarm.config.base import Declared, Identifier, Integer
 from crossfarm.config.processor_names import check_architecture, check_cpu, check_feature
 
 
@@ -19,8 +19,17 @@ def _known_feature(feature: str, info: ValidationInfo) -> str:
     return check_feature(feature, triple=info.data["triple"]) if "triple" in info.data else feature
 
 
+RuleSet: TypeAlias = Literal["speed", "mcu"]
+"""Name of the rules by which kernels are chosen; see crossfarm.backends.tvm.rule_sets."""
+
+
 class LlvmCode(Declared):
     """What LLVM is told."""
+
+    FREESTANDING: ClassVar[bool] = False
+    """Code for a processor without an operating system: a bundle has a library for a firmware, and no program."""
+    RULES: ClassVar[RuleSet] = "speed"
+    """What its kernels are chosen for."""
 
     triple: Annotated[
         str,
@@ -49,7 +58,22 @@ class LlvmCode(Declared):
 
     @model_validator(mode="after")
     def _names_the_float_abi(self) -> LlvmCode:
-        is_arm32 = self.triple.startswith("arm") and not self.triple.startswith("arm64")
+        is_arm32 = self.triple.startswith(("arm", "thumb")) and not self.triple.startswith("arm64")
         if is_arm32 != (self.float_abi is not None):
             raise ValueError("float_abi is required for 32-bit ARM and makes no sense elsewhere")
         return self
+
+
+Memory = Annotated[Integer, Field(ge=1024, le=1 << 32)]
+
+
+class McuCode(LlvmCode):
+    """The same for a processor without an operating system, such as a Cortex-M."""
+
+    FREESTANDING: ClassVar[bool] = True
+    RULES: ClassVar[RuleSet] = "mcu"
+
+    flash_bytes: Memory
+    """What code and weights may take; a model that takes more is refused."""
+    ram_bytes: Memory
+    """What the arena may take; a model that takes more is refused."""

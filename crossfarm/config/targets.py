@@ -25,12 +25,14 @@ class ZigCompiler(Declared):
     target: Annotated[
         str,
         Field(
-            pattern=r"^[a-z0-9_]+-linux-(gnu|gnueabihf|gnueabi|musl|musleabihf|musleabi)(\.[0-9]+(\.[0-9]+)*)?$",
+            pattern=r"^[a-z0-9_]+-(linux-(gnu|gnueabihf|gnueabi|musl|musleabihf|musleabi)(\.[0-9]+(\.[0-9]+)*)?"
+            r"|freestanding-eabi(hf)?)$",
             max_length=64,
             description="a triple of zig such as `arm-linux-gnueabihf.2.17`",
         ),
     ]
-    """zig's triple; behind the C library stands the glibc floor: `arm-linux-gnueabihf.2.17`."""
+    """zig's triple; behind the C library stands the glibc floor: `arm-linux-gnueabihf.2.17`. Without an operating
+    system: `thumb-freestanding-eabihf`."""
     program_target: (
         Annotated[
             str,
@@ -103,12 +105,30 @@ class Target(Declared):
     def _fits_together(self) -> Target:
         if self.linkage == "static" and isinstance(self.compiler, ZigCompiler) and "-musl" not in self.compiler.target:
             raise ValueError("zig links statically against musl alone; give compiler.target a musl triple")
+        if isinstance(self.compiler, ZigCompiler) and self.is_freestanding != (
+            "-freestanding-" in self.compiler.target
+        ):
+            wanted = "one" if self.is_freestanding else "none"
+            raise ValueError(
+                f"its backend makes code for {'no' if self.is_freestanding else 'an'} operating system; give "
+                f"compiler.target {wanted} of zig's freestanding triples, such as thumb-freestanding-eabihf"
+            )
         return self
 
     @property
     def instructions(self) -> LlvmCode | None:
         """Return what its programs were compiled to; None where its backend makes no programs of a processor."""
-        return self.code if isinstance(self.code, LlvmCode) else None
+        code = self.code
+        if not isinstance(code, LlvmCode):
+            return None
+        if type(code) is LlvmCode:
+            return code
+        return LlvmCode.model_validate(code.model_dump(include=set(LlvmCode.model_fields)))
+
+    @property
+    def is_freestanding(self) -> bool:
+        """Return whether its code is for a processor without an operating system."""
+        return isinstance(self.code, LlvmCode) and self.code.FREESTANDING
 
     @property
     def quantises(self) -> bool:

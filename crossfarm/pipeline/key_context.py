@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError
 from crossfarm.images.identity import BASE, ImageIdentity
 from crossfarm.pipeline.plan_types import BoardAccess, KeyContext, StageContext
+from crossfarm.setup.environments import find_python
 from crossfarm.stages import STAGES
 from crossfarm.stages.fetch.stage import content_digest, local_path
 from crossfarm.stages.job import HOST as HOST_IMAGE
@@ -80,13 +82,19 @@ def read_key_context(
             identity=identity(cell.target),
         )
 
+    def cards(_: Cell) -> Mapping[str, Any]:
+        return held_cards(inventory)
+
     return KeyContext(
         stages=stage_context,
-        groups={"tuning": tuned},
-        image={name: _digest(images, target.image or BASE) for name, target in project.targets.items()},
+        groups={"tuning": tuned, "cards": cards},
+        image={name: _image(images, target) for name, target in project.targets.items()},
         model_image={"onnx": _digest(images, BASE), "tflite": _digest(images, BASE), "torch": HOST_IMAGE},
         content=functools.cache(content),
-        boards={name: access(target, inventory) for name, target in project.targets.items()},
+        boards={
+            name: dataclasses.replace(access(target, inventory), unbuilt=_unbuilt(target))
+            for name, target in project.targets.items()
+        },
     )
 
 
@@ -114,8 +122,34 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
     )
 
 
+def held_cards(inventory: Inventory) -> Mapping[str, Any]:
+    """Return name -> cards of all boards that are declared to hold some, whether or not they are chosen."""
+    return {board.name: list(board.cards) for board in inventory.declared.values() if board.cards}
+
+
+def _unbuilt(target: Target) -> str | None:
+    """Return which Python environment a backend lacks that compiles on this host alone, and what to type."""
+    declared = load_backend(target.backend).DECLARATION
+    for environment in declared.environments if declared.on_this_host else ():
+        if (missing := environment.missing()) is None:
+            continue
+        if find_python(environment.python) is not None:
+            return missing
+        return (
+            f"{missing}, once Python {environment.python} is here: it is neither on PATH nor among pyenv's; "
+            f"pyenv install {environment.python} brings it"
+        )
+    return None
+
+
 def _timing(board: Board) -> Mapping[str, str]:
     return {"timing": board.timing} if board.timing is not None else {}
+
+
+def _image(images: Mapping[str, ImageIdentity], target: Target) -> str:
+    if load_backend(target.backend).DECLARATION.on_this_host:
+        return HOST_IMAGE
+    return _digest(images, target.image or BASE)
 
 
 def _digest(images: Mapping[str, ImageIdentity], name: str) -> str:

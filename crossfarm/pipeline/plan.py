@@ -115,6 +115,7 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
         reason = next((skip.reason for skip in model.skip if skip.target == cell.target), None)
         if reason is None:
             reason = project.targets[cell.target].refuses(variant=cell.variant, form=model.format)
+        reason = reason or context.boards[cell.target].unbuilt
         if reason:
             skipped.append(SkippedCell(cell=cell, stage=None, reason=reason))
             continue

@@ -30,12 +30,14 @@ class BoardAccess:
         parameters: what the measurement's key and its job depend on: board id, fingerprint, emulator command.
         exclusive: a time taken there is real, so nothing else may run beside it on this host.
         missing: why nothing can be run for this target; None when it can.
+        unbuilt: why nothing can even be compiled for it; None when it can.
         boards: names of the boards that would do; empty when it is this host without a lease.
     """
 
     parameters: Mapping[str, Any]
     exclusive: bool
     missing: str | None = None
+    unbuilt: str | None = None
     boards: tuple[str, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from pathlib import Path
@@ -37,7 +38,7 @@ def make_environment(environment: ToolEnvironment, *, console: Console) -> Path:
     """Make an environment from its lock, every file held against its hash; returns its folder.
 
     Raises:
-        ToolError: its Python is not there, or pip fails.
+        ToolError: its Python is not there, or pip or what completes it fails.
     """
     python = find_python(environment.python)
     if python is None:
@@ -54,5 +55,7 @@ def make_environment(environment: ToolEnvironment, *, console: Console) -> Path:
     if made.returncode:
         raise ToolError(f"setup: {failure(made)}")
     install_hashed_into(str(folder / "bin" / "python"), environment.lock, console=console)
+    if environment.completed_by is not None:
+        importlib.import_module(environment.completed_by).complete(folder, console=console)
     (folder / COMPLETE).touch()
     return folder

@@ -123,12 +123,19 @@ def install_hashed(path: Path, *, console: Console) -> None:
 def install_hashed_into(python: str, path: Path, *, console: Console) -> None:
     """Install the distributions of a requirements file, each with a hash, for another interpreter.
 
+    Where some come as source, NAME-build.txt beside NAME.txt locks what builds them; pip would else fetch whatever
+    version of it is the newest, unchecked.
+
     Raises:
         ToolError: pip fails, or a distribution is not the one whose hash is known.
     """
     advice = "see that the machine reaches its package index, then type the same command again"
-    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *_CHECKED, "-r", str(path)]
-    _try_thrice([command], environment={}, advice=advice, console=console)
+    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *_CHECKED]
+    commands = [[*command, "-r", str(path)]]
+    build = path.with_name(f"{path.stem}-build.txt")
+    if build.exists():
+        commands = [[*command, "-r", str(build)], [*command, "--no-build-isolation", "-r", str(path)]]
+    _try_thrice(commands, environment={}, advice=advice, console=console)
 
 
 def hashed_command(path: Path) -> list[str]:

@@ -189,20 +189,32 @@ def _environments(project: Project) -> Iterator[Requirement]:
         for environment in load_backend(project.targets[name].backend).DECLARATION.environments:
             users.setdefault(environment, []).append(name)
     for environment, names in users.items():
-        interpreter = environment.interpreter()
-        is_possible = interpreter is not None or find_python(environment.python) is not None
-        yield Requirement(
-            name=f"Python environment {environment.name}",
-            found=None if interpreter is None else str(interpreter),
-            how_to_install=f"./inv setup makes it, from Python {environment.python}"
-            if is_possible
-            else f"install Python {environment.python}, for instance with: pyenv install {environment.python}; "
-            "then ./inv setup",
-            cost=f"{', '.join(names)}: cells are skipped",
-            packages=environment.packages if interpreter is None else (),
-            environments=(environment,) if is_possible else (),
-            is_wanted=is_possible,
+        yield environment_row(environment, users=names)
+
+
+def environment_row(environment: ToolEnvironment, *, users: Sequence[str]) -> Requirement:
+    """Return a Python environment, with the programs that go with it; `users` are targets."""
+    interpreter = environment.interpreter()
+    is_possible = interpreter is not None or find_python(environment.python) is not None
+    is_whole = interpreter is not None and all(map(shutil.which, environment.programs))
+    if interpreter is not None:
+        advice = f"apt-get install {' '.join(environment.packages)}"
+    elif is_possible:
+        advice = f"./inv setup makes it, from Python {environment.python}"
+    else:
+        advice = (
+            f"install Python {environment.python}, for instance with: pyenv install {environment.python}; "
+            "then ./inv setup"
         )
+    return Requirement(
+        name=f"Python environment {environment.name}",
+        found=str(interpreter) if is_whole else None,
+        how_to_install=advice,
+        cost=f"{', '.join(users)}: cells are skipped",
+        packages=() if is_whole else environment.packages,
+        environments=(environment,) if is_possible and interpreter is None else (),
+        is_wanted=is_possible,
+    )
 
 
 def _targets(project: Project) -> Iterator[Requirement]:
@@ -241,10 +253,12 @@ def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
 
 def _simulator_of_target(target: Target, simulator: Simulator, *, is_wanted: bool) -> Requirement:
     missing = simulator.missing()
+    packages = load_backend(target.backend).DECLARATION.packages
     return Requirement(
         name=f"a way to run {target.name}",
         found=f"simulated: {', '.join(simulator.fingerprint().values())}" if missing is None else None,
         how_to_install=missing or "",
+        packages=packages if missing is not None else (),
         cost=f"{target.name} is compiled, not run",
         is_wanted=is_wanted,
     )

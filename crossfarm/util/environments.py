@@ -25,11 +25,15 @@ class ToolEnvironment:
         name: of its lock, requirements/environments/NAME.txt.
         python: version of the interpreter, `3.10`.
         packages: Debian packages that its tools need beside it.
+        programs: what of these packages must be on PATH.
+        completed_by: module of crossfarm.setup whose `complete(folder, console=...)` adds what is on no package index.
     """
 
     name: str
     python: str = "3.11"
     packages: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    completed_by: str | None = None
 
     @property
     def lock(self) -> Path:

@@ -17,7 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = "crossfarm-"
-PURPOSES = ("board-run", "confirm", "link", "peak", "profile", "quantize", "tune", "userland", "vela", "litert")
+PURPOSES = (
+    *("board-run", "confirm", "core", "link", "litert", "mera", "nngen", "peak", "profile", "quantize", "rtl", "tune"),
+    *("userland", "vela"),
+)
 """What such folders are for; part of their names."""
 _SECONDS_TO_LOCK = 600.0
 """A folder that is younger may not have been locked yet."""

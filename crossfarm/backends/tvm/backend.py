@@ -49,6 +49,17 @@ def compile(
     *, cell: Cell, model: Path, code: LlvmCode, output: Path, tuned: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
     """Compile a model to model.o, tables.c, weights.bin and compile.json; see protocol.Backend.compile."""
+    compile_program(cell=cell, model=model, code=code, output=output, tuned=tuned)
+
+
+def compile_program(
+    *, cell: Cell, model: Path, code: LlvmCode, output: Path, tuned: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Program, Layout]:
+    """Compile as `compile` does, and return the program and where its tensors lie.
+
+    Raises:
+        ModelError: the model holds something that cannot be compiled; the message names operator and node.
+    """
     from crossfarm.backends.tvm import lowering, scheduling, tables
     from crossfarm.backends.tvm.int8 import float_remainder
     from crossfarm.backends.tvm.schedules import operation_count
@@ -89,6 +100,7 @@ def compile(
         ),
         tools=versions(COMPILE_TOOLS),
     ).write(output / "compile.json")
+    return program, layout
 
 
 def bundle(order: BundleOrder, *, output: Path) -> None:

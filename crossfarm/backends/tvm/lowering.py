@@ -10,8 +10,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from crossfarm.backends.tvm import scheduling
-from crossfarm.backends.tvm.int8.dot_instructions import integer_unit
+from crossfarm.backends.tvm import rule_sets, scheduling
 from crossfarm.backends.tvm.int8.float_remainder import left_in_float, noted
 from crossfarm.backends.tvm.int8.rewrite import is_quantised, use_integers
 from crossfarm.backends.tvm.passes.register_allocation import pipeline
@@ -40,6 +39,8 @@ def tvm_target(code: LlvmCode) -> Target:
         options["mfloat-abi"] = code.float_abi
     if code.abi is not None:
         options["mabi"] = code.abi
+    if keys := rule_sets.keys_of(code):
+        options["keys"] = keys
     return tvm.target.Target(options)
 
 
@@ -62,7 +63,7 @@ def lower(module: IRModule, target: Target, choose: Choose = choose) -> IRModule
             # What TVM leaves to its runtime becomes a call of it, which is refused later by its name.
             module = relax.backend.DispatchSortScan()(relax.backend.DispatchSampling()(module))
             quantised = is_quantised(module)
-            module = use_integers(module, integer_unit(target))
+            module = use_integers(module, rule_sets.unit_of(target))
             left = left_in_float(module) if quantised else {}
             module = scheduling.schedule_module(module, processor_of(target), choose)
             return noted(tvm.transform.Sequential(passes_to_calls())(module), left)

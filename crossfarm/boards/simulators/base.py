@@ -21,6 +21,25 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What a bundle takes, in bytes; None for what there is not.
+
+    Attributes:
+        arena: of tensors and temporary memory.
+        weights: of the model.
+        program: code and constants beside the weights.
+        workspace_peak: the most that was taken of the temporary memory.
+        stack_peak: the most that was taken of the stack, below the caller of a run.
+    """
+
+    arena: int | None = None
+    weights: int | None = None
+    program: int | None = None
+    workspace_peak: int | None = None
+    stack_peak: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Simulated:
     """What a simulator found out.
 
@@ -28,10 +47,13 @@ class Simulated:
         outputs: name -> what the functional model answers to all cases, stacked: shape (cases, ...), dtype as in the
             manifest.
         latency_ns: simulated or estimated time of one run, a sample for each that was simulated.
-        timing: `simulated` where cycles were counted while it ran, `estimated` where they were computed.
+        timing: `simulated` where cycles were counted while it ran, `estimated` where they were computed, `emulated`
+            where an emulator that counts none ran the processor's own code.
         cycles: of each case that the slow simulator ran, the first ones; empty where there is no such simulator.
         contains: what the cycles contain and what not, in a few words.
         simulated: name -> what the slow simulator answers to those cases, stacked.
+        sizes: what the bundle takes.
+        sandbox: what sandboxed the simulator; None where nothing was to be.
     """
 
     outputs: Mapping[str, Array]
@@ -40,6 +62,8 @@ class Simulated:
     cycles: tuple[int, ...] = ()
     contains: str = ""
     simulated: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    sizes: Sizes = Sizes()
+    sandbox: str | None = None
 
 
 class SimulatedBoard(abc.ABC):
@@ -114,8 +138,13 @@ class SimulatedBoard(abc.ABC):
             latency_ns=found.latency_ns,
             outputs=files,
             simulated=simulated,
+            arena_bytes=found.sizes.arena,
+            weights_bytes=found.sizes.weights,
+            program_bytes=found.sizes.program,
+            workspace_peak_bytes=found.sizes.workspace_peak,
+            stack_peak_bytes=found.sizes.stack_peak,
         ).write(output)
-        return ExitResult(code=0, tail="", state=local.probe())
+        return ExitResult(code=0, tail="", state=local.probe(), sandbox=found.sandbox)
 
     def probe(self) -> BoardState:
         """Look at this host now."""

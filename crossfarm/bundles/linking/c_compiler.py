@@ -32,6 +32,8 @@ _COMPILE_FLAGS = (
     "-Wextra",
     "-Werror",
 )
+_FREESTANDING_FLAGS = ("-ffreestanding", "-fno-pic")
+"""Behind the others, for a processor without an operating system."""
 _LINK_FLAGS = ("-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
 _LIBRARIES = ("-lm", "-pthread")
 _PROCESSOR_SECONDS = 1800
@@ -51,11 +53,13 @@ class Toolchain:
         compiler: as declared in the toolchain file.
         static: link programs statically.
         folder: where sources lie and outputs go; every name below is relative to it.
+        freestanding: for a processor without an operating system.
     """
 
     compiler: ZigCompiler | CommandCompiler
     static: bool
     folder: Path
+    freestanding: bool = False
 
     def __post_init__(self) -> None:
         if self.static and isinstance(self.compiler, ZigCompiler) and "-musl" not in self.compiler.target:
@@ -76,12 +80,13 @@ class Toolchain:
         return Toolchain(compiler=own, static=True, folder=self.folder)
 
     def compile(self, source: str, output: str) -> None:
-        """Compile a C file to an object; warnings are errors.
+        """Compile a C file, or one of assembly, to an object; warnings are errors.
 
         Raises:
             ToolError: the compiler is missing or fails.
         """
-        self._run([*self._driver(), *_COMPILE_FLAGS, "-c", source, "-o", output])
+        flags = (*_COMPILE_FLAGS, *_FREESTANDING_FLAGS) if self.freestanding else _COMPILE_FLAGS
+        self._run([*self._driver(), *flags, "-c", source, "-o", output])
 
     def archive(self, objects: Sequence[str], output: str) -> None:
         """Put objects into a static library.
@@ -100,6 +105,23 @@ class Toolchain:
         """
         self._need_c_library()
         self._run(self._program_link(objects, output))
+
+    def link_image(self, objects: Sequence[str], output: str, *, script: str) -> None:
+        """Link a program for a processor without an operating system, with what the compiler itself brings.
+
+        Args:
+            objects: what goes into it.
+            output: its file name.
+            script: the linker script.
+
+        Raises:
+            ToolError: the linker is missing or fails.
+        """
+        alone = ["-static", f"-Wl,-T,{script}"]
+        # zig needs no word to leave out a C library that it has not, and leaves out its own functions for -nostdlib.
+        others = [] if isinstance(self.compiler, ZigCompiler) else ["-nostdlib"]
+        libraries = ["-lgcc"] if others else []
+        self._run([*self._driver(), *_LINK_FLAGS, *others, *alone, *objects, *libraries, "-o", output])
 
     def link_library(self, objects: Sequence[str], output: str, *, exports: str) -> None:
         """Link a shared library.

@@ -48,10 +48,12 @@ def needs(subject: Subject) -> Needs:
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `bundle` is about a cell")
-    linked = {} if target.compiler is None else {"runner": ("runner", None)}
-    if target.compiler is not None and target.compiler.kind == "zig":
-        # The C library is in zig's cache, not in an artifact that would be laid out; it must be there before a link.
-        linked["c_library"] = ("c_library", None)
+    linked = {}
+    if target.compiler is not None and not target.is_freestanding:
+        linked["runner"] = ("runner", None)
+        if target.compiler.kind == "zig":
+            # The C library is in zig's cache, not in an artifact that is laid out; it must be there before a link.
+            linked["c_library"] = ("c_library", None)
     return Needs(
         parameters={
             f"toolchain {target.name}": subject.group(
@@ -90,7 +92,7 @@ def run(job: Job) -> None:
     toolchain = _Toolchain.model_validate(job.group("toolchain"))
     model = _Model.model_validate(job.group("model"))
     linking = None
-    if toolchain.compiler is not None:
+    if toolchain.compiler is not None and "runner" in job.inputs:
         linking = Linking(
             compiler=toolchain.compiler,
             static=toolchain.linkage == "static",
@@ -102,5 +104,6 @@ def run(job: Job) -> None:
         compiled=Path(job.inputs["compile"]),
         reference=Path(job.inputs["reference"]),
         linking=linking,
+        compiler=toolchain.compiler,
     )
     load_backend(toolchain.backend).bundle(order, output=Path(job.output))

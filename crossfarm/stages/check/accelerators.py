@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -136,21 +137,41 @@ def cycle_records(
 def report_records(
     report: AcceleratorReport,
     *,
+    cards: Mapping[str, Sequence[str]] = MappingProxyType({}),
     check: Callable[..., CheckRecord],
     measurement: Callable[[str, float, str], MeasurementRecord],
 ) -> Iterator[Row]:
-    """Yield what the compiler says: the partition, its numbers and its notes."""
+    """Yield what the compiler says: the partition, its numbers and its notes.
+
+    Args:
+        report: accelerator.json.
+        cards: name of a board -> the cards that it holds.
+        check: makes a row of this cell.
+        measurement: makes a number of this cell.
+    """
     if report.partition is not None:
         yield from _partition_records(report.partition, check=check, measurement=measurement)
     for quantity in report.quantities:
         yield measurement(f"accelerator.{quantity.name}", quantity.value, quantity.unit)
-    if report.quantities or report.notes:
+    notes = [*report.notes, *_card_notes(report, cards)]
+    if report.quantities or notes:
         numbers = "; ".join(f"{item.name} {item.value:,.6g} {item.unit}" for item in report.quantities)
         yield check(
             name="accelerator",
             status="informative",
-            message="; ".join(text for text in (numbers, *report.notes) if text),
+            message="; ".join(text for text in (numbers, *notes) if text),
         )
+
+
+def _card_notes(report: AcceleratorReport, cards: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield what becomes of that which was built for a card."""
+    if report.card is None:
+        return
+    boards = sorted(name for name, held in cards.items() if report.card in held)
+    why = f"no board declares a {report.card} card"
+    if boards:
+        why = f"{', '.join(boards)} declares a {report.card} card, for which there is no driver yet"
+    yield f"{report.card_files} built, not run: {why}"
 
 
 def _partition_records(

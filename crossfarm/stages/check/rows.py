@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.boards.result import RESULT, SIMULATED, RunnerResult, RunResult, SimulatedRuns
+from crossfarm.boards.result import RESULT, SIMULATED, RunnerResult, RunResult
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
 from crossfarm.config.base import Declared, Name, Share
 from crossfarm.config.checks import Checks
@@ -15,6 +15,7 @@ from crossfarm.config.models import Decode, Detect
 from crossfarm.errors import BundleError
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
 from crossfarm.stages.check.accelerators import (
+    SimulatedOutput,
     cycle_records,
     is_simulator_right,
     report_records,
@@ -156,8 +157,12 @@ def records(job: Job) -> Iterator[Row]:
         )
     if quantised is not None:
         yield from layer_records(quantised.layers, check=measured.check)
-    yield from _accelerator_records(job, reference, measured, {name: output for name, (output, _) in pairs.items()})
-    yield from latency_records(measured)
+    simulated = _simulated(measured, reference, {name: output for name, (output, _) in pairs.items()})
+    is_right = is_simulator_right(simulated)
+    yield from _accelerator_records(job, measured, simulated, is_right=is_right)
+    if is_right:
+        # A simulator that computes otherwise did not run this model, so its time is not shown either.
+        yield from latency_records(measured)
     yield from size_records(measured)
     yield from code_records(
         measured.bundle,
@@ -169,27 +174,34 @@ def records(job: Job) -> Iterator[Row]:
 
 
 def _accelerator_records(
-    job: Job, reference: Reference, measured: Measured, functional: Mapping[str, Array]
+    job: Job, measured: Measured, found: Sequence[SimulatedOutput], *, is_right: bool
 ) -> Iterator[Row]:
     """Yield what simulator and compiler of an accelerator say; nothing for programs of a processor."""
     path = job.inputs["bundle"] / ACCELERATOR
     report = AcceleratorReport.read(path) if path.exists() else AcceleratorReport()
-    runs = measured.result.simulated
-    if runs is not None:
-        found = simulated_outputs(_simulated(measured, reference, runs), functional)
+    if found:
         yield from simulator_records(found, check=measured.check, measurement=measured.measurement)
-        if not is_simulator_right(found):
-            runs = None
     budget = next((group["cycles"] for name, group in job.parameters.items() if name.startswith("budget ")), None)
     yield from cycle_records(
-        runs, report.estimate, budget=budget, check=measured.check, measurement=measured.measurement
+        measured.result.simulated if is_right else None,
+        report.estimate,
+        budget=budget,
+        check=measured.check,
+        measurement=measured.measurement,
     )
-    yield from report_records(report, check=measured.check, measurement=measured.measurement)
+    cards: Mapping[str, Sequence[str]] = next(
+        (group for name, group in job.parameters.items() if name.startswith("cards ")), {}
+    )
+    yield from report_records(report, cards=cards, check=measured.check, measurement=measured.measurement)
 
 
-def _simulated(measured: Measured, reference: Reference, runs: SimulatedRuns) -> dict[str, Array]:
+def _simulated(measured: Measured, reference: Reference, functional: Mapping[str, Array]) -> list[SimulatedOutput]:
+    """Return what the slow simulator answered, beside the functional model; nothing where there is none."""
+    runs = measured.result.simulated
+    if runs is None:
+        return []
     files = {output.name: output.file for output in runs.outputs}
-    return {
+    simulated = {
         port.name: read_stacked(
             measured.folder / SIMULATED / Path(files[port.name]).name,
             dtype=port.dtype,
@@ -199,6 +211,7 @@ def _simulated(measured: Measured, reference: Reference, runs: SimulatedRuns) ->
         for port in reference.outputs
         if port.name in files
     }
+    return simulated_outputs(simulated, functional)
 
 
 def _profile(measured: Measured) -> ProfileFile | None:
@@ -284,6 +297,7 @@ def size_records(measured: Measured) -> Iterator[Row]:
     yield from measured.known_measurement("weights", result.weights_bytes, "bytes")
     yield from measured.known_measurement("program", result.program_bytes, "bytes")
     yield from measured.known_measurement("workspace_peak", result.workspace_peak_bytes, "bytes")
+    yield from measured.known_measurement("stack_peak", result.stack_peak_bytes, "bytes")
     yield from measured.known_measurement("peak_rss", result.peak_rss_bytes, "bytes")
 
 
@@ -292,7 +306,8 @@ def _measured(job: Job, reference: Reference) -> Measured:
     folder = job.inputs["measure"]
     bundle = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
     board = read_file(BoardFile, folder / MEASURE)
-    result = read_file(RunResult if board.timing in _NOT_REAL else RunnerResult, folder / RESULT)
+    is_simulated = board.simulator is not None or board.timing in _NOT_REAL
+    result = read_file(RunResult if is_simulated else RunnerResult, folder / RESULT)
     for what, found, expected in (
         ("identity", result.identity, bundle.identity),
         ("number of cases", result.cases, len(reference.cases)),

@@ -42,6 +42,8 @@ def needs(subject: Subject) -> Needs:
     model = subject.model
     if model is None:
         raise ValueError("the stage `interfaces` is about a cell")
+    if subject.target is not None and subject.target.is_freestanding:
+        return Needs(parameters={"firmware": {"freestanding": True}}, inputs={"compile": ("compile", None)})
     fields = {"description", "licence", "preprocess", "decode"}
     return Needs(
         parameters={
@@ -59,18 +61,22 @@ def needs(subject: Subject) -> Needs:
 
 
 def run(job: Job) -> None:
-    """Write CMakeLists.txt, example/ and python/MODEL/.
+    """Write CMakeLists.txt, example/ and python/MODEL/; for a processor without an operating system the first alone.
 
     Raises:
         BundleError: compile.json cannot be read.
     """
     from crossfarm.bundles.compile_report import CompileReport
-    from crossfarm.bundles.interfaces import About, write_interfaces
+    from crossfarm.bundles.interfaces import About, write_firmware_interface, write_interfaces
 
+    report = CompileReport.read(job.inputs["compile"] / "compile.json")
+    if "firmware" in job.parameters:
+        write_firmware_interface(report=report, runner=HOME / "runner", output=job.output)
+        return
     model = _Model.model_validate(job.group("model"))
     document: Any = json.loads((job.inputs["reference"] / "reference.json").read_text(encoding="utf-8"))
     write_interfaces(
-        report=CompileReport.read(job.inputs["compile"] / "compile.json"),
+        report=report,
         about=About(**{name: getattr(model, name) for name in _Model.model_fields}),
         classes=document["classes"],
         characters=document["characters"],

@@ -49,6 +49,8 @@ class BoardFile(Written):
     """What sandboxed the program on this host: `bubblewrap`, `unshare` or `none`; None on a board."""
     virtualisation: str | None = None
     """Hypervisor or emulator that the board runs under."""
+    simulator: str | None = None
+    """Module of the simulator that stood in for a board; what it leaves lacks what only the runner knows."""
     git_commit: str | None = None
     """Of the project, at the time of the run."""
 

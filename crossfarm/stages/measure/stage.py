@@ -88,6 +88,7 @@ def run(job: Job) -> None:
     manifest = read_file(BundleManifest, job.inputs["bundle"] / MANIFEST)
     (job.output / "outputs").mkdir()
     simulator = load_backend(job.group("toolchain")["backend"]).DECLARATION.simulator
+    stands_in = simulator if board.transport == "local" else None
     token = job.grant.token if job.grant else 0
     with open_board(board, purpose, token=token, simulator=simulator) as transport:
         transport.preflight()
@@ -95,12 +96,13 @@ def run(job: Job) -> None:
         options = _arguments(settings, is_real=transport.timing == "silicon")
         ended = transport.run(placed, options, output=job.output, timeout=settings.timeout)
         _report(ended, manifest.cell)
-        if manifest.unscheduled:
+        if manifest.unscheduled and stands_in is None:
             _profile(transport, placed, settings, job.output, manifest.cell)
     written = BoardFile(
         board=job.grant.board["name"] if job.grant else _board_id(job.parameters),
         timing=transport.timing,
         emulator=transport.emulator,
+        simulator=stands_in,
         git_commit=os.environ.get("CROSSFARM_GIT_COMMIT"),
         throttled=ended.throttled,
         sandbox=ended.sandbox,

@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import yaml
 
-from crossfarm.config.llvm import LlvmCode
+from crossfarm.backends.project_files import load_targets
+from crossfarm.boards.protocol import Purpose, this_host
+from crossfarm.boards.simulators import cortex_m
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
-from crossfarm.config.targets import Target, target_with
+from crossfarm.config.targets import Target
 from crossfarm.stages.bundle import stage as bundle
 from crossfarm.stages.c_library import stage as c_library
 from crossfarm.stages.compile import stage as compile
@@ -66,13 +67,15 @@ class CellBuilder:
         ]
         document = {"cases": described, "inputs": ports, "outputs": [], "classes": None, "characters": None}
         (reference / "reference.json").write_text(json.dumps(document))
-        common = {"runner": self._run(runner)}
-        if self.target.compiler.kind == "zig":
+        common = {} if self.target.is_freestanding else {"runner": self._run(runner)}
+        if common and self.target.compiler.kind == "zig":
             common["c_library"] = self._run(c_library)
         return self._run(bundle, compile=compiled, reference=reference, **common)
 
     def run(self, made: Path) -> list[np.ndarray[Any, Any]]:
         """Run a bundle here and return each output, stacked over the cases."""
+        if self.target.is_freestanding:
+            return self._emulate(made)
         outputs = self._empty("outputs")
         command = [*prefix(self.target), str(made / "program"), str(made), "--warmup", "0", "--repeat", "1"]
         done = subprocess.run(
@@ -86,6 +89,21 @@ class CellBuilder:
         manifest = json.loads((made / "manifest.json").read_text())
         return [
             np.fromfile(outputs / f"{k}.bin", dtype=port["dtype"]).reshape(manifest["cases"], *port["shape"])
+            for k, port in enumerate(manifest["outputs"])
+        ]
+
+    def _emulate(self, made: Path) -> list[np.ndarray[Any, Any]]:
+        """Run the test image of a bundle whose library is for a processor without an operating system."""
+        purpose = Purpose(
+            target=self.target.name, machine=self.target.machine, emulator=None, code=self.target.instructions
+        )
+        board = cortex_m.open_board(this_host(self.target.name), purpose, token=0)
+        output = self._empty("outputs")
+        (output / "outputs").mkdir()
+        board.run(board.deploy(made), [], output=output, timeout=300)
+        manifest = json.loads((made / "manifest.json").read_text())
+        return [
+            np.fromfile(output / "outputs" / f"{k}.bin", dtype=port["dtype"]).reshape(manifest["cases"], *port["shape"])
             for k, port in enumerate(manifest["outputs"])
         ]
 
@@ -129,11 +147,15 @@ class CellBuilder:
 
 def load_target(name: str) -> Target:
     """Read a toolchain file of the project."""
-    return target_with(LlvmCode).model_validate(yaml.safe_load((HOME / "toolchains" / f"{name}.yaml").read_text()))
+    return load_targets(HOME / "toolchains")[name]
 
 
 def prefix(target: Target) -> list[str]:
     """Return what runs a program for the target here; skip the test when nothing does."""
+    if target.is_freestanding:
+        if lacking := cortex_m.missing():
+            pytest.skip(lacking)
+        return []
     if platform.machine() in target.machine:
         return []
     emulator = target.emulator

@@ -37,6 +37,8 @@ TARGETS = {
     "aarch64": load_target("aarch64"),
     "aarch64 with SDOT": with_features("aarch64", "+dotprod"),
     "armv7": load_target("armv7"),
+    "cortex_m4": load_target("cortex_m4"),
+    "cortex_m7": load_target("cortex_m7"),
 }
 
 

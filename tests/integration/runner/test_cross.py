@@ -9,21 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from crossfarm.config.llvm import LlvmCode
-from crossfarm.config.targets import Target, ZigCompiler, target_with
+from crossfarm.backends.project_files import load_targets
+from crossfarm.config.targets import Target, ZigCompiler
 from crossfarm.util.paths import HOME
 from tests.integration.runner.building import HERE, build, expected_share, make_bundle, program_sources, run
 
 pytestmark = pytest.mark.integration
 
-TARGETS = sorted(path.stem for path in (HOME / "toolchains").glob("*.yaml"))
+TARGETS = {
+    name: target
+    for name, target in load_targets(HOME / "toolchains").items()
+    if target.instructions is not None and not target.is_freestanding
+}
+"""Those whose bundles hold the runner."""
 
 
-@pytest.fixture(scope="session", params=TARGETS)
+@pytest.fixture(scope="session", params=list(TARGETS))
 def target(request: pytest.FixtureRequest) -> Target:
-    return target_with(LlvmCode).model_validate(yaml.safe_load((HOME / f"toolchains/{request.param}.yaml").read_text()))
+    return TARGETS[request.param]
 
 
 @pytest.fixture(scope="session")

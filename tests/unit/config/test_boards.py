@@ -49,6 +49,8 @@ def test_the_example_that_the_other_tests_spoil_is_good(tmp_path: Path) -> None:
         ("boards:\n", "database: mysql://x/y\nboards:\n", "1: database: expected `sqlite:///PATH`"),
         ("boards:\n", "wait: 0\nboards:\n", "1: wait"),
         ("    key:", "    kye:", "5: boards[0].kye: unknown key 'kye'; perhaps you meant 'key'"),
+        ("    targets", "    cards: [dna-f300]\n    targets", "7: boards[0].cards[0]"),
+        ("    targets", "    cards: [dna-f200, dna-f200]\n    targets", "cards must differ"),
     ],
 )
 def test_bad_input_is_told_with_its_place(tmp_path: Path, before: str, after: str, message: str) -> None:

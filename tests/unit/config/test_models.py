@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from crossfarm.config.base import Declared
-from crossfarm.config.llvm import LlvmCode
+from crossfarm.config.llvm import LlvmCode, McuCode
 from crossfarm.config.models import MAX_ELEMENTS, Dataset, Input, Model, Preprocess, Resize
 from crossfarm.config.sources import FactorySource, FileSource, PackageSource, Source, UrlSource
 from crossfarm.config.targets import target_with
@@ -254,6 +254,44 @@ TARGET: dict[str, Any] = {
 def test_a_target_whose_parts_disagree_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         target_with(LlvmCode).model_validate(TARGET | changes)
+
+
+FIRMWARE: dict[str, Any] = {
+    "name": "cortex_m7",
+    "machine": ["thumbv7em"],
+    "code": {
+        "triple": "thumbv7em-none-eabihf",
+        "cpu": "cortex-m7",
+        "float_abi": "hard",
+        "flash_bytes": 1 << 20,
+        "ram_bytes": 1 << 18,
+    },
+    "compiler": {"kind": "zig", "target": "thumb-freestanding-eabihf", "flags": ["-mcpu=cortex_m7+vfp4d16"]},
+}
+
+
+def test_a_target_without_an_operating_system_tells_boards_its_instructions_alone() -> None:
+    target = target_with(McuCode).model_validate(FIRMWARE)
+    assert target.is_freestanding
+    assert target.instructions == LlvmCode(triple="thumbv7em-none-eabihf", cpu="cortex-m7", float_abi="hard")
+    assert not target_with(LlvmCode).model_validate(TARGET).is_freestanding
+
+
+@pytest.mark.parametrize(
+    ("section", "declared", "changes", "message"),
+    [
+        (McuCode, FIRMWARE, {"compiler": TARGET["compiler"]}, "for no operating system; give compiler.target one of"),
+        (LlvmCode, TARGET, {"compiler": FIRMWARE["compiler"]}, "for an operating system; give compiler.target none of"),
+        (McuCode, FIRMWARE, {"code": {**FIRMWARE["code"], "ram_bytes": 12}}, "ram_bytes\n  Input should be greater"),
+        (McuCode, FIRMWARE, {"code": {**FIRMWARE["code"], "float_abi": None}}, "float_abi is required for 32-bit ARM"),
+        (LlvmCode, TARGET, {"code": {**TARGET["code"], "ram_bytes": 1 << 18}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_target_and_its_operating_system_agree(
+    section: type[LlvmCode], declared: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        target_with(section).model_validate(declared | changes)
 
 
 class _Array(Declared):

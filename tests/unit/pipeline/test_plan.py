@@ -138,6 +138,15 @@ def test_without_an_emulator_a_target_is_compiled_and_not_run(project: Project) 
     assert any(skip.stage == "measure" and skip.reason == "no qemu-user" for skip in plan.skipped)
 
 
+def test_a_target_whose_compiler_is_not_here_is_skipped_with_what_to_type(project: Project) -> None:
+    missing = BoardAccess(parameters={}, exclusive=False, unbuilt="no Python 3.10; ./inv setup")
+    plan = make(project, boards={**context().boards, "armv7": missing})
+    assert not [name for name in plan.jobs if "armv7" in name]
+    assert [(skip.stage, skip.reason) for skip in plan.skipped if skip.cell.model == "one"] == [
+        (None, "no Python 3.10; ./inv setup")
+    ]
+
+
 def test_stages_bring_what_they_need_and_nothing_more(project: Project) -> None:
     plan = make(project, Selection(only=("x86_64-one-*",), stages=("compile",)))
     assert list(plan.jobs) == ["fetch:shared-1.0", "prepare:one", "compile:x86_64-one-float32"]

@@ -90,10 +90,10 @@ _PAIRS = (
     _pairs(4, "llvm.x86.sse2.pmadd.wd"),
 )
 _SDOT = Dot(name="sdot4", lanes=4, depth=4, left="int8", right="int8", intrinsic="llvm.aarch64.neon.sdot.v4i32.v16i8")
-_PLAIN = (_plain(4), _plain(1))
+_PLAIN, BYTES = (_plain(4), _plain(1)), Dot(name="bytes1", lanes=1, depth=1, left="int8", right="int8")
 
-DOTS = {dot.name: dot for dot in (*_VNNI, *_PAIRS, _SDOT, *_PLAIN)}
-"""Every instruction by name."""
+DOTS = {dot.name: dot for dot in (*_VNNI, *_PAIRS, _SDOT, *_PLAIN, BYTES)}
+"""Every instruction by name; BYTES stands for those of a plain processor, for weights that stay bytes."""
 
 
 def integer_unit(target: Target) -> IntegerUnit:

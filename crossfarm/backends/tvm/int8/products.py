@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from crossfarm.backends.tvm.int8 import convolution, depthwise, depthwise_dot4, winograd
+from crossfarm.backends.tvm.int8.dot_instructions import BYTES
 from crossfarm.backends.tvm.int8.values import Accumulators, QuantisedValue, RewriteContext, Weights
 from crossfarm.backends.tvm.int8.windows import window_of
 from crossfarm.backends.tvm.passes.relax_utils import static_shape
@@ -31,8 +32,10 @@ def convolve(context: RewriteContext, call: RelaxCall) -> RelaxExpr | None:
     zero = image.params.zero
     # [output channels]: the sum of (q - zero point) * weight is an accumulator plus this
     offsets = -zero * kernel.astype(np.int64).sum(axis=(0, 1, 2))
+    # Weights that stay bytes are those of a grouped convolution: the kernels for depthwise ones take floats or words.
+    has_kernels = BYTES not in context.unit.dots and math.prod(window.kernel) <= depthwise.MAX_TAPS
     is_depthwise = groups == channels and kernel.shape[2:] == (1, channels) and channels > 1
-    if is_depthwise and math.prod(window.kernel) <= depthwise.MAX_TAPS:
+    if is_depthwise and has_kernels:
         taps, dot = kernel[:, :, 0], depthwise_dot4.dot_for(context.unit, channels)
         if dot is None:
             made = depthwise.convolve(image.tensor, taps, zero=zero, window=window, builder=context.builder_)

@@ -7,6 +7,7 @@ alone, are exempt: they become variables of the function, which LLVM puts into r
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -20,6 +21,8 @@ from crossfarm.backends.tvm.types import Buffer, IRModule, ModulePass, PassConte
 PIPELINE = "crossfarm"
 LARGEST_ON_STACK = 1024
 """Bytes from which on TVM takes the heap (kMaxStackAlloca)."""
+_WITHOUT_HEAP = "mcu"
+"""Rule set (rule_sets.py) of targets on which such variables stay in the function whatever their size."""
 _EXEMPT = "disable_lower_builtin"
 """TVM's annotation of an allocation that LowerTVMBuiltin leaves as it is (kDisableLowerTVMBuiltin)."""
 
@@ -42,14 +45,16 @@ def _passes() -> tuple[ModulePass, Callable[[], ModulePass], ModulePass]:
 def _exempted() -> ModulePass:
     @tirx.transform.prim_func_pass(opt_level=0)  # type: ignore[untyped-decorator]
     def keep(function: PrimFunc, _module: IRModule, _context: PassContext) -> PrimFunc:
-        return function.with_body(tvm_ffi.structural_map(function.body, (tirx.AllocBuffer, _exempt)))
+        smallest = 0 if _WITHOUT_HEAP in function.attrs["target"].keys else LARGEST_ON_STACK
+        exempt = functools.partial(_exempt, smallest=smallest)
+        return function.with_body(tvm_ffi.structural_map(function.body, (tirx.AllocBuffer, exempt)))
 
     return keep
 
 
-def _exempt(allocation: Stmt) -> Stmt:
+def _exempt(allocation: Stmt, *, smallest: int) -> Stmt:
     buffer = allocation.buffer
-    if str(buffer.scope()) != "local" or _bytes(buffer) < LARGEST_ON_STACK:
+    if str(buffer.scope()) != "local" or _bytes(buffer) < smallest:
         return allocation
     return tirx.AllocBuffer(allocation.buffer, {**dict(allocation.annotations), _EXEMPT: tirx.const(True)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 
+from crossfarm.backends.mcu import library
 from crossfarm.bundles.linking.runner_sources import LIBRARY_SOURCES, PROGRAM_SOURCES, RUNNER_SOURCES, copy_sources
 from crossfarm.util.paths import HOME
 
@@ -26,3 +27,11 @@ def test_all_sources_find_room_in_one_folder(tmp_path: Path) -> None:
     copy_sources(RUNNER, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {PurePath(name).name for name in RUNNER_SOURCES}
     assert len(list(tmp_path.iterdir())) == len(RUNNER_SOURCES)
+
+
+def test_every_file_for_processors_without_an_operating_system_is_listed_once() -> None:
+    paths = [path for folder in ("library", "image") for path in (RUNNER / "mcu" / folder).iterdir()]
+    found = {path.relative_to(RUNNER).as_posix() for path in paths}
+    own = [name for name in library.SOURCES if name.startswith("mcu/")]
+    assert set(own) == found
+    assert len({PurePath(name).name for name in library.SOURCES}) == len(library.SOURCES)

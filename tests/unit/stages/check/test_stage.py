@@ -440,6 +440,55 @@ def test_a_cell_with_code_of_ours_throughout_has_no_row_about_it(tmp_path: Path)
     assert not [name for name in (*rows.checks, *rows.measurements) if name.startswith("code.")]
 
 
+def _accelerator_job(tmp_path: Path, *, simulated: np.ndarray, report: dict[str, Any] | None = None) -> Job:
+    """Return a job of a cell whose simulator answered the first case so, in 1,000 cycles."""
+    runs = {
+        "cycles": [1000],
+        "contains": "the array alone",
+        "outputs": [{"name": "scores", "file": "0.bin", "bytes": simulated.nbytes}],
+    }
+    job = _job(
+        tmp_path,
+        expected=SCORES,
+        output=SCORES,
+        cases=_labelled([0, 1, 2]),
+        timing="simulated",
+        result={"simulated": runs},
+    )
+    (job.inputs["measure"] / "simulated").mkdir()
+    write_stacked(job.inputs["measure"] / "simulated/0.bin", [simulated], dtype="float32")
+    if report is not None:
+        (job.inputs["bundle"] / "accelerator.json").write_text(json.dumps(report))
+    return job
+
+
+def test_a_simulator_that_is_right_shows_its_cycles_and_its_time(tmp_path: Path) -> None:
+    rows = _rows(_accelerator_job(tmp_path, simulated=SCORES[0]))
+    assert rows.checks["simulator.equal"].status == "passed"
+    assert rows.measurements["cycles.simulated"].value == 1000
+    assert "latency.p50" in rows.checks
+
+
+def test_a_simulator_that_is_wrong_is_a_failed_row_and_neither_cycles_nor_time_are_shown(tmp_path: Path) -> None:
+    rows = _rows(_accelerator_job(tmp_path, simulated=SCORES[0] + np.float32(1e-7)))
+    row = rows.checks["simulator.equal"]
+    assert row.status == "failed" and "its cycles are not valid and not shown" in row.message
+    assert not {"cycles", "latency.p50"} & rows.checks.keys()
+    assert not [name for name in rows.measurements if name.startswith(("cycles", "latency"))]
+
+
+def test_what_was_built_for_a_card_says_which_boards_hold_one(tmp_path: Path) -> None:
+    report = {"card": "dna-f200", "card_files": "IP artefacts"}
+    job = _accelerator_job(tmp_path, simulated=SCORES[0], report=report)
+    said = "IP artefacts built, not run: no board declares a dna-f200 card"
+    assert _rows(job).checks["accelerator"].message == said
+    cards = {"cards t-m-float32": {"pc": ["dna-f200"], "other": ["dna-f100"]}}
+    other = dataclasses.replace(job, parameters={**job.parameters, **cards})
+    assert "built, not run: pc declares a dna-f200 card, for which there is no driver" in (
+        _rows(other).checks["accelerator"].message
+    )
+
+
 def _of_accelerator(tmp_path: Path, *, output: np.ndarray, simulated: np.ndarray, cycles: tuple[int, ...]) -> Job:
     files = [{"name": "scores", "file": "0.bin"}]
     job = _job(

@@ -1,0 +1,311 @@
+"""Backend mera: quantises float32 with EdgeCortix MERA and compiles it for a DNA card, its simulator and its model."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from crossfarm.backends.mera.opset import older, require_equal
+from crossfarm.backends.onnx_model import describe, value_types
+from crossfarm.backends.protocol import BackendDeclaration
+from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport, Quantity
+from crossfarm.bundles.calibration import read_calibration
+from crossfarm.bundles.contents import copy_bundle
+from crossfarm.bundles.order import BundleOrder
+from crossfarm.config.accelerators import AcceleratorCode, Variant
+from crossfarm.config.base import Integer
+from crossfarm.config.boards import Card
+from crossfarm.config.cell import Cell
+from crossfarm.errors import ModelError
+from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call
+from crossfarm.util.mera.cross_linker import write_cross_linker
+from crossfarm.util.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+RUNNER = Path(__file__).with_name("runner.cpp")
+IP = "IP"
+"""MERA's name of the card itself."""
+HOSTS: Mapping[str, str] = {"x86_64": "x86", "aarch64": "arm"}
+"""Machine that a card stands in -> MERA's name of it."""
+THIS_HOST = "x86"
+DEPLOY = "deploy"
+"""Folder of the artifact and of the bundle that holds one folder for each of MERA's targets."""
+FOLDERS: Mapping[str, tuple[str, str]] = {
+    INTERPRETER: (INTERPRETER, THIS_HOST),
+    SIMULATOR: (SIMULATOR, THIS_HOST),
+    **{f"{IP}-{machine}": (IP, host) for machine, host in HOSTS.items()},
+}
+"""Folder -> MERA's names of the target, and of the machine that runs what is not on the card."""
+
+_QUANTISED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"}
+)
+_CAPTURED = re.compile(r"Captured (\d+) operators and left (\d+) uncaptured .* in (\d+) MERA regions")
+_WORKERS = 2
+
+
+class MeraCode(AcceleratorCode):
+    """The `code:` section of its toolchain files."""
+
+    TAKES: ClassVar[tuple[Variant, ...]] = ("float32",)
+    QUANTISES: ClassVar[bool] = True
+
+    platform: Literal[
+        "DNAF100L0001",
+        "DNAF100L0002",
+        "DNAF100L0003",
+        "DNAF200L0001",
+        "DNAF200L0002",
+        "DNAF200L0003",
+        "SAKURA_1",
+    ]
+    """MERA's name of the architecture."""
+    calibration: Annotated[Integer, Field(ge=1, le=4096)] = 16
+    """Inputs from which MERA takes its ranges, at even distances among those of the model's calibration."""
+    seconds: Annotated[Integer, Field(ge=10, le=24 * 3600)] = 1800
+    """Processor time that MERA may take for a model; by the clock it may take eight times as long."""
+
+    @property
+    def card(self) -> Card:
+        """Return the card that has this architecture."""
+        return "sakura-1" if self.platform == "SAKURA_1" else "dna-f100" if "F100" in self.platform else "dna-f200"
+
+
+DECLARATION = BackendDeclaration(
+    section=MeraCode,
+    sources={
+        "compile": (
+            "crossfarm/backends/mera/",
+            "crossfarm/backends/onnx_model.py",
+            "crossfarm/bundles/accelerator.py",
+            "crossfarm/bundles/calibration.py",
+            "crossfarm/bundles/compile_report.py",
+            "crossfarm/util/mera/",
+            "requirements/environments/mera.txt",
+        ),
+        "bundle": ("crossfarm/backends/mera/",),
+        "measure": (
+            "crossfarm/boards/cpu_features.py",
+            "crossfarm/boards/simulators/base.py",
+            "crossfarm/boards/simulators/mera.py",
+            "crossfarm/util/mera/",
+            "requirements/environments/mera.txt",
+        ),
+    },
+    tools={"compile": ("numpy", "onnx", "onnxruntime", "ziglang"), "measure": ("numpy",)},
+    groups={"check": ("cards",)},
+    environments=(MERA,),
+    on_this_host=True,
+    simulator="crossfarm.boards.simulators.mera",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What the calls of one cell share.
+
+    Attributes:
+        folder: a folder for what MERA writes.
+        cell: for messages.
+        code: the section.
+        inputs: as script.py takes them: name, dtype, shape and file of each.
+        cases: how many inputs there are to calibrate from.
+    """
+
+    folder: Path
+    cell: Cell
+    code: MeraCode
+    inputs: list[dict[str, Any]]
+    cases: int
+
+    @property
+    def quantised(self) -> Path:
+        """Return the file of the quantised model."""
+        return self.folder / "model.mera"
+
+    @property
+    def answers(self) -> Path:
+        """Return the folder with what the functional model answers to the inputs."""
+        return self.folder / "answers"
+
+
+def compile(
+    *,
+    cell: Cell,
+    model: Path,
+    code: MeraCode,
+    output: Path,
+    tuned: Mapping[str, Any] | None = None,
+    calibration: Path | None = None,
+) -> None:
+    """Write deploy/TARGET/ for each of MERA's targets, model.mera, accelerator.json and compile.json.
+
+    Args:
+        cell: as in protocol.Backend.compile, and so are the others.
+        model: float32; MERA quantises it.
+        code: the section.
+        output: an empty folder.
+        tuned: nothing is searched here.
+        calibration: inputs from which MERA takes its ranges.
+
+    Raises:
+        ModelError: the model is quantised already, or MERA refuses it or aborts over it.
+        ToolError: MERA is not here, or takes too long.
+    """
+    if calibration is None:
+        raise ValueError("the stage `compile` hands a backend that quantises its inputs")
+    loaded = _float_model(model, cell=cell)
+    initialisers = {tensor.name for tensor in loaded.graph.initializer}
+    ports = value_types(value for value in loaded.graph.input if value.name not in initialisers)
+    stacked = read_calibration(calibration, ports=ports, at_most=code.calibration)
+    source = older(loaded, cell=cell)
+    require_equal(loaded, source, {name: array[0] for name, array in stacked.items()}, cell=cell)
+    with scratch_folder("mera") as folder:
+        inputs = []
+        for number, (port, array) in enumerate(zip(ports, stacked.values(), strict=True)):
+            array.tofile(folder / f"calibration{number}.bin")
+            file = str(folder / f"calibration{number}.bin")
+            inputs.append({"name": port.name, "dtype": port.dtype, "shape": list(port.shape), "file": file})
+        (folder / "model.onnx").write_bytes(source.SerializeToString())
+        write_cross_linker(folder / "programs")
+        work = _Work(folder=folder, cell=cell, code=code, inputs=inputs, cases=len(next(iter(stacked.values()))))
+        work.answers.mkdir()
+        taken, *compiled, run = call(
+            list(_steps(work, output / DEPLOY)),
+            cell=cell.id,
+            folder=folder,
+            processor_seconds=code.seconds,
+            wall_seconds=8.0 * code.seconds,
+            path=folder / "programs",
+        )
+        _add_reference(work, run["outputs"], output / DEPLOY)
+        shutil.copyfile(work.quantised, output / "model.mera")
+    _report(work, quantised=taken["captured"], compiled=compiled[1]["captured"]).write(output / ACCELERATOR)
+    calibrated = [array.tobytes() for array in stacked.values()]
+    made = [source.SerializeToString(), code.model_dump_json().encode(), *calibrated]
+    report = describe(loaded, cell=cell, made=made, tools=("onnx",))
+    report.model_copy(update={"tools": {**report.tools, "mera": VERSION}}).write(output / "compile.json")
+
+
+def bundle(order: BundleOrder, *, output: Path) -> None:
+    """Write deploy/TARGET/, the runner's source, accelerator.json, the inputs and manifest.json."""
+    shutil.copytree(order.compiled / DEPLOY, output / DEPLOY)
+    shutil.copyfile(RUNNER, output / DEPLOY / RUNNER.name)
+    copy_bundle(order, files=(ACCELERATOR,), output=output)
+
+
+def _float_model(path: Path, *, cell: Cell) -> ModelProto:
+    """Read a model that is not quantised."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    found = next((node for node in model.graph.node if node.op_type in _QUANTISED), None)
+    if found is not None:
+        raise ModelError(
+            f"{cell.id}: the model is quantised already (operator {found.op_type} of node "
+            f"{found.name or found.output[0]!r}), and MERA takes float32 alone, which it quantises itself: others it "
+            "compiles to wrong numbers without a word; give the float32 model"
+        )
+    return model
+
+
+def _steps(work: _Work, deploy: Path) -> Iterator[Step]:
+    """Yield what MERA does with a model: it quantises, compiles for each target, and runs the functional model."""
+    what = {"inputs": work.inputs, "cases": work.cases}
+    model = str(work.folder / "model.onnx")
+    yield Step(
+        doing="quantising", request={"action": "quantise", "model": model, "output": str(work.quantised), **what}
+    )
+    for name, (target, host) in FOLDERS.items():
+        (deploy / name).mkdir(parents=True)
+        yield Step(
+            doing=f"compiling {name} of",
+            request={
+                "action": "deploy",
+                "model": str(work.quantised),
+                "project": str(work.folder / name),
+                "target": target,
+                "platform": work.code.platform,
+                "host": host,
+                "config": {"compiler_workers": _WORKERS, "sim_freq_mhz": work.code.megahertz},
+                "output": str(deploy / name),
+            },
+        )
+    yield Step(
+        doing="running the functional model of",
+        request={
+            "action": "run",
+            "deployed": str(deploy / INTERPRETER),
+            "first": work.cases,
+            "metrics": False,
+            "output": str(work.answers),
+            **what,
+        },
+    )
+
+
+def _add_reference(work: _Work, described: Sequence[Any], deploy: Path) -> None:
+    """Put an input and what the functional model answers to it beside each of the programs.
+
+    Raises:
+        ModelError: it answers the same to all inputs, so that a simulator that equals it proves nothing.
+    """
+    import numpy as np
+
+    outputs = [
+        np.fromfile(work.answers / f"{number}.bin", item["dtype"]).reshape(work.cases, *item["shape"])
+        for number, item in enumerate(described)
+    ]
+    if all(np.ptp(output.astype(np.float64)) == 0 for output in outputs):
+        raise ModelError(
+            f"{work.cell.id}: quantised by MERA, the model answers {outputs[0].ravel()[0]:g} to all {work.cases} "
+            "inputs that it was calibrated from, so that equality would prove nothing; give a model with trained "
+            "weights, or more inputs (code.calibration)"
+        )
+    for name in FOLDERS:
+        for number, item in enumerate(work.inputs):
+            first = np.fromfile(item["file"], item["dtype"]).reshape(work.cases, -1)[0]
+            first.tofile(deploy / name / f"input{number}.bin")
+        for number, output in enumerate(outputs):
+            output[0].tofile(deploy / name / f"ref_result_{number}.bin")
+
+
+def _report(work: _Work, *, quantised: str, compiled: str) -> AcceleratorReport:
+    """Return accelerator.json, of the lines in which MERA says what it takes.
+
+    Args:
+        work: the cell.
+        quantised: of the float32 graph, whose operators it counts.
+        compiled: of the quantised graph, in which each region is one.
+
+    Raises:
+        ModelError: MERA takes no operator of the model.
+    """
+    quantities: tuple[Quantity, ...] = ()
+    operators, regions = _CAPTURED.search(quantised), _CAPTURED.search(compiled)
+    if operators is not None and regions is not None:
+        taken, left = int(operators[1]), int(operators[2])
+        if int(regions[3]) == 0:
+            raise ModelError(
+                f"{work.cell.id}: MERA leaves all {taken + left} operators to the CPU; nothing of it would run on the "
+                "card"
+            )
+        quantities = (
+            Quantity(name="operators.accelerator", value=taken, unit="count"),
+            Quantity(name="operators.cpu", value=left, unit="count"),
+            Quantity(name="regions", value=int(regions[3]), unit="count"),
+        )
+    return AcceleratorReport(
+        quantities=quantities,
+        notes=(f"quantised by MERA {VERSION} from {work.cases} inputs for {work.code.platform}",),
+        card=work.code.card,
+        card_files=f"{IP} artefacts for {' and '.join(HOSTS)} hosts",
+    )

@@ -1,0 +1,1 @@
+"""MERA, EdgeCortix's compiler: its own Python environment, and calls of it."""
