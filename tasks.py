@@ -4,6 +4,7 @@ from crossfarm.cli.boards import inspect_boards
 from crossfarm.cli.clean import clean
 from crossfarm.cli.containers import reproduce, shell
 from crossfarm.cli.develop import bench, fuzz, lint, mutants, test
+from crossfarm.cli.history import compare, history, history_export, history_import, history_prune
 from crossfarm.cli.images import images
 from crossfarm.cli.packages import bundle, package
 from crossfarm.cli.pipeline import compile, measure, pipeline, plan, report
@@ -17,9 +18,14 @@ __all__ = [
     "board_up",
     "bundle",
     "clean",
+    "compare",
     "compile",
     "doctor",
     "fuzz",
+    "history",
+    "history_export",
+    "history_import",
+    "history_prune",
     "images",
     "inspect_boards",
     "lint",

@@ -89,6 +89,10 @@ class BusyError(LeaseError):
     """A board is used by somebody who asks for no leases of ours."""
 
 
+class HistoryError(CrossfarmError):
+    """The history cannot be read or written: locked, full, damaged, or of a newer version. No run ends for that."""
+
+
 class JobError(CrossfarmError):
     """A job ended without saying why: it was killed, ran out of memory or of time."""
 

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -34,6 +35,7 @@ import crossfarm  # noqa: E402
 from crossfarm.errors import EXIT_BAD_CONFIG, nearest  # noqa: E402
 
 _UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
+_HISTORY_VERBS = ("export", "import", "prune")
 
 
 class CommandLine(Program):
@@ -49,6 +51,7 @@ class CommandLine(Program):
     def parse_tasks(self) -> None:
         """Read the tasks and their options."""
         self._find_help()
+        self.core.unparsed = spelled_out(self.core.unparsed)
         try:
             super().parse_tasks()
         except ParseError as error:
@@ -72,6 +75,21 @@ class CommandLine(Program):
         if word.startswith("-"):
             return f"there is no option {word}{nearest(word, options)}; ./inv --help TASK lists those of a task"
         return f"there is no task {word!r}{nearest(word, self.parser.contexts)}; ./inv --list names all"
+
+
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """Return what was typed in the form that invoke reads, which knows no verbs below a verb and no second place.
+
+    `history export FILE` is `history-export FILE`, and `history MODEL TARGET` is `history MODEL --target TARGET`.
+    """
+    spelled = list(words)
+    if spelled[:1] != ["history"]:
+        return spelled
+    if len(spelled) > 1 and spelled[1] in _HISTORY_VERBS:
+        return [f"history-{spelled[1]}", *spelled[2:]]
+    if len(spelled) > 2 and not spelled[1].startswith("-") and not spelled[2].startswith("-"):
+        spelled.insert(2, "--target")
+    return spelled
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ RUN_OPTIONS: Mapping[str, Option] = {
         ),
         Option(name="out", help="folder for reports and logs (out)"),
         Option(name="store", help="folder of the store (.crossfarm/store)"),
+        Option(
+            name="history",
+            help="file or postgresql:// URL that keeps the results of all runs, or none (history.db beside the store)",
+        ),
         Option(name="boards", help="the file that declares the boards (boards.yaml, where there is one)"),
         Option(name="board", help="names of boards to use, separated by commas (all)", kind="list"),
         Option(name="tag", help="tags that a board must have, separated by commas", kind="list"),

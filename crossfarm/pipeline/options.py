@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from crossfarm.pipeline.plan import Selection
+from crossfarm.reports.history.place import VARIABLE, Place, chosen_place
 from crossfarm.util.paths import HOME
 
 ENGINES = ("auto", "container", "local")
@@ -35,6 +36,8 @@ class Options:
         quiet: show failures and the table only.
         engine: where jobs run, one of ENGINES; `auto` takes containers where a container engine answers.
         memory: GiB that a job in a container may take; 0 shares the machine's.
+        history: file or URL of the history; empty for the variable CROSSFARM_HISTORY, or else a file beside the store;
+            `none` for none.
     """
 
     models: Path = HOME / "models.yaml"
@@ -54,11 +57,22 @@ class Options:
     quiet: bool = False
     engine: str = "auto"
     memory: float = 0.0
+    history: str = ""
 
     @property
     def slots(self) -> int:
         """Return how many jobs run at once: `jobs`, or one per usable CPU."""
         return self.jobs or len(os.sched_getaffinity(0))
+
+    @property
+    def history_place(self) -> Place | None:
+        """Return where the history is; None when the run is to be in none.
+
+        Raises:
+            ConfigError: what names it is no place for one, or holds a password and would be recorded.
+        """
+        default = self.store.parent / "history.db"
+        return chosen_place(self.history, os.environ.get(VARIABLE, ""), default=default)
 
     @property
     def pipeline_is_path(self) -> bool:

@@ -31,6 +31,8 @@ from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, find_stale
 from crossfarm.reports import PAGE, PAGE_BEFORE, REPORTS, terminal, write_reports
+from crossfarm.reports.history.keep import keep_run
+from crossfarm.reports.history.place import Place
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
@@ -116,6 +118,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
     """Run the pipeline; returns the exit code and the plan that was run."""
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
+    history = options.history_place
     started = time.monotonic()
     with Interrupts() as interrupts:
         project = load(options)
@@ -147,6 +150,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
                         plan=plan,
                         decisions=decisions,
                         interrupts=interrupts,
+                        history=history,
                     ).to_its_end(run, work, started)
                     return code, plan
 
@@ -167,6 +171,7 @@ class _Run:
     plan: Plan
     decisions: Mapping[str, Decision]
     interrupts: Interrupts
+    history: Place | None
 
     def to_its_end(self, run: str, work: Path, started: float) -> int:
         """Run every job and write the reports, also when the run is interrupted or breaks; returns the exit code."""
@@ -184,8 +189,11 @@ class _Run:
             seconds = time.monotonic() - started
             with contextlib.suppress(*hidden):
                 results.write(EndRecord(exit_code=code, seconds=seconds, interrupted=code == EXIT_INTERRUPTED))
+        untold = keep_run(results.written, self.history, results=results_path) if self.history else ""
         with contextlib.suppress(*hidden):
             _show_reports(results.written, self.options.out)
+        if untold:
+            _say(f"{untold}\n")
         if broken:
             raise broken
         return code

@@ -18,7 +18,7 @@ from pathlib import Path
 
 PREFIX = "crossfarm-"
 PURPOSES = (
-    *("board-run", "core", "link", "litert", "mera", "nngen", "peak", "profile", "quantize", "rtl", "tune"),
+    *("board-run", "confirm", "core", "link", "litert", "mera", "nngen", "peak", "profile", "quantize", "rtl", "tune"),
     *("userland", "vela"),
 )
 """What such folders are for; part of their names."""

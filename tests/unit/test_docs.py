@@ -21,6 +21,7 @@ from invoke.parser import Parser, ParserContext
 from crossfarm import errors
 from crossfarm.backends.project_files import load_project
 from crossfarm.cli.develop import IMPORT_LINTER, LINTERS
+from crossfarm.cli.program import spelled_out
 from crossfarm.config.pipelines import STAGES
 from crossfarm.util.paths import HOME
 
@@ -90,7 +91,9 @@ def parse() -> Callable[[str], Sequence[ParserContext]]:
 
     def parse_command(command: str) -> Sequence[ParserContext]:
         own = Parser(initial=initial, ignore_unknown=True).parse_argv(shlex.split(command)[1:])
-        found: Sequence[ParserContext] = Parser(contexts=tasks.to_contexts(), initial=initial).parse_argv(own.unparsed)
+        found: Sequence[ParserContext] = Parser(contexts=tasks.to_contexts(), initial=initial).parse_argv(
+            spelled_out(own.unparsed)
+        )
         return found[1:]
 
     return parse_command

@@ -24,7 +24,20 @@ MOST_LINES, FEWEST_LINES = 420, 15
 SHORT = {"crossfarm/util/paths.py": "every package needs the folder of the clone, and nothing else of any other module"}
 """Modules below the least size, with the reason."""
 
-HEAVY = {"jinja2", "numpy", "sqlalchemy", "psycopg", "tvm", "tvm_ffi", "onnx", "onnxruntime", "torch", "PIL", "tflite"}
+HEAVY = {
+    "jinja2",
+    "numpy",
+    "alembic",
+    "sqlalchemy",
+    "psycopg",
+    "tvm",
+    "tvm_ffi",
+    "onnx",
+    "onnxruntime",
+    "torch",
+    "PIL",
+    "tflite",
+}
 
 WARM = (
     "crossfarm.pipeline.run",

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from crossfarm.boards.leases.database_url import shown_url, without_secrets
 from crossfarm.errors import LeaseError
+from crossfarm.util.database_url import shown_url, without_secrets
 from crossfarm.util.text import one_line
 
 METADATA = sa.MetaData()

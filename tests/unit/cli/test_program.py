@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from crossfarm.cli.program import spelled_out
 from crossfarm.util.paths import HOME
 
 
@@ -43,3 +44,22 @@ def test_help_of_a_task_is_shown_even_where_it_wants_an_argument(words: tuple[st
     done = _type(*words)
     assert done.returncode == 0, done.stderr
     assert "Examples:" in done.stdout or "Example:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("history export h.db", "history-export h.db"),
+        ("history import out/results.jsonl", "history-import out/results.jsonl"),
+        ("history prune --keep-runs 3", "history-prune --keep-runs 3"),
+        ("history mnist_cnn", "history mnist_cnn"),
+        ("history mnist_cnn x86_64,armv7 --last 3", "history mnist_cnn --target x86_64,armv7 --last 3"),
+        ("history mnist_cnn --json", "history mnist_cnn --json"),
+        ("history --json mnist_cnn", "history --json mnist_cnn"),
+        ("history", "history"),
+        ("plan history export", "plan history export"),
+        ("", ""),
+    ],
+)
+def test_verbs_below_history_and_its_second_place_are_spelled_out(typed: str, meant: str) -> None:
+    assert spelled_out(typed.split()) == meant.split()

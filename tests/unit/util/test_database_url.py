@@ -7,8 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from crossfarm.boards.leases.database import LeaseDatabase
-from crossfarm.boards.leases.database_url import shown_url, without_secrets
 from crossfarm.errors import LeaseError
+from crossfarm.util.database_url import shown_url, without_secrets
 
 HIDDEN = "s3cr/t @:&?x"
 CODED = quote(HIDDEN, safe="")
