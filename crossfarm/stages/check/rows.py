@@ -21,6 +21,7 @@ from crossfarm.stages.check.accelerators import (
     simulated_outputs,
     simulator_records,
 )
+from crossfarm.stages.check.budgets import budget_records
 from crossfarm.stages.check.code import code_records
 from crossfarm.stages.check.decoded import Decoded, decoded_records
 from crossfarm.stages.check.ladder import Rung, ladder_records, layer_records
@@ -158,6 +159,13 @@ def records(job: Job) -> Iterator[Row]:
         yield from layer_records(quantised.layers, check=measured.check)
     yield from _accelerator_records(job, reference, measured, {name: output for name, (output, _) in pairs.items()})
     yield from latency_records(measured)
+    yield from budget_records(
+        _budgets(job),
+        measured.result,
+        summarise(measured.result.latency_ns),
+        timing=measured.board.timing,
+        check=measured.check,
+    )
     yield from size_records(measured)
     yield from code_records(
         measured.bundle,
@@ -180,11 +188,18 @@ def _accelerator_records(
         yield from simulator_records(found, check=measured.check, measurement=measured.measurement)
         if not is_simulator_right(found):
             runs = None
-    budget = next((group["cycles"] for name, group in job.parameters.items() if name.startswith("budget ")), None)
+    budget = _budgets(job).get("cycles")
     yield from cycle_records(
-        runs, report.estimate, budget=budget, check=measured.check, measurement=measured.measurement
+        runs,
+        report.estimate,
+        budget=None if budget is None else int(budget),
+        check=measured.check, measurement=measured.measurement
     )
     yield from report_records(report, check=measured.check, measurement=measured.measurement)
+
+
+def _budgets(job: Job) -> Mapping[str, float]:
+    return next((group for name, group in job.parameters.items() if name.startswith("budgets ")), {})
 
 
 def _simulated(measured: Measured, reference: Reference, runs: SimulatedRuns) -> dict[str, Array]:
