@@ -15,7 +15,18 @@ from typing import Any
 from pydantic import BaseModel
 
 from crossfarm.backends import BACKENDS, code_section
-from crossfarm.config import accelerators, boards, checks, llvm, models, pipelines, quantisation, sources, targets
+from crossfarm.config import (
+    accelerators,
+    boards,
+    budgets,
+    checks,
+    llvm,
+    models,
+    pipelines,
+    quantisation,
+    sources,
+    targets,
+)
 from crossfarm.util.paths import HOME
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -66,7 +77,19 @@ def _key_descriptions() -> dict[str, dict[str, str]]:
     """Return class -> key -> the text that stands below the key in the source, of the class or of one above it."""
     sections = (sys.modules[code_section(name).__module__] for name in BACKENDS)
     found: dict[str, dict[str, str]] = {}
-    for module in (accelerators, boards, checks, llvm, models, pipelines, quantisation, sources, targets, *sections):
+    for module in (
+        accelerators,
+        boards,
+        budgets,
+        checks,
+        llvm,
+        models,
+        pipelines,
+        quantisation,
+        sources,
+        targets,
+        *sections,
+    ):
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.ClassDef):
                 bases = (found.get(ast.unparse(base), {}) for base in node.bases)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from crossfarm.config.base import Count, Declared, Integer, Name, Number, Share, TensorName, refuse_repeated
+from crossfarm.config.base import Declared, Integer, Number, Share, TensorName, refuse_repeated
+from crossfarm.config.budgets import Budgets
 
 Positive = Annotated[Number, Field(gt=0.0)]
 
@@ -33,7 +34,7 @@ def _different_names(outputs: tuple[OutputCheck, ...]) -> tuple[OutputCheck, ...
 OutputChecks = Annotated[tuple[OutputCheck, ...], AfterValidator(_different_names)]
 
 
-class Checks(Declared):
+class Checks(Budgets):
     """What must hold. Shares are of the cases of a data set."""
 
     tolerance: Annotated[Number, Field(gt=0.0, le=1.0)] = 1e-4
@@ -49,8 +50,6 @@ class Checks(Declared):
     """Share of labelled cases whose class must be among the best five."""
     text: Share | None = None
     """Share of texts that must be read exactly."""
-    cycles: dict[Name, Count] = Field(default_factory=dict)
-    """Target -> most cycles that a run on that accelerator may take, as simulated or estimated."""
 
 
 def inherited(outputs: Sequence[OutputCheck], given: Sequence[OutputCheck]) -> tuple[OutputCheck, ...]:

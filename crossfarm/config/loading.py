@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from crossfarm.config import diagnostics, yaml_reader
 from crossfarm.config.base import Declared
 from crossfarm.config.boards import BoardsFile
+from crossfarm.config.budgets import Budgets
 from crossfarm.config.diagnostics import Problem
 from crossfarm.config.models import ModelsFile
 from crossfarm.config.pipelines import Pipeline
@@ -315,10 +316,11 @@ def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[t
         if isinstance(name, str):
             yield ("models", index, "skip", number, "target"), name
     checks = model.get("checks")
-    cycles = checks.get("cycles") if isinstance(checks, dict) else None
-    for name in cycles if isinstance(cycles, dict) else ():
-        if isinstance(name, str):
-            yield ("models", index, "checks", "cycles", name), name
+    for key in Budgets.model_fields if isinstance(checks, dict) else ():
+        limits = checks.get(key)
+        for name in limits if isinstance(limits, dict) else ():
+            if isinstance(name, str):
+                yield ("models", index, "checks", key, name), name
 
 
 def _check_pipeline(

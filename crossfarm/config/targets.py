@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, create_model, model_
 
 from crossfarm.config.accelerators import VARIANTS, AcceleratorCode, Variant
 from crossfarm.config.base import Declared, Identifier, Line, Name
+from crossfarm.config.budgets import Budgets
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import ConfigError
 
@@ -98,6 +99,8 @@ class Target(Declared):
     """Runs the program on another machine; without it the target is compiled, not run."""
     image: Name | None = None
     """Container image that compiles it."""
+    checks: Budgets = Budgets()
+    """The most that every cell of this target may take; a limit of a model comes before."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = VARIANTS
     """Variants of models that it takes; the cells of others are skipped."""
 

@@ -22,6 +22,7 @@ from crossfarm.stages.check.accelerators import (
     simulated_outputs,
     simulator_records,
 )
+from crossfarm.stages.check.budgets import budget_records
 from crossfarm.stages.check.code import code_records
 from crossfarm.stages.check.decoded import Decoded, decoded_records
 from crossfarm.stages.check.ladder import Rung, ladder_records, layer_records
@@ -163,6 +164,13 @@ def records(job: Job) -> Iterator[Row]:
     if is_right:
         # A simulator that computes otherwise did not run this model, so its time is not shown either.
         yield from latency_records(measured)
+    yield from budget_records(
+        _budgets(job),
+        measured.result,
+        summarise(measured.result.latency_ns),
+        timing=measured.board.timing,
+        check=measured.check,
+    )
     yield from size_records(measured)
     yield from code_records(
         measured.bundle,
@@ -181,11 +189,11 @@ def _accelerator_records(
     report = AcceleratorReport.read(path) if path.exists() else AcceleratorReport()
     if found:
         yield from simulator_records(found, check=measured.check, measurement=measured.measurement)
-    budget = next((group["cycles"] for name, group in job.parameters.items() if name.startswith("budget ")), None)
+    budget = _budgets(job).get("cycles")
     yield from cycle_records(
         measured.result.simulated if is_right else None,
         report.estimate,
-        budget=budget,
+        budget=None if budget is None else int(budget),
         check=measured.check,
         measurement=measured.measurement,
     )
@@ -193,6 +201,10 @@ def _accelerator_records(
         (group for name, group in job.parameters.items() if name.startswith("cards ")), {}
     )
     yield from report_records(report, cards=cards, check=measured.check, measurement=measured.measurement)
+
+
+def _budgets(job: Job) -> Mapping[str, float]:
+    return next((group for name, group in job.parameters.items() if name.startswith("budgets ")), {})
 
 
 def _simulated(measured: Measured, reference: Reference, functional: Mapping[str, Array]) -> list[SimulatedOutput]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossfarm.config.accelerators import QUANTISING
+from crossfarm.config.budgets import Budgets
 from crossfarm.config.checks import inherited
 from crossfarm.config.models import Model
 from crossfarm.stages.job import Job
@@ -49,8 +50,9 @@ def needs(subject: Subject) -> Needs:
         raise ValueError("the stage `check` is about a cell")
     kind = "own" if target.has_own_reference else variant if variant in QUANTISING else "float32"
     parameters = {f"model {model.name}": subject.group("check", model.name, kind, make=lambda: _limits(model, kind))}
-    if target.name in model.checks.cycles:
-        parameters[f"budget {target.name}"] = {"cycles": model.checks.cycles[target.name]}
+    budgets = target.checks.of_target(target.name) | model.checks.of_target(target.name)
+    if budgets:
+        parameters[f"budgets {target.name}"] = budgets
     inputs = {role: (role, None) for role in ("measure", "reference", "bundle")}
     if variant in QUANTISING:
         inputs["quantize"] = (QUANTISING[variant], None)
@@ -63,7 +65,7 @@ def needs(subject: Subject) -> Needs:
 
 
 def _limits(model: Model, kind: str) -> dict[str, Any]:
-    parameters = model.model_dump(mode="json", include=set(FIELDS), exclude={"checks": {"cycles"}})
+    parameters = model.model_dump(mode="json", include=set(FIELDS), exclude={"checks": set(Budgets.model_fields)})
     if kind == "own":
         parameters["is_own_reference"] = True
         # Its reference is another arithmetic's, which it follows in most decisions and not in each.

@@ -113,9 +113,9 @@ def test_a_budget_of_cycles_is_checked_again_for_its_own_target_alone(tmp_path: 
     models = (project.models_file.models[0], two.model_copy(update={"checks": checks, "skip": ()}))
     file = project.models_file.model_copy(update={"models": models})
     after = make(dataclasses.replace(project, models_file=file)).jobs
-    assert after["check:x86_64-two-float32"].groups["budget x86_64"] == {"cycles": 1000}
+    assert after["check:x86_64-two-float32"].groups["budgets x86_64"] == {"cycles": 1000}
     assert after["check:x86_64-two-float32"].key != before["check:x86_64-two-float32"].key
-    assert "budget armv7" not in after["check:armv7-two-float32"].groups
+    assert "budgets armv7" not in after["check:armv7-two-float32"].groups
 
 
 def _with_variants(folder: Path, variants: str) -> Project:
