@@ -316,8 +316,9 @@ def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[t
         if isinstance(name, str):
             yield ("models", index, "skip", number, "target"), name
     checks = model.get("checks")
-    for key in Budgets.model_fields if isinstance(checks, dict) else ():
-        limits = checks.get(key)
+    declared = checks if isinstance(checks, dict) else {}
+    for key in Budgets.model_fields:
+        limits = declared.get(key)
         for name in limits if isinstance(limits, dict) else ():
             if isinstance(name, str):
                 yield ("models", index, "checks", key, name), name

@@ -23,6 +23,7 @@ PARTS = (
     "dockerfiles",
     "models.yaml",
     "requirements",
+    "models",
     "requirements.lock",
 )
 
