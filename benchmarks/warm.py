@@ -45,6 +45,8 @@ def renamed_models(path: Path, *, names: Sequence[str], cells: int) -> int:
     """Write models.yaml with as many renamed copies as make so many cells on three targets; returns how many models."""
     declared = yaml.safe_load((HOME / "models.yaml").read_text())
     originals = [model for model in declared["models"] if model["name"] in names]
+    used = {name for model in originals for name in model.get("data", ())}
+    declared["datasets"] = [item for item in declared["datasets"] if item["name"] in used]
     count = -(-cells // 3)
     declared["models"] = [
         {**originals[number % len(originals)], "name": f"{originals[number % len(originals)]['name']}_copy{number}"}
