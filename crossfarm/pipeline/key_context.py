@@ -27,6 +27,7 @@ from crossfarm.stages.fetch.stage import content_digest, local_path
 from crossfarm.stages.job import HOST as HOST_IMAGE
 from crossfarm.store.keys import digest_sources, tool_versions
 from crossfarm.tuning import records
+from crossfarm.util.lazy_mapping import LazyMapping
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import output_of
 
@@ -85,16 +86,18 @@ def read_key_context(
     def cards(_: Cell) -> Mapping[str, Any]:
         return held_cards(inventory)
 
+    def board(name: str) -> BoardAccess:
+        target = project.targets[name]
+        return dataclasses.replace(access(target, inventory), unbuilt=_unbuilt(target))
+
     return KeyContext(
         stages=stage_context,
         groups={"tuning": tuned, "cards": cards},
         image={name: _image(images, target) for name, target in project.targets.items()},
         model_image={"onnx": _digest(images, BASE), "tflite": _digest(images, BASE), "torch": HOST_IMAGE},
         content=functools.cache(content),
-        boards={
-            name: dataclasses.replace(access(target, inventory), unbuilt=_unbuilt(target))
-            for name, target in project.targets.items()
-        },
+        # Some simulators start a program to say their version, so only those of the plan's targets are asked.
+        boards=LazyMapping(tuple(project.targets), board),
     )
 
 

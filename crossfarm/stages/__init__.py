@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from crossfarm.config.pipelines import STAGES as NAMES
 from crossfarm.stages.protocol import Stage
+from crossfarm.util.lazy_mapping import LazyMapping
 
 
-class _Stages(Mapping[str, Stage]):
-    """Imports a stage's module when it is first asked for."""
-
-    def __init__(self) -> None:
-        self._imported: dict[str, Stage] = {}
-
-    def __getitem__(self, name: str) -> Stage:
-        stage = self._imported.get(name)
-        if stage is None:
-            if name not in NAMES:
-                raise KeyError(name)
-            stage = cast(Stage, importlib.import_module(f"crossfarm.stages.{name}.stage"))
-            self._imported[name] = stage
-        return stage
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(NAMES)
-
-    def __len__(self) -> int:
-        return len(NAMES)
+def _import(name: str) -> Stage:
+    return cast(Stage, importlib.import_module(f"crossfarm.stages.{name}.stage"))
 
 
-STAGES: Mapping[str, Stage] = _Stages()
+STAGES: Mapping[str, Stage] = LazyMapping(NAMES, _import)
+"""A stage's module is imported when it is first asked for."""
