@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -32,7 +33,7 @@ class SimulatedOutput:
     simulated: Array
     functional: Array
 
-    @property
+    @functools.cached_property  # the gate, the cycles and the message each ask for it
     def equal_cases(self) -> list[bool]:
         """Return for each case whether the two are equal, bit for bit."""
         pairs = zip(self.simulated, self.functional, strict=True)

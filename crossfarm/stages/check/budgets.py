@@ -17,7 +17,7 @@ _KIB = 1024.0
 def budget_records(
     budgets: Mapping[str, float],
     result: RunResult,
-    summary: Summary,
+    summary: Summary | None,
     *,
     timing: str,
     check: Callable[..., CheckRecord],
@@ -27,13 +27,13 @@ def budget_records(
     Args:
         budgets: key of config.budgets.Budgets -> limit, in its unit: milliseconds or bytes.
         result: what was measured.
-        summary: of its latency, in ns.
+        summary: of its latency, in ns; None where that is not valid.
         timing: what the board's clock is worth.
         check: makes a row of this cell.
     """
     taken: Mapping[str, float | None] = {
-        "latency_p50": summary.p50 / _MILLISECOND,
-        "latency_p90": summary.p90 / _MILLISECOND,
+        "latency_p50": None if summary is None else summary.p50 / _MILLISECOND,
+        "latency_p90": None if summary is None else summary.p90 / _MILLISECOND,
         "load_time": None if result.load_ns is None else result.load_ns / _MILLISECOND,
         "peak_rss": result.peak_rss_bytes,
         "arena": result.arena_bytes,

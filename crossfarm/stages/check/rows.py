@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfarm.boards.result import RESULT, SIMULATED, RunnerResult, RunResult
+from crossfarm.boards.result import OUTPUTS, RESULT, SIMULATED, OutputFile, RunnerResult, RunResult
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
 from crossfarm.config.base import Declared, Name, Share
 from crossfarm.config.checks import Checks
@@ -40,7 +40,7 @@ from crossfarm.stages.measure.artifact import (
     read_file,
 )
 from crossfarm.stages.quantize.artifact import Quantised
-from crossfarm.stages.reference.artifact import Reference
+from crossfarm.stages.reference.artifact import Reference, TensorFile
 
 Row = CheckRecord | MeasurementRecord
 _NOT_REAL = ("simulated", "estimated")
@@ -167,7 +167,7 @@ def records(job: Job) -> Iterator[Row]:
     yield from budget_records(
         _budgets(job),
         measured.result,
-        summarise(measured.result.latency_ns),
+        summarise(measured.result.latency_ns) if is_right else None,
         timing=measured.board.timing,
         check=measured.check,
     )
@@ -212,16 +212,9 @@ def _simulated(measured: Measured, reference: Reference, functional: Mapping[str
     runs = measured.result.simulated
     if runs is None:
         return []
-    files = {output.name: output.file for output in runs.outputs}
     simulated = {
-        port.name: read_stacked(
-            measured.folder / SIMULATED / Path(files[port.name]).name,
-            dtype=port.dtype,
-            shape=port.shape,
-            cases=len(runs.cycles),
-        )
+        port.name: _read_output(measured, SIMULATED, runs.outputs, port, cases=len(runs.cycles))
         for port in reference.outputs
-        if port.name in files
     }
     return simulated_outputs(simulated, functional)
 
@@ -349,8 +342,26 @@ def _measured(job: Job, reference: Reference) -> Measured:
 def _measured_output(measured: Measured, reference: Reference, number: int) -> Array:
     """Read the output that has the name of the reference's output `number`."""
     port = reference.outputs[number]
-    file = next((output.file for output in measured.result.outputs if output.name == port.name), None)
+    return _read_output(measured, OUTPUTS, measured.result.outputs, port, cases=len(reference.cases))
+
+
+def _read_output(
+    measured: Measured, folder: str, files: Sequence[OutputFile], port: TensorFile, *, cases: int
+) -> Array:
+    """Read what a run left of one output.
+
+    Args:
+        measured: the cell.
+        folder: of its measurement: `outputs` or `simulated`.
+        files: which outputs there are.
+        port: the output.
+        cases: how many are stacked.
+
+    Raises:
+        BundleError: the run left none.
+    """
+    file = next((output.file for output in files if output.name == port.name), None)
     if file is None:
         raise BundleError(f"{measured.bundle.cell}: output {port.name} was not measured; make the bundle again")
-    path = measured.folder / "outputs" / Path(file).name
-    return read_stacked(path, dtype=port.dtype, shape=port.shape, cases=len(reference.cases))
+    path = measured.folder / folder / Path(file).name
+    return read_stacked(path, dtype=port.dtype, shape=port.shape, cases=cases)

@@ -550,3 +550,21 @@ def test_cycles_of_a_simulator_that_is_wrong_are_not_shown_and_the_budget_is_not
     assert rows.checks["simulator.equal"].status == "failed"
     assert "cycles.simulated" not in rows.measurements
     assert rows.checks["cycles"].message == "a budget of 1,000 cycles is declared, and no valid cycles are known"
+
+
+def test_a_simulator_that_leaves_an_output_out_is_not_taken_for_one_that_is_right(tmp_path: Path) -> None:
+    job = _of_accelerator(tmp_path, output=SCORES, simulated=SCORES[:1], cycles=(900,))
+    path = job.inputs["measure"] / "result.json"
+    result = json.loads(path.read_text())
+    result["simulated"]["outputs"] = []
+    path.write_text(json.dumps(result))
+    with pytest.raises(BundleError, match="output scores was not measured"):
+        check.run(job)
+
+
+def test_the_time_of_a_simulator_that_is_wrong_stands_in_no_budget(tmp_path: Path) -> None:
+    job = _of_accelerator(tmp_path, output=SCORES, simulated=SCORES[:1] + 1, cycles=(900,))
+    job.parameters["budgets t"]["latency_p50"] = 100.0
+    rows = _rows(job)
+    assert "latency.p50" not in rows.measurements
+    assert (rows.checks["budget.latency_p50"].status, rows.checks["budget.latency_p50"].value) == ("informative", None)
