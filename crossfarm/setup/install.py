@@ -131,17 +131,17 @@ def install_hashed_into(python: str, path: Path, *, console: Console) -> None:
         ToolError: pip fails, or a distribution is not the one whose hash is known.
     """
     advice = "see that the machine reaches its package index, then type the same command again"
-    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *_CHECKED]
-    commands = [[*command, "-r", str(path)]]
     build = path.with_name(f"{path.stem}-build.txt")
     if build.exists():
-        commands = [[*command, "-r", str(build)], [*command, "--no-build-isolation", "-r", str(path)]]
+        commands = [hashed_command(build, python), [*hashed_command(path, python), "--no-build-isolation"]]
+    else:
+        commands = [hashed_command(path, python)]
     _try_thrice(commands, environment={}, advice=advice, console=console)
 
 
-def hashed_command(path: Path) -> list[str]:
-    """Return the command that installs the distributions of a requirements file with their hashes."""
-    return _pip(*_CHECKED, "-r", str(path))
+def hashed_command(path: Path, python: str | None = None) -> list[str]:
+    """Return the command that installs what a file lists, with hashes; for this Python where no other is named."""
+    return _pip(*_CHECKED, "-r", str(path), python=python)
 
 
 def install_npm(folder: Path, *, console: Console) -> None:
@@ -197,8 +197,8 @@ def _installed() -> set[str]:
     return {f"{found.name} {found.version}" for found in importlib.metadata.distributions()}
 
 
-def _pip(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
+def _pip(*arguments: str, python: str | None = None) -> list[str]:
+    return [python or sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
 
 
 def _try_thrice(

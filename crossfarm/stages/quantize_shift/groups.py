@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
@@ -86,7 +86,7 @@ def find_groups(graph: GraphProto) -> list[Group]:
     return groups
 
 
-def is_product_over_constants(node: NodeProto, constants: set[str]) -> bool:
+def is_product_over_constants(node: NodeProto, constants: Collection[str]) -> bool:
     """Say whether a node multiplies a tensor with constant weights, and adds constants at most."""
     is_plain = node.op_type in (*PRODUCTS, "ConvTranspose") and node.input[1] in constants
     factors = [attribute.f for attribute in node.attribute if attribute.name in ("alpha", "beta")]

@@ -74,13 +74,10 @@ def quantise(model: ModelProto, inputs: Sequence[Mapping[str, Array]], *, name: 
         ModelError: nothing can be quantised, or ONNX Runtime cannot run the model.
     """
     groups = find_groups(model.graph)
-    if not any(is_product_over_constants(group.node, _constants(model)) for group in groups):
+    constants = {tensor.name for tensor in model.graph.initializer}
+    if not any(is_product_over_constants(group.node, constants) for group in groups):
         raise ModelError(f"model {name}: it has no product over constant weights, so nothing can be quantised")
     return _Writer(model, groups, _exponents(model, groups, inputs, name=name)).write()
-
-
-def _constants(model: ModelProto) -> set[str]:
-    return {tensor.name for tensor in model.graph.initializer}
 
 
 def _exponents(
@@ -167,7 +164,7 @@ class _Writer:
         for place, name in enumerate(node.input):
             if name in group.inputs:
                 node.input[place] = self._quantised_input(name)
-        if is_product_over_constants(node, set(self._values)):
+        if is_product_over_constants(node, self._values):
             exponent = best_exponent(self._values[node.input[1]])
             weights = rounded(self._values[node.input[1]], exponent).astype(np.int8)
             node.input[1] = self._constant(f"{node.input[1]}_of_{node.name}", weights, exponent)
