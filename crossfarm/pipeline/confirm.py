@@ -37,7 +37,7 @@ _WARMUP = 3
 def confirm(old: Path, new: Path, transport: Transport, *, settings: Measure, rounds: int = ROUNDS) -> Confirmation:
     """Measure two bundles in turns on a board.
 
-    What the board does meanwhile, such as getting hot, then falls on both alike.
+    What happens to the board during this, such as getting hot, then falls on both alike.
 
     Args:
         old: folder of the old bundle; `new` likewise.
@@ -119,7 +119,7 @@ class _Confirmer:
 
     @contextlib.contextmanager
     def _board(self, name: str, target: Target, cell: str) -> Iterator[Transport | None]:
-        """Yield the transport of a board that is ours meanwhile; None when it is not to be had."""
+        """Yield the transport of a board under a lease of this process; None when the lease is not granted."""
         purpose = Purpose(
             target=target.name, machine=target.machine, emulator=target.emulator, code=target.instructions
         )

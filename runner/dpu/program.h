@@ -1,4 +1,4 @@
-/* The command list of the array: read and checked, so that whoever runs it need check nothing again.
+/* The command list of the array: read and checked, so that what runs it need check nothing again.
  *
  * crossfarm/backends/dpu/commands.py writes it. Numbers are little-endian and of 32 bits; addresses and lengths are in words
  * of `channels` bytes. */

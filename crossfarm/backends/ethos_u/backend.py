@@ -9,18 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from crossfarm.backends.ethos_u.vela import ENVIRONMENT, run_vela
+from crossfarm.backends.ethos_u.vela import run_vela
 from crossfarm.backends.protocol import BackendDeclaration
 from crossfarm.bundles.accelerator import ACCELERATOR
 from crossfarm.bundles.contents import copy_bundle
+from crossfarm.bundles.ethos_u import COMPILED, ENVIRONMENT, ORIGINAL
 from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.accelerators import AcceleratorCode, Variant
 from crossfarm.config.base import Line
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError
-
-ORIGINAL = "original.tflite"
-COMPILED = "vela.tflite"
 
 
 class EthosUCode(AcceleratorCode):
@@ -58,6 +56,7 @@ DECLARATION = BackendDeclaration(
             "crossfarm/backends/ethos_u/",
             "crossfarm/backends/onnx_model.py",
             "crossfarm/bundles/accelerator.py",
+            "crossfarm/bundles/ethos_u.py",
             "crossfarm/util/environments.py",
             "requirements/environments/ethos_u.txt",
         ),
@@ -65,6 +64,7 @@ DECLARATION = BackendDeclaration(
             "crossfarm/boards/simulators/base.py",
             "crossfarm/boards/simulators/ethos_u.py",
             "crossfarm/backends/ethos_u/answers.py",
+            "crossfarm/bundles/ethos_u.py",
             "requirements/environments/ethos_u.txt",
         ),
     },

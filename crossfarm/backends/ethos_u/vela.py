@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossfarm.bundles.accelerator import AcceleratorReport, Estimate, LeftOver, Quantity
+from crossfarm.bundles.ethos_u import CLOCK, ENVIRONMENT
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError, ToolError, ToolMissingError
-from crossfarm.util.environments import ToolEnvironment
 from crossfarm.util.processes import failure, run_tool
 from crossfarm.util.scratch import scratch_folder
 from crossfarm.util.text import one_line
@@ -20,11 +20,9 @@ from crossfarm.util.text import one_line
 if TYPE_CHECKING:
     from crossfarm.backends.ethos_u.backend import EthosUCode
 
-ENVIRONMENT = ToolEnvironment(name="ethos_u")
 PROCESSOR_SECONDS = 600
 CONTAINS = "the accelerator's operators and its memory traffic by Vela's model; not those left to the CPU"
 ACCURACY = "by Vela's performance model, which Arm does not call cycle-accurate"
-CLOCK = "clock"
 _QUANTITIES = (
     ("sram", "sram_memory_used", 1024.0, "bytes"),
     ("flash", "off_chip_flash_memory_used", 1024.0, "bytes"),

@@ -175,7 +175,7 @@ def _run(
 
 
 def _readable(bundle: Path, scratch: Path) -> Path:
-    """Return a copy of the image and the inputs that another user may read: in a sandbox nobody does."""
+    """Return a copy of the image and the inputs that another user may read: a sandbox runs as the user `nobody`."""
     if not (bundle / IMAGE).is_file():
         raise BundleError(f"the bundle has no {IMAGE}; make the bundle again")
     copy = scratch / "bundle"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
+from crossfarm.bundles.ethos_u import ENVIRONMENT, ORIGINAL, megahertz_of
 from crossfarm.bundles.manifest import Manifest
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.util.environments import ToolEnvironment
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import failure, run_tool
 from crossfarm.util.scratch import scratch_folder
@@ -20,7 +20,6 @@ from crossfarm.util.scratch import scratch_folder
 if TYPE_CHECKING:
     from crossfarm.boards.simulators.base import Array
 
-ENVIRONMENT = ToolEnvironment(name="ethos_u")
 SCRIPT = HOME / "crossfarm" / "backends" / "ethos_u" / "answers.py"
 NAME = "LiteRT's reference kernels"
 
@@ -43,7 +42,7 @@ class EthosU(SimulatedBoard):
             given, found = Path(name) / "inputs.npz", Path(name) / "outputs.npz"
             stacked: dict[str, Any] = {str(number): inputs[port.name] for number, port in enumerate(manifest.inputs)}
             np.savez(given, **stacked)
-            command = [str(python), "-I", str(SCRIPT), str(bundle / "original.tflite"), str(given), str(found)]
+            command = [str(python), "-I", str(SCRIPT), str(bundle / ORIGINAL), str(given), str(found)]
             done = run_tool(command, processor_seconds=int(timeout), wall_seconds=timeout, merged=True)
             if done.returncode or not found.exists():
                 raise BoardError(f"{manifest.cell}: LiteRT does not run it: {failure(done)}")
@@ -54,11 +53,6 @@ class EthosU(SimulatedBoard):
             latency_ns=(report.estimate.cycles * 1000 // megahertz_of(report),),
             timing="estimated",
         )
-
-
-def megahertz_of(report: AcceleratorReport) -> int:
-    """Return the clock by which cycles become time."""
-    return int(next(item.value for item in report.quantities if item.name == "clock"))
 
 
 def open_board(board: Board, purpose: Purpose, *, token: int) -> EthosU:

@@ -227,7 +227,7 @@ class History:
             return _revision(connection)
 
     def _migrate(self, connection: sa.Connection) -> None:
-        """Bring the tables to the present revision, unless another has meanwhile."""
+        """Bring the tables to the present revision, unless another process has done so since."""
         from alembic import command
         from alembic.config import Config
         from alembic.script import ScriptDirectory
@@ -377,7 +377,7 @@ def _postgresql(place: Place, busy_seconds: float) -> sa.Engine:
 
     def connected(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
         cursor = connection.cursor()
-        # Whoever is stopped in the midst of a transaction must not hold up all others, nor wait without end for them.
+        # A client that is stopped in a transaction must not hold up all others, nor wait without end for them.
         cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_MILLISECONDS}")
         cursor.execute(f"SET lock_timeout = {max(1, round(busy_seconds * 1000))}")
         cursor.close()

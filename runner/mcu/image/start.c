@@ -13,7 +13,7 @@ extern const uint32_t image_data_load[];
 #define FULL_ACCESS_TO_FLOATS (0xFu << 20)
 #define PAINT 0xA5C35A3Cu
 
-enum { LEFT_BELOW = 64 }; /* words below the frame of whoever paints */
+enum { LEFT_BELOW = 64 }; /* words below the frame of the function that paints */
 
 void *memcpy(void *to, const void *from, size_t bytes) {
   unsigned char *written = to;

@@ -64,7 +64,7 @@ typedef struct {
 
 typedef struct crossfarm_model crossfarm_model;
 
-/* Open the model in an arena of at least CROSSFARM_MODEL_ARENA_BYTES, which belongs to it until nobody uses it any more;
+/* Open the model in an arena of at least CROSSFARM_MODEL_ARENA_BYTES, which belongs to it until its last use;
  * there is nothing to close. On failure `*model` is NULL. */
 crossfarm_status crossfarm_model_open(void *arena, size_t bytes, crossfarm_model **model);
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from crossfarm.backends.ethos_u.vela import ENVIRONMENT
+from crossfarm.bundles.ethos_u import ENVIRONMENT
 from crossfarm.results import CheckRecord, JobRecord, MeasurementRecord, read_records
 from crossfarm.util.paths import HOME
 from tests.tool_environments import need
