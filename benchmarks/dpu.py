@@ -23,7 +23,7 @@ import yaml
 
 from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
 from crossfarm.backends.dpu.array import Array, DpuCode, array_of
-from crossfarm.backends.dpu.backend import CORE_SOURCES, HEADERS, SOURCES
+from crossfarm.backends.dpu.bundling import CORE_SOURCES, HEADERS, SOURCES
 from crossfarm.backends.dpu.layers import Layer, Network, Tensor
 from crossfarm.backends.dpu.published import PUBLISHED
 from crossfarm.backends.dpu.tiler import tile

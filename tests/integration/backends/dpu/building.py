@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from crossfarm.backends.dpu import backend
+from crossfarm.backends.dpu import backend, bundling
 from crossfarm.backends.dpu.array import DpuCode
 from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.simulators.base import Simulated
@@ -62,7 +62,7 @@ def int8_shift(real: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
 def build_program(folder: Path, *flags: str, name: str = "program") -> Path:
     """Build the functional model."""
     program = folder / name
-    sources = [str(RUNNER / source) for source in backend.SOURCES]
+    sources = [str(RUNNER / source) for source in bundling.SOURCES]
     subprocess.run(["gcc", *WARNINGS, *flags, *sources, "-o", str(program), "-lm"], check=True)
     return program
 
@@ -97,7 +97,7 @@ def build(folder: Path, quantised: onnx.ModelProto, wanted: DpuCode, program: Pa
     backend.compile(cell=CELL, model=path, code=wanted, output=folder)
     (folder / "program").symlink_to(program)
     (folder / "core").mkdir()
-    for source in (*(RUNNER / name for name in backend.CORE_SOURCES), *(RUNNER / "rtl").glob("*.sv")):
+    for source in (*(RUNNER / name for name in bundling.CORE_SOURCES), *(RUNNER / "rtl").glob("*.sv")):
         (folder / "core" / source.name).write_bytes(source.read_bytes())
     report = json.loads((folder / "compile.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({"outputs": report["outputs"]}))
