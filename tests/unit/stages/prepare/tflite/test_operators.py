@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from crossfarm.errors import ModelError
 from crossfarm.stages.prepare.static_onnx import StaticInput
+from crossfarm.stages.prepare.tflite.convolutions import same_padding
 from crossfarm.stages.prepare.tflite.graph import convert_graph
-from crossfarm.stages.prepare.tflite.operators import CONVERTERS, same_padding
+from crossfarm.stages.prepare.tflite.operators import CONVERTERS
+from crossfarm.stages.prepare.tflite.options import OperatorOptions
 from crossfarm.stages.prepare.tflite.reader import (
     Operator,
-    OperatorOptions,
     TensorQuantisation,
     TfliteGraph,
     TfliteTensor,
