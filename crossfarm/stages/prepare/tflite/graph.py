@@ -61,9 +61,9 @@ def _take_inputs(emitter: Emitter, declared: Mapping[str, StaticInput]) -> tuple
     for index in graph.inputs:
         tensor = graph.tensors[index]
         item = declared.get(tensor.name)
-        quantised = is_real(tensor) and tensor.dtype != "float32"
+        quantised = is_real(tensor) and tensor.quantisation is not None
         as_integers = item is not None and item.dtype == tensor.dtype and quantised
-        if is_real(tensor):
+        if quantised:
             kept.append(as_integers)
         name = emitter.unique(tensor.name)
         emitter.set_input(index, name, as_real=not as_integers)
@@ -181,11 +181,12 @@ def _assemble(
 ) -> bytes:
     outputs = []
     for index, name in zip(emitter.graph.outputs, output_names, strict=True):
-        tensor = emitter.tensor(index)
+        tensor = emitter.graph.tensors[index]
+        as_integers = keep_integers and is_real(tensor) and tensor.quantisation is not None
         with _told_as_damage(f"the TFLite output {tensor.name[:200]!r} does not fit the operator that computes it"):
-            result = emitter.stored(index) if keep_integers else emitter.value(index)
+            result = emitter.stored(index) if as_integers else emitter.value(index)
         emitter.nodes.append(onnx.helper.make_node("Identity", [result], [name], name=name))
-        outputs.append(_value(name, tensor, as_integers=keep_integers and is_real(tensor)))
+        outputs.append(_value(name, emitter.tensor(index), as_integers=as_integers))
     outputs += _state_outputs(emitter, [value.name for value in inputs])
     graph = onnx.helper.make_graph(emitter.nodes, "tflite", inputs, outputs, initializer=emitter.initialisers)
     opsets = [onnx.helper.make_opsetid("", OPSET)]
