@@ -103,6 +103,25 @@ def reshape_to(emitter: Emitter, name: str, shape: Sequence[int], target: str) -
     return emitter.emit("Reshape", [name, extents(emitter, shape, f"{target}/shape")], target)
 
 
+_CHOSEN = ("float32", "int32", "int64", "uint8")
+
+
+def choose(emitter: Emitter, operands: Sequence[str], dtype: str, target: str) -> str:
+    """Add a Where; types that ONNX Runtime does not choose between go through int32.
+
+    Args:
+        emitter: of the graph.
+        operands: condition, what is taken where it holds, what is taken elsewhere.
+        dtype: NumPy's name of the type of the two.
+        target: name of the result.
+    """
+    if dtype in _CHOSEN:
+        return emitter.emit("Where", operands, target)
+    condition, left, right = operands
+    wide = [cast(emitter, operand, "int32", f"{target}/wide") for operand in (left, right)]
+    return cast(emitter, emitter.emit("Where", [condition, *wide], f"{target}/chosen"), dtype, target)
+
+
 def check_elements(emitter: Emitter, operator: Operator, shape: Sequence[int]) -> None:
     """Refuse an operator that makes a huge or impossible tensor out of numbers of the file."""
     if min(shape, default=0) < 0 or math.prod(shape) > ELEMENTS_LIMIT:

@@ -13,6 +13,7 @@ from crossfarm.stages.prepare.tflite.common import (
     Converter,
     activate,
     cast,
+    choose,
     finish,
     number,
     output_name,
@@ -263,7 +264,7 @@ def _select(emitter: Emitter, operator: Operator) -> None:
     if value_type(left) != value_type(right):
         raise refuse(emitter, operator, f"chooses between {value_type(left)} and {value_type(right)}")
     operands = [chosen, emitter.value(left.index, layout), emitter.value(right.index, layout)]
-    result = emitter.emit("Where", operands, f"{name}/where")
+    result = choose(emitter, operands, value_type(left), f"{name}/where")
     if is_real(left):
         same = left.quantisation is not None and left.quantisation.same_as(right.quantisation)
         emitter.write(operator.outputs[0], result, layout, unchanged_from=left.index if same else None)

@@ -15,6 +15,7 @@ from crossfarm.stages.prepare.tflite.common import (
     Converter,
     cast,
     check_elements,
+    choose,
     constant_input,
     extents,
     integers,
@@ -153,7 +154,9 @@ def _dynamic_update_slice(emitter: Emitter, operator: Operator) -> None:
         here = emitter.emit("Equal", [offsets, inside], f"{name}/here")
         here = reshape_to(emitter, here, [extent if at_axis == axis else 1 for at_axis in range(rank)], f"{name}/mask")
         mask = emitter.emit("And", [mask, here], f"{name}/both") if mask else here
-    result = emitter.emit("Where", [mask, laid, emitter.value(source.index)], f"{name}/laid") if mask else laid
+    result = (
+        choose(emitter, [mask, laid, emitter.value(source.index)], value_type(source), f"{name}/laid") if mask else laid
+    )
     emitter.write_moved(operator.outputs[0], result, "last", source.index)
 
 
@@ -185,7 +188,7 @@ def _matrix_diag(emitter: Emitter, operator: Operator) -> None:
     eye = emitter.constant(np.eye(size, dtype=bool), f"{name}/eye")
     spread = reshape_to(emitter, emitter.value(source.index), (*source.shape, 1), f"{name}/spread")
     zero = emitter.constant(np.zeros((), value_type(source)), f"{name}/zero")
-    result = emitter.emit("Where", [eye, spread, zero], f"{name}/diagonal")
+    result = choose(emitter, [eye, spread, zero], value_type(source), f"{name}/diagonal")
     emitter.write_moved(operator.outputs[0], result, "last", source.index)
 
 
@@ -199,7 +202,7 @@ def _matrix_set_diag(emitter: Emitter, operator: Operator) -> None:
     eye = emitter.constant(np.eye(height, width, dtype=bool), f"{name}/eye")
     shape = (*diagonal.shape, 1) if height <= width else (*diagonal.shape[:-1], 1, width)
     spread = reshape_to(emitter, emitter.value(diagonal.index), shape, f"{name}/spread")
-    result = emitter.emit("Where", [eye, spread, emitter.value(source.index)], f"{name}/diagonal")
+    result = choose(emitter, [eye, spread, emitter.value(source.index)], value_type(source), f"{name}/diagonal")
     emitter.write_moved(operator.outputs[0], result, "last", source.index)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from crossfarm.stages.prepare.tflite.common import (
     Converter,
     cast,
+    choose,
     constant_input,
     extents,
     finish,
@@ -20,6 +21,7 @@ from crossfarm.stages.prepare.tflite.common import (
     output_name,
     refuse,
     reshape_to,
+    value_type,
 )
 from crossfarm.stages.prepare.tflite.emitter import IMAGE_RANK, TO_FIRST, Emitter, Layout, is_real
 from crossfarm.stages.prepare.tflite.reader import Operator
@@ -173,7 +175,7 @@ def _one_hot(emitter: Emitter, operator: Operator) -> None:
     numbers = np.arange(depth).astype(indices.dtype).reshape(-1, *[1] * (rank - 1 - axis))
     hot = emitter.emit("Equal", [spread, emitter.constant(numbers, f"{output.name}/numbers")], f"{output.name}/hot")
     choices = [hot, emitter.value(on.index), emitter.value(off.index)]
-    result = emitter.emit("Where", choices, f"{output.name}/one_hot")
+    result = choose(emitter, choices, value_type(on), f"{output.name}/one_hot")
     emitter.write_moved(output.index, result, "last", on.index)
 
 

@@ -88,18 +88,32 @@ def _resize_nearest(emitter: Emitter, operator: Operator) -> None:
 
 
 def _depth_to_space(emitter: Emitter, operator: Operator) -> None:
+    """Spread channels over blocks of pixels; the place in the block is the slower part of a channel's number."""
     source, block = emitter.tensor(operator.inputs[0]), operator.options.block_size
-    values = emitter.value(source.index, "first")
-    name = f"{output_name(emitter, operator)}/to_space"
-    result = emitter.emit("DepthToSpace", [values], name, blocksize=block, mode="DCR")
-    emitter.write_moved(operator.outputs[0], result, "first", source.index)
+    batch, height, width, channels = source.shape
+    deep = channels // (block * block)
+    shapes = (batch, block, block, deep, height, width), (batch, deep, height * block, width * block)
+    _rearranged(emitter, operator, shapes, (0, 3, 4, 1, 5, 2))
 
 
 def _space_to_depth(emitter: Emitter, operator: Operator) -> None:
+    """Undo what `_depth_to_space` does."""
     source, block = emitter.tensor(operator.inputs[0]), operator.options.block_size
-    values = emitter.value(source.index, "first")
-    result = emitter.emit("SpaceToDepth", [values], f"{output_name(emitter, operator)}/to_depth", blocksize=block)
-    emitter.write_moved(operator.outputs[0], result, "first", source.index)
+    batch, height, width, channels = source.shape
+    low, narrow = height // block, width // block
+    shapes = (batch, channels, low, block, narrow, block), (batch, channels * block * block, low, narrow)
+    _rearranged(emitter, operator, shapes, (0, 3, 5, 1, 2, 4))
+
+
+def _rearranged(
+    emitter: Emitter, operator: Operator, shapes: tuple[Sequence[int], Sequence[int]], order: Sequence[int]
+) -> None:
+    """Split the axes of an image with the channels first, put them into another order, and join them."""
+    source, name = operator.inputs[0], output_name(emitter, operator)
+    split = reshape_to(emitter, emitter.value(source, "first"), shapes[0], f"{name}/split")
+    turned = emitter.emit("Transpose", [split], f"{name}/turned", perm=order)
+    joined = reshape_to(emitter, turned, shapes[1], f"{name}/joined")
+    emitter.write_moved(operator.outputs[0], joined, "first", source, rounded=False)
 
 
 def _space_to_batch(emitter: Emitter, operator: Operator) -> None:
