@@ -100,7 +100,7 @@ class TfliteFile:
         self._graph.tensors.append(tensor)
         return index
 
-    def add(self, name: str, inputs: Sequence[int], outputs: Sequence[int], kind: str = "", **options: Any) -> None:
+    def add(self, name: str, inputs: Sequence[int], outputs: Sequence[int], kind: str = "", /, **options: Any) -> None:
         """Add an operator; `kind` is the schema's name of its options, which are named as there."""
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, name)
@@ -166,6 +166,7 @@ def _interpreter(content: bytes, *, usual: bool) -> Any:
     except ValueError:
         made = interpreter.Interpreter(model_content=content, experimental_op_resolver_type=processor)
     made.allocate_tensors()
+    made.reset_all_variables()
     return made
 
 
