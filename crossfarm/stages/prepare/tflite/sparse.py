@@ -49,7 +49,7 @@ def read_sparse(sparsity: Any, stored: NDArray[Any], shape: tuple[int, ...]) -> 
     # Each entry of the level before has a row of indices here; positions[level] of all entries so far.
     positions = np.zeros((1, 0), np.int64)
     for level in metadata:
-        positions = _descend(level, positions, limit=max(len(stored), 1))
+        positions = _descend(level, positions, limit=max(len(stored), math.prod(shape)))
     if len(positions) != len(stored):
         raise DenseSizeError(f"a sparse tensor stores {len(stored)} values for {len(positions)} places")
     return _filled(positions, order, blocked, metadata, stored, shape)

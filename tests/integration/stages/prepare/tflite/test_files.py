@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from flatbuffers import flexbuffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from crossfarm.stages.prepare.tflite.reader import read_tflite
 from tests.integration.stages.prepare.tflite.files import Array, Steps, TfliteFile, check, schema
 
 pytestmark = pytest.mark.integration
+
+NO_ATTRIBUTES = list(flexbuffers.Dumps({}))
 
 
 def _real(*shape: int) -> Array:
@@ -142,7 +145,7 @@ def test_a_floating_input_and_a_quantised_output_keep_their_types() -> None:
 def test_a_composite_operator_is_replaced_by_what_it_stands_for() -> None:
     file = TfliteFile()
     source, middle, output = file.tensor((2, 3)), file.tensor((2, 3)), file.tensor((2, 3))
-    options = {"name": b"odml.some", "decompositionSubgraphIndex": 1}
+    options = {"name": b"odml.some", "decompositionSubgraphIndex": 1, "compositeAttributes": NO_ATTRIBUTES}
     file.add("STABLEHLO_COMPOSITE", [source], [middle], "StableHLOCompositeOptions", **options)
     file.add("STABLEHLO_COMPOSITE", [middle], [output], "StableHLOCompositeOptions", **options)
     file.ports([source], [output])
