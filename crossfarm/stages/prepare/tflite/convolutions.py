@@ -7,6 +7,7 @@ point; the converted graph rounds halves to even and scales in float32, so a sto
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from crossfarm.stages.prepare.tflite.common import (
     reshape_to,
 )
 from crossfarm.stages.prepare.tflite.emitter import TO_FIRST, Emitter, check_computable
+from crossfarm.stages.prepare.tflite.options import TRANSPOSE_CONV_BIAS
 from crossfarm.stages.prepare.tflite.reader import Operator, TensorQuantisation, TfliteTensor
 
 _VOLUME_FIRST = (0, 4, 1, 2, 3)
@@ -150,18 +152,29 @@ def _conv_3d(emitter: Emitter, operator: Operator) -> None:
 
 
 def _transpose_conv(emitter: Emitter, operator: Operator) -> None:
-    """Inputs are the shape of the output, weights [outputs, height, width, inputs], the image and perhaps a bias.
+    """Inputs are the shape of the output, weights [outputs, height, width, inputs], the image and perhaps a bias."""
+    wanted = integers(constant_input(emitter, operator, 0))[1:3]
+    _transposed(emitter, operator, wanted, image=2, bias=3)
+
+
+def _transpose_conv_bias(emitter: Emitter, operator: Operator) -> None:
+    """Inputs are the image, weights as for TRANSPOSE_CONV, and a bias; the file states the shape of the output."""
+    wanted = emitter.graph.tensors[operator.outputs[0]].shape[1:3]
+    _transposed(emitter, operator, wanted, image=0, bias=2)
+
+
+def _transposed(emitter: Emitter, operator: Operator, wanted: Sequence[int], *, image: int, bias: int) -> None:
+    """Add a ConvTranspose whose weights are the second input.
 
     Formula: the padding is that of the convolution that leads from the output to the image
     (ComputePaddingHeightWidth in tensorflow/lite/kernels/transpose_conv.cc).
     """
     name, options = output_name(emitter, operator), operator.options
-    weights, image = (emitter.tensor(index) for index in operator.inputs[1:3])
-    wanted = integers(constant_input(emitter, operator, 0))[1:3]
+    source, weights = emitter.tensor(operator.inputs[image]), emitter.tensor(operator.inputs[1])
     window = weights.shape[1:3]
     begins, ends, extra = [], [], []
     for at in range(2):
-        reach = (image.shape[1 + at] - 1) * options.stride[at] + window[at]
+        reach = (source.shape[1 + at] - 1) * options.stride[at] + window[at]
         total = max(reach - wanted[at], 0)
         begins.append(total // 2)
         ends.append(total - total // 2)
@@ -169,9 +182,9 @@ def _transpose_conv(emitter: Emitter, operator: Operator) -> None:
     result = emitter.emit(
         "ConvTranspose",
         [
-            emitter.real(image.index, "first"),
+            emitter.real(source.index, "first"),
             _weights(emitter, weights.index, (3, 0, 1, 2)),
-            *_bias(emitter, operator, position=3, products=(2, 1)),
+            *_bias(emitter, operator, position=bias, products=(image, 1)),
         ],
         f"{name}/transposed",
         kernel_shape=window,
@@ -275,4 +288,5 @@ CONVERTERS: dict[str, Converter] = {
     "LOCAL_RESPONSE_NORMALIZATION": _local_response_normalization,
     "MAX_POOL_2D": _pool("MaxPool"),
     "TRANSPOSE_CONV": _transpose_conv,
+    TRANSPOSE_CONV_BIAS: _transpose_conv_bias,
 }

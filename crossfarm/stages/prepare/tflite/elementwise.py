@@ -106,9 +106,9 @@ def _fake_quant(emitter: Emitter, operator: Operator, values: str, name: str) ->
     if not options.low < options.high or not 2 <= options.bits <= 16:
         raise refuse(emitter, operator, "has bounds or bits between which nothing can be rounded")
     first, last = (1 if options.narrow_range else 0), 2**options.bits - 1
-    scale = np.float32((options.high - options.low) / (last - first))
-    zero = np.float32(np.clip(np.round(first - options.low / scale), first, last))
-    low, high = (np.float32((bound - zero) * scale) for bound in (first, last))
+    scale = (options.high - options.low) / (last - first)
+    zero = min(max(round(first - options.low / scale), first), last)
+    low, high = ((bound - zero) * scale for bound in (first, last))
     bounds = [number(emitter, bound, f"{name}/bound") for bound in (low, high)]
     clipped = emitter.emit("Clip", [values, *bounds], f"{name}/clipped")
     steps = _with_number(emitter, "Mul", _with_number(emitter, "Sub", clipped, low, name), 1 / scale, name)

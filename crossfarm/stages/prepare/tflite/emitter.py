@@ -268,7 +268,7 @@ class Emitter:
         return self.emit("DequantizeLinear", [self.constant(values, f"{name}/stored"), *steps], name, **attributes)
 
     def _to_stored(self, name: str, tensor: TfliteTensor, target: str) -> str:
-        """Round real numbers to the steps of a quantised tensor; 16-bit ones by arithmetic, as opset 18 has no other."""
+        """Round real numbers to the steps of a quantised tensor; 16-bit ones by arithmetic, as opset 18 asks."""
         quantisation = _steps_of(tensor)
         if tensor.dtype != _WIDE:
             steps = self._steps(quantisation, np.dtype(tensor.dtype), tensor.name)

@@ -55,7 +55,7 @@ def convert_graph(graph: TfliteGraph, inputs: Sequence[StaticInput]) -> bytes:
 
 
 def _take_inputs(emitter: Emitter, declared: Mapping[str, StaticInput]) -> tuple[list[onnx.ValueInfoProto], bool]:
-    """Return the inputs of the graph, and whether outputs are stored integers: where quantised inputs are, or none is."""
+    """Return the graph's inputs, and whether outputs are stored integers: where quantised inputs are, or none is."""
     graph = emitter.graph
     values, kept = [], []
     for index in graph.inputs:
@@ -159,8 +159,8 @@ def _refuse_unknown(graph: TfliteGraph, operators: Iterable[Operator]) -> None:
         )
         more = f"; and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise ModelError(
-            f"TFLite operators that cannot be converted: {shown}{more}. Cut the model before them, or convert it to ONNX "
-            "yourself and give `format: onnx`"
+            f"TFLite operators that cannot be converted: {shown}{more}. Cut the model before them, or convert it to "
+            "ONNX yourself and give `format: onnx`"
         )
 
 

@@ -335,7 +335,7 @@ def _zeros_like(emitter: Emitter, operator: Operator) -> None:
 
 def _range(emitter: Emitter, operator: Operator) -> None:
     output = emitter.graph.tensors[operator.outputs[0]]
-    start, limit, step = (constant_input(emitter, operator, at).reshape(()) for at in range(3))
+    start, limit, step = (constant_input(emitter, operator, at).reshape(()).item() for at in range(3))
     if not step:
         raise refuse(emitter, operator, "has the step 0")
     check_elements(emitter, operator, [max(0, math.ceil((float(limit) - float(start)) / float(step)))])

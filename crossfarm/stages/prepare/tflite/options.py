@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -215,6 +216,17 @@ _READ: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Operator -> its kind of options in the schema, and the fields that are read."""
 
 
+TRANSPOSE_CONV_BIAS = "CUSTOM Convolution2DTransposeBias"
+"""MediaPipe's transposed convolution; its options are the C structure TfLiteTransposeConvParams."""
+_SAME = 1
+
+
+def _custom_convolution(stored: Any) -> OperatorOptions:
+    """Read padding and strides from the beginning of the structure; later versions have more fields behind them."""
+    padding, width, height = struct.unpack_from("<3i", stored.tobytes())
+    return OperatorOptions(same_padding=padding == _SAME, stride=(height, width))
+
+
 def read_options(operator: Any, name: str) -> OperatorOptions:
     """Return the options of an operator of the file; what is not read, or absent, has its default.
 
@@ -222,6 +234,8 @@ def read_options(operator: Any, name: str) -> OperatorOptions:
         operator: of the schema's class `Operator`.
         name: of the builtin operator.
     """
+    if name == TRANSPOSE_CONV_BIAS:
+        return _custom_convolution(operator.CustomOptionsAsNumpy())
     if name not in _READ:
         return OperatorOptions()
     kind, fields = _READ[name]

@@ -97,7 +97,7 @@ class Operator:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: OperatorOptions = OperatorOptions()
+    options: OperatorOptions = dataclasses.field(default_factory=OperatorOptions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Converters of operators that look along axes: means and sums, softmax, normalisation, places of extremes, running sums.
+"""Converters of operators that look along axes: means, softmax, normalisation, places of extremes, running sums.
 
 Semantics: tensorflow/lite/kernels/internal/reference.
 """

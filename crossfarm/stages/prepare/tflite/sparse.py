@@ -72,7 +72,7 @@ def _descend(level: Any, positions: NDArray[np.int64], *, limit: int) -> NDArray
     return np.column_stack([np.repeat(positions, counts, axis=0), indices])
 
 
-def _filled(
+def _filled(  # noqa: PLR0917
     positions: NDArray[np.int64],
     order: list[int],
     blocked: list[int],

@@ -21,7 +21,8 @@ from crossfarm.stages.prepare.tflite.common import (
     value_type,
 )
 from crossfarm.stages.prepare.tflite.emitter import Emitter, Layout
-from crossfarm.stages.prepare.tflite.reader import Operator, OperatorOptions
+from crossfarm.stages.prepare.tflite.options import OperatorOptions
+from crossfarm.stages.prepare.tflite.reader import Operator
 
 
 def _size(emitter: Emitter, operator: Operator) -> list[int]:

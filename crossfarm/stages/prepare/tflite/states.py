@@ -1,4 +1,4 @@
-"""Converters of resource variables: what a model keeps from one run to the next is an input and an output of the graph."""
+"""Converters of variables: what a model keeps from one run to the next is an input and an output of the graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TFLite files hold besides operators: sparse, 4-bit and half-precision weights, subgraphs, mixed types; refusals."""
+"""What TFLite files hold besides operators: sparse, 4-bit and half-precision weights, subgraphs; and refusals."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_sparse_weights_that_do_not_fit_are_refused() -> None:
         source, output = file.tensor((2, 3)), file.tensor((2, 3))
         weights = file.tensor(data=np.eye(3, dtype=np.float32), stored=kept.tobytes(), sparsity=sparsity)
         file.add("FULLY_CONNECTED", [source, weights, -1], [output], "FullyConnectedOptions")
-        with pytest.raises(ModelError, match="the TFLite file is damaged: .* sparse tensor"):
+        with pytest.raises(ModelError, match=r"the TFLite file is damaged: .* sparse tensor"):
             read_tflite(file.content([source], [output]))
 
 
@@ -125,7 +125,7 @@ def test_weights_of_4_bits() -> None:
 
 
 def test_weights_of_8_bits_in_a_floating_layer() -> None:
-    """LiteRT quantises the input at run time for such layers; the converted graph does not, and so is nearer to the truth."""
+    """LiteRT quantises the input of such layers at run time; the converted graph does not."""
     random = np.random.default_rng(3)
     values = random.integers(-127, 128, (6, 32)).astype(np.int8)
     file = TfliteFile()

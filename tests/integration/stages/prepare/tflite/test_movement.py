@@ -28,7 +28,7 @@ def _values(shape: Sequence[int], dtype: str) -> Array:
     return random.integers(-100, 100, tuple(shape)).astype(dtype)
 
 
-def _hold(  # noqa: PLR0913
+def _hold(
     name: str,
     values: Array,
     constants: Sequence[Array],
@@ -212,7 +212,7 @@ def test_reverse_tile_and_broadcast(shape: Shape, dtype: str, data: st.DataObjec
     _hold("BROADCAST_TO", values, [_vector(wider)], [wider], "BroadcastToOptions")
 
 
-def _indexed(  # noqa: PLR0913
+def _indexed(
     name: str, values: Array, indices: Array, shape: Shape, kind: str, *, constant: bool, **options: Any
 ) -> None:
     dtype = values.dtype.name
@@ -405,7 +405,7 @@ def test_depth_and_space(shape: Shape, block: int, dtype: str) -> None:
 @FEW
 @given(shape=IMAGES, block=st.tuples(st.integers(1, 3), st.integers(1, 3)), dtype=DTYPES, data=st.data())
 def test_batch_and_space(shape: Shape, block: Shape, dtype: str, data: st.DataObject) -> None:
-    batch, height, width, channels = shape
+    batch, _, _, channels = shape
     around = [[data.draw(st.integers(0, 2)), 0] for _ in range(2)]
     for at in range(2):
         around[at][1] = -(shape[1 + at] + around[at][0]) % block[at]
