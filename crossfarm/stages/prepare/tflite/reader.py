@@ -15,6 +15,7 @@ import tflite
 from numpy.typing import NDArray
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.prepare.foreign_files import foreign_kind
 from crossfarm.stages.prepare.tflite.options import OperatorOptions, read_options
 from crossfarm.stages.prepare.tflite.sparse import read_sparse
 
@@ -118,7 +119,9 @@ def read_tflite(content: bytes) -> TfliteGraph:
         ModelError: not a TFLite file, damaged, or with tensors of a kind that is not supported.
     """
     if content[4:8] != IDENTIFIER:
-        raise ModelError(f"the file is not a TFLite model ({len(content)} bytes, no {IDENTIFIER.decode()}); {_ADVICE}")
+        foreign = foreign_kind(content)
+        known = f" but {foreign}" if foreign else f", no {IDENTIFIER.decode()} in it; {_ADVICE}"
+        raise ModelError(f"the file is not a TFLite model ({len(content)} bytes){known}")
     try:
         model = tflite.Model.GetRootAsModel(content, 0)
         count = max(model.SubgraphsLength(), 1)
