@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 WIDTH, HEADS, LENGTH = 32, 4, 12
 INPUTS: dict[str, list[tuple[str, tuple[int, ...], str]]] = {
@@ -114,7 +114,7 @@ class _Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         queries, keys, values = self.heads(x)
-        return self.joined(x, F.scaled_dot_product_attention(queries, keys, values))
+        return self.joined(x, functional.scaled_dot_product_attention(queries, keys, values))
 
 
 class _VisionTransformer(nn.Module):
@@ -154,10 +154,10 @@ class _UNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         large = self.down[0](image)
-        small = self.down[1](F.max_pool2d(large, 2))
-        x = self.up(self.middle(F.max_pool2d(small, 2)))
+        small = self.down[1](functional.max_pool2d(large, 2))
+        x = self.up(self.middle(functional.max_pool2d(small, 2)))
         x = self.merge[0](torch.cat([small, x], dim=1))
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         return torch.sigmoid(self.head(self.merge[1](torch.cat([large, x], dim=1))))
 
 
@@ -185,8 +185,8 @@ class _Conformer(nn.Module):
         x = x + 0.5 * self.dense[0](x)
         normed = self.norms[0](x)
         x = x + self.attention(normed, normed, normed, need_weights=False)[0]
-        gated = F.glu(self.widen(self.norms[1](x).transpose(1, 2)), dim=1)
-        x = x + self.narrow(F.silu(self.batch_norm(self.over_time(gated)))).transpose(1, 2)
+        gated = functional.glu(self.widen(self.norms[1](x).transpose(1, 2)), dim=1)
+        x = x + self.narrow(functional.silu(self.batch_norm(self.over_time(gated)))).transpose(1, 2)
         return self.norms[2](x + 0.5 * self.dense[1](x))
 
 
