@@ -27,7 +27,7 @@ def _real(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
 
 
-def _csr(values: Array) -> tuple[Any, Array]:
+def csr(values: Array) -> tuple[Any, Array]:
     """Return how a matrix is stored row by row, and its values other than zero."""
     dense, sparse = schema.DimensionMetadataT(), schema.DimensionMetadataT()
     dense.format, dense.denseSize = schema.DimensionType.DENSE, values.shape[0]
@@ -47,7 +47,7 @@ def test_sparse_weights_are_filled_up(shape: tuple[int, int], seed: int) -> None
     random = np.random.default_rng(seed)
     values = (random.normal(size=shape) * (random.random(shape) < 0.4)).astype(np.float32)
     values[0, 0] = 1.0
-    sparsity, kept = _csr(values)
+    sparsity, kept = csr(values)
     file = TfliteFile()
     source, dense, output = file.tensor((2, shape[1])), file.tensor(shape), file.tensor((2, shape[0]))
     weights = file.tensor(data=values, stored=kept.tobytes(), sparsity=sparsity)
@@ -84,7 +84,7 @@ def test_sparse_weights_in_blocks_are_filled_up() -> None:
 
 
 def test_sparse_weights_that_do_not_fit_are_refused() -> None:
-    sparsity, kept = _csr(np.eye(3, dtype=np.float32))
+    sparsity, kept = csr(np.eye(3, dtype=np.float32))
     for spoil in (
         lambda: setattr(sparsity.dimMetadata[1].arrayIndices, "values", np.array([0, 1, 7], np.int32)),
         lambda: setattr(sparsity.dimMetadata[1].arraySegments, "values", np.array([0, 2, 1, 3], np.int32)),

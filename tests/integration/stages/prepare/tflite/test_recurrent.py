@@ -223,7 +223,7 @@ def test_a_variable_that_starts_at_another_number_than_zero_is_refused() -> None
         convert(content, declared)
 
 
-def _integer_lstm(random: np.random.Generator) -> tuple[bytes, int]:
+def integer_lstm(random: np.random.Generator) -> tuple[bytes, int]:
     """Return a fully quantised LSTM over a sequence: int8 weights and hidden values, an int16 cell."""
     file = TfliteFile()
     read, hidden, weight = 0.02, 1 / 128, 0.005
@@ -259,7 +259,7 @@ def _integer_lstm(random: np.random.Generator) -> tuple[bytes, int]:
 
 def test_a_quantised_lstm_over_a_sequence() -> None:
     random = np.random.default_rng(3)
-    content, source = _integer_lstm(random)
+    content, source = integer_lstm(random)
     for _ in range(5):
         feed = {source: random.integers(-128, 128, (BATCH, TIME, FEATURES)).astype(np.int8)}
         # A step of the hidden values comes back in the next step.
