@@ -124,7 +124,7 @@ def choose(emitter: Emitter, operands: Sequence[str], dtype: str, target: str) -
 
 def check_elements(emitter: Emitter, operator: Operator, shape: Sequence[int]) -> None:
     """Refuse an operator that makes a huge or impossible tensor out of numbers of the file."""
-    if min(shape, default=0) < 0 or math.prod(shape) > ELEMENTS_LIMIT:
+    if min(shape, default=0) < 0 or math.prod(max(extent, 1) for extent in shape) > ELEMENTS_LIMIT:
         raise refuse(emitter, operator, f"makes a tensor of shape {list(shape)}, which cannot be compiled")
 
 

@@ -9,6 +9,7 @@ Integers and booleans that are no quantised numbers are there as they are stored
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ TO_LAST = (0, 2, 3, 1)
 IMAGE_RANK = 4
 _QUANTISED = ("int8", "uint8")
 _WIDE = "int16"
+_STATE_LIMIT = 1 << 26
 _WIDE_BOUNDS = (-32768.0, 32767.0)
 
 
@@ -231,6 +233,10 @@ class Emitter:
             return self.real(index)
         if index not in self.states:
             check_computable(tensor)
+            if min(tensor.shape, default=0) < 0 or math.prod(tensor.shape) > _STATE_LIMIT:
+                raise ModelError(
+                    f"tensor {tensor.name!r} keeps a state of shape {list(tensor.shape)}, too large to hold"
+                )
             self.states[index] = self.constant(np.zeros(tensor.shape, np.float32), f"{tensor.name}/zeros")
         return self.states[index]
 

@@ -19,7 +19,7 @@ from crossfarm.stages.prepare.tflite.emitter import Emitter, is_real
 from crossfarm.stages.prepare.tflite.folding import fold
 from crossfarm.stages.prepare.tflite.inlining import inline_calls
 from crossfarm.stages.prepare.tflite.operators import CONVERTERS, SHAPE_ONLY, reason
-from crossfarm.stages.prepare.tflite.reader import Operator, TfliteGraph, TfliteTensor, read_tflite
+from crossfarm.stages.prepare.tflite.reader import WITHOUT_VALUES, Operator, TfliteGraph, TfliteTensor, read_tflite
 from crossfarm.stages.prepare.tflite.states import is_zero, next_name
 
 OPSET = 18
@@ -46,9 +46,11 @@ def convert_graph(graph: TfliteGraph, inputs: Sequence[StaticInput]) -> bytes:
     _refuse_unknown(graph, live)
     emitter = Emitter(graph)
     declared = {item.name: item for item in inputs}
-    values, integers = _take_inputs(emitter, declared)
+    with _told_as_damage("an input of the TFLite file does not fit what reads it"):
+        values, integers = _take_inputs(emitter, declared)
     output_names = [emitter.unique(graph.tensors[index].name) for index in graph.outputs]
-    values += _take_states(emitter, live, declared)
+    with _told_as_damage("a variable of the TFLite file does not fit what reads it"):
+        values += _take_states(emitter, live, declared)
     for operator in live:
         _convert(emitter, operator)
     return _assemble(emitter, values, output_names, keep_integers=integers)
@@ -172,6 +174,11 @@ def _first_output(graph: TfliteGraph, operator: Operator) -> str:
 
 
 def _value(name: str, tensor: TfliteTensor, *, as_integers: bool) -> onnx.ValueInfoProto:
+    if tensor.dtype in WITHOUT_VALUES or tensor.dtype == "int4":
+        raise ModelError(
+            f"tensor {tensor.name!r} (number {tensor.index}) is of the type {tensor.dtype}, which no input or output "
+            "can have; export the model without it"
+        )
     dtype = np.dtype("float32" if is_real(tensor) and not as_integers else tensor.dtype)
     return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(dtype), tensor.shape)
 

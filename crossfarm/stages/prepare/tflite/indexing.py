@@ -66,6 +66,7 @@ def _gather(emitter: Emitter, operator: Operator) -> None:
         return
     shape, chosen = source.shape, indices.shape[batch:]
     rows, before, after = (math.prod(part) for part in (shape[:batch], shape[batch:axis], shape[axis + 1 :]))
+    check_elements(emitter, operator, (rows,))
     parts = reshape_to(emitter, emitter.value(source.index), (rows, before, shape[axis], after), f"{name}/parts")
     turned = emitter.emit("Transpose", [parts], f"{name}/turned", perm=(0, 2, 1, 3))
     listed = reshape_to(emitter, places[0], (rows, -1), f"{name}/listed")
@@ -137,6 +138,7 @@ def _dynamic_update_slice(emitter: Emitter, operator: Operator) -> None:
     Each axis that is not whole is stretched by a Gather; a mask says where the smaller tensor lies.
     """
     source, update, begins = (emitter.tensor(index) for index in operator.inputs[:3])
+    check_elements(emitter, operator, source.shape)
     name, rank = output_name(emitter, operator), len(source.shape)
     places, dtype = _places(emitter, begins)
     laid, mask = emitter.value(update.index), ""
@@ -163,6 +165,7 @@ def _dynamic_update_slice(emitter: Emitter, operator: Operator) -> None:
 def _reverse_sequence(emitter: Emitter, operator: Operator) -> None:
     """Reverse the first `length` steps of each row; the others stay."""
     source, lengths = (emitter.tensor(index) for index in operator.inputs[:2])
+    check_elements(emitter, operator, source.shape)
     name, rank = output_name(emitter, operator), len(source.shape)
     along, rows = operator.options.seq_dim % rank, operator.options.batch_dim % rank
     order = [rows, along, *(axis for axis in range(rank) if axis not in (rows, along))]

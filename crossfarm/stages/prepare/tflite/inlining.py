@@ -11,6 +11,8 @@ from crossfarm.stages.prepare.tflite.reader import Operator, TfliteGraph, Tflite
 
 OPERATORS_LIMIT = 100_000
 """The most operators of a graph with all calls written out."""
+TENSORS_LIMIT = 1_000_000
+"""The most tensors of such a graph."""
 DEPTH_LIMIT = 16
 """How deep subgraphs may call each other."""
 
@@ -22,6 +24,7 @@ class _Flat:
     graphs: Sequence[TfliteGraph]
     tensors: list[TfliteTensor]
     operators: list[Operator]
+    calls: int = 0
 
 
 def inline_calls(graph: TfliteGraph) -> TfliteGraph:
@@ -44,8 +47,7 @@ def _add(flat: _Flat, operators: Sequence[Operator], numbers: dict[int, int], *,
         inputs, outputs = (tuple(numbers[index] for index in part) for part in (operator.inputs, operator.outputs))
         if operator.name not in INLINED:
             flat.operators.append(dataclasses.replace(operator, inputs=inputs, outputs=outputs))
-            if len(flat.operators) > OPERATORS_LIMIT:
-                raise ModelError(f"the model has more than {OPERATORS_LIMIT} operators with its calls written out")
+            _check_growth(flat)
             continue
         where = f"operator {operator.index} ({operator.name})"
         number = operator.options.subgraph
@@ -57,10 +59,19 @@ def _add(flat: _Flat, operators: Sequence[Operator], numbers: dict[int, int], *,
         _add_call(flat, called, inputs, outputs, depth=depth)
 
 
+def _check_growth(flat: _Flat) -> None:
+    if len(flat.operators) + flat.calls > OPERATORS_LIMIT or len(flat.tensors) > TENSORS_LIMIT:
+        raise ModelError(
+            f"the model has more than {OPERATORS_LIMIT} operators or {TENSORS_LIMIT} tensors with its calls written out"
+        )
+
+
 def _add_call(flat: _Flat, called: TfliteGraph, inputs: Sequence[int], outputs: Sequence[int], *, depth: int) -> None:
     inner: dict[int, int] = dict(zip(called.inputs, inputs, strict=True))
     for index, outer in zip(called.outputs, outputs, strict=True):
         inner.setdefault(index, outer)
+    flat.calls += 1
+    _check_growth(flat)
     for tensor in called.tensors:
         if tensor.index not in inner:
             inner[tensor.index] = len(flat.tensors)

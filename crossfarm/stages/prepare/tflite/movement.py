@@ -97,6 +97,7 @@ def _slice_from_computed(emitter: Emitter, operator: Operator, sizes: Sequence[i
     for axis, (size, extent) in enumerate(zip(sizes, source.shape, strict=True)):
         if size < 0:
             raise refuse(emitter, operator, f"has a size that depends on data along axis {axis}; export fixed sizes")
+        check_elements(emitter, operator, (size,))
         if size != extent:
             begin = _cut(emitter, emitter.value(begins.index), [axis], [axis + 1], [1], f"{name}/begin")
             steps = emitter.constant(np.arange(size).astype(begins.dtype), f"{name}/steps")
@@ -150,6 +151,7 @@ def _strided_slice(emitter: Emitter, operator: Operator) -> None:
             walked = range(*index.indices(extent))
             shape.append(len(walked))
         if walked.step < 0:
+            check_elements(emitter, operator, (len(walked),))
             backwards.append((axis, list(walked)))
             walked = range(extent)
         starts.append(walked.start)
@@ -265,7 +267,8 @@ def _pad(emitter: Emitter, operator: Operator) -> None:
     pads = emitter.constant(pairs.T.reshape(-1), f"{name}/pads")
     fill = emitter.constant(value.astype(dtype).reshape(()), f"{name}/value")
     result = emitter.emit("Pad", [emitter.value(source.index, layout), pads, fill], f"{name}/pad")
-    emitter.write_moved(operator.outputs[0], result, layout, source.index)
+    # A padding becomes part of the convolution behind it, if nothing stands between them.
+    emitter.write_moved(operator.outputs[0], result, layout, source.index, rounded=False)
 
 
 def _mirror_pad(emitter: Emitter, operator: Operator) -> None:
@@ -288,6 +291,7 @@ def _mirror_pad(emitter: Emitter, operator: Operator) -> None:
 
 def _reverse(emitter: Emitter, operator: Operator) -> None:
     source, name = emitter.tensor(operator.inputs[0]), output_name(emitter, operator)
+    check_elements(emitter, operator, source.shape)
     result = emitter.value(source.index)
     for axis in integers(constant_input(emitter, operator, 1)):
         along = axis % len(source.shape)

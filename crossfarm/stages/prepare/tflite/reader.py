@@ -40,7 +40,7 @@ _DTYPES = {
     tflite.TensorType.RESOURCE: "resource",
 }
 _QUANTISED = ("int4", "int8", "uint8", "int16", "int32", "int64")
-_WITHOUT_VALUES = ("complex64", "resource")
+WITHOUT_VALUES = ("complex64", "resource")
 
 
 def _names(enumeration: type) -> dict[int, str]:
@@ -168,7 +168,7 @@ def _read_tensor(model: Any, tensor: Any, index: int, content: bytes) -> TfliteT
     stored = _stored(model.Buffers(tensor.Buffer()), content)
     if stored is None and tensor.Buffer() and 0 in shape:
         stored = b""
-    data = None if stored is None or dtype in _WITHOUT_VALUES else _values(stored, dtype, shape, tensor.Sparsity())
+    data = None if stored is None or dtype in WITHOUT_VALUES else _values(stored, dtype, shape, tensor.Sparsity())
     if dtype == "int4" and data is not None:
         dtype = "int8"
     return TfliteTensor(

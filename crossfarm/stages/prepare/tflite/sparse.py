@@ -19,7 +19,7 @@ _VECTORS = {
     tflite.SparseIndexVector.Uint16Vector: tflite.Uint16Vector,
     tflite.SparseIndexVector.Uint8Vector: tflite.Uint8Vector,
 }
-ELEMENTS_LIMIT = 1 << 29
+ELEMENTS_LIMIT = 1 << 28
 """The most elements of a tensor that is filled up: a small file may claim a large one."""
 
 
@@ -41,15 +41,19 @@ def read_sparse(sparsity: Any, stored: NDArray[Any], shape: tuple[int, ...]) -> 
     order = [int(axis) for axis in _array(sparsity.TraversalOrderAsNumpy())]
     blocked = [int(axis) for axis in _array(sparsity.BlockMapAsNumpy())]
     levels = sparsity.DimMetadataLength()
-    if sorted(order) != list(range(len(shape) + len(blocked))) or levels != len(order):
+    known = all(0 <= axis < len(shape) for axis in blocked)
+    if not known or sorted(order) != list(range(len(shape) + len(blocked))) or levels != len(order):
         raise DenseSizeError("the axes of a sparse tensor do not fit its shape")
     if math.prod(shape) > ELEMENTS_LIMIT:
         raise DenseSizeError(f"a sparse tensor of shape {list(shape)} is too large")
     metadata = [sparsity.DimMetadata(level) for level in range(levels)]
-    # Each entry of the level before has a row of indices here; positions[level] of all entries so far.
+    # No axis can have more places than there are values, or segments for them in the file.
+    limit = max(
+        len(stored), *(len(_indices(level.ArraySegmentsType(), level.ArraySegments())) for level in metadata), 1
+    )
     positions = np.zeros((1, 0), np.int64)
     for level in metadata:
-        positions = _descend(level, positions, limit=max(len(stored), math.prod(shape)))
+        positions = _descend(level, positions, limit=limit)
     if len(positions) != len(stored):
         raise DenseSizeError(f"a sparse tensor stores {len(stored)} values for {len(positions)} places")
     return _filled(positions, order, blocked, metadata, stored, shape)
@@ -66,7 +70,7 @@ def _descend(level: Any, positions: NDArray[np.int64], *, limit: int) -> NDArray
     segments = _indices(level.ArraySegmentsType(), level.ArraySegments())
     indices = _indices(level.ArrayIndicesType(), level.ArrayIndices())
     counts = np.diff(segments)
-    fits = len(counts) == len(positions) and segments[0] == 0 and counts.min(initial=0) >= 0
+    fits = len(segments) == len(positions) + 1 and segments[0] == 0 and counts.min(initial=0) >= 0
     if not fits or counts.sum() != len(indices) or len(indices) > limit:
         raise DenseSizeError("the segments of a sparse tensor do not fit its indices")
     return np.column_stack([np.repeat(positions, counts, axis=0), indices])
@@ -97,7 +101,7 @@ def _filled(  # noqa: PLR0917
 
 def _indices(kind: int, table: Any) -> NDArray[np.int64]:
     if kind not in _VECTORS or table is None:
-        raise DenseSizeError("a sparse tensor lacks its indices")
+        return np.zeros(0, np.int64)
     vector = _VECTORS[kind]()
     vector.Init(table.Bytes, table.Pos)
     return _array(vector.ValuesAsNumpy())
