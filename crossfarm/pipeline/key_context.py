@@ -27,6 +27,7 @@ from crossfarm.stages.fetch.stage import content_digest, local_path
 from crossfarm.stages.job import HOST as HOST_IMAGE
 from crossfarm.store.keys import digest_sources, tool_versions
 from crossfarm.tuning import records
+from crossfarm.util.git import describe_command
 from crossfarm.util.lazy_mapping import LazyMapping
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import output_of
@@ -177,5 +178,4 @@ def this_host(target: Target) -> BoardAccess:
 
 def git_commit(folder: Path) -> str | None:
     """Return the commit of the git work tree around `folder`, `-dirty` appended when files differ; else None."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    return (output_of(command, wall_seconds=120) or "").strip() or None
+    return (output_of(describe_command(folder), wall_seconds=120) or "").strip() or None

@@ -30,9 +30,11 @@ from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, find_stale
-from crossfarm.reports import PAGE, PAGE_BEFORE, REPORTS, terminal, write_reports
+from crossfarm.pipeline.unchanged.keep import EndedRun, heard, keep_outcome
+from crossfarm.reports import RESULTS, set_aside, terminal
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.place import Place
+from crossfarm.reports.writing import write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
@@ -43,8 +45,6 @@ from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import write
 
-RESULTS = "results.jsonl"
-
 
 def load(options: Options) -> Project:
     """Load the project that the options name.
@@ -53,7 +53,7 @@ def load(options: Options) -> Project:
         ConfigError: something is declared wrongly, or a file is missing.
     """
     name = options.pipeline
-    path = Path(name) if options.pipeline_is_path else HOME / "pipelines" / f"{name}.yaml"
+    path = _pipeline_file(options)
     if not path.exists() and not options.pipeline_is_path:
         known = sorted(file.stem for file in (HOME / "pipelines").glob("*.yaml"))
         raise ConfigError(
@@ -119,7 +119,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
     history = options.history_place
-    started = time.monotonic()
+    began, started = time.time(), time.monotonic()
     with Interrupts() as interrupts:
         project = load(options)
         store = Store(options.store.absolute())
@@ -151,6 +151,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
                         decisions=decisions,
                         interrupts=interrupts,
                         history=history,
+                        began=began,
                     ).to_its_end(run, work, started)
                     return code, plan
 
@@ -172,9 +173,17 @@ class _Run:
     decisions: Mapping[str, Decision]
     interrupts: Interrupts
     history: Place | None
+    began: float
+    """When, in seconds since the epoch."""
 
     def to_its_end(self, run: str, work: Path, started: float) -> int:
         """Run every job and write the reports, also when the run is interrupted or breaks; returns the exit code."""
+        with heard() as said:
+            code, results, commit = self._done(run, work, started)
+        self._keep(results, commit, code, said.text)
+        return code
+
+    def _done(self, run: str, work: Path, started: float) -> tuple[int, Sequence[Record], str | None]:
         results_path = _fresh_results(self.options.out)
         commit = git_commit(self.project.root)
         broken: CrossfarmError | None = None
@@ -196,7 +205,29 @@ class _Run:
             _say(f"{untold}\n")
         if broken:
             raise broken
-        return code
+        return code, results.written, commit
+
+    def _keep(self, records: Sequence[Record], commit: str | None, code: int, said: str) -> None:
+        """Keep what a run like this one will leave that finds nothing changed."""
+        if self.history is not None and self.history.file is None:
+            return  # a database elsewhere is asked in every run
+        ended = EndedRun(
+            plan=self.plan,
+            decisions=self.decisions,
+            records=records,
+            began=self.began,
+            root=self.project.root,
+            declared=_declared(self.options),
+            store=self.store,
+            out=self.options.out,
+            history=self.history.file if self.history else None,
+            commit=commit,
+            asks_engine=self.options.engine != "local",
+            engine_problem=self.choice.problem,
+            exit_code=code,
+            output=said,
+        )
+        keep_outcome(ended, home=HOME)
 
     def _run_jobs(self, run: str, results: KeptResults, work: Path, commit: str | None) -> int:
         options = self.options
@@ -262,6 +293,15 @@ class _Run:
             job.declaration.board == "runs" and not job.boards and self.decisions[name].choice == "run"
             for name, job in self.plan.jobs.items()
         )
+
+
+def _declared(options: Options) -> tuple[Path, ...]:
+    """Return the files that declare a run; those of the boards need not be there."""
+    return options.models, _pipeline_file(options), options.boards_file or HOME / "boards.yaml"
+
+
+def _pipeline_file(options: Options) -> Path:
+    return Path(options.pipeline) if options.pipeline_is_path else HOME / "pipelines" / f"{options.pipeline}.yaml"
 
 
 def _warn_of_sandbox(console: Console) -> None:
@@ -349,21 +389,12 @@ def _own_reports(out: Path) -> Iterator[None]:
 
 
 def _fresh_results(out: Path) -> Path:
-    """Return the path for this run's records, and take the last run's reports away lest they be taken for this one's.
-
-    The last run's records and its page stay beside it until the next.
-    """
-    path = out / RESULTS
+    """Return the path for this run's records, when the last run's are out of its way."""
     try:
-        if path.exists():
-            path.replace(out / "results.previous.jsonl")
-        if (out / PAGE).exists():
-            (out / PAGE).replace(out / PAGE_BEFORE)
-        for report in REPORTS:
-            (out / report).unlink(missing_ok=True)
+        set_aside(out)
     except OSError as error:
         raise _unusable(out, error) from error
-    return path
+    return out / RESULTS
 
 
 def _unusable(out: Path, error: OSError) -> ConfigError:

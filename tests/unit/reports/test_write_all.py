@@ -9,7 +9,7 @@ from subprocess import run
 import pytest
 
 from crossfarm.errors import StoreError
-from crossfarm.reports import write_all
+from crossfarm.reports.writing import write_all
 from crossfarm.results import ResultsWriter, to_json
 from tests.unit.reports.records import BAD, parse, whole_run
 
