@@ -21,13 +21,13 @@ from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError
 from crossfarm.images.identity import BASE, ImageIdentity
 from crossfarm.pipeline.plan_types import BoardAccess, KeyContext, StageContext
+from crossfarm.pipeline.unchanged.watched import describe_command
 from crossfarm.setup.environments import find_python
 from crossfarm.stages import STAGES
 from crossfarm.stages.fetch.stage import content_digest, local_path
 from crossfarm.stages.job import HOST as HOST_IMAGE
 from crossfarm.store.keys import digest_sources, tool_versions
 from crossfarm.tuning import records
-from crossfarm.util.git import describe_command
 from crossfarm.util.lazy_mapping import LazyMapping
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import output_of

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from crossfarm.backends.project_files import load_project
-from crossfarm.boards.inventory import Inventory, load_inventory
+from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.config.project import Project
-from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
+from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError
+from crossfarm.pipeline.declared import declared_files, inventory_of, load
 from crossfarm.pipeline.engine_choice import EngineChoice, choose_engine, local_instead, start_engine, supply
 from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import JobFolders
@@ -44,38 +44,6 @@ from crossfarm.store.store import Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import write
-
-
-def load(options: Options) -> Project:
-    """Load the project that the options name.
-
-    Raises:
-        ConfigError: something is declared wrongly, or a file is missing.
-    """
-    name = options.pipeline
-    path = _pipeline_file(options)
-    if not path.exists() and not options.pipeline_is_path:
-        known = sorted(file.stem for file in (HOME / "pipelines").glob("*.yaml"))
-        raise ConfigError(
-            f"--pipeline {name}: there is no such file in pipelines/{nearest(name, known)}; "
-            f"give one of {', '.join(known)}, or the path of a file NAME.yaml"
-        )
-    return load_project(models=options.models, toolchains=HOME / "toolchains", pipeline=path)
-
-
-def inventory_of(options: Options, project: Project) -> Inventory:
-    """Return the boards that the options choose.
-
-    Raises:
-        ConfigError: boards.yaml is wrong, or the options name a board or tag that is not in it.
-    """
-    return load_inventory(
-        options.boards_file,
-        default=HOME / "boards.yaml",
-        targets=project.targets,
-        boards=options.boards,
-        tags=options.tags,
-    )
 
 
 def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[Plan, Mapping[str, Decision]]:
@@ -217,7 +185,7 @@ class _Run:
             records=records,
             began=self.began,
             root=self.project.root,
-            declared=_declared(self.options),
+            declared=declared_files(self.options),
             store=self.store,
             out=self.options.out,
             history=self.history.file if self.history else None,
@@ -293,15 +261,6 @@ class _Run:
             job.declaration.board == "runs" and not job.boards and self.decisions[name].choice == "run"
             for name, job in self.plan.jobs.items()
         )
-
-
-def _declared(options: Options) -> tuple[Path, ...]:
-    """Return the files that declare a run; those of the boards need not be there."""
-    return options.models, _pipeline_file(options), options.boards_file or HOME / "boards.yaml"
-
-
-def _pipeline_file(options: Options) -> Path:
-    return Path(options.pipeline) if options.pipeline_is_path else HOME / "pipelines" / f"{options.pipeline}.yaml"
 
 
 def _warn_of_sandbox(console: Console) -> None:

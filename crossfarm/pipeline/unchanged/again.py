@@ -25,12 +25,12 @@ from crossfarm.pipeline.unchanged.outcome import (
     in_place_of,
     outcome_path,
     read_outcome,
+    store_of,
 )
-from crossfarm.pipeline.unchanged.watched import Watched, initial_environment, settings, state
+from crossfarm.pipeline.unchanged.watched import Watched, describe_command, initial_environment, settings, state
 from crossfarm.reports import RESULTS, set_aside
 from crossfarm.store.objects import OBJECT_MTIME_NS
 from crossfarm.util.files import write_text
-from crossfarm.util.git import describe_command
 from crossfarm.util.text import write
 
 _GIT_SECONDS = 120
@@ -48,7 +48,7 @@ def run_again(home: Path, arguments: Sequence[str]) -> int | None:
     """
     began = time.monotonic()
     wanted = settings(arguments, initial_environment())
-    path = outcome_path(home, wanted)
+    path = outcome_path(store_of(arguments, default=home / ".crossfarm" / "store"), wanted)
     outcome = read_outcome(path)
     if outcome is None or outcome.settings != wanted:
         return None

@@ -130,7 +130,7 @@ def keep_outcome(run: EndedRun, *, home: Path) -> bool:
         outcome = _outcome(run, watched, digest)
         if outcome is None:
             return False
-        path = outcome_path(home, outcome.settings)
+        path = outcome_path(run.store.root, outcome.settings)
         write_outcome(path, outcome)
         now = time.time_ns()
         for kept in (*(manifest.path for manifest in outcome.manifests), str(path)):
@@ -166,8 +166,8 @@ def _watched(run: EndedRun, home: Path) -> Watched:
 def _declared_files(run: EndedRun) -> Iterable[Path]:
     """Yield the files and folders beside models.yaml whose content is part of keys."""
     for job in run.plan.jobs.values():
-        for group in job.groups.values():
-            if isinstance(group, Mapping) and "content" in group and isinstance(group.get("file"), str):
+        for group in job.groups.values() if "content" in job.groups else ():
+            if isinstance(group, Mapping) and isinstance(group.get("file"), str):
                 yield run.root.absolute() / group["file"]
 
 
@@ -191,7 +191,6 @@ def _outcome(run: EndedRun, watched: Watched, digest: str) -> Outcome | None:
         root=str(run.root.absolute()),
         asks_engine=run.asks_engine,
         engine_problem=run.engine_problem,
-        store=str(run.store.root.absolute()),
         out=str(run.out.absolute()),
         manifests=tuple(_manifest(run.store.artifact_path(key).absolute()) for key in _keys(run, "hit")),
         absent=tuple(str(run.store.artifact_path(key).absolute()) for key in _keys(run, "unneeded")),

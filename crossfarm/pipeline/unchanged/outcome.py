@@ -19,7 +19,9 @@ from crossfarm.util.files import write_text
 from crossfarm.util.text import quantity
 
 FORMAT = 1
-STATE_FOLDER = Path(".crossfarm") / "unchanged"
+FOLDER = "unchanged"
+"""In the store."""
+_STORE = "--store"
 MOST_KEPT = 16
 """Outcomes of as many different commands are kept; the one that was used longest ago goes first."""
 
@@ -114,7 +116,6 @@ class Outcome:
         root: the folder of models.yaml.
         asks_engine: whether it counts that a container engine answers.
         engine_problem: why none did; None when one did.
-        store: its folder.
         out: the folder of the reports.
         manifests: of all artifacts that were found.
         absent: paths of manifests that were not there, and not needed.
@@ -134,7 +135,6 @@ class Outcome:
     root: str
     asks_engine: bool
     engine_problem: str | None
-    store: str
     out: str
     manifests: tuple[KeptManifest, ...]
     absent: tuple[str, ...]
@@ -147,9 +147,19 @@ class Outcome:
     files: Mapping[str, str]
 
 
-def outcome_path(home: Path, settings: str) -> Path:
+def outcome_path(store: Path, settings: str) -> Path:
     """Return where the outcome of a command is kept."""
-    return home / STATE_FOLDER / f"{settings[:32]}.json"
+    return store / FOLDER / f"{settings[:32]}.json"
+
+
+def store_of(arguments: Sequence[str], *, default: Path) -> Path:
+    """Return the store that a command names, if it names one."""
+    for place, word in enumerate(arguments):
+        if word.startswith(f"{_STORE}="):
+            return Path(word.partition("=")[2])
+        if word == _STORE and place + 1 < len(arguments):
+            return Path(arguments[place + 1])
+    return default
 
 
 def write_outcome(path: Path, outcome: Outcome) -> None:

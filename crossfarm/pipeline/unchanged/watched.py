@@ -109,6 +109,11 @@ def settings(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
     return found.hexdigest()
 
 
+def describe_command(folder: Path) -> list[str]:
+    """Return the command that prints the commit of the work tree around a folder, with `-dirty` when files differ."""
+    return ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+
+
 def initial_environment() -> Mapping[str, str]:
     """Return the variables that this process was started with; it may have set others since."""
     try:
