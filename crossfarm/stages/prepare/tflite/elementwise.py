@@ -167,6 +167,25 @@ def _floor_mod(emitter: Emitter, operands: Sequence[str], name: str, dtype: str)
     return emitter.emit("Where", [other, moved, remainder], f"{name}/floor_mod")
 
 
+def _chosen(kind: str) -> Operation:
+    """Return the operation that takes the left operand where the comparison holds, as LiteRT's kernels do."""
+
+    def take(emitter: Emitter, operands: Sequence[str], name: str, dtype: str) -> str:
+        holds = emitter.emit(kind, operands, f"{name}/{kind.lower()}")
+        return choose(emitter, [holds, *operands], dtype, f"{name}/chosen")
+
+    return take
+
+
+def _pow(emitter: Emitter, operands: Sequence[str], name: str, dtype: str) -> str:
+    """Integers are raised as float64, which holds every int32."""
+    if dtype == "float32":
+        return emitter.emit("Pow", operands, f"{name}/pow")
+    wide = [cast(emitter, operand, "float64", f"{name}/wide") for operand in operands]
+    power = emitter.emit("Round", [emitter.emit("Pow", wide, f"{name}/pow")], f"{name}/rounded")
+    return cast(emitter, power, dtype, f"{name}/power")
+
+
 def _atan2(emitter: Emitter, operands: Sequence[str], name: str, dtype: str) -> str:
     """The angle of the point (x, y): atan(y / x), half a turn on where x is negative."""
     y, x = operands
@@ -334,12 +353,12 @@ CONVERTERS: dict[str, Converter] = {
     "LOGICAL_NOT": _logical("Not"),
     "LOGICAL_OR": _logical("Or"),
     "LOGISTIC": _unary(_node("Sigmoid")),
-    "MAXIMUM": _binary(_plain("Max")),
-    "MINIMUM": _binary(_plain("Min")),
+    "MAXIMUM": _binary(_chosen("Greater")),
+    "MINIMUM": _binary(_chosen("Less")),
     "MUL": _binary(_plain("Mul")),
     "NEG": _unary(_node("Neg"), integers=_SIGNED),
     "NOT_EQUAL": _binary(_negated("Equal"), integers=_EVERYTHING, result="bool"),
-    "POW": _binary(_plain("Pow")),
+    "POW": _binary(_pow),
     "PRELU": _prelu,
     "QUANTIZE": _quantize,
     "RELU": _activation("RELU"),
