@@ -235,10 +235,11 @@ def _activated_integers(emitter: Emitter, operator: Operator, values: str, dtype
     if bounds is None:
         raise refuse(emitter, operator, f"has the fused activation {operator.options.activation} over {dtype}")
     name = output_name(emitter, operator)
-    for kind, bound in zip(("Max", "Min"), bounds, strict=True):
+    for kind, bound in zip(("Less", "Greater"), bounds, strict=True):
         if bound is not None:
             limit = emitter.constant(np.array(bound, dtype), f"{name}/bound")
-            values = emitter.emit(kind, [values, limit], f"{name}/{kind.lower()}")
+            beyond = emitter.emit(kind, [values, limit], f"{name}/beyond")
+            values = choose(emitter, [beyond, limit, values], dtype, f"{name}/clamped")
     return values
 
 

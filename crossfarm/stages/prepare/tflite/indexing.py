@@ -146,12 +146,10 @@ def _dynamic_update_slice(emitter: Emitter, operator: Operator) -> None:
         if extent == size:
             continue
         at = emitter.emit("Gather", [places, extents(emitter, [axis], f"{name}/axis")], f"{name}/begin", axis=0)
-        zero, most = (emitter.constant(np.array(bound, dtype), f"{name}/bound") for bound in (0, extent - size))
-        fitted = emitter.emit("Min", [emitter.emit("Max", [at, zero], f"{name}/not_below"), most], f"{name}/fitted")
+        fitted = _clamped(emitter, at, (0, extent - size), dtype, name)
         numbers = emitter.constant(np.arange(extent).astype(dtype), f"{name}/numbers")
         offsets = emitter.emit("Sub", [numbers, fitted], f"{name}/offsets")
-        last = emitter.constant(np.array(size - 1, dtype), f"{name}/last")
-        inside = emitter.emit("Min", [emitter.emit("Max", [offsets, zero], f"{name}/clamped"), last], f"{name}/inside")
+        inside = _clamped(emitter, offsets, (0, size - 1), dtype, name)
         laid = emitter.emit("Gather", [laid, inside], f"{name}/stretched", axis=axis)
         here = emitter.emit("Equal", [offsets, inside], f"{name}/here")
         here = reshape_to(emitter, here, [extent if at_axis == axis else 1 for at_axis in range(rank)], f"{name}/mask")
@@ -160,6 +158,15 @@ def _dynamic_update_slice(emitter: Emitter, operator: Operator) -> None:
         choose(emitter, [mask, laid, emitter.value(source.index)], value_type(source), f"{name}/laid") if mask else laid
     )
     emitter.write_moved(operator.outputs[0], result, "last", source.index)
+
+
+def _clamped(emitter: Emitter, values: str, bounds: tuple[int, int], dtype: str, name: str) -> str:
+    """Bring integers between two bounds."""
+    for kind, bound in zip(("Less", "Greater"), bounds, strict=True):
+        limit = emitter.constant(np.array(bound, dtype), f"{name}/bound")
+        beyond = emitter.emit(kind, [values, limit], f"{name}/beyond")
+        values = emitter.emit("Where", [beyond, limit, values], f"{name}/clamped")
+    return values
 
 
 def _reverse_sequence(emitter: Emitter, operator: Operator) -> None:

@@ -233,6 +233,13 @@ def test_an_operation_with_a_fused_activation(name: str, activation: int) -> Non
     check(*_binary(name, left, right, "float32", fusedActivationFunction=activation))
 
 
+@pytest.mark.parametrize("activation", [1, 2, 3], ids=["relu", "n1_to_1", "relu6"])
+def test_an_operation_of_integers_with_a_fused_activation(activation: int) -> None:
+    random = np.random.default_rng(5)
+    left, right = (random.integers(-6, 9, (2, 3, 4)).astype(np.int32) for _ in range(2))
+    check(*_binary("ADD", left, right, "int32", fusedActivationFunction=activation))
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
 @pytest.mark.parametrize("activation", [0, 1], ids=["none", "relu"])
 @pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
