@@ -16,7 +16,7 @@ from pathlib import Path
 
 from crossfarm.backends import load_backend
 from crossfarm.boards.protocol import Simulator, load_simulator
-from crossfarm.boards.transports import local, sandbox
+from crossfarm.boards.transports import local
 from crossfarm.config.models import Model
 from crossfarm.config.project import Project
 from crossfarm.config.targets import CommandCompiler, Target
@@ -37,6 +37,7 @@ from crossfarm.setup.install import (
     version_of,
 )
 from crossfarm.setup.requirement import Requirement
+from crossfarm.util import sandbox
 from crossfarm.util.console import Console
 from crossfarm.util.environments import ToolEnvironment
 from crossfarm.util.paths import HOME

@@ -19,7 +19,7 @@ from crossfarm.backends.dpu.timing import CONTAINS, Count, count
 from crossfarm.backends.onnx_model import describe
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport, Estimate, Quantity
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,7 +33,8 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
     """Write plan.json, K.commands and K.constants or K.onnx of each part, accelerator.json and compile.json.
 
     Raises:
-        ModelError: the model is not quantised, nothing of it fits the array, or a layer does not fit into the banks.
+        ModelError: the model is not quantised.
+        UnfitError: nothing of it fits the array, or a layer does not fit into the banks.
     """
     graph, array = read_graph(model, cell=cell.id), array_of(code)
     partitioner = Partitioner(graph, array)
@@ -41,7 +42,7 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
     partition = partitioner.report(segments)
     if not any(segment.side == "dpu" for segment in segments):
         some = "; ".join(f"{item.operator} {item.node}: {item.rule}" for item in partition.left_over[:3])
-        raise ModelError(f"{cell.id}: the array can run no layer of this model ({some}); choose another target")
+        raise UnfitError(f"{cell.id}: the array can run no layer of this model ({some}); choose another target")
     plan: list[dict[str, Any]] = []
     made: list[bytes] = []
     programs: list[Program] = []
@@ -101,8 +102,8 @@ def _write_program(program: Program, number: int, output: Path) -> tuple[dict[st
 def _tiled(network: Network, array: Array, cell: Cell) -> Program:
     try:
         return tile(network, array)
-    except ModelError as error:
-        raise ModelError(f"{cell.id}: {error}") from error
+    except UnfitError as error:
+        raise UnfitError(f"{cell.id}: {error}") from error
 
 
 def _not_in_core(programs: Sequence[Program]) -> str | None:

@@ -22,9 +22,9 @@ from crossfarm.config.accelerators import AcceleratorCode, Variant
 from crossfarm.config.base import Integer
 from crossfarm.config.boards import Card
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import ModelError, UnfitError
 from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call
-from crossfarm.util.mera.cross_linker import write_cross_linker
+from crossfarm.util.mera.cross_linker import write_cross_linker, zig_folder
 from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -168,7 +168,9 @@ def compile(
     stacked = read_calibration(calibration, ports=ports, at_most=code.calibration)
     source = older(loaded, cell=cell)
     require_equal(loaded, source, {name: array[0] for name, array in stacked.items()}, cell=cell)
-    with scratch_folder("mera") as folder:
+    with scratch_folder("mera") as scratch:
+        folder = scratch / "work"
+        folder.mkdir()
         inputs = []
         for number, (port, array) in enumerate(zip(ports, stacked.values(), strict=True)):
             array.tofile(folder / f"calibration{number}.bin")
@@ -179,13 +181,15 @@ def compile(
         work = _Work(folder=folder, cell=cell, code=code, inputs=inputs, cases=len(next(iter(stacked.values()))))
         work.answers.mkdir()
         taken, *compiled, run = call(
-            list(_steps(work, output / DEPLOY)),
+            list(_steps(work, folder / DEPLOY)),
             cell=cell.id,
             folder=folder,
             processor_seconds=code.seconds,
             wall_seconds=8.0 * code.seconds,
             path=folder / "programs",
+            reads=(zig_folder(),),
         )
+        shutil.copytree(folder / DEPLOY, output / DEPLOY, copy_function=shutil.copyfile)
         _add_reference(work, run["outputs"], output / DEPLOY)
         shutil.copyfile(work.quantised, output / "model.mera")
     _report(work, quantised=taken["captured"], compiled=compiled[1]["captured"]).write(output / ACCELERATOR)
@@ -209,7 +213,7 @@ def _float_model(path: Path, *, cell: Cell) -> ModelProto:
     model = onnx.load(path, load_external_data=False)
     found = next((node for node in model.graph.node if node.op_type in _QUANTISED), None)
     if found is not None:
-        raise ModelError(
+        raise UnfitError(
             f"{cell.id}: the model is quantised already (operator {found.op_type} of node "
             f"{found.name or found.output[0]!r}), and MERA takes float32 alone, which it quantises itself: others it "
             "compiles to wrong numbers without a word; give the float32 model"
@@ -287,14 +291,14 @@ def _report(work: _Work, *, quantised: str, compiled: str) -> AcceleratorReport:
         compiled: of the quantised graph, in which each region is one.
 
     Raises:
-        ModelError: MERA takes no operator of the model.
+        UnfitError: MERA takes no operator of the model.
     """
     quantities: tuple[Quantity, ...] = ()
     operators, regions = _CAPTURED.search(quantised), _CAPTURED.search(compiled)
     if operators is not None and regions is not None:
         taken, left = int(operators[1]), int(operators[2])
         if int(regions[3]) == 0:
-            raise ModelError(
+            raise UnfitError(
                 f"{work.cell.id}: MERA leaves all {taken + left} operators to the CPU; nothing of it would run on the "
                 "card"
             )

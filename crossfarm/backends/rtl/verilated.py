@@ -14,7 +14,8 @@ from crossfarm.bundles.rtl import MEMORY_LATENCY, PARAMETERS, SIMULATOR, VERILOG
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError, ToolError, ToolMissingError
 from crossfarm.util.paths import HOME
-from crossfarm.util.processes import failure, run_tool
+from crossfarm.util.processes import failure
+from crossfarm.util.tool_sandbox import run_sandboxed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def build_simulator(folder: Path, *, cell: Cell) -> None:
     for tool in ("verilator", "g++", "make"):
         if shutil.which(tool) is None:
             raise ToolMissingError(f"{cell.id}: {tool} is not installed, so the core cannot be simulated; {_INSTALL}")
-    done = run_tool(
+    done = run_sandboxed(
         [
             *(
                 "verilator",
@@ -64,8 +65,8 @@ def build_simulator(folder: Path, *, cell: Cell) -> None:
             *(VERILOG, str(_SOURCES / "simulator.cpp")),
         ],
         folder=folder,
+        reads=(_SOURCES / "simulator.cpp",),
         processor_seconds=_BUILD_SECONDS,
-        merged=True,
         missing=_INSTALL,
     )
     if done.returncode or not (folder / SIMULATOR).exists():
@@ -113,7 +114,8 @@ def cross_check(
     bench = ["iverilog", "-g2005", "-s", "bench", *words, "-o", "bench.vvp", str(_SOURCES / "bench.v"), VERILOG]
     for command in (bench, ["vvp", "-n", "bench.vvp"]):
         try:
-            done = run_tool(command, folder=folder, processor_seconds=_CHECK_SECONDS, merged=True)
+            reads = (_SOURCES / "bench.v",)
+            done = run_sandboxed(command, folder=folder, reads=reads, processor_seconds=_CHECK_SECONDS)
         except ToolError:
             return None
         if done.returncode:
@@ -164,7 +166,7 @@ def resources(folder: Path, *, seconds: int) -> tuple[tuple[Quantity, ...], str]
         return (), f"{nothing}: yosys is not installed"
     script = f"read_verilog {VERILOG}; synth_xilinx -family xcup -top dut; tee -q -o stat.json stat -json"
     try:
-        done = run_tool(["yosys", "-q", "-p", script], folder=folder, processor_seconds=seconds, merged=True)
+        done = run_sandboxed(["yosys", "-q", "-p", script], folder=folder, processor_seconds=seconds)
     except ToolError:
         return (), f"{nothing}: yosys did not end within {seconds} s of processor time (code.synthesis_seconds)"
     try:

@@ -17,7 +17,7 @@ from crossfarm.backends.mera.backend import MeraCode
 from crossfarm.bundles.calibration import write_calibration
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import target_with
-from crossfarm.errors import BundleError, ModelError
+from crossfarm.errors import BundleError, UnfitError
 from crossfarm.util.paths import HOME
 
 CELL = Cell(model="m", target="mera_f200", variant="float32")
@@ -52,7 +52,7 @@ def test_a_model_that_is_quantised_already_is_refused(tmp_path: Path) -> None:
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
     )
     with pytest.raises(
-        ModelError, match=r"QuantizeLinear of node 'first'.*float32 alone.*wrong numbers without a word"
+        UnfitError, match=r"QuantizeLinear of node 'first'.*float32 alone.*wrong numbers without a word"
     ):
         compile(tmp_path, save(tmp_path / "m.onnx", *nodes), {"x": np.zeros((1, 4), np.float32)})
 

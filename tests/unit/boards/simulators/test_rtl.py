@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from crossfarm.boards.simulators import rtl
-from crossfarm.boards.transports import sandbox
 from crossfarm.bundles.rtl import ENVIRONMENT, CoreTensor, RtlCore
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.util import environments
+from crossfarm.util import environments, sandbox
 from tests.waiting import stretched, wait_for_end
 
 CORE = RtlCore(
