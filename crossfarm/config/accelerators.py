@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -20,10 +21,11 @@ class AcceleratorCode(Declared):
 
     TAKES: ClassVar[tuple[Variant, ...]] = VARIANTS
     """Variants that the backend can compile; a toolchain file may name fewer."""
-    FORMATS: ClassVar[tuple[str, ...]] = ("onnx", "tflite", "torch")
+    FORMATS: ClassVar[tuple[str, ...]] = ("onnx", "tflite", "torch", "torchscript")
     """Formats in which a model may come; a compiler that reads the original file knows its own alone."""
-    READS_ORIGINAL: ClassVar[bool] = False
-    """The backend reads the file that the model came as, which the stage `prepare` keeps beside model.onnx."""
+    ORIGINALS: ClassVar[Mapping[Variant, str]] = {}
+    """Variant -> format of the file that the backend reads as the model came, and no other; the stage `prepare` keeps
+    it beside model.onnx."""
     QUANTISES: ClassVar[bool] = False
     """The backend quantises float32 itself; it gets inputs to calibrate from."""
     ROUNDS_OTHERWISE: ClassVar[bool] = False

@@ -325,7 +325,7 @@ class Model(Declared):
     """Names the model's cells and files, and the C symbols of its library."""
     source: Source
     """Where it comes from; exactly one of file, url, package, factory."""
-    format: Literal["onnx", "tflite", "torch"] = "onnx"
+    format: Literal["onnx", "tflite", "torch", "torchscript"] = "onnx"
     """`torch` goes with a factory."""
     licence: Line
     """SPDX expression: `Apache-2.0`."""

@@ -94,7 +94,10 @@ def read_key_context(
         stages=stage_context,
         groups={"tuning": tuned, "cards": cards},
         image={name: _image(images, target) for name, target in project.targets.items()},
-        model_image={"onnx": _digest(images, BASE), "tflite": _digest(images, BASE), "torch": HOST_IMAGE},
+        model_image={
+            **dict.fromkeys(("onnx", "tflite"), _digest(images, BASE)),
+            **dict.fromkeys(("torch", "torchscript"), HOST_IMAGE),
+        },
         content=functools.cache(content),
         # Some simulators start a program to say their version, so only those of the plan's targets are asked.
         boards=LazyMapping(tuple(project.targets), board),

@@ -181,7 +181,7 @@ def _locked_packages(home: Path) -> Requirement:
 
 
 def _torch(project: Project, home: Path) -> Iterator[Requirement]:
-    models = [model.name for model in _selected_models(project) if model.format == "torch"]
+    models = [model.name for model in _selected_models(project) if model.format in ("torch", "torchscript")]
     if models:
         wrong = [*_unmet(home / TORCH), *_unmet(home / TORCH_BUILD)]
         yield Requirement(

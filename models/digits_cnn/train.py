@@ -4,10 +4,10 @@
     .digits/bin/python models/digits_cnn/train.py
 
 What it needs is no dependency of crossfarm: all files are in the repository. The data are the 1,797 digits of 8 x 8
-pixels, 0 to 16, that come with scikit-learn (UCI's Optical Recognition of Handwritten Digits, CC BY 4.0). They are split
-into three parts that share no digit, each chosen evenly over the classes: 1,219 to train with, 128 to calibrate quantised
-variants from, and 450 that are held out to be scored. A seed and one thread make the training repeatable on one build of
-PyTorch.
+pixels, 0 to 16, that come with scikit-learn (UCI's Optical Recognition of Handwritten Digits, CC BY 4.0). They are
+split into three parts that share no digit, each chosen evenly over the classes: 1,219 to train with, 128 to calibrate
+quantised variants from, and 450 that are held out to be scored. A seed and one thread make the training repeatable on
+one build of PyTorch.
 
 The net: convolution 3 x 3 to 8 channels, ReLU, maximum of 2 x 2; the same to 16 channels; dense to 10 scores. Opset 11,
 with no operator that quantising compilers are known not to read.

@@ -14,7 +14,7 @@ from crossfarm.bundles.manifest import Manifest
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.util import sandbox
-from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call
+from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call, order_of_axes
 from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class MeraBoard(SimulatedBoard):
             folder = scratch / "work"
             folder.mkdir()
             shutil.copytree(bundle / "deploy", folder / "deploy", copy_function=shutil.copyfile)
-            shutil.copytree(bundle / "inputs", folder / "inputs", copy_function=shutil.copyfile)
+            _write_inputs(bundle, manifest, folder)
             steps = [
                 _step(folder, manifest, INTERPRETER, first=manifest.cases),
                 _step(folder, manifest, SIMULATOR, first=max(cases, 1)),
@@ -90,6 +90,17 @@ def missing() -> str | None:
     return MERA.missing()
 
 
+def _write_inputs(bundle: Path, manifest: Manifest, folder: Path) -> None:
+    """Write all cases of each input with the axes in MERA's order."""
+    import numpy as np
+
+    (folder / "inputs").mkdir()
+    for port in manifest.inputs:
+        stacked = np.fromfile(bundle / port.file, port.dtype).reshape(manifest.cases, *port.shape)
+        order = order_of_axes(len(port.shape), variant=manifest.variant)
+        stacked.transpose(0, *(1 + axis for axis in order)).tofile(folder / port.file)
+
+
 def _step(folder: Path, manifest: Manifest, target: str, *, first: int) -> Step:
     """Return the run of the first cases on one of MERA's targets, in a folder that holds what it needs of a bundle.
 
@@ -106,7 +117,7 @@ def _step(folder: Path, manifest: Manifest, target: str, *, first: int) -> Step:
                 {
                     "name": port.name,
                     "dtype": port.dtype,
-                    "shape": list(port.shape),
+                    "shape": [port.shape[axis] for axis in order_of_axes(len(port.shape), variant=manifest.variant)],
                     "file": str(folder / port.file),
                 }
                 for port in manifest.inputs

@@ -26,6 +26,8 @@ LIBRARIES = Path("lib", "crossfarm")
 SCRIPT = Path(__file__).with_name("script.py")
 INTERPRETER, SIMULATOR = "InterpreterHw", "Simulator"
 """MERA's names of its functional model, and of its simulator."""
+TORCHSCRIPT = "int8"
+"""Variant that comes as quantised TorchScript; of others MERA quantises float32 itself."""
 DEPLOYED = ("deploy.so", "deploy.json", "deploy.params")
 """What MERA makes for each of its targets."""
 
@@ -112,6 +114,11 @@ def call(
     except (OSError, ValueError) as error:
         raise ToolError(f"MERA left no answer while {doing}: {error}; {failure(done)}") from error
     return answers
+
+
+def order_of_axes(rank: int, *, variant: str) -> tuple[int, ...]:
+    """Return for each axis of an input, as MERA takes it, the axis of the model: TorchScript has its channels last."""
+    return (0, 2, 3, 1) if variant == TORCHSCRIPT and rank == 4 else tuple(range(rank))
 
 
 def sentence(said: str) -> str:

@@ -36,9 +36,7 @@ def work(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def _said(work: Path, script: str, *, reads: tuple[Path, ...] = (), variables: dict[str, str] | None = None) -> str:
-    done = run_sandboxed(
-        ["/bin/sh", "-c", script], folder=work, reads=reads, processor_seconds=60, variables=variables
-    )
+    done = run_sandboxed(["/bin/sh", "-c", script], folder=work, reads=reads, processor_seconds=60, variables=variables)
     return done.stdout
 
 

@@ -85,9 +85,7 @@ class _Notes:
         return {name: result.state for name, result in self.results.items()}
 
 
-def _plan(
-    inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset(), cells: Mapping[str, Cell] = {}
-) -> Plan:
+def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset(), cells: Mapping[str, Cell] = {}) -> Plan:
     jobs: dict[str, PlannedJob] = {}
     for name, needed in inputs.items():
         document = KeyDocument(
