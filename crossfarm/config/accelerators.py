@@ -32,5 +32,10 @@ class AcceleratorCode(Declared):
     """Its integers are rounded otherwise than ONNX Runtime does, also where it takes a quantised model as it is. Like
     what it quantised itself, its answers are judged by what they decide."""
 
+    @property
+    def card(self) -> str | None:
+        """Return the card that its bundles run on, by its name in boards.yaml; None where there is none."""
+        return None
+
     megahertz: Annotated[Integer, Field(ge=1, le=100_000)]
     """Clock of the array; cycles become time by it."""

@@ -13,6 +13,7 @@ from crossfarm.backends import load_backend
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.protocol import load_simulator
 from crossfarm.boards.transports import local
+from crossfarm.config.accelerators import AcceleratorCode
 from crossfarm.config.boards import Board
 from crossfarm.config.cell import Cell
 from crossfarm.config.project import Project
@@ -109,7 +110,7 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
     missing = inventory.missing(target.name)
     if missing:
         return BoardAccess(parameters={}, exclusive=False, missing=missing)
-    candidates = inventory.candidates(target.name)
+    candidates = [board for board in inventory.candidates(target.name) if _may_run(target, board)]
     if not candidates:
         return this_host(target)
     host = this_host(target) if any(board.transport == "local" for board in candidates) else None
@@ -126,6 +127,12 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
         missing=host.missing if host is not None else None,
         boards=tuple(board.name for board in candidates),
     )
+
+
+def _may_run(target: Target, board: Board) -> bool:
+    """Return whether a board may be given bundles of a target: what is for a card is never started without it."""
+    card = target.code.card if isinstance(target.code, AcceleratorCode) else None
+    return card is None or (board.transport != "local" and card in board.cards)
 
 
 def held_cards(inventory: Inventory) -> Mapping[str, Any]:

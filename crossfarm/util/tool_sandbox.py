@@ -15,6 +15,7 @@ import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from crossfarm.errors import ToolError, ToolMissingError
 from crossfarm.util import sandbox
@@ -93,7 +94,11 @@ def run_sandboxed(
 
 
 def _shut_in(
-    kind: sandbox.SandboxKind, command: Sequence[str], folder: Path, reads: Sequence[Path], processor_seconds: int
+    kind: Literal["bubblewrap", "unshare"],
+    command: Sequence[str],
+    folder: Path,
+    reads: Sequence[Path],
+    processor_seconds: int,
 ) -> list[str]:
     """Return the command that runs another one in the sandbox.
 

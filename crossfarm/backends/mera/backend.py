@@ -10,16 +10,18 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
+from crossfarm.backends.mera.card_program import write_card_program
 from crossfarm.backends.mera.opset import older, require_equal
 from crossfarm.backends.onnx_model import describe, value_types
 from crossfarm.backends.protocol import BackendDeclaration
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport, Quantity
 from crossfarm.bundles.calibration import read_calibration
 from crossfarm.bundles.contents import copy_bundle
+from crossfarm.bundles.mera import write_inputs
 from crossfarm.bundles.order import BundleOrder
 from crossfarm.config.accelerators import AcceleratorCode, Variant
 from crossfarm.config.base import Integer
@@ -96,14 +98,16 @@ DECLARATION = BackendDeclaration(
             "crossfarm/bundles/accelerator.py",
             "crossfarm/bundles/calibration.py",
             "crossfarm/bundles/compile_report.py",
+            "crossfarm/bundles/mera.py",
             "crossfarm/util/mera/",
             "requirements/environments/mera.txt",
         ),
-        "bundle": ("crossfarm/backends/mera/",),
+        "bundle": ("crossfarm/backends/mera/", "crossfarm/bundles/mera.py"),
         "measure": (
             "crossfarm/boards/cpu_features.py",
             "crossfarm/boards/simulators/base.py",
             "crossfarm/boards/simulators/mera.py",
+            "crossfarm/bundles/mera.py",
             "crossfarm/util/mera/",
             "requirements/environments/mera.txt",
         ),
@@ -228,10 +232,19 @@ def compile(
 
 
 def bundle(order: BundleOrder, *, output: Path) -> None:
-    """Write deploy/TARGET/, the runner's source, accelerator.json, the inputs and manifest.json."""
+    """Write deploy/TARGET/, the runner's source, program, accelerator.json, the inputs and manifest.json.
+
+    `program` is for a machine with the card; nothing else starts it.
+    """
     shutil.copytree(order.compiled / DEPLOY, output / DEPLOY)
     shutil.copyfile(RUNNER, output / DEPLOY / RUNNER.name)
     copy_bundle(order, files=(ACCELERATOR,), output=output)
+    report = AcceleratorReport.read(output / ACCELERATOR)
+    inputs = "inputs"
+    if order.cell.variant == TORCHSCRIPT:
+        inputs = f"{DEPLOY}/inputs"
+        write_inputs(output, output / DEPLOY)
+    write_card_program(output, card=cast(Card, report.card), inputs=inputs)
 
 
 def _float_model(path: Path, *, cell: Cell) -> ModelProto:

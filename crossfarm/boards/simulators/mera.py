@@ -11,6 +11,7 @@ from crossfarm.boards.cpu_features import cpu_flags
 from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
 from crossfarm.bundles.manifest import Manifest
+from crossfarm.bundles.mera import write_inputs
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError
 from crossfarm.util import sandbox
@@ -45,7 +46,7 @@ class MeraBoard(SimulatedBoard):
             folder = scratch / "work"
             folder.mkdir()
             shutil.copytree(bundle / "deploy", folder / "deploy", copy_function=shutil.copyfile)
-            _write_inputs(bundle, manifest, folder)
+            write_inputs(bundle, folder)
             steps = [
                 _step(folder, manifest, INTERPRETER, first=manifest.cases),
                 _step(folder, manifest, SIMULATOR, first=max(cases, 1)),
@@ -88,17 +89,6 @@ def missing() -> str | None:
     if "avx2" not in cpu_flags(_CPUINFO.read_text(encoding="utf-8")):
         return "MERA's libraries are for processors with AVX2, and this one has none; measure on another machine"
     return MERA.missing()
-
-
-def _write_inputs(bundle: Path, manifest: Manifest, folder: Path) -> None:
-    """Write all cases of each input with the axes in MERA's order."""
-    import numpy as np
-
-    (folder / "inputs").mkdir()
-    for port in manifest.inputs:
-        stacked = np.fromfile(bundle / port.file, port.dtype).reshape(manifest.cases, *port.shape)
-        order = order_of_axes(len(port.shape), variant=manifest.variant)
-        stacked.transpose(0, *(1 + axis for axis in order)).tofile(folder / port.file)
 
 
 def _step(folder: Path, manifest: Manifest, target: str, *, first: int) -> Step:

@@ -139,6 +139,7 @@ def report_records(
     report: AcceleratorReport,
     *,
     cards: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    board: str = "",
     check: Callable[..., CheckRecord],
     measurement: Callable[[str, float, str], MeasurementRecord],
 ) -> Iterator[Row]:
@@ -147,6 +148,7 @@ def report_records(
     Args:
         report: accelerator.json.
         cards: name of a board -> the cards that it holds.
+        board: that it was measured on.
         check: makes a row of this cell.
         measurement: makes a number of this cell.
     """
@@ -154,7 +156,7 @@ def report_records(
         yield from _partition_records(report.partition, check=check, measurement=measurement)
     for quantity in report.quantities:
         yield measurement(f"accelerator.{quantity.name}", quantity.value, quantity.unit)
-    notes = [*report.notes, *_card_notes(report, cards)]
+    notes = [*report.notes, *_card_notes(report, cards, board)]
     if report.quantities or notes:
         numbers = "; ".join(f"{item.name} {item.value:,.6g} {item.unit}" for item in report.quantities)
         yield check(
@@ -164,14 +166,17 @@ def report_records(
         )
 
 
-def _card_notes(report: AcceleratorReport, cards: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _card_notes(report: AcceleratorReport, cards: Mapping[str, Sequence[str]], board: str) -> Iterator[str]:
     """Yield what becomes of that which was built for a card."""
     if report.card is None:
+        return
+    if report.card in cards.get(board, ()):
+        yield f"ran on the {report.card} card of {board}, which answers its first input as the functional model does"
         return
     boards = sorted(name for name, held in cards.items() if report.card in held)
     why = f"no board declares a {report.card} card"
     if boards:
-        why = f"{', '.join(boards)} declares a {report.card} card, for which there is no driver yet"
+        why = f"{', '.join(boards)} declares a {report.card} card; name the target among the board's to have it run"
     yield f"{report.card_files} built, not run: {why}"
 
 
