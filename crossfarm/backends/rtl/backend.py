@@ -45,7 +45,7 @@ class RtlCode(AcceleratorCode):
     """Of one case; a net that is estimated to take more is too large for RTL simulation."""
 
     synthesis_seconds: Annotated[Integer, Field(ge=0, le=36_000)] = 0
-    """Of processor time that yosys may take to estimate LUT, FF, DSP and BRAM: many minutes; 0 for no estimate."""
+    """Of processor time that yosys may take to map the core, many minutes; else LUT, FF, DSP and BRAM are counted."""
 
     @field_validator("parallelism")
     @classmethod
@@ -149,7 +149,8 @@ def _examine(folder: Path, core: RtlCore, *, cell: Cell, code: RtlCode, estimate
     import numpy as np
 
     from crossfarm.backends.rtl.generator import FIRST
-    from crossfarm.backends.rtl.verilated import cross_check, resources
+    from crossfarm.backends.rtl.sizes import resources
+    from crossfarm.backends.rtl.verilated import cross_check
 
     with np.load(folder / CALIBRATION) as stored:
         integers = {tensor.name: stored[str(number)][:1] for number, tensor in enumerate(core.inputs)}

@@ -1,15 +1,13 @@
-"""Makes a core into programs and numbers: Verilator's simulator, a cross-check by Icarus Verilog, yosys' estimate."""
+"""Makes a core into programs: Verilator's simulator, a cross-check by Icarus Verilog."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.bundles.accelerator import Quantity
 from crossfarm.bundles.rtl import MEMORY_LATENCY, PARAMETERS, SIMULATOR, VERILOG, CoreTensor, RtlCore
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError, ToolError, ToolMissingError
@@ -28,13 +26,6 @@ _OPTIMISATION = "OPT_FAST=-O0 OPT_SLOW=-O0"
 """A C++ compiler takes ten times as long to optimise a core as such a short simulation would save."""
 _BUILD_SECONDS = 1200
 _CHECK_SECONDS = 300
-_CELLS: Mapping[str, tuple[str, ...]] = {
-    "lut": ("LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6"),
-    "ff": ("FDRE", "FDSE", "FDCE", "FDPE"),
-    "dsp": ("DSP48E2",),
-    "bram": ("RAMB18E2", "RAMB36E2"),
-}
-"""Quantity -> yosys' names of what is counted."""
 
 
 def build_simulator(folder: Path, *, cell: Cell) -> None:
@@ -150,35 +141,3 @@ def written_bytes(text: str) -> Iterator[int | None]:
         if not line.startswith(("//", "@")):
             for word in line.split():
                 yield None if re.search(r"[^0-9a-fA-F]", word) else int(word, 16)
-
-
-def resources(folder: Path, *, seconds: int) -> tuple[tuple[Quantity, ...], str]:
-    """Return what yosys estimates that dut.v of a folder takes of an UltraScale+ device, and a note about it.
-
-    Args:
-        folder: with dut.v.
-        seconds: of processor time that it may take; 0 asks for no estimate.
-    """
-    nothing = "LUT, FF, DSP and BRAM are not estimated"
-    if seconds == 0:
-        return (), f"{nothing}: code.synthesis_seconds is 0"
-    if shutil.which("yosys") is None:
-        return (), f"{nothing}: yosys is not installed"
-    script = f"read_verilog {VERILOG}; synth_xilinx -family xcup -top dut; tee -q -o stat.json stat -json"
-    try:
-        done = run_sandboxed(["yosys", "-q", "-p", script], folder=folder, processor_seconds=seconds)
-    except ToolError:
-        return (), f"{nothing}: yosys did not end within {seconds} s of processor time (code.synthesis_seconds)"
-    try:
-        cells = json.loads((folder / "stat.json").read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return (), f"{nothing}: yosys gave no numbers: {failure(done)}"
-    return counted(cells), "LUT, FF, DSP and BRAM as yosys maps it to UltraScale+, before place and route"
-
-
-def counted(cells: Mapping[str, int]) -> tuple[Quantity, ...]:
-    """Return the quantities of yosys' table of cells."""
-    return tuple(
-        Quantity(name=name, value=float(sum(cells.get(kind, 0) for kind in kinds)), unit="count")
-        for name, kinds in _CELLS.items()
-    )
