@@ -263,15 +263,24 @@ def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
 
 
 def _simulator_of_target(target: Target, simulator: Simulator, *, is_wanted: bool) -> Requirement:
+    """Return what simulates a target; one that this machine cannot have, whatever is installed, is not wanted.
+
+    So setup fails when something that can be had is not there at its end, as after a broken download, and then alone.
+    """
     missing = simulator.missing()
-    packages = load_backend(target.backend).DECLARATION.packages
+    declared = load_backend(target.backend).DECLARATION
+    packages = declared.packages
+    can_be_had = bool(packages) or any(
+        environment.interpreter() is None and find_python(environment.python) is not None
+        for environment in declared.environments
+    )
     return Requirement(
         name=f"a way to run {target.name}",
         found=f"simulated: {', '.join(simulator.fingerprint().values())}" if missing is None else None,
         how_to_install=missing or "",
         packages=packages if missing is not None else (),
         cost=f"{target.name} is compiled, not run",
-        is_wanted=is_wanted,
+        is_wanted=is_wanted and (missing is None or can_be_had),
     )
 
 

@@ -32,15 +32,6 @@ def test_without_yosys_or_time_for_it_a_note_says_so(tmp_path: Path, monkeypatch
 def test_words_are_counted_by_kind_and_width() -> None:
     """By hand: 2 x 8 + 1 bits of registers, one DSP for 8 x 8 and four for 32 x 32, 8 + 32 / 2 LUTs, two RAMB18."""
     cells = {"$dff_8": 2, "$sdffe_1": 1, "$mul_16": 1, "$mul_64": 1, "$add_8": 1, "$mux_32": 1, "$memrd": 3}
-        "$dff_8": 2,
-        "$sdffe_1": 1,
-        "$mul_16": 1,
-        "$mul_64": 1,
-        "$add_8": 1,
-        "$mux_32": 1,
-        "$memrd": 3,
-        "$pos_9": 1,
-    }
     found = {item.name: item.value for item in words_counted(cells, memory_bits=17 << 10)}
     assert found == {"lut": 24, "ff": 17, "dsp": 5, "bram": 2}
 
