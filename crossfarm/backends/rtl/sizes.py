@@ -28,7 +28,7 @@ _NOTHING = "LUT, FF, DSP and BRAM are not estimated"
 _MAPPED = "LUT, FF, DSP and BRAM as yosys maps it to UltraScale+, before place and route"
 _COUNTED = (
     "LUT, FF, DSP and BRAM are counted from registers, operators and memories as they are written, before a synthesis "
-    "optimises them: more than a mapped core takes"
+    "optimises them: a rough upper figure"
 )
 _WORD = re.compile(r"^\$(?P<kind>[a-z_]+?)(?:_v2)?_(?P<bits>\d+)$")
 """What yosys calls cells when it tells their widths: `$mux_32`."""

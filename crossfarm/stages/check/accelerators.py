@@ -189,6 +189,7 @@ def _partition_records(
     here, rest = partition.accelerator, partition.cpu
     total = here.macs + rest.macs
     share = here.macs / total if total else 0.0
+    left = "; the CPU's part ran in ONNX Runtime on this host, and its time is in no figure" if rest.operators else ""
     yield check(
         name="partition",
         status="informative",
@@ -196,7 +197,7 @@ def _partition_records(
         unit="share",
         message=f"{here.operators} of {here.operators + rest.operators} operators and {share:.1%} of "
         f"{total:,} MACs on the accelerator ({here.parameter_bytes:,} B of parameters, {rest.parameter_bytes:,} B on "
-        f"the CPU); {partition.crossings} tensors cross, {partition.crossing_bytes:,} B",
+        f"the CPU); {partition.crossings} tensors cross, {partition.crossing_bytes:,} B{left}",
         details=tuple(map(_left_over, partition.left_over[:_MOST_LEFT_OVER])),
         operators=tuple(item.node for item in partition.left_over[:_MOST_LEFT_OVER]),
     )
