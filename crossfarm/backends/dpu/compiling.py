@@ -55,7 +55,6 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
         made += written
         plan.append({"side": segment.side, "inputs": segment.inputs, "outputs": segment.outputs, **files})
     counts = [count(program.commands) for program in programs]
-    why = _not_in_core(programs)
     networks = [segment.network for segment in segments if segment.network is not None]
     document = {
         "channels": array.channels,
@@ -67,8 +66,6 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
         "macs": sum(network.total_macs() for network in networks),
         "cycles": sum(each.cycles for each in counts),
         "contains": CONTAINS,
-        "core": why is None,
-        "why": why,
         "ports": {name: _port(graph, name) for segment in segments for name in (*segment.inputs, *segment.outputs)},
         "parts": plan,
     }
@@ -104,13 +101,6 @@ def _tiled(network: Network, array: Array, cell: Cell) -> Program:
         return tile(network, array)
     except UnfitError as error:
         raise UnfitError(f"{cell.id}: {error}") from error
-
-
-def _not_in_core(programs: Sequence[Program]) -> str | None:
-    """Return what the core cannot do of these programs; None when it can run them."""
-    if any(command.scale for program in programs for command in program.commands):
-        return "the core has no mean over a number that is no power of two"
-    return None
 
 
 def _port(graph: QuantisedGraph, name: str) -> dict[str, Any]:
