@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import os
 import shlex
 import shutil
 from pathlib import Path
@@ -67,7 +66,7 @@ def _filled_cache() -> Path:
             cache.mkdir()
             (cache / "nothing.c").touch()
             done = run_tool(
-                [str(zig), "cc", "-target", _TARGET, "-shared", "nothing.c", "-o", os.devnull],
+                [str(zig), "cc", "-target", _TARGET, "-shared", "-fPIC", "nothing.c", "-o", "nothing.so"],
                 folder=cache,
                 environment={"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)},
                 merged=True,

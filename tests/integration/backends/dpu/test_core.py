@@ -142,7 +142,7 @@ def test_a_core_that_was_built_for_another_array_refuses_the_command_list(
 def test_a_mean_over_a_number_that_is_no_power_of_two_has_the_bits_of_onnx_runtime(
     parallelism: str, tmp_path: Path, checked_program: Path
 ) -> None:
-    """The core multiplies by a float32 as IEEE 754 has it: the product is rounded to 24 bits, then to a whole number."""
+    """The core multiplies by a float32 as IEEE 754 has it: the product is rounded to 24 bits, then to an integer."""
     real, shape = nets.everything(mean=True)
     quantised = int8_shift(real, shape)
     made = build(tmp_path / "made", quantised, code(parallelism=parallelism), checked_program)
