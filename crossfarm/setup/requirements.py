@@ -263,17 +263,11 @@ def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
 
 
 def _simulator_of_target(target: Target, simulator: Simulator, *, is_wanted: bool) -> Requirement:
-    """Return what simulates a target; one that this machine cannot have, whatever is installed, is not wanted.
-
-    So setup fails when something that can be had is not there at its end, as after a broken download, and then alone.
-    """
+    """Return what simulates a target; no setup is to fail for one that this machine cannot have."""
     missing = simulator.missing()
     declared = load_backend(target.backend).DECLARATION
-    packages = declared.packages
-    can_be_had = bool(packages) or any(
-        environment.interpreter() is None and find_python(environment.python) is not None
-        for environment in declared.environments
-    )
+    packages, absent = declared.packages, (each for each in declared.environments if each.interpreter() is None)
+    can_be_had = bool(packages) or any(find_python(each.python) is not None for each in absent)
     return Requirement(
         name=f"a way to run {target.name}",
         found=f"simulated: {', '.join(simulator.fingerprint().values())}" if missing is None else None,

@@ -142,9 +142,7 @@ def test_the_inputs_may_come_from_data_that_the_model_is_not_scored_on() -> None
     declared = ModelsFile.model_validate(
         {"models": [{**ENTRY, "quantisation": {"data": ["others"]}}], "datasets": [LINES, OTHERS]}
     )
-    found = Subject(
-        pipeline=Pipeline(name="p", targets=("t",)), model=declared.models[0], datasets=declared.datasets
-    )
+    found = Subject(pipeline=Pipeline(name="p", targets=("t",)), model=declared.models[0], datasets=declared.datasets)
     for stage in (calibration, quantize):
         parameters = stage.needs(found).parameters
         assert parameters["model m"]["data"] == ["others"]
