@@ -34,7 +34,7 @@ SPLITS = {
     "crossfarm/cli/board_commands.py::add_board": "kind of a host key: `ssh-ed25519`",
     "crossfarm/boards/transports/facts.py::_count": "ranges of processors: `0-3`",
     "crossfarm/config/processor_names.py::_family": "LLVM's triple",
-    "crossfarm/boards/transports/sandbox.py::_kernel": "release of a kernel: `6.8.0-45-generic`",
+    "crossfarm/util/sandbox.py::_kernel": "release of a kernel: `6.8.0-45-generic`",
 }
 
 RUNS = {
@@ -42,7 +42,7 @@ RUNS = {
     "crossfarm/cli/develop.py::_code_of_python": "ruff, mypy and pytest write to the user's terminal",
     "crossfarm/boards/labgrid.py::_call": "without the user's LG_*; in a session, or Ctrl-C would leave a place taken",
     "crossfarm/boards/transports/programs.py::_start": "a board's program: hostile, watched and limited while it runs",
-    "crossfarm/boards/transports/sandbox.py::works": "tries the sandbox with the sandbox's own environment",
+    "crossfarm/util/sandbox.py::works": "tries the sandbox with the sandbox's own environment",
     "crossfarm/engines/local.py::__init__": "a worker: its output goes to a job's log as it comes",
     "crossfarm/engines/worker.py::_start": "forks itself for a job, with what it has imported",
     "crossfarm/setup/container_host.py::_daemon": "a daemon, which stays",
