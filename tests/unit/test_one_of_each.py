@@ -23,7 +23,7 @@ RENAMES = {
     "crossfarm/store/objects.py::add_object": "the name of an object is known only when all of it was copied",
     "crossfarm/engines/container/job_folder.py::put_in": "moves a folder",
     "crossfarm/engines/container/job_folder.py::take_out": "moves a folder",
-    "crossfarm/pipeline/run.py::_fresh_results": "puts the last run's records aside; writes nothing",
+    "crossfarm/reports/__init__.py::set_aside": "puts the last run's records aside; writes nothing",
     "crossfarm/stages/fetch/download.py::download_wheel": "moves what pip wrote; nobody reads a job's folder meanwhile",
 }
 
@@ -46,6 +46,7 @@ RUNS = {
     "crossfarm/engines/local.py::__init__": "a worker: its output goes to a job's log as it comes",
     "crossfarm/engines/worker.py::_start": "forks itself for a job, with what it has imported",
     "crossfarm/setup/container_host.py::_daemon": "a daemon, which stays",
+    "crossfarm/pipeline/unchanged/again.py::is_unchanged": "git beside all else that is looked at, in a tenth of a second",
     "crossfarm/tuning/build_pool.py::_process": "a worker: it is asked through pipes, again and again",
 }
 
