@@ -20,6 +20,7 @@ from crossfarm.reports.history.insert import COLUMNS, NUMBERS, SCHEMA, VERSION_T
 from crossfarm.reports.history.kept_run import KeptCell, KeptCheck, KeptNumber, KeptRun, unpack
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.history.sqlite_file import BUSY_SECONDS, advice
+from crossfarm.reports.shown import LADDER
 from crossfarm.util.database_url import without_secrets
 from crossfarm.util.text import one_line
 
@@ -145,7 +146,8 @@ class History:
         Args:
             run: the run.
             runs: at most so many, the last ones.
-            names: with these numbers alone, and without checks; empty for all.
+            names: with these numbers alone, and of the checks those that say of how many cases they are a share; empty
+                for all.
         """
         table = tables.runs
         position = self._rows(sa.select(table.c.position).where(table.c.run == run.run), 0)
@@ -316,8 +318,9 @@ def _cells(
                 provenance=provenance,
             )
         checked: dict[int, dict[str, KeptCheck]] = {}
-        of_checks = sa.select(checks).join(cells, checks.c.cell == cells.c.number).where(*in_part)
-        for row in () if names else connection.execute(of_checks.order_by(checks.c.cell, checks.c.name)).all():
+        counted = [checks.c.cases.is_not(None), checks.c.name.in_((*names, LADDER))] if names else []
+        of_checks = sa.select(checks).join(cells, checks.c.cell == cells.c.number).where(*in_part, *counted)
+        for row in connection.execute(of_checks.order_by(checks.c.cell, checks.c.name)).all():
             checked.setdefault(row.cell, {})[row.name] = KeptCheck(
                 **{name: getattr(row, name) for name in _OF_CHECK}, limit=row.limit_value
             )

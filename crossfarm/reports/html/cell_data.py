@@ -10,6 +10,8 @@ from typing import NamedTuple
 from crossfarm.reports.columns import COLUMNS
 from crossfarm.reports.html.history import Series
 from crossfarm.reports.run_view import CellOutcome
+from crossfarm.reports.shown import cases_by_name, cases_of, shown
+from crossfarm.reports.shown import label as label_of
 from crossfarm.results import CheckRecord, JobRecord, MeasurementRecord, Provenance
 from crossfarm.util.text import one_line, quantity
 
@@ -24,7 +26,7 @@ _MESSAGE, _DETAIL, _COMMAND = 1000, 300, 2000
 _LARGEST = 1e308
 """Stands for what is not finite, which JSON has no number for: it is sorted behind all others."""
 _RUNGS = ("float", "quantised", "compiled", "target")
-_STATES = ("failed", "error", "not run", "skipped", "made", "passed")
+_STATES = ("failed", "error", "known failure", "not run", "skipped", "made", "passed")
 _SIZES = ("program", "weights", "arena")
 LAYERS = "profile.layers"
 """Name of the check and of the measurement that hold the time of each layer."""
@@ -149,6 +151,7 @@ class DocumentBuilder:
 
     def _cell(self, cell: CellOutcome) -> CellData:
         found = cell.provenance
+        timing = found.timing if found is not None else None
         label = "" if found is None or found.timing == "silicon" else found.timing
         latency = cell.measurements.get("latency.p50")
         command = one_line(cell.command or "", _COMMAND)
@@ -164,7 +167,7 @@ class DocumentBuilder:
             label=label,
             command=command,
             sort=tuple(sort_value(cell, column) for column in COLUMNS),
-            checks=tuple(self._check(check, label, command) for check in cell.checks),
+            checks=tuple(self._check(check, timing, command) for check in cell.checks),
             numbers=tuple(self._number(item, cases) for item in cell.measurements.values()),
             jobs=tuple(_job(job, command) for job in cell.jobs),
             latency=thinned(latency.samples) if latency else (),
@@ -174,7 +177,7 @@ class DocumentBuilder:
                 for name in _SIZES
                 if (item := cell.measurements.get(name)) and math.isfinite(item.value)
             ),
-            ladder=ladder(cell, cases.get("ladder")),
+            ladder=ladder(cell, cases),
             layers=layers(cell, label),
             history=self._history.get(cell.id, ()),
         )
@@ -188,10 +191,10 @@ class DocumentBuilder:
         self._ids.add(found)
         return found
 
-    def _check(self, check: CheckRecord, label: str, command: str) -> CheckLine:
+    def _check(self, check: CheckRecord, timing: str | None, command: str) -> CheckLine:
         lines = tuple(one_line(line, _DETAIL) for line in check.details[:MOST_DETAILS])
         own = one_line(check.command or "", _COMMAND)
-        timed = label if check.unit in _OF_THE_CLOCK else ""
+        timed = label_of(check.name, check.unit, timing)
         return CheckLine(
             one_line(check.name),
             check.status,
@@ -207,37 +210,10 @@ class DocumentBuilder:
 
     def _number(self, item: MeasurementRecord, cases: Mapping[str, int]) -> NumberLine:
         where = self._places.setdefault(item.provenance, len(self._places))
-        family = "ladder" if item.name.startswith("ladder.") else item.name
-        text = shown(item.value, item.unit, cases=cases.get(family), label=timing_label(item))
+        timed = label_of(item.name, item.unit, item.provenance.timing)
+        text = shown(item.value, item.unit, cases=item.cases or cases_of(item.name, cases), label=timed)
         exact = f"{item.value!r} {one_line(item.unit)}"
         return NumberLine(one_line(item.name), text, exact, len(item.samples), where)
-
-
-_OF_THE_CLOCK = frozenset({"ns", "s"})
-_OF_THE_BOARD = frozenset({"peak_rss", "code.unscheduled", LAYERS})
-"""Numbers that are not times and yet depend on what ran the program."""
-
-
-def timing_label(item: MeasurementRecord) -> str:
-    """Return what must stand beside a number: `emulated`, `simulated`, `estimated`; empty for one of silicon."""
-    kind = item.name.removeprefix("cycles.")
-    if kind in ("estimated", "simulated"):
-        return kind
-    is_of_the_board = item.unit in _OF_THE_CLOCK or item.name in _OF_THE_BOARD
-    return item.provenance.timing if is_of_the_board and item.provenance.timing != "silicon" else ""
-
-
-def shown(value: float, unit: str | None, *, cases: int | None = None, label: str = "") -> str:
-    """Return a number with its unit, a share with its count `96.3 % (385/400)`, and its label."""
-    text = quantity(value, unit)
-    if unit == "share" and cases and math.isfinite(value):
-        text += f" ({round(value * cases)}/{cases})"
-    return f"{text} ({label})" if label else text
-
-
-def cases_by_name(checks: Sequence[CheckRecord]) -> Mapping[str, int]:
-    """Return of how many cases the numbers of a name are a share; `ladder` stands for all numbers of the ladder."""
-    return {check.name.replace("accuracy.ladder", "ladder"): check.cases for check in checks if check.cases}
 
 
 def place(found: Provenance) -> tuple[tuple[str, str], ...]:
@@ -262,7 +238,7 @@ def thinned(samples: Sequence[float]) -> tuple[float, ...]:
     return tuple(finite[round(number * step)] for number in range(MOST_SAMPLES))
 
 
-def ladder(cell: CellOutcome, cases: int | None) -> tuple[Rung, ...]:
+def ladder(cell: CellOutcome, cases: Mapping[str, int]) -> tuple[Rung, ...]:
     """Return the rungs of the accuracy ladder that were recorded: right answers, or where no labels are, agreement."""
     numbers = cell.measurements
     has_labels = any(f"ladder.{name}.right" in numbers for name in _RUNGS)
@@ -273,7 +249,7 @@ def ladder(cell: CellOutcome, cases: int | None) -> tuple[Rung, ...]:
         if share is None and difference is None:
             continue
         is_known = share is not None and math.isfinite(share.value)
-        parts = [f"{shown(share.value, share.unit, cases=cases)} {words}"] if share is not None else []
+        parts = [f"{shown(share.value, share.unit, cases=cases_of(share.name, cases))} {words}"] if share is not None else []
         if difference is not None and rungs:
             parts.append(f"furthest {quantity(difference.value, difference.unit)} of the scale from the first rung")
         rungs.append(Rung(name, share.value if share is not None and is_known else None, ", ".join(parts)))

@@ -17,7 +17,7 @@
   const svg = (name, attributes = {}, ...children) =>
     fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
-  const symbols = { passed: "✓", failed: "✗", error: "!", made: "○", skipped: "→", "not run": "·", informative: "i" };
+  const symbols = { passed: "✓", failed: "✗", error: "!", "known failure": "≈", "unexpected pass": "?", made: "○", skipped: "→", "not run": "·", informative: "i" };
   function badge(state) {
     const sign = element("span", { "aria-hidden": "true" }, symbols[state] || "?");
     return element("span", { class: `badge s-${state.replaceAll(" ", "-")}` }, sign, ` ${state}`);

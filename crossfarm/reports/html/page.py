@@ -48,7 +48,8 @@ def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = 
         keep_trailing_newline=True,
     )
     environment.filters["line"] = one_line
-    wrong = sections.failures(seen, {cell.id: data.id for cell, data in zip(cells, document.cells, strict=True)})
+    ids = {cell.id: data.id for cell, data in zip(cells, document.cells, strict=True)}
+    wrong = sections.failures(seen, ids)
     return environment.get_template(
         "page.html"
     ).render(
@@ -65,6 +66,7 @@ def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = 
         choices=sections.choices(document.cells),
         failures=wrong[: sections.MOST_FAILURES],
         more_failures=len(wrong) - sections.MOST_FAILURES,
+        known=sections.known(seen, ids),
         flaky=[job for job in seen.flaky if is_flaky(job)],
         left_out=sections.left_out(cells, document),
         measured_at=sections.measured_at(cells),

@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 
 from crossfarm.reports.regression.comparison import KINDS, Comparison, Kind, Row
+from crossfarm.reports.shown import shown
 from crossfarm.reports.summary import plain
-from crossfarm.util.text import count, one_line, quantity
+from crossfarm.util.text import count, one_line
 
 _HEADS = ("", "cell", "board", "number", "before", "now", "change", "why")
 _QUIET: tuple[Kind, ...] = ("unchanged", "inconclusive")
@@ -66,6 +67,9 @@ def as_json(compared: Comparison) -> str:
             "cell": row.cell,
             "metric": row.metric or None,
             "unit": row.unit,
+            "label": row.label or None,
+            "old_cases": row.old_cases,
+            "new_cases": row.new_cases,
             "board": row.board,
             "old": _finite(row.verdict.old) if row.verdict else None,
             "new": _finite(row.verdict.new) if row.verdict else None,
@@ -102,8 +106,8 @@ def _numbers(row: Row) -> tuple[str, str, str]:
     if row.verdict is None:
         return "-", "-", "-"
     old, new, change = row.verdict.old, row.verdict.new, row.verdict.change
-    before = "-" if old is None else quantity(old, row.unit)
-    return before, quantity(new, row.unit), f"{change:+.1%}" if math.isfinite(change) else "-"
+    before = "-" if old is None else shown(old, row.unit, cases=row.old_cases, label=row.label)
+    return before, shown(new, row.unit, cases=row.new_cases, label=row.label), f"{change:+.1%}" if math.isfinite(change) else "-"
 
 
 def _finite(value: float | None) -> float | None:

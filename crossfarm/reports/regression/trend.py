@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from crossfarm.reports.history.kept_run import KeptNumber, KeptRun
 from crossfarm.reports.regression.change_points import Step, steps
 from crossfarm.reports.regression.rules import rule_of
-from crossfarm.util.text import count, one_line, quantity
+from crossfarm.reports.shown import cases_of, label, shown
+from crossfarm.util.text import count, one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SMALLEST_STEP = 0.03
@@ -26,6 +27,7 @@ class Point:
         run: id of the run; `started` and `commit` are its own too.
         value: in the unit of the series.
         samples: how many samples it is a statistic of.
+        cases: of how many cases it is a share; None where it is none.
     """
 
     run: str
@@ -33,6 +35,7 @@ class Point:
     commit: str | None
     value: float
     samples: int
+    cases: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ def series_of(runs: Sequence[KeptRun], metric: str) -> tuple[Series, ...]:
                 commit=run.git_commit,
                 value=number.value,
                 samples=len(number.samples),
+                cases=cases_of(metric, cell.cases),
             )
             known.append((point, number))
     rule = rule_of(metric)
@@ -157,6 +161,7 @@ def _block(series: Series) -> str:
     place = f" on {one_line(series.board)}{timing}" if series.board else ""
     head = f"{one_line(series.cell)}{place}: {one_line(series.metric)}, {count(len(values), 'run')}"
     marks = {step.at: step for step in series.steps}
+    worth = label(series.metric, series.unit, series.timing)
     rows = [("started", "run", "commit", "value", "change", "")]
     for index, point in enumerate(series.points):
         before = values[index - 1] if index else math.nan
@@ -167,7 +172,7 @@ def _block(series: Series) -> str:
                 one_line(point.started, 25),
                 one_line(point.run, 40),
                 one_line((point.commit or "-")[:12]),
-                quantity(point.value, series.unit),
+                shown(point.value, series.unit, cases=point.cases, label=worth),
                 f"{change:+.1%}" if math.isfinite(change) else "",
                 f"<- {step.change:+.1%} between {one_line(series.commits(step))}" if step else "",
             )
