@@ -39,8 +39,8 @@ class Expected(Declared):
     """A failure that is known: every report shows it as such, and it gates nothing."""
 
     check: Line
-    """Name of the check, `simulator.equal` for instance, or `accuracy.output.*` for all outputs; or of a stage whose job
-    fails: `compile`, `bundle`, `interfaces`, `measure`, `check`."""
+    """Name of the check, `simulator.equal` for instance, or `accuracy.output.*` for all outputs; or of a stage whose
+    job fails: `compile`, `bundle`, `interfaces`, `measure`, `check`."""
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     """Where it fails."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] | None = None

@@ -35,7 +35,7 @@ class Notice(Declared):
     """Where the JSON is sent by POST; one that is no secret."""
     url_variable: Variable | None = None
     """Environment variable that holds such an address: those of chat services are secrets."""
-    headers: dict[Header, Variable] = {}
+    headers: Annotated[dict[Header, Variable], Field(default_factory=dict)]
     """Header of the request -> environment variable that holds its value."""
     secrets: tuple[Variable, ...] = ()
     """Environment variables that the command needs; what it says is told without their values."""

@@ -26,7 +26,11 @@ class Expectations:
         A failure that is declared becomes a known one. Only the product's: a board that is lost is not what was meant.
         """
         expected = next(
-            (item for item in self._declared(record.model, record.target, record.variant) if item.check == record.stage),
+            (
+                item
+                for item in self._declared(record.model, record.target, record.variant)
+                if item.check == record.stage
+            ),
             None,
         )
         if expected is None or record.cell is None:

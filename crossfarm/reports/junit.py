@@ -200,7 +200,11 @@ def _check_case(check: CheckRecord, classname: str, name: str, *, timing: str | 
         line=check.line,
         failure=message if check.status == "failed" else None,
         error=message if check.status == "error" else None,
-        skipped=f"known failure: {known_failure(check)}" if is_known else message if check.status == "skipped" else None,
+        skipped=f"known failure: {known_failure(check)}"
+        if is_known
+        else message
+        if check.status == "skipped"
+        else None,
         text="\n".join(line for line in (check.message, *check.details, _reproduce(check.command)) if line),
         properties=properties,
     )
@@ -253,7 +257,9 @@ def _make_names_unique(cases: Iterable[_Case]) -> None:
 def _numbers(cell: CellOutcome) -> dict[str, str]:
     """Return a cell's numbers for machines: no digit is lost, and the unit is part of the name."""
     return {
-        f"{name} ({', '.join(filter(None, (item.unit, label(name, item.unit, item.provenance.timing))))})": repr(item.value)
+        f"{name} ({', '.join(filter(None, (item.unit, label(name, item.unit, item.provenance.timing))))})": repr(
+            item.value
+        )
         for name, item in cell.measurements.items()
     }
 

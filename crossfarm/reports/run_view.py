@@ -245,19 +245,8 @@ def _outcome(name: str, rows: _Rows, *, is_complete: bool) -> CellOutcome | None
 
 def _state(rows: _Rows) -> tuple[CellState, str]:
     """Return the worst state of a cell's rows and what caused it."""
-    failed = [job for job in rows.jobs if job.state == "failed"]
-    wrong: list[tuple[CellState, str]] = [
-        ("error" if job.fault == "infrastructure" else "failed", f"{job.stage}: {job.cause or 'no cause was told'}")
-        for job in failed
-    ]
-    wrong += [("failed", f"{item.name}: {item.message}") for item in rows.checks if item.status == "failed"]
-    wrong += [("error", f"{item.name}: {item.message}") for item in rows.checks if item.status == "error"]
-    if wrong:
-        return min(wrong, key=lambda item: item[0] != "failed")
-    known = [known_failure(job) for job in rows.jobs if job.state == "known failure"]
-    known += [known_failure(item) for item in rows.checks if item.status == "known failure"]
-    if known:
-        return "known failure", known[0]
+    if (wrong := _wrong(rows)) is not None:
+        return wrong
     for job in rows.jobs:
         if job.state == "cancelled":
             return "not run", f"{job.stage}: {job.cause or job.reason or 'cancelled'}"
@@ -273,3 +262,19 @@ def _state(rows: _Rows) -> tuple[CellState, str]:
         return "passed", ""
     # Rows that gate nothing, as the latency is, say nothing about whether the answers are right.
     return "made", UNCHECKED
+
+
+def _wrong(rows: _Rows) -> tuple[CellState, str] | None:
+    """Return what failed, the product before the infrastructure, or what fails as declared; None where nothing does."""
+    failed = [job for job in rows.jobs if job.state == "failed"]
+    wrong: list[tuple[CellState, str]] = [
+        ("error" if job.fault == "infrastructure" else "failed", f"{job.stage}: {job.cause or 'no cause was told'}")
+        for job in failed
+    ]
+    wrong += [("failed", f"{item.name}: {item.message}") for item in rows.checks if item.status == "failed"]
+    wrong += [("error", f"{item.name}: {item.message}") for item in rows.checks if item.status == "error"]
+    if wrong:
+        return min(wrong, key=lambda item: item[0] != "failed")
+    known = [known_failure(job) for job in rows.jobs if job.state == "known failure"]
+    known += [known_failure(item) for item in rows.checks if item.status == "known failure"]
+    return ("known failure", known[0]) if known else None

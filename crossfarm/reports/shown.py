@@ -1,4 +1,4 @@
-"""How a number is shown in every report: a share beside its count, and what it is worth beside what was not measured."""
+"""How a number is shown in every report: a share with its count, what was not measured with what it is worth."""
 
 from __future__ import annotations
 

@@ -220,9 +220,13 @@ class History:
             for row in found
         )
 
-    def _rows(self, query: sa.Select[Any], column: int) -> list[Any]:
+    def rows(self, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+        """Yield the rows of a query over the tables, which stay as they are while it is read."""
         with self._reading() as connection:
-            return [row[column] for row in connection.execute(query)]
+            yield from connection.execute(query)
+
+    def _rows(self, query: sa.Select[Any], column: int) -> list[Any]:
+        return [row[column] for row in self.rows(query)]
 
     def _schema(self) -> str | None:
         with self._reading() as connection:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from crossfarm.reports.columns import COLUMNS
-from crossfarm.reports.html.history import Series
+from crossfarm.reports.html.history import History, Series
 from crossfarm.reports.run_view import CellOutcome
 from crossfarm.reports.shown import cases_by_name, cases_of, shown
 from crossfarm.reports.shown import label as label_of
@@ -128,17 +128,19 @@ class Document:
         cells: in the order of the table.
         places: where numbers were measured, as pairs of what and which.
         details: lines of checks; cells that were told the same share them.
+        runs: id and time of the start of the runs that histories have points of.
     """
 
     cells: tuple[CellData, ...]
     places: tuple[tuple[tuple[str, str], ...], ...]
     details: tuple[tuple[str, ...], ...]
+    runs: tuple[tuple[str, str], ...]
 
 
 class DocumentBuilder:
     """Makes the document; what several cells say is in it once."""
 
-    def __init__(self, history: Mapping[str, tuple[Series, ...]]) -> None:
+    def __init__(self, history: History) -> None:
         self._history = history
         self._places: dict[Provenance, int] = {}
         self._details: dict[tuple[str, ...], int] = {}
@@ -147,7 +149,8 @@ class DocumentBuilder:
     def build(self, cells: Iterable[CellOutcome]) -> Document:
         """Return the document of some cells."""
         made = tuple(self._cell(cell) for cell in cells)
-        return Document(cells=made, places=tuple(map(place, self._places)), details=tuple(self._details))
+        places, details = tuple(map(place, self._places)), tuple(self._details)
+        return Document(cells=made, places=places, details=details, runs=self._history.runs)
 
     def _cell(self, cell: CellOutcome) -> CellData:
         found = cell.provenance
@@ -179,7 +182,7 @@ class DocumentBuilder:
             ),
             ladder=ladder(cell, cases),
             layers=layers(cell, label),
-            history=self._history.get(cell.id, ()),
+            history=self._history.by_cell.get(cell.id, ()),
         )
 
     def _unique(self, name: str) -> str:
@@ -249,7 +252,11 @@ def ladder(cell: CellOutcome, cases: Mapping[str, int]) -> tuple[Rung, ...]:
         if share is None and difference is None:
             continue
         is_known = share is not None and math.isfinite(share.value)
-        parts = [f"{shown(share.value, share.unit, cases=cases_of(share.name, cases))} {words}"] if share is not None else []
+        parts = (
+            [f"{shown(share.value, share.unit, cases=cases_of(share.name, cases))} {words}"]
+            if share is not None
+            else []
+        )
         if difference is not None and rungs:
             parts.append(f"furthest {quantity(difference.value, difference.unit)} of the scale from the first rung")
         rungs.append(Rung(name, share.value if share is not None and is_known else None, ", ".join(parts)))

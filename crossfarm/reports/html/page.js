@@ -274,25 +274,30 @@
   }
 
   function historyPicture([metric, board, label, points], width) {
-    const values = points.map(([, , value]) => value);
+    const started = (point) => data.runs[point[0]][1];
+    const named = (text) => (label ? `${text} (${label})` : text);
+    const values = points.map(([, value]) => value);
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    const textOf = (value) => points.find((point) => point[2] === value)[3];
+    const textOf = (value) => points.find((point) => point[1] === value)[2];
     const last = points[points.length - 1];
-    const marks = points.filter(([, , , , mark]) => mark).map(([, started, , , mark]) => `${mark} ${started.slice(0, 10)}`);
-    const range = `${points.length} runs from ${points[0][1].slice(0, 10)} to ${last[1].slice(0, 10)}, ${textOf(low)} to ${textOf(high)}, last ${last[3]}`;
-    const caption = `History of ${metric} on ${board}${label ? ` (${label})` : ""}`;
-    const rows = stack([range], 90, width);
-    return picture(caption, [range, ...marks], rows.height, width, (drawing) => {
+    const marked = points.filter((point) => point[3]);
+    const marks = marked.map((point) => `${point[3]}, ${started(point).slice(0, 10)}`);
+    const range = `${points.length} runs from ${started(points[0]).slice(0, 10)} to ${started(last).slice(0, 10)}, ${named(textOf(low))} to ${named(textOf(high))}, last ${named(last[2])}`;
+    const caption = `History of ${metric}${board ? ` on ${board}` : ""}${label ? ` (${label})` : ""}`;
+    const rows = stack([range, ...marks.map((text, at) => `${at + 1}: ${text}`)], 0, width);
+    const height = rows.height + 96;
+    return picture(caption, [range, ...marks], height, width, (drawing) => {
       const x = scale(0, points.length - 1, width);
-      const bottom = rows.height - 12;
+      const bottom = height - 6;
       const y = (value) => bottom - 8 - (high > low ? ((value - low) / (high - low)) * 60 : 30);
       rows.draw(drawing, () => {});
       drawing.append(svg("line", { class: "axis", x1: MARGIN, x2: width - MARGIN, y1: bottom, y2: bottom }));
-      drawing.append(svg("polyline", { class: "path", points: points.map(([, , value], at) => `${x(at)},${y(value)}`).join(" ") }));
-      points.forEach(([run, started, value, text, mark], at) => {
-        const told = svg("title", {}, `${started} ${run}: ${text}${mark ? `, ${mark}` : ""}`);
+      drawing.append(svg("polyline", { class: "path", points: points.map(([, value], at) => `${x(at)},${y(value)}`).join(" ") }));
+      points.forEach((point, at) => {
+        const [, value, text, mark] = point;
+        const told = svg("title", {}, `${started(point)} ${data.runs[point[0]][0]}: ${named(text)}${mark ? `, ${mark}` : ""}`);
         drawing.append(svg("circle", { class: mark ? "mark" : "c0", cx: x(at), cy: y(value), r: mark ? 5 : 3 }, told));
-        if (mark) drawing.append(svg("text", { class: "mark", x: x(at), y: y(value) - 8, "text-anchor": at > points.length / 2 ? "end" : "start" }, mark));
+        if (mark) drawing.append(svg("text", { class: "mark", x: x(at), y: y(value) - 8, "text-anchor": "middle" }, String(marked.indexOf(point) + 1)));
       });
     });
   }

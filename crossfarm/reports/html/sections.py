@@ -159,7 +159,8 @@ def known(seen: Overview, ids: Mapping[str, str]) -> tuple[KnownLine, ...]:
     unexpected = [(cell, row.message, "unexpected pass") for cell in seen.cells for row in cell.unexpected]
     declared = [(cell, known_failure(item), "known failure") for cell in seen.cells for item in cell.known]
     return tuple(
-        KnownLine(id=ids[cell.id], kind=kind, told=one_line(told, 1000)) for cell, told, kind in (*unexpected, *declared)
+        KnownLine(id=ids[cell.id], kind=kind, told=one_line(told, 1000))
+        for cell, told, kind in (*unexpected, *declared)
     )
 
 

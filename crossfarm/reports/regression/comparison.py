@@ -120,7 +120,13 @@ def compare(
     rows = [row for cell in new.cells for row in _of_cell(earlier.get(cell.cell, ()), cell, confirm)]
     gone = [before[-1] for name, before in earlier.items() if name not in cells and before[-1].state != _LEFT_OUT]
     rows += [
-        Row(kind="missing", cell=cell.cell, board=cell.board, reason=f"it {_said(cell.state)} before", command=cell.command)
+        Row(
+            kind="missing",
+            cell=cell.cell,
+            board=cell.board,
+            reason=f"it {_said(cell.state)} before",
+            command=cell.command,
+        )
         for cell in gone
     ]
     rows = _renamed(rows, gone, cells)

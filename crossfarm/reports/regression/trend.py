@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from crossfarm.reports.history.kept_run import KeptNumber, KeptRun
 from crossfarm.reports.regression.change_points import Step, steps
@@ -62,10 +63,28 @@ class Series:
 
     def commits(self, step: Step) -> str:
         """Return between which commits a step came, in words; between which runs where those are not known or equal."""
-        last, first = self.points[step.at - 1], self.points[step.at]
-        if last.commit and first.commit and last.commit != first.commit:
-            return f"commits {last.commit[:12]}..{first.commit[:12]}"
-        return f"runs {last.run} and {first.run}"
+        return between(self.points[step.at - 1], self.points[step.at])
+
+
+class _OfARun(Protocol):
+    @property
+    def run(self) -> str: ...
+
+    @property
+    def commit(self) -> str | None: ...
+
+
+def between(last: _OfARun, first: _OfARun) -> str:
+    """Return what lies between two numbers: commits, or where those are not known or equal, runs."""
+    if last.commit and first.commit and last.commit != first.commit:
+        return f"commits {last.commit[:12]}..{first.commit[:12]}"
+    return f"runs {last.run} and {first.run}"
+
+
+def steps_of(values: Sequence[float], metric: str) -> tuple[Step, ...]:
+    """Return where a number changed for good, by more than its rule lets pass."""
+    rule = rule_of(metric)
+    return steps(values, relative=(rule.relative if rule is not None else 0.0) or _SMALLEST_STEP)
 
 
 def series_of(runs: Sequence[KeptRun], metric: str) -> tuple[Series, ...]:
@@ -94,8 +113,6 @@ def series_of(runs: Sequence[KeptRun], metric: str) -> tuple[Series, ...]:
                 cases=cases_of(metric, cell.cases),
             )
             known.append((point, number))
-    rule = rule_of(metric)
-    smallest = (rule.relative if rule is not None else 0.0) or _SMALLEST_STEP
     return tuple(
         Series(
             cell=cell,
@@ -104,7 +121,7 @@ def series_of(runs: Sequence[KeptRun], metric: str) -> tuple[Series, ...]:
             metric=metric,
             unit=known[-1][1].unit,
             points=tuple(point for point, _ in known),
-            steps=steps([point.value for point, _ in known], relative=smallest),
+            steps=steps_of([point.value for point, _ in known], metric),
         )
         for (cell, board, timing), known in found.items()
     )

@@ -190,8 +190,8 @@ def _partition_records(
         status="informative",
         value=share,
         unit="share",
-        message=f"{here.operators} of {here.operators + rest.operators} operators and {here.macs:,} of "
-        f"{total:,} MACs ({share:.1%}) on the accelerator ({here.parameter_bytes:,} B of parameters, {rest.parameter_bytes:,} B on "
+        message=f"{here.operators} of {here.operators + rest.operators} operators and {here.macs:,} of {total:,} MACs "
+        f"({share:.1%}) on the accelerator ({here.parameter_bytes:,} B of parameters, {rest.parameter_bytes:,} B on "
         f"the CPU); {partition.crossings} tensors cross, {partition.crossing_bytes:,} B",
         details=tuple(map(_left_over, partition.left_over[:_MOST_LEFT_OVER])),
         operators=tuple(item.node for item in partition.left_over[:_MOST_LEFT_OVER]),

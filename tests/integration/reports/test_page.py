@@ -186,7 +186,7 @@ def test_a_field_of_the_matrix_opens_its_cell_by_keyboard_and_escape_leads_back(
     assert dialog.locator("svg[role=img]").count() == len(captions)
     assert dialog.locator(".dot").count() == 30
     assert "97.5 % (390/400)" in dialog.get_by_role("region", name="numbers").inner_text()
-    assert "change point 2026-11-07" in (dialog.locator("svg").last.get_attribute("aria-label") or "")
+    assert "change point, 2026-11-07" in (dialog.locator("svg").last.get_attribute("aria-label") or "")
     shown.page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
     assert field.evaluate("element => element === document.activeElement")

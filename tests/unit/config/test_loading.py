@@ -360,7 +360,10 @@ def test_a_known_failure_on_a_target_that_there_is_not_is_refused_with_the_neare
     entry = "{check: compile, targets: [armv7, arnv7], reason: it is slow, link: not an address}"
     project["models"].write_text(f"{MODEL}    expected:\n      - {entry}\n")
     lines = refused(lambda: load_project(**project), tmp_path)
-    assert "models.yaml:12: models[0].expected[0].targets[1]: there is no target 'arnv7'; perhaps you meant 'armv7'" in lines
+    assert (
+        "models.yaml:12: models[0].expected[0].targets[1]: there is no target 'arnv7'; perhaps you meant 'armv7'"
+        in lines
+    )
     assert any("expected[0].link: expected an address, `https://...`" in line for line in lines)
 
 

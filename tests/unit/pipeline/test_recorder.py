@@ -251,7 +251,9 @@ def test_an_unexpected_pass_is_told_and_fails_the_run_where_it_is_strict(make: A
 
 
 def test_a_known_failure_of_a_stage_gates_nothing_and_says_so_at_once(make: Any) -> None:
-    run = make(expected=KNOWN.replace("CHECK", "compile").replace("STRICT", "true"), require_checks=True, fail_fast=True)
+    run = make(
+        expected=KNOWN.replace("CHECK", "compile").replace("STRICT", "true"), require_checks=True, fail_fast=True
+    )
     assert run.ended("compile", PRODUCT) is False
     assert run.code() == EXIT_GOOD
     assert "wrong (a known failure: the vendor knows)" in run.screen.getvalue()

@@ -88,7 +88,7 @@ def test_the_properties_of_junit_say_so_too(timing: Timing) -> None:
         ("compile_time", "s", ""),
     ],
 )
-def test_what_depends_on_the_clock_of_the_board_has_its_label_and_nothing_else(name: str, unit: str, worth: str) -> None:
+def test_what_depends_on_the_clock_of_the_board_has_its_label_alone(name: str, unit: str, worth: str) -> None:
     assert label(name, unit, "emulated") == worth
     assert label(name, unit, "silicon") == (worth if name.startswith("cycles.") else "")
 
@@ -201,7 +201,9 @@ def test_a_known_failure_is_a_skipped_case_with_its_reason() -> None:
 
 def test_a_job_that_fails_as_declared_is_a_known_failure_and_what_it_cancels_does_not_hide_it() -> None:
     wrong = job("compile", CELL, "known failure", cause="SIGABRT", fault="product", expected=REASON)
-    seen = overview([run_record(cells=(CELL,)), wrong, job("measure", CELL, "cancelled"), EndRecord(exit_code=0, seconds=1)])
+    seen = overview(
+        [run_record(cells=(CELL,)), wrong, job("measure", CELL, "cancelled"), EndRecord(exit_code=0, seconds=1)]
+    )
     assert (seen.cells[0].state, seen.cells[0].cause) == (
         "known failure",
         f"compile: {REASON}; found: SIGABRT",

@@ -214,13 +214,15 @@ def test_history_is_drawn_for_each_board_oldest_first_and_not_at_all_without_row
             mark=mark,
         )
 
-    rows = [row("pi-1", 2, 2e6, "regressed"), row("pi-1", 1, 1e6), row("pi-2", 1, 3e6), row("pi-2", 2, float("nan"))]
-    series = cell_of(whole_run(), GOOD, history=rows)["history"]
-    assert [(line[1], [point[3] for point in line[3]]) for line in series] == [
+    rows = [row("pi-1", 1, 1e6), row("pi-1", 2, 2e6, "regressed"), row("pi-2", 1, 3e6), row("pi-2", 2, float("nan"))]
+    shown = Page(page(whole_run(), history=rows)).data
+    assert [run[0] for run in shown["runs"]] == ["r1", "r2"]
+    series = next(cell for cell in shown["cells"] if cell["id"] == GOOD)["history"]
+    assert [(line[1], [point[2] for point in line[3]]) for line in series] == [
         ("pi-1", ["1.00 ms", "2.00 ms"]),
         ("pi-2", ["3.00 ms"]),
     ]
-    assert series[0][3][1][4] == "regressed"
+    assert series[0][3][1][3] == "regressed"
     assert cell_of(whole_run(), GOOD)["history"] == []
 
 

@@ -57,6 +57,7 @@ def test_reports_know_results_and_nothing_above_them() -> None:
         "crossfarm.errors",
         "crossfarm.results",
         "crossfarm.util",
+        "crossfarm.util.database_url",
         "crossfarm.util.files",
         "crossfarm.util.text",
     }

@@ -217,7 +217,9 @@ def test_token_ids_that_are_each_one_off_fail(tmp_path: Path, dtype: DType) -> N
     rows = _rows(_job(tmp_path, expected=TOKENS, output=TOKENS + 1, cases=_labelled([0]), dtype=dtype))
     row = rows.checks["accuracy.output.scores"]
     assert (row.status, row.limit) == ("failed", 0.0)
-    assert row.message.startswith("100.00% (6/6) of the elements differ, by 1 at most; it is compared exactly; worst case: ")
+    assert row.message.startswith(
+        "100.00% (6/6) of the elements differ, by 1 at most; it is compared exactly; worst case: "
+    )
 
 
 def test_a_flag_that_is_turned_fails_and_equal_integers_pass(tmp_path: Path) -> None:

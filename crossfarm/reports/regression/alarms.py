@@ -1,0 +1,59 @@
+"""How often verdicts about latencies are wrong, as `./inv bench alarms` measured it last; stands in every page."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+FILE = Path(__file__).with_name("alarms.json")
+"""`./inv bench alarms --arguments --write` writes it anew."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
+class Alarms:
+    """What was measured.
+
+    Attributes:
+        kinds: of noise that were simulated.
+        simulated_pairs: of one program, of each kind.
+        worst_alarms: confirmed regressions among them, of the worst kind.
+        slower_pairs: whose second program is 5 % slower, at a coefficient of variation of 2 %.
+        found: how many of those were called a regression.
+        real_model: whose program was started on a host again and again.
+        real_pairs: of samples of that program.
+        real_looked: how many of them looked like a regression before the confirmation.
+        real_alarms: how many were confirmed.
+    """
+
+    kinds: int
+    simulated_pairs: int
+    worst_alarms: int
+    slower_pairs: int
+    found: int
+    real_model: str
+    real_pairs: int
+    real_looked: int
+    real_alarms: int
+
+
+@functools.cache
+def read_alarms() -> Alarms:
+    """Return what was measured."""
+    return Alarms(**json.loads(FILE.read_text(encoding="utf-8")))
+
+
+def in_words() -> str:
+    """Return it in two sentences."""
+    found = read_alarms()
+    share, slower = found.worst_alarms / found.simulated_pairs, found.found / found.slower_pairs
+    return (
+        f"Verdicts about latencies, simulated: {found.worst_alarms} false alarms in {found.simulated_pairs:,} pairs of "
+        f"one program ({share:.2%}, the worst of {found.kinds} kinds of noise); of programs that are 5 % slower "
+        f"{found.found:,} of {found.slower_pairs:,} are found ({slower:.2%}). Measured: {found.real_alarms} false "
+        f"alarms in {found.real_pairs} pairs of {found.real_model} on one host, of which {found.real_looked} looked "
+        "slower before they were confirmed. ./inv bench alarms does both."
+    )
