@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 
 from crossfarm.reports import html
 from crossfarm.reports.html import HistoryRow
+from crossfarm.reports.regression.comparison import Comparison, Row
+from crossfarm.reports.regression.verdicts import Verdict
 from crossfarm.reports.run_view import overview
 from crossfarm.results import MeasurementRecord, Record
 from crossfarm.setup.requirements import AXE, BROWSERS
@@ -124,10 +127,26 @@ def history() -> list[HistoryRow]:
     ]
 
 
+def compared() -> Comparison:
+    """Return a comparison with something of every kind that stands in the page."""
+    verdict = Verdict(word="regressed", old=5e6, new=5.2e6, change=0.04, reason="against 12 runs; confirmed in turns")
+    rows = [
+        Row(kind=kind, cell=cell, reason="it passed before", board="pi-1")
+        for kind, cell in (("newly failing", BAD), ("missing", "armv6-mnist-float32"), ("new", LEFT))
+    ]
+    number = Row(
+        kind="regressed", cell=GOOD, metric="latency.p50", unit="ns", board="local", verdict=verdict, gates=True
+    )
+    others = [dataclasses.replace(number, kind=kind) for kind in ("unconfirmed", "improved", "newly passing")]
+    return Comparison(
+        old="the last 12 runs before", new="r1", rows=(rows[0], number, others[0], *rows[1:], *others[1:])
+    )
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("page") / "report.html"
-    made.write_text(html.render(overview(records()), history=history()), encoding="utf-8")
+    made.write_text(html.render(overview(records()), history=history(), compared=compared()), encoding="utf-8")
     return made
 
 
@@ -200,6 +219,18 @@ def test_the_next_cell_is_the_next_of_the_table_and_an_address_leads_to_a_cell(s
     shown.page.get_by_role("button", name="Next").click()
     shown.page.get_by_role("dialog", name=LEFT).wait_for()
     assert shown.page.url.endswith(f"#cell={LEFT}")
+
+
+def test_what_changed_stands_worst_first_and_leads_to_its_cell(show: Any, path: Path) -> None:
+    shown = show(path)
+    kinds = shown.page.locator("#changes tbody td:first-child").all_inner_texts()
+    assert kinds == ["newly failing", "regressed", "unconfirmed", "missing", "new", "improved", "newly passing"]
+    row = shown.page.locator("#changes tbody tr", has_text="regressed")
+    assert "5.00 ms\t5.20 ms\t+4.0%" in row.inner_text()
+    row.get_by_role("link").click()
+    shown.page.get_by_role("dialog", name=GOOD).wait_for()
+    assert shown.page.locator("#changes tbody tr", has_text="missing").get_by_role("link").count() == 0
+    assert "false alarms" in shown.page.locator("footer #alarms").inner_text()
 
 
 def test_an_emulated_time_says_so_in_table_matrix_and_details(show: Any, path: Path) -> None:
