@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from crossfarm.errors import HistoryError, StoreError
 from crossfarm.reports.history.kept_run import KeptRun, kept_run
 from crossfarm.reports.history.place import Place
+from crossfarm.reports.history.sqlite_file import BUSY_SECONDS
 from crossfarm.reports.run_view import Overview
 from crossfarm.results import Record
 
@@ -88,7 +89,7 @@ class PastReader:
         from crossfarm.reports.history.database import History
         from crossfarm.reports.regression.before import compared_with_before
 
-        with History(self._place, make=False) as history:
+        with History(self._place, busy_seconds=BUSY_SECONDS, make=False) as history:
             return compared_with_before(history, self._run)
 
     def _is_there(self) -> bool:
@@ -115,7 +116,7 @@ class PastReader:
         }
         if not chosen:
             return
-        with History(self._place, make=False) as history:
+        with History(self._place, busy_seconds=BUSY_SECONDS, make=False) as history:
             found = points(history, cells=wanted, names=chosen, runs=MOST_RUNS)
         for name, line in found.items():
             if len(line) > 1 and (name.metric in _MAIN or len({point.value for point in line}) > 1):

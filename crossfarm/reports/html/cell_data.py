@@ -28,6 +28,7 @@ _LARGEST = 1e308
 _RUNGS = ("float", "quantised", "compiled", "target")
 _STATES = ("failed", "error", "known failure", "not run", "skipped", "made", "passed")
 _SIZES = ("program", "weights", "arena")
+_WORK, _LAYER_WORK = ("work.operations", "work.bytes"), ("profile.operations", "profile.bytes")
 LAYERS = "profile.layers"
 """Name of the check and of the measurement that hold the time of each layer."""
 
@@ -79,6 +80,15 @@ class Bar(NamedTuple):
     text: str
 
 
+class RoofPoint(NamedTuple):
+    """What computes and moves, an array in the page: its operations a byte, operations a second and bytes a second."""
+
+    name: str
+    intensity: float
+    rate: float
+    traffic: float
+
+
 class Rung(NamedTuple):
     """A step of the accuracy ladder, an array in the page; `share` is None for models that are not decoded."""
 
@@ -97,6 +107,7 @@ class CellData:
         sort: a value for each of COLUMNS; None where the text of the column is good enough, or there is no value.
         latency: samples in ns.
         layers: the slowest first.
+        roof: the whole run, then its layers; empty where work or time is not known.
     """
 
     id: str
@@ -117,6 +128,7 @@ class CellData:
     sizes: tuple[Bar, ...]
     ladder: tuple[Rung, ...]
     layers: tuple[Bar, ...]
+    roof: tuple[RoofPoint, ...]
     history: tuple[Series, ...]
 
 
@@ -182,6 +194,7 @@ class DocumentBuilder:
             ),
             ladder=ladder(cell, cases),
             layers=layers(cell, label),
+            roof=roof(cell),
             history=self._history.by_cell.get(cell.id, ()),
         )
 
@@ -273,6 +286,30 @@ def layers(cell: CellOutcome, label: str) -> tuple[Bar, ...]:
     rest = found[MOST_LAYERS:]
     bars = found[:MOST_LAYERS] + ([(f"{len(rest)} more", sum(time for _, time in rest))] if rest else [])
     return tuple(Bar(name, time, f"{shown(time, 'ns', label=label)}, {time / total:.1%}") for name, time in bars)
+
+
+def roof(cell: CellOutcome) -> tuple[RoofPoint, ...]:
+    """Return where a whole run, and each layer whose time was taken, stand in a roofline; the run first.
+
+    Source: S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for multicore
+    architectures", Communications of the ACM 52 (2009). The bytes are those of the tensors that are read and written,
+    so they are an estimate from below of what passes between memory and processor, or above where a cache holds them.
+    """
+    numbers = cell.measurements
+    found = [
+        _roof_point("whole run", *(numbers[name].value if name in numbers else 0.0 for name in (*_WORK, "latency.p50")))
+    ]
+    names = next((check.operators for check in cell.checks if check.name == LAYERS), ())
+    samples = [numbers[name].samples if name in numbers else () for name in (*_LAYER_WORK, LAYERS)]
+    found += [_roof_point(one_line(name, 200), *work) for name, *work in zip(names, *samples, strict=False)]
+    known = tuple(point for point in found if point is not None)
+    return known if known and found[0] is not None else ()
+
+
+def _roof_point(name: str, operations: float, moved: float, ns: float) -> RoofPoint | None:
+    if not all(math.isfinite(value) and value > 0 for value in (operations, moved, ns)):
+        return None
+    return RoofPoint(name, operations / moved, operations / ns * 1e9, moved / ns * 1e9)
 
 
 def sort_value(cell: CellOutcome, column: str) -> float | None:

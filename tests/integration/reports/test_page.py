@@ -98,6 +98,15 @@ def records() -> list[Record]:
         number(BAD, "program", 20_000, "bytes", EMULATED),
         *(number(GOOD, f"ladder.{name}.right", share, "share", SILICON) for name, share in RUNGS.items()),
         check(GOOD, "accuracy.ladder", "passed", value=0.975, unit="share", cases=400, details=("float: 392 of 400",)),
+        number(GOOD, "work.operations", 4e6, "count", SILICON),
+        number(GOOD, "work.bytes", 2e6, "bytes", SILICON),
+        *(
+            MeasurementRecord(cell=GOOD, name=name, value=4e6, unit=unit, samples=samples, provenance=SILICON)
+            for name, unit, samples in (
+                ("profile.operations", "count", (4e6, 2e5)),
+                ("profile.bytes", "bytes", (2e6, 5e5)),
+            )
+        ),
         check(GOOD, "profile.layers", "informative", operators=("conv", "dense")),
         MeasurementRecord(
             cell=GOOD, name="profile.layers", value=5e6, unit="ns", samples=(4e6, 1e6), provenance=SILICON
@@ -201,7 +210,13 @@ def test_a_field_of_the_matrix_opens_its_cell_by_keyboard_and_escape_leads_back(
     dialog = shown.page.get_by_role("dialog", name=GOOD)
     dialog.wait_for()
     captions = dialog.locator("figcaption").all_inner_texts()
-    assert captions == ["Accuracy ladder", "Latency", "Size", "Time per layer", "History of latency.p50 on local"]
+    assert captions == [
+        *("Accuracy ladder", "Latency", "Size", "Time per layer", "Roofline"),
+        "History of latency.p50 on local",
+    ]
+    roof = dialog.locator("figure", has_text="Roofline").locator("svg").get_attribute("aria-label") or ""
+    assert "whole run: 769 Mops/s, 2 operations a byte, 77 % of the roof (estimate)" in roof
+    assert "roofs, estimates from what 1 cell of this board reached: 1 Gops/s and 500 MB/s" in roof
     assert dialog.locator("svg[role=img]").count() == len(captions)
     assert dialog.locator(".dot").count() == 30
     assert "97.5 % (390/400)" in dialog.get_by_role("region", name="numbers").inner_text()

@@ -185,6 +185,26 @@ def test_the_pictures_get_the_samples_the_sizes_the_ladder_and_the_layers() -> N
     assert cell["layers"][-1][:2] == [f"{50 - MOST_LAYERS} more", sum(range(50 - MOST_LAYERS))]
 
 
+def test_a_roofline_has_the_run_and_its_layers_where_work_and_time_are_known() -> None:
+    work: list[Record] = [
+        number(GOOD, "latency.p50", 2e6, "ns", SILICON),
+        number(GOOD, "work.operations", 8e6, "count", SILICON),
+        number(GOOD, "work.bytes", 4e6, "bytes", SILICON),
+        check(GOOD, LAYERS, "informative", operators=("conv", "copy")),
+        *(
+            MeasurementRecord(cell=GOOD, name=name, value=1.0, unit=unit, samples=samples, provenance=SILICON)
+            for name, unit, samples in (
+                (LAYERS, "ns", (1e6, 5e5)),
+                ("profile.operations", "count", (8e6, 0.0)),
+                ("profile.bytes", "bytes", (2e6, 2e6)),
+            )
+        ),
+    ]
+    assert cell_of(work, GOOD)["roof"] == [["whole run", 2.0, 4e9, 2e9], ["conv", 4.0, 8e9, 2e9]]
+    assert cell_of(work[1:], GOOD)["roof"] == []
+    assert cell_of(work[:2], GOOD)["roof"] == []
+
+
 def test_numbers_that_are_not_finite_are_told_and_leave_the_data_json() -> None:
     records: list[Record] = [
         number(GOOD, "latency.p50", float("inf"), "ns", SILICON),
