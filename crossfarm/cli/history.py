@@ -118,7 +118,7 @@ def history_prune(given: Given) -> int:
     Option(name="all", help="show what is unchanged or inconclusive too", kind="flag"),
     Option(
         name="confirm",
-        help="measure both bundles in turns on their board where the latency looks worse, while nothing else runs there",
+        help="measure both bundles in turns on their board where the latency looks worse, while it does nothing else",
         kind="flag",
     ),
     *_PLACE,

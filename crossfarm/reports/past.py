@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_RUNS = 30
 """That are drawn."""
 MOST_CELLS = 2000
-"""With more, a page draws the first of these numbers alone."""
+"""With more, a page draws the first of these numbers alone, and says of what changed only what became of cells."""
 _MAIN = ("latency.p50", "cycles.simulated", "cycles.estimated")
 _MORE = ("program", "weights", "arena", "accuracy.top1.*", "text.*")
 """Drawn where they changed."""
@@ -87,10 +87,11 @@ class PastReader:
         if self._place is None or not self._is_there():
             return None
         from crossfarm.reports.history.database import History
-        from crossfarm.reports.regression.before import compared_with_before
+        from crossfarm.reports.regression.before import compared_with_before, states_compared
 
+        compare = compared_with_before if len(self._run.cells) <= MOST_CELLS else states_compared
         with History(self._place, busy_seconds=BUSY_SECONDS, make=False) as history:
-            return compared_with_before(history, self._run)
+            return compare(history, self._run)
 
     def _is_there(self) -> bool:
         return self._place is not None and (self._place.file is None or self._place.file.exists())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.server
 import json
+import socketserver
 import ssl
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 import onnx
 import pytest
 
+from crossfarm.util.paths import HOME
 from crossfarm.util.webhook import post
 from tests.integration.pipeline.conftest import Farm
 from tests.waiting import stretched
@@ -171,6 +174,73 @@ def test_a_header_that_cannot_be_sent_is_told_without_its_value(serve: Any, name
     told = send(server.url(), **{name: value})
     assert told.endswith("correct the address or the headers")
     assert server.asked == []
+
+
+class MailServer(socketserver.ThreadingTCPServer):
+    """A server that takes mail over TLS, and keeps who sent what."""
+
+    daemon_threads = True
+
+    def __init__(self, certificate: Path) -> None:
+        self.logins: list[str] = []
+        self.mails: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Mail)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Mail(socketserver.StreamRequestHandler):
+    server: MailServer
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 ready\r\n")
+        for line in self.rfile:
+            word = line[:4].upper()
+            if word == b"EHLO":
+                self.wfile.write(b"250-here\r\n250 AUTH PLAIN\r\n")
+            elif word == b"AUTH":
+                self.server.logins.append(base64.b64decode(line.split()[2]).decode())
+                self.wfile.write(b"235 welcome\r\n")
+            elif word == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                content = iter(self.rfile.readline, b".\r\n")
+                self.server.mails.append(b"".join(content).decode())
+                self.wfile.write(b"250 taken\r\n")
+            elif word == b"QUIT":
+                self.wfile.write(b"221 bye\r\n")
+                return
+            else:
+                self.wfile.write(b"250 fine\r\n")
+
+
+def test_the_example_for_mail_sends_the_text_over_tls_and_refuses_a_stranger(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = MailServer(certificate)
+    environment = {"SMTP_HOST": f"localhost:{server.server_address[1]}", "SMTP_USER": "farm@example.org"}
+    for name, value in (environment | {"SMTP_PASSWORD": "hunter2"}).items():
+        monkeypatch.setenv(name, value)
+    told = json.dumps({"text": "regressed: a cell", "run": {"headline": "FAILED: 1 cell"}})
+    command = [sys.executable, str(HOME / "docs" / "notify" / "mail.py"), "team@example.org"]
+    try:
+        for trusted, code in ((certificate, 0), (None, 1)):
+            if trusted is None:
+                for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+                    monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+            done = subprocess.run(command, input=told, text=True, capture_output=True, check=False, timeout=60)
+            assert done.returncode == code, done.stderr
+            assert "hunter2" not in done.stderr
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert server.logins == ["\0farm@example.org\0hunter2"]
+    (mail,) = server.mails
+    assert "Subject: crossfarm: FAILED: 1 cell" in mail and "To: team@example.org" in mail
+    assert "regressed: a cell" in mail
 
 
 NOTIFY = """

@@ -88,6 +88,21 @@ def test_a_number_that_never_changed_is_not_drawn_and_one_that_did_is(place: Pla
     assert line(past(place, now), "program") == []
 
 
+def test_very_many_cells_are_compared_by_what_became_of_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossfarm.reports.past.MOST_CELLS", 1)
+    kept(place, run(1, CELL, OTHER))
+    now = run(2, CELL, "armv7-mnist-float32", median=9e6)
+    kept(place, now)
+    found = past(place, now)
+    assert found.compared is not None
+    assert found.compared.old == "the run before, cell by cell and without numbers"
+    assert {(row.kind, row.cell) for row in found.compared.rows} == {
+        ("missing", OTHER),
+        ("new", "armv7-mnist-float32"),
+    }
+    assert {row.metric for row in found.rows} == {"latency.p50"}
+
+
 def test_runs_whose_clock_went_back_stand_in_the_order_in_which_they_were_kept(place: Place, tmp_path: Path) -> None:
     for number in (9, 3, 5):
         assert keep_run(run(number), place, results=tmp_path / "results.jsonl") == ""
