@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -61,7 +61,9 @@ def points(
     )
     found: collections.defaultdict[SeriesName, list[RunPoint]] = collections.defaultdict(list)
     seen: collections.defaultdict[SeriesName, set[int]] = collections.defaultdict(set)
-    for run, started, commit, cell, board, timing, name, value, unit, samples in history.rows(query):
+    row: Any
+    for row in history.rows(query):
+        run, started, commit, cell, board, timing, name, value, unit, samples = row
         if value is None or cell not in cells:
             continue
         of = SeriesName(cell, name, board or "", timing or "silicon")

@@ -63,8 +63,9 @@ def simulator_records(
         difference = compare(output.simulated, output.functional, tolerance=0.0, yardstick=OutputScale())
         yield measurement(f"simulator.max_abs_diff.{output.name}", difference.max_abs, "value")
         yield measurement(f"simulator.mean_abs_diff.{output.name}", difference.mean_abs, "value")
-        name = f"simulator.correct_ratio.{output.name}"
-        yield measurement(name, difference.correct, "share", cases=difference.elements)
+        yield measurement(
+            f"simulator.correct_ratio.{output.name}", difference.correct, "share", cases=difference.elements
+        )
 
 
 def is_simulator_right(outputs: Sequence[SimulatedOutput]) -> bool:
