@@ -20,7 +20,7 @@ from crossfarm.results import MeasurementRecord, Record
 from crossfarm.setup.requirements import AXE, BROWSERS
 from crossfarm.util.paths import HOME
 from tests.unit.reports.records import BAD, EMULATED, GOOD, LEFT, LOST, SILICON, check, number, run_record, whole_run
-from tests.unit.reports.test_html import HOSTILE, many_cells
+from tests.unit.reports.test_html import HOSTILE, many_cells, many_runs
 from tests.waiting import stretched
 
 pytestmark = pytest.mark.integration
@@ -302,7 +302,8 @@ def test_hostile_names_run_nothing(show: Any, tmp_path: Path) -> None:
 
 def test_500_cells_open_in_less_than_2_seconds(show: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text(html.render(overview(many_cells(500))), encoding="utf-8")
+    found = many_cells(500)
+    path.write_text(html.render(overview(found), history=many_runs(found)), encoding="utf-8")
     started = time.monotonic()
     shown = show(path)
     shown.page.get_by_text("500 of 500 cells").wait_for()

@@ -308,9 +308,31 @@ def test_a_thousand_failures_are_counted_where_they_are_not_shown() -> None:
     assert f"<p>{1000 - MOST_FAILURES} more are in the table of cells.</p>" in text
 
 
-def test_500_cells_stay_below_5_megabytes() -> None:
-    text = page(many_cells(500))
+def test_500_cells_with_30_runs_of_history_stay_below_5_megabytes() -> None:
+    records = many_cells(500)
+    text = page(records, history=many_runs(records))
     assert len(text.encode()) < 5_000_000
+    assert text.count('"latency.p50","local","",[[0,') == 500
+
+
+def many_runs(records: list[Record], runs: int = 30) -> list[HistoryRow]:
+    """Return a number of each cell in some runs."""
+    cells = dict.fromkeys(record.cell for record in records if isinstance(record, MeasurementRecord))
+    return [
+        HistoryRow(
+            cell=cell,
+            metric="latency.p50",
+            board="local",
+            timing="silicon",
+            run=f"20261130T{run:06d}-01234567",
+            started=f"2026-11-{run + 1:02d}T12:00:00+00:00",
+            value=1_234_567.0 + 1000 * run,
+            unit="ns",
+            mark="regressed" if run == runs - 1 else "",
+        )
+        for cell in cells
+        for run in range(runs)
+    ]
 
 
 def many_cells(count: int) -> list[Record]:
