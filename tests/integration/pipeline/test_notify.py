@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.server
 import json
+import shutil
 import socketserver
 import ssl
 import subprocess
@@ -97,6 +98,8 @@ def serve() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return key and certificate of `localhost`, signed by itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed here")
     folder = tmp_path_factory.mktemp("tls")
     words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
