@@ -64,11 +64,11 @@ class PastReader:
         """
         self._place, self._records = place, records
 
-    @functools.cached_property
+    @property
     def compared(self) -> Comparison | None:
         """Return the run beside those before; None where there are none, or where they cannot be read."""
         try:
-            return self._compared()
+            return self._compared
         except (HistoryError, StoreError):
             return None
 
@@ -77,12 +77,11 @@ class PastReader:
         if self._place is None:
             return Past()
         try:
-            compared = self._compared()
-            self.__dict__["compared"] = compared
-            return Past(compared=compared, rows=tuple(self._rows(seen, compared)))
+            return Past(compared=self._compared, rows=tuple(self._rows(seen, self._compared)))
         except (HistoryError, StoreError) as error:
             return Past(told=str(error))
 
+    @functools.cached_property
     def _compared(self) -> Comparison | None:
         if self._place is None or not self._is_there():
             return None
