@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 import statistics
 from collections.abc import Callable, Collection, Sequence
@@ -142,7 +143,7 @@ def real_on_this_host(pairs: int) -> Judged:
         return real(made.folder(f"bundle:{cell}"), transport, pairs)
 
 
-def figures(kinds: Collection[Judged], found: Judged, here: Judged) -> dict[str, int | str]:
+def figures(kinds: Collection[Judged], found: Judged, here: Judged, *, load: float) -> dict[str, int | float | str]:
     """Return what stands in the footer of every page: crossfarm.reports.regression.alarms."""
     worst = max(kinds, key=lambda kind: kind.share)
     return {
@@ -155,6 +156,8 @@ def figures(kinds: Collection[Judged], found: Judged, here: Judged) -> dict[str,
         "real_pairs": here.pairs,
         "real_looked": here.looked,
         "real_alarms": here.regressed,
+        "real_processors": len(os.sched_getaffinity(0)),
+        "real_load": round(load, 1),
     }
 
 
@@ -179,10 +182,15 @@ def main() -> None:
         f"+5 %, cv 2 %: {found.looked} of {found.pairs:,} look slower, {found.regressed} confirmed ({found.share:.2%})"
     )
     if given.real:
+        before = os.getloadavg()[0]
         here = real_on_this_host(3 if small else REAL_PAIRS)
         print(f"real A/A pairs of {MODEL} here: {here.looked} of {here.pairs} look slower, {here.regressed} confirmed")
+        load = (before + os.getloadavg()[0]) / 2
+        print(f"meanwhile {load:.1f} processes wanted one of {len(os.sched_getaffinity(0))} processors")
         if given.write:
-            FILE.write_text(json.dumps(figures(kinds.values(), found, here), indent=1) + "\n", encoding="utf-8")
+            FILE.write_text(
+                json.dumps(figures(kinds.values(), found, here, load=load), indent=1) + "\n", encoding="utf-8"
+            )
     worst = max(kind.share for kind in kinds.values())
     print(f"{SPREAD}alarms {worst:.3%} at most in {len(kinds)} kinds of pairs; found {found.share:.2%}")
     BENCHMARK.finish(

@@ -27,6 +27,8 @@ class Alarms:
         real_pairs: of samples of that program.
         real_looked: how many of them looked like a regression before the confirmation.
         real_alarms: how many were confirmed.
+        real_processors: of that host.
+        real_load: how many processes wanted one meanwhile, on average; more than there are disturb the measurement.
     """
 
     kinds: int
@@ -38,6 +40,8 @@ class Alarms:
     real_pairs: int
     real_looked: int
     real_alarms: int
+    real_processors: int
+    real_load: float
 
 
 @functools.cache
@@ -55,5 +59,6 @@ def in_words() -> str:
         f"one program ({share:.2%}, the worst of {found.kinds} kinds of noise); of programs that are 5 % slower "
         f"{found.found:,} of {found.slower_pairs:,} are found ({slower:.2%}). Measured: {found.real_alarms} false "
         f"alarms in {found.real_pairs} pairs of {found.real_model} on one host, of which {found.real_looked} looked "
-        "slower before they were confirmed. ./inv bench alarms does both."
+        f"slower before they were confirmed; it has {found.real_processors} processors, and its load was "
+        f"{found.real_load:.1f}. ./inv bench alarms does both."
     )
