@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from crossfarm.util.text import count
+
 FILE = Path(__file__).with_name("alarms.json")
 """`./inv bench alarms --arguments --write` writes it anew."""
 
@@ -54,11 +56,11 @@ def in_words() -> str:
     """Return it in two sentences."""
     found = read_alarms()
     share, slower = found.worst_alarms / found.simulated_pairs, found.found / found.slower_pairs
+    simulated, real = (count(number, "false alarm") for number in (found.worst_alarms, found.real_alarms))
     return (
-        f"Verdicts about latencies, simulated: {found.worst_alarms} false alarms in {found.simulated_pairs:,} pairs of "
-        f"one program ({share:.2%}, the worst of {found.kinds} kinds of noise); of programs that are 5 % slower "
-        f"{found.found:,} of {found.slower_pairs:,} are found ({slower:.2%}). Measured: {found.real_alarms} false "
-        f"alarms in {found.real_pairs} pairs of {found.real_model} on one host, of which {found.real_looked} looked "
-        f"slower before they were confirmed; it has {found.real_processors} processors, and its load was "
-        f"{found.real_load:.1f}. ./inv bench alarms does both."
+        f"Verdicts about latencies, simulated: {simulated} in {found.simulated_pairs:,} pairs of one program "
+        f"({share:.2%}, the worst of {found.kinds} kinds of noise); of programs that are 5 % slower {found.found:,} of "
+        f"{found.slower_pairs:,} are found ({slower:.2%}). Measured: {real} in {found.real_pairs} pairs of "
+        f"{found.real_model} on one host, of which {found.real_looked} looked slower before they were confirmed; it has "
+        f"{found.real_processors} processors, and its load was {found.real_load:.1f}. ./inv bench alarms does both."
     )

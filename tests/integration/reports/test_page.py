@@ -245,7 +245,7 @@ def test_what_changed_stands_worst_first_and_leads_to_its_cell(show: Any, path: 
     row.get_by_role("link").click()
     shown.page.get_by_role("dialog", name=GOOD).wait_for()
     assert shown.page.locator("#changes tbody tr", has_text="missing").get_by_role("link").count() == 0
-    assert "false alarms" in shown.page.locator("footer #alarms").inner_text()
+    assert "false alarm" in shown.page.locator("footer #alarms").inner_text()
 
 
 def test_an_emulated_time_says_so_in_table_matrix_and_details(show: Any, path: Path) -> None:

@@ -18,6 +18,7 @@ from crossfarm.reports.past import Past, PastReader
 from crossfarm.reports.regression.alarms import in_words, read_alarms
 from crossfarm.reports.run_view import overview
 from crossfarm.results import Record, RunRecord
+from crossfarm.util.text import count
 from tests.unit.reports.kept_runs import latencies, records
 
 CELL, OTHER = "aarch64-mnist-float32", "aarch64-vad-float32"
@@ -151,4 +152,4 @@ def test_the_footer_says_how_often_verdicts_are_wrong(tmp_path: Path) -> None:
     assert found.worst_alarms / found.simulated_pairs <= 0.001
     assert found.found / found.slower_pairs >= 0.99
     assert (found.real_pairs, found.real_model) == (200, "mnist_cnn")
-    assert f"{found.real_alarms} false alarms in 200 pairs of mnist_cnn" in in_words()
+    assert f"{count(found.real_alarms, 'false alarm')} in 200 pairs of mnist_cnn" in in_words()
