@@ -61,6 +61,6 @@ def in_words() -> str:
         f"Verdicts about latencies, simulated: {simulated} in {found.simulated_pairs:,} pairs of one program "
         f"({share:.2%}, the worst of {found.kinds} kinds of noise); of programs that are 5 % slower {found.found:,} of "
         f"{found.slower_pairs:,} are found ({slower:.2%}). Measured: {real} in {found.real_pairs} pairs of "
-        f"{found.real_model} on one host, of which {found.real_looked} looked slower before they were confirmed; it has "
+        f"{found.real_model} on a host, of which {found.real_looked} looked slower before they were confirmed; it has "
         f"{found.real_processors} processors, and its load was {found.real_load:.1f}. ./inv bench alarms does both."
     )
