@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.reports import PAGE, PAGE_BEFORE, write_reports
+from crossfarm.reports import PAGE, PAGE_BEFORE
 from crossfarm.reports.history.database import History
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.kept_run import kept_run
@@ -17,6 +17,7 @@ from crossfarm.reports.html.history import HistoryRow
 from crossfarm.reports.past import Past, PastReader
 from crossfarm.reports.regression.alarms import in_words, read_alarms
 from crossfarm.reports.run_view import overview
+from crossfarm.reports.writing import write_reports
 from crossfarm.results import Record, RunRecord
 from crossfarm.util.text import count
 from tests.unit.reports.kept_runs import latencies, records
