@@ -6,15 +6,17 @@ different noise, and such whose board is by chance up to some percent slower or 
 variation of 2 %: how many are found.
 
 With --real also 200 pairs of one program on this host, started anew for each set of samples, judged and confirmed in
-the same way; that takes minutes.
+the same way; that takes minutes. With --write too, the figures go into the file whose figures every report.html shows.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from crossfarm.errors import nearest
 from crossfarm.pipeline.confirm import ROUNDS, confirm, times
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
+from crossfarm.reports.regression.alarms import FILE
 from crossfarm.reports.regression.rules import rule_of
 from crossfarm.reports.regression.verdicts import Confirmation, Value, confirmed, judge
 from crossfarm.util.paths import HOME
@@ -140,10 +143,29 @@ def real_on_this_host(pairs: int) -> Judged:
         return real(made.folder(f"bundle:{cell}"), transport, pairs)
 
 
+def figures(kinds: Collection[Judged], found: Judged, here: Judged, *, load: float) -> dict[str, int | float | str]:
+    """Return what stands in the footer of every page: crossfarm.reports.regression.alarms."""
+    worst = max(kinds, key=lambda kind: kind.share)
+    return {
+        "kinds": len(kinds),
+        "simulated_pairs": worst.pairs,
+        "worst_alarms": worst.regressed,
+        "slower_pairs": found.pairs,
+        "found": found.regressed,
+        "real_model": MODEL,
+        "real_pairs": here.pairs,
+        "real_looked": here.looked,
+        "real_alarms": here.regressed,
+        "real_processors": len(os.sched_getaffinity(0)),
+        "real_load": round(load, 1),
+    }
+
+
 def main() -> None:
     """Judge all of them."""
     parser = BENCHMARK.parser(__doc__)
     parser.add_argument("--real", action="store_true", help=f"also {REAL_PAIRS} pairs of one program on this host")
+    parser.add_argument("--write", action="store_true", help="with --real: write the figures that stand in report.html")
     given = parser.parse_args()
     small = given.small
     pairs = 200 if small else PAIRS
@@ -160,8 +182,15 @@ def main() -> None:
         f"+5 %, cv 2 %: {found.looked} of {found.pairs:,} look slower, {found.regressed} confirmed ({found.share:.2%})"
     )
     if given.real:
+        before = os.getloadavg()[0]
         here = real_on_this_host(3 if small else REAL_PAIRS)
         print(f"real A/A pairs of {MODEL} here: {here.looked} of {here.pairs} look slower, {here.regressed} confirmed")
+        load = (before + os.getloadavg()[0]) / 2
+        print(f"meanwhile {load:.1f} processes wanted one of {len(os.sched_getaffinity(0))} processors")
+        if given.write:
+            FILE.write_text(
+                json.dumps(figures(kinds.values(), found, here, load=load), indent=1) + "\n", encoding="utf-8"
+            )
     worst = max(kind.share for kind in kinds.values())
     print(f"{SPREAD}alarms {worst:.3%} at most in {len(kinds)} kinds of pairs; found {found.share:.2%}")
     BENCHMARK.finish(

@@ -28,9 +28,9 @@ from crossfarm.util.text import escaped_json
 if TYPE_CHECKING:
     from pydantic_core import SchemaSerializer
 
-JobState = Literal["run", "hit", "failed", "skipped", "cancelled"]
+JobState = Literal["run", "hit", "failed", "known failure", "skipped", "cancelled"]
 Fault = Literal["product", "infrastructure"]
-CheckStatus = Literal["passed", "failed", "error", "skipped", "informative"]
+CheckStatus = Literal["passed", "failed", "error", "known failure", "unexpected pass", "skipped", "informative"]
 Timing = Literal["silicon", "emulated", "simulated", "estimated"]
 
 _STRICT = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="strings")
@@ -109,7 +109,8 @@ class JobRecord:
     Attributes:
         job: its id, `compile:armv7-mnist_cnn-float32`.
         cell: id of its cell; None for a job about a source or a model. `model`, `target` and `variant` likewise.
-        state: `hit` means the store had it; `cancelled` that a job it needs did not succeed, or the run was ended.
+        state: `hit` means the store had it; `cancelled` that a job it needs did not succeed, or the run was ended;
+            `known failure` that it failed, as models.yaml declares it to.
         seconds: how long it took.
         started: ISO 8601 time with its offset from UTC.
         cause: why it failed, one line.
@@ -122,6 +123,7 @@ class JobRecord:
         command: what to type to run just this again.
         board: the board that it ran on; None on this host.
         flaky: boards that it tried before, each with what went wrong there: `pi-1: it does not answer`.
+        expected: why it fails, as declared, where its failure is a known one.
     """
 
     record: Literal["job"] = "job"
@@ -145,6 +147,7 @@ class JobRecord:
     command: str | None = None
     board: str | None = None
     flaky: tuple[str, ...] = ()
+    expected: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -156,6 +159,7 @@ class MeasurementRecord:
             `accuracy.max_abs_diff.OUTPUT`.
         value: in `unit`.
         samples: the raw samples, where `value` is a statistic of some; of `profile.layers` the time of each function.
+        cases: of how many elements `value` is a share; a share of cases has a check of its name, which says so.
     """
 
     record: Literal["measurement"] = "measurement"
@@ -165,6 +169,7 @@ class MeasurementRecord:
     unit: str
     samples: tuple[Number, ...] = ()
     provenance: Provenance
+    cases: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -173,7 +178,8 @@ class CheckRecord:
 
     Attributes:
         name: `accuracy.output.NAME`, `accuracy.argmax`, `accuracy.top1.DATASET`, `text.DATASET`.
-        status: `informative` shows a number that gates nothing.
+        status: `informative` shows a number that gates nothing; `known failure` is one that models.yaml declares, and
+            gates nothing; `unexpected pass`, of a row named `expected.NAME`, tells that NAME is not one any more.
         value: what was found, in `unit`; `limit` is what it was held against.
         message: one line with the key numbers.
         note: a few words without which `value` would mislead; they stand beside it wherever it is shown.
@@ -182,6 +188,7 @@ class CheckRecord:
         operators: names of the compiled functions, or of the operators, that the row is about.
         file: the file that declares the check, and its line; whoever knows the plan fills them in, and `command`.
         command: what to type to run just this again.
+        expected: why it fails, as declared, where its failure is a known one.
     """
 
     record: Literal["check"] = "check"
@@ -199,6 +206,7 @@ class CheckRecord:
     file: str | None = None
     line: int | None = None
     command: str | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -53,6 +53,10 @@ class FunctionCost(Declared):
     scheduled: bool
     layer: str | None = None
     """Key of the layer, for the functions whose schedule may be searched."""
+    calls: int = 1
+    """In one run of the model."""
+    bytes: int = 0
+    """Of the tensors that all calls of a run read and write, each of a call counted once. 0 where that is not known."""
 
 
 class CompileReport(Document):

@@ -73,6 +73,7 @@ def write_manifest(
         files=tuple(_described(output)),
         unscheduled=report.unscheduled,
         left_in_float=report.left_in_float,
+        work={cost.name: (cost.operations * cost.calls, cost.bytes) for cost in report.costs},
         provenance=dict(provenance),
     ).write(output / "manifest.json")
 

@@ -64,5 +64,7 @@ class Manifest(Document):
     """As in compile.json."""
     left_in_float: dict[str, int] = Field(default_factory=dict)
     """As in compile.json."""
+    work: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    """Function -> operations and bytes of all its calls in a run, as in compile.json."""
     provenance: dict[str, str]
     """What made it -> version."""

@@ -118,11 +118,11 @@ def history_prune(given: Given) -> int:
     Option(name="all", help="show what is unchanged or inconclusive too", kind="flag"),
     Option(
         name="confirm",
-        help="measure both bundles in turns on this host where the latency looks worse, while nothing else runs",
+        help="measure both bundles in turns on their board where the latency looks worse, while it does nothing else",
         kind="flag",
     ),
     *_PLACE,
-    *run_options("store", "models", "pipeline"),
+    *run_options("store", "models", "pipeline", "boards", "priority"),
 )
 def compare(given: Given) -> int:
     """Compare two runs: what regressed, improved, is new, is missing, fails or passes newly; the worst first.
@@ -134,6 +134,7 @@ def compare(given: Given) -> int:
         ./inv compare baseline latest
         ./inv compare 20261130T120000 20261201T120000 --markdown
         ./inv compare main out/results.jsonl --confirm
+        ./inv compare previous latest --confirm --boards boards.yaml
     """
     from crossfarm.cli.history_commands import compare_by_name
     from crossfarm.reports.regression import comparison_text as text

@@ -15,6 +15,7 @@ from crossfarm.reports.history.database import History
 from crossfarm.reports.history.kept_run import KeptRun, kept_run
 from crossfarm.reports.history.place import VARIABLE
 from crossfarm.reports.history.read_results import read_results
+from crossfarm.reports.regression.before import NAME
 from crossfarm.reports.regression.comparison import (
     WINDOW,
     Comparison,
@@ -62,7 +63,7 @@ def compare_by_name(given: Given, options: Options) -> Comparison:
     with open_history(given) as history:
         later = _run(history, new)
         if old == BASELINE:
-            name, earlier = f"the last {WINDOW} runs before", baseline(_before(history, later), later)
+            name, earlier = NAME, baseline(_before(history, later), later)
         else:
             before = _previous(history, later) if old == PREVIOUS else _run(history, old)
             name, earlier = before.run, {cell.cell: (cell,) for cell in before.cells}

@@ -63,7 +63,7 @@ def measure(given: Given) -> int:
     return run_pipeline(options({**given, "measure_again": True}))
 
 
-@verb(*run_options("out"))
+@verb(*run_options("out", "history", "store"))
 def report(given: Given) -> int:
     """Write the reports of the last run again, from its results.jsonl, and show its table.
 
@@ -71,4 +71,4 @@ def report(given: Given) -> int:
     """
     from crossfarm.pipeline.run import report_again
 
-    return report_again(Path(given["out"]) if given["out"] else HOME / "out")
+    return report_again(Path(given["out"]) if given["out"] else HOME / "out", options(given).history_place)

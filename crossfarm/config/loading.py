@@ -15,6 +15,7 @@ from crossfarm.config.base import Declared
 from crossfarm.config.boards import BoardsFile
 from crossfarm.config.budgets import Budgets
 from crossfarm.config.diagnostics import Problem
+from crossfarm.config.exceptions import unknown_check
 from crossfarm.config.models import ModelsFile
 from crossfarm.config.pipelines import Pipeline
 from crossfarm.config.project import Project
@@ -177,6 +178,8 @@ def _read_models(
         for place, name in _target_references(model, index):
             if targets is not None and name not in targets:
                 report(place, missing_target(name))
+        for place, wrong in _unknown_checks(model, index):
+            report(place, wrong)
     for place, source in _sources(models, datasets):
         _check_file(source, place, path.parent, report)
     return models_file, {name: tree["models"].lines[index] for name, index in model_names.items()}
@@ -318,6 +321,9 @@ def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[t
         name = skip.get("target") if isinstance(skip, dict) else None
         if isinstance(name, str):
             yield ("models", index, "skip", number, "target"), name
+    for number, expected in _expected(model):
+        for at, name in _texts(expected.get("targets")):
+            yield ("models", index, "expected", number, "targets", at), name
     checks = model.get("checks")
     declared = checks if isinstance(checks, dict) else {}
     for key in Budgets.model_fields:
@@ -325,6 +331,20 @@ def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[t
         for name in limits if isinstance(limits, dict) else ():
             if isinstance(name, str):
                 yield ("models", index, "checks", key, name), name
+
+
+def _unknown_checks(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[diagnostics.Path, str]]:
+    """Yield the place of each known failure whose check there is not, and what is wrong with it."""
+    data = [name for _, name in _texts(model.get("data"))]
+    for number, expected in _expected(model):
+        name = expected.get("check")
+        if isinstance(name, str) and (wrong := unknown_check(name, data=data)):
+            yield ("models", index, "expected", number, "check"), wrong
+
+
+def _expected(model: yaml_reader.YamlMapping) -> Iterator[tuple[int, Any]]:
+    found = model.get("expected")
+    yield from ((n, item) for n, item in enumerate(found if isinstance(found, list) else ()) if isinstance(item, dict))
 
 
 def _check_pipeline(

@@ -22,6 +22,7 @@ from crossfarm.config.base import (
     refuse_repeated,
 )
 from crossfarm.config.checks import Checks
+from crossfarm.config.exceptions import Expected, Skip
 from crossfarm.config.quantisation import Quantisation
 from crossfarm.config.sources import FactorySource, FileOrPackage, SingleFile, Source
 
@@ -310,14 +311,6 @@ class Detect(Declared):
 Decode = Annotated[Classify | CtcText | Detect, Field(discriminator="kind")]
 
 
-class Skip(Declared):
-    """A target that a model is not built for, and why."""
-
-    target: Name
-    reason: Annotated[Line, Field(min_length=3)]
-    """Stands in every report."""
-
-
 class Model(Declared):
     """One entry of models.yaml."""
 
@@ -348,6 +341,8 @@ class Model(Declared):
     """How int8 is made, and what must hold for it."""
     skip: tuple[Skip, ...] = ()
     """Targets that it is not built for."""
+    expected: tuple[Expected, ...] = ()
+    """Failures that are known."""
     seed: Annotated[Integer, Field(ge=0, le=2**63 - 1)] = 0
     """Of the random inputs."""
     random_cases: Annotated[Integer, Field(ge=1, le=64)] = 2

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from crossfarm.config.accelerators import VARIANTS, Variant
 from crossfarm.config.base import Declared, Integer, Line, Name, refuse_repeated
+from crossfarm.config.notices import Notice
 
 StageName = Literal[
     "fetch",
@@ -45,6 +46,9 @@ class Measure(Declared):
     """Seconds after which a run on a board is ended."""
     simulated_cases: Annotated[Integer, Field(ge=0, le=10_000)] = 1
     """Cases that the slow simulator of an accelerator runs, the first ones; its functional model answers all."""
+    profile: bool = False
+    """Time each call of every cell in a few runs of their own, for the time per layer; else only where no rule covers a
+    function wholly."""
     data_limit: Annotated[Integer, Field(ge=1)] | None = None
     """At most so many cases of each data set, spread over its labels; what carries states is one whole and not cut."""
 
@@ -68,10 +72,13 @@ class Pipeline(Declared):
     """Compile with what searches took (tuning/); false leaves all to the rules."""
     measure: Measure = Measure()
     """How latency is taken."""
+    notify: tuple[Notice, ...] = ()
+    """Who is told when a run has ended."""
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Pipeline:
         refuse_repeated("targets", self.targets)
         refuse_repeated("variants", self.variants)
         refuse_repeated("stages", self.stages)
+        refuse_repeated("names in notify", (notice.name for notice in self.notify))
         return self

@@ -12,6 +12,7 @@ from pathlib import Path
 import crossfarm
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, EXIT_INFRASTRUCTURE, StoreError
+from crossfarm.pipeline.expectations import Expectations
 from crossfarm.pipeline.job_runner import Finished
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
@@ -20,6 +21,8 @@ from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, Run
 from crossfarm.stages.job import HOST
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
+
+_CHECKED = ("passed", "failed", "known failure")
 
 
 class KeptResults(ResultsWriter):
@@ -50,6 +53,7 @@ class Recorder:
     ) -> None:
         self._results, self._console, self._options = results, console, options
         self._project, self._store, self._decisions = project, store, decisions
+        self._expectations = Expectations(project.models_file.models)
         self._file = _utf8(str(project.models_path))
         self._words = _utf8(shlex.join(options.command))
         self._remade: set[str] = set()
@@ -121,7 +125,7 @@ class Recorder:
         is_skipped = result.state == "skipped"
         if is_skipped and cell is not None:
             self._cells = tuple(other for other in self._cells if other != cell.id)
-        self._results.write(
+        record, untrue = self._expectations.of_job(
             JobRecord(
                 job=job.id,
                 stage=job.stage,
@@ -145,30 +149,38 @@ class Recorder:
                 flaky=tuple(_utf8(line) for line in result.flaky),
             )
         )
+        self._results.write(record)
         if result.flaky and result.state == "run":
             self._console.line(f"{job.id} is flaky: {'; '.join(result.flaky)}; it ran well on {result.board}")
-        self._console.finished(job.id, result.state, result.seconds, result.cause or None)
-        if result.state == "failed":
+        known = f" (a known failure: {record.expected})" if record.expected else ""
+        self._console.finished(job.id, result.state, result.seconds, f"{result.cause}{known}" or None)
+        if record.state == "failed":
             self._failed = self._failed or result.fault == "product"
             self._broken = self._broken or result.fault != "product"
-        wrong = False
+        if record.state == "known failure" and record.cell is not None:
+            self._checked.add(record.cell)
+        wrong = self._record_rows(untrue, job, command)
         if job.declaration.leaves_records and result.artifact is not None:
-            wrong = self._record_checks(job, result.artifact, command)
-        return self._options.fail_fast and (wrong or result.state == "failed")
+            wrong |= self._record_checks(record, job, result.artifact, command)
+        return self._options.fail_fast and (wrong or record.state == "failed")
 
-    def _record_checks(self, job: PlannedJob, artifact: Artifact, command: str) -> bool:
+    def _record_checks(self, record: JobRecord, job: PlannedJob, artifact: Artifact, command: str) -> bool:
         path = self._store.file_path(artifact, "records.jsonl")
         try:
             lines = path.read_bytes().splitlines()
         except OSError as error:
             raise StoreError(f"the records of {job.id} cannot be read: {error.strerror}; run again") from error
-        records = [self._placed(from_json(line), job, command) for line in lines]
+        return self._record_rows(self._expectations.of_checks(list(map(from_json, lines)), record), job, command)
+
+    def _record_rows(self, rows: Sequence[Record], job: PlannedJob, command: str) -> bool:
+        """Record what was found, and return whether something of it is wrong."""
+        records = [self._placed(record, job, command) for record in rows]
         self._results.write(*records)
         checks = [record for record in records if isinstance(record, CheckRecord)]
         statuses = {record.status for record in checks}
         self._failed = self._failed or "failed" in statuses
         self._broken = self._broken or "error" in statuses
-        self._checked.update(record.cell for record in checks if record.status in ("passed", "failed"))
+        self._checked.update(record.cell for record in checks if record.status in _CHECKED)
         return bool(statuses & {"failed", "error"})
 
     def _placed(self, record: Record, job: PlannedJob, command: str) -> Record:

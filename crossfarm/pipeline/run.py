@@ -34,6 +34,8 @@ from crossfarm.pipeline.unchanged.keep import EndedRun, heard, keep_outcome
 from crossfarm.reports import RESULTS, set_aside, terminal
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.place import Place
+from crossfarm.reports.past import PastReader
+from crossfarm.reports.run_view import overview
 from crossfarm.reports.writing import write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.setup.leftovers import compiler_cache
@@ -167,10 +169,12 @@ class _Run:
             with contextlib.suppress(*hidden):
                 results.write(EndRecord(exit_code=code, seconds=seconds, interrupted=code == EXIT_INTERRUPTED))
         untold = keep_run(results.written, self.history, results=results_path) if self.history else ""
+        past = PastReader(self.history, results.written)
         with contextlib.suppress(*hidden):
-            _show_reports(results.written, self.options.out)
+            _show_reports(results.written, self.options.out, past)
         if untold:
             _say(f"{untold}\n")
+        self._tell(results.written, past)
         if broken:
             raise broken
         return code, results.written, commit
@@ -179,6 +183,8 @@ class _Run:
         """Keep what a run like this one will leave that finds nothing changed."""
         if self.history is not None and self.history.file is None:
             return  # a database elsewhere is asked in every run
+        if self.project.pipeline.notify:
+            return  # somebody is told of every run
         ended = EndedRun(
             plan=self.plan,
             decisions=self.decisions,
@@ -196,6 +202,17 @@ class _Run:
             output=said,
         )
         keep_outcome(ended, home=HOME)
+
+    def _tell(self, records: Sequence[Record], past: PastReader) -> None:
+        """Tell those whom the pipeline names; that somebody could not be told changes nothing."""
+        if not self.project.pipeline.notify:
+            return
+        from crossfarm.pipeline.notify import notify
+
+        for line in notify(
+            self.project.pipeline.notify, overview(records), lambda: past.compared, folder=self.project.root
+        ):
+            _say(f"{line}\n")
 
     def _run_jobs(self, run: str, results: KeptResults, work: Path, commit: str | None) -> int:
         options = self.options
@@ -270,21 +287,25 @@ def _warn_of_sandbox(console: Console) -> None:
         console.line(line)
 
 
-def report_again(out: Path) -> int:
+def report_again(out: Path, history: Place | None) -> int:
     """Write the reports of the last run again and show its table; returns that run's exit code.
+
+    Args:
+        out: the folder of the reports.
+        history: of all runs; None where there is none.
 
     Raises:
         StoreError: there is no run, or a report cannot be written.
     """
     records = read_records(out / RESULTS)
-    _show_reports(records, out)
+    _show_reports(records, out, PastReader(history, records))
     ends = [record for record in records if isinstance(record, EndRecord)]
     return ends[-1].exit_code if ends else EXIT_INTERRUPTED
 
 
-def _show_reports(records: Sequence[Record], out: Path) -> None:
+def _show_reports(records: Sequence[Record], out: Path, past: PastReader) -> None:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    _say(terminal.render(write_reports(records, out), colour=colour), is_clean=True)
+    _say(terminal.render(write_reports(records, out, past=past), colour=colour), is_clean=True)
 
 
 def _say(text: str, *, is_clean: bool = False) -> None:

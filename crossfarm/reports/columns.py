@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from crossfarm.reports.run_view import CellOutcome
+from crossfarm.reports.shown import cases_by_name, cases_of, label, shown
 from crossfarm.results import CheckRecord
 from crossfarm.util.text import one_line, quantity
 
@@ -53,30 +54,31 @@ def _quantising(cell: CellOutcome) -> str:
     if lost is None or "ladder.float.difference" not in numbers:
         return ""
     before, after = numbers.get("ladder.float.right"), numbers.get("ladder.quantised.right")
-    right = (
-        "" if before is None or after is None or before.value == after.value else f"{after.value - before.value:+.1%}"
-    )
-    return f"{quantity(lost.value, lost.unit)}{', ' if right else ''}{right}{' right' if right else ''}"
+    difference = quantity(lost.value, lost.unit)
+    if before is None or after is None or before.value == after.value:
+        return difference
+    change = after.value - before.value
+    cases = cases_of(after.name, cases_by_name(cell.checks))
+    count = f" ({round(change * cases):+d}/{cases})" if cases and math.isfinite(change) else ""
+    return f"{difference}, {change:+.1%}{count} right"
 
 
 def _right(cell: CellOutcome) -> str:
     prefixes = ("accuracy.top1.", "text.")
     found = [check for check in cell.checks if check.name.startswith(prefixes) and check.value is not None]
-    shown = []
+    told = []
     for check in found:
         dataset = next(check.name.removeprefix(prefix) for prefix in prefixes if check.name.startswith(prefix))
         note = f" ({check.note})" if check.note else ""
-        count = "" if check.cases is None else f"of {check.cases} "
-        shown.append(f"{quantity(check.value or 0.0, check.unit)} {count}{dataset}{note}")
-    return ", ".join(shown)
+        told.append(f"{shown(check.value or 0.0, check.unit, cases=check.cases)} {dataset}{note}")
+    return ", ".join(told)
 
 
 def _latency(cell: CellOutcome) -> str:
     found = cell.measurements.get(_LATENCY)
     if found is None:
         return ""
-    label = "" if found.provenance.timing == "silicon" else f" ({found.provenance.timing})"
-    return quantity(found.value, found.unit) + label
+    return shown(found.value, found.unit, label=label(_LATENCY, found.unit, found.provenance.timing))
 
 
 def _number(cell: CellOutcome, name: str) -> str:

@@ -14,9 +14,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from crossfarm.reports.run_view import CellOutcome, Overview, is_flaky
+from crossfarm.reports.run_view import CellOutcome, Overview, is_flaky, known_failure
+from crossfarm.reports.shown import cases_by_name, cases_of, label, shown
 from crossfarm.results import CheckRecord, JobRecord, Provenance, RunRecord
-from crossfarm.util.text import clean, count, one_line, quantity
+from crossfarm.util.text import clean, count, one_line
 
 MOST_OUTPUT = 64 * 1024
 """Characters of text that one case carries at most: the largest servers take files of 30 MB."""
@@ -139,7 +140,8 @@ def _cell_cases(cell: CellOutcome) -> Iterator[_Case]:
         # Without it, a server that shows green cases only would call a cell good that was never compared.
         yield _Case(classname=classname, name=f"checks{suffix}", skipped=cell.cause, text=cell.cause)
     for check in cell.checks:
-        yield _check_case(check, classname, check.name + suffix)
+        timing = cell.provenance.timing if cell.provenance else None
+        yield _check_case(check, classname, check.name + suffix, timing=timing)
 
 
 def _job_case(job: JobRecord, classname: str, name: str) -> _Case:
@@ -158,7 +160,7 @@ def _job_case(job: JobRecord, classname: str, name: str) -> _Case:
         line=job.line,
         failure=failed if not is_infrastructure else None,
         error=failed if is_infrastructure else None,
-        skipped=f"{job.state}: {told}" if job.state in ("skipped", "cancelled") else None,
+        skipped=_left_out(job, told),
         text="\n".join(line for line in lines if line),
         properties={
             "job": job.job,
@@ -170,15 +172,27 @@ def _job_case(job: JobRecord, classname: str, name: str) -> _Case:
     )
 
 
-def _check_case(check: CheckRecord, classname: str, name: str) -> _Case:
-    message = one_line(check.message) or check.status
+def _left_out(job: JobRecord, told: str) -> str | None:
+    """Return why a job counts neither as good nor as failed."""
+    if job.state == "known failure":
+        return f"known failure: {known_failure(job)}"
+    return f"{job.state}: {told}" if job.state in ("skipped", "cancelled") else None
+
+
+def _check_case(check: CheckRecord, classname: str, name: str, *, timing: str | None) -> _Case:
+    message, is_known = one_line(check.message) or check.status, check.status == "known failure"
     properties: dict[str, str] = {"status": check.status}
     if check.value is not None:
         properties |= {"value": repr(check.value), "unit": check.unit or ""}
+        properties |= {"cases": str(check.cases)} if check.cases else {}
+        worth = label(check.name, check.unit, timing)
+        properties |= {"timing": worth} if worth else {}
     if check.limit is not None:
         properties["limit"] = repr(check.limit)
     if check.note:
         properties["note"] = check.note
+    if check.expected:
+        properties["expected"] = check.expected
     return _Case(
         classname=classname,
         name=name,
@@ -186,7 +200,11 @@ def _check_case(check: CheckRecord, classname: str, name: str) -> _Case:
         line=check.line,
         failure=message if check.status == "failed" else None,
         error=message if check.status == "error" else None,
-        skipped=message if check.status == "skipped" else None,
+        skipped=f"known failure: {known_failure(check)}"
+        if is_known
+        else message
+        if check.status == "skipped"
+        else None,
         text="\n".join(line for line in (check.message, *check.details, _reproduce(check.command)) if line),
         properties=properties,
     )
@@ -238,16 +256,27 @@ def _make_names_unique(cases: Iterable[_Case]) -> None:
 
 def _numbers(cell: CellOutcome) -> dict[str, str]:
     """Return a cell's numbers for machines: no digit is lost, and the unit is part of the name."""
-    return {f"{name} ({item.unit})": repr(item.value) for name, item in cell.measurements.items()}
+    return {
+        f"{name} ({', '.join(filter(None, (item.unit, label(name, item.unit, item.provenance.timing))))})": repr(
+            item.value
+        )
+        for name, item in cell.measurements.items()
+    }
 
 
 def _spoken_numbers(cell: CellOutcome) -> list[str]:
     """Return a cell's numbers for people, a line each; time that is not of a real board says so."""
-    lines = []
-    for name, item in cell.measurements.items():
-        is_real = item.unit not in ("ns", "s") or item.provenance.timing == "silicon"
-        lines.append(f"{name} = {quantity(item.value, item.unit)}{'' if is_real else f' ({item.provenance.timing})'}")
-    return lines
+    cases = cases_by_name(cell.checks)
+    return [
+        f"{name} = "
+        + shown(
+            item.value,
+            item.unit,
+            cases=item.cases or cases_of(name, cases),
+            label=label(name, item.unit, item.provenance.timing),
+        )
+        for name, item in cell.measurements.items()
+    ]
 
 
 def _provenance(found: Provenance) -> dict[str, str]:

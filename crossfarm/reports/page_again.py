@@ -36,7 +36,7 @@ def content_digest(records: Sequence[Record]) -> str:
 
 
 def digest_line(digest: str) -> str:
-    """Return the line of the page that says what its content is."""
+    """Return the line of the page that says what its content is; empty for a page that is not to be renewed."""
     return f'<meta name="crossfarm-content" content="{digest}">'
 
 
@@ -78,7 +78,7 @@ def renewed(before: Path, seen: Overview, digest: str) -> str | None:
 def _code_digest() -> bytes:
     """Return the digest of the files that make the page."""
     found = hashlib.sha256()
-    files = [path for path in _HERE.rglob("*") if path.suffix in {".py", ".html", ".css", ".js"}]
+    files = [path for path in _HERE.rglob("*") if path.suffix in {".py", ".html", ".css", ".js", ".json"}]
     for path in sorted([*files, _HERE.parent / "util" / "text.py", _HERE.parent / "results.py"]):
         found.update(path.read_bytes())
     return found.digest()

@@ -21,9 +21,10 @@ from crossfarm.results import (
 )
 from crossfarm.util.text import count, one_line, quantity
 
-CellState = Literal["passed", "failed", "error", "made", "skipped", "not run"]
-"""`passed`: a check held, and none did not; `failed`: the product is wrong; `error`: the infrastructure is; `made`: its
-jobs ended well, and no check was held against it; `not run`: something before it did not succeed."""
+CellState = Literal["passed", "failed", "error", "known failure", "made", "skipped", "not run"]
+"""`passed`: a check held, and none did not; `failed`: the product is wrong; `error`: the infrastructure is; `known
+failure`: it fails as models.yaml declares it to, and not otherwise; `made`: its jobs ended well, and no check was held
+against it; `not run`: something before it did not succeed."""
 UNCHECKED = "nothing was checked"
 
 
@@ -64,6 +65,17 @@ class CellOutcome:
         return (*jobs, *(check for check in self.checks if check.status in ("failed", "error")))
 
     @property
+    def known(self) -> tuple[JobRecord | CheckRecord, ...]:
+        """Return the rows that fail as they are declared to."""
+        jobs = [job for job in self.jobs if job.state == "known failure"]
+        return (*jobs, *(check for check in self.checks if check.status == "known failure"))
+
+    @property
+    def unexpected(self) -> tuple[CheckRecord, ...]:
+        """Return the rows that tell that what is declared to fail does not, and which gate nothing."""
+        return tuple(check for check in self.checks if check.status == "unexpected pass")
+
+    @property
     def notes(self) -> tuple[CheckRecord, ...]:
         """Return the rows about code that could be faster: what no rule schedules, what int8 leaves in float32."""
         return tuple(check for check in self.checks if check.name.startswith("code."))
@@ -76,7 +88,7 @@ class CellOutcome:
     @property
     def command(self) -> str | None:
         """Return what reproduces it: the command of the first row that failed, or of any."""
-        rows = (*self.failing, *self.jobs, *self.checks)
+        rows = (*self.failing, *self.known, *self.jobs, *self.checks)
         return next((row.command for row in rows if row.command), None)
 
 
@@ -131,13 +143,26 @@ class Overview:
     def headline(self) -> str:
         """Return the run in one line."""
         failures = self.counts["failed"] + self.counts["error"] + len(self.failed_others)
-        good = "passed" if self.counts["passed"] else UNCHECKED
+        known, unexpected = self.counts["known failure"], sum(len(cell.unexpected) for cell in self.cells)
+        good = "passed" if self.counts["passed"] else "known failures only" if known else UNCHECKED
         word = "FAILED" if failures else good if self.is_complete else "INTERRUPTED"
-        states: tuple[CellState, ...] = ("passed", "failed", "error", "made", "skipped", "not run")
-        parts = [f"{self.counts[state]} {state}" for state in states if self.counts[state]]
+        states: tuple[CellState, ...] = ("passed", "failed", "error", "known failure", "made", "skipped", "not run")
+        parts = [
+            count(known, state) if state == "known failure" else f"{self.counts[state]} {state}"
+            for state in states
+            if self.counts[state]
+        ]
+        if unexpected:
+            parts.append(count(unexpected, "unexpected pass", "unexpected passes"))
         if self.failed_others:
             parts.append(f"{count(len(self.failed_others), 'job')} before the cells failed")
         return f"{word}: {count(len(self.cells), 'cell')}{': ' if parts else ''}{', '.join(parts)}"
+
+
+def known_failure(item: JobRecord | CheckRecord) -> str:
+    """Return what a known failure is and why it is known, in one line."""
+    name, told = (item.stage, item.cause) if isinstance(item, JobRecord) else (item.name, item.message)
+    return f"{name}: {item.expected or 'no reason was told'}; found: {told or 'no cause was told'}"
 
 
 def is_flaky(job: JobRecord) -> bool:
@@ -220,15 +245,8 @@ def _outcome(name: str, rows: _Rows, *, is_complete: bool) -> CellOutcome | None
 
 def _state(rows: _Rows) -> tuple[CellState, str]:
     """Return the worst state of a cell's rows and what caused it."""
-    failed = [job for job in rows.jobs if job.state == "failed"]
-    wrong: list[tuple[CellState, str]] = [
-        ("error" if job.fault == "infrastructure" else "failed", f"{job.stage}: {job.cause or 'no cause was told'}")
-        for job in failed
-    ]
-    wrong += [("failed", f"{item.name}: {item.message}") for item in rows.checks if item.status == "failed"]
-    wrong += [("error", f"{item.name}: {item.message}") for item in rows.checks if item.status == "error"]
-    if wrong:
-        return min(wrong, key=lambda item: item[0] != "failed")
+    if (wrong := _wrong(rows)) is not None:
+        return wrong
     for job in rows.jobs:
         if job.state == "cancelled":
             return "not run", f"{job.stage}: {job.cause or job.reason or 'cancelled'}"
@@ -244,3 +262,19 @@ def _state(rows: _Rows) -> tuple[CellState, str]:
         return "passed", ""
     # Rows that gate nothing, as the latency is, say nothing about whether the answers are right.
     return "made", UNCHECKED
+
+
+def _wrong(rows: _Rows) -> tuple[CellState, str] | None:
+    """Return what failed, the product before the infrastructure, or what fails as declared; None where nothing does."""
+    failed = [job for job in rows.jobs if job.state == "failed"]
+    wrong: list[tuple[CellState, str]] = [
+        ("error" if job.fault == "infrastructure" else "failed", f"{job.stage}: {job.cause or 'no cause was told'}")
+        for job in failed
+    ]
+    wrong += [("failed", f"{item.name}: {item.message}") for item in rows.checks if item.status == "failed"]
+    wrong += [("error", f"{item.name}: {item.message}") for item in rows.checks if item.status == "error"]
+    if wrong:
+        return min(wrong, key=lambda item: item[0] != "failed")
+    known = [known_failure(job) for job in rows.jobs if job.state == "known failure"]
+    known += [known_failure(item) for item in rows.checks if item.status == "known failure"]
+    return ("known failure", known[0]) if known else None

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from crossfarm.reports.columns import COLUMNS, row
-from crossfarm.reports.run_view import CellOutcome, Overview
+from crossfarm.reports.run_view import CellOutcome, Overview, known_failure
 from crossfarm.results import CheckRecord, JobRecord, Provenance
 from crossfarm.util.text import clean, count, one_line, quantity
 
@@ -54,6 +54,7 @@ def render(seen: Overview) -> str:
         page.section("missing", [f"- {code(job)}\n" for job in seen.missing], "planned job", share=0.05)
     _add_run(page, seen)
     _add_failures(page, seen)
+    _add_known(page, seen)
     _add_flaky(page, seen)
     _add_cells(page, seen.cells)
     _add_remarks(page, seen.cells)
@@ -116,7 +117,16 @@ def _add_flaky(page: _Page, seen: Overview) -> None:
             f"- {code(job.job)} ran well on {plain(job.board or 'another board')} after {plain('; '.join(job.flaky))}\n"
             for job in seen.flaky
         ]
-        page.section("## Flaky\n\n", blocks, "flaky job", share=_SHARES["failures"] + 0.05)
+        page.section("## Flaky\n\n", blocks, "flaky job", share=_SHARES["failures"] + 0.07)
+
+
+def _add_known(page: _Page, seen: Overview) -> None:
+    blocks = [f"- {code(cell.id)}: {plain(row.message)}\n" for cell in seen.cells for row in cell.unexpected]
+    if blocks:
+        page.section("## What passes unexpectedly\n\n", blocks, "row", share=_SHARES["failures"] + 0.02)
+    blocks = [f"- {code(cell.id)}: {plain(known_failure(item))}\n" for cell in seen.cells for item in cell.known]
+    if blocks:
+        page.section("## Known failures\n\n", blocks, "row", share=_SHARES["failures"] + 0.05)
 
 
 def _failed_job(job: JobRecord) -> str:

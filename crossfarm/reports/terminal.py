@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossfarm.reports.columns import COLUMNS, row
-from crossfarm.reports.run_view import CellOutcome, Overview
+from crossfarm.reports.run_view import CellOutcome, Overview, known_failure
 from crossfarm.results import JobRecord
 from crossfarm.util.text import one_line
 
 _VERDICT = COLUMNS.index("verdict")
 _NUMBERS = frozenset(COLUMNS.index(name) for name in ("max diff", "quantising", "p50", "program", "weights", "memory"))
-_COLOURS = {"passed": "32", "FAILED": "31;1", "ERROR": "31;1", "made": "33", "skipped": "33", "not run": "33"}
+_COLOURS = {
+    **{"passed": "32", "FAILED": "31;1", "ERROR": "31;1"},
+    **dict.fromkeys(("known failure", "made", "skipped", "not run"), "33"),
+}
 
 
 def render(seen: Overview, *, colour: bool = False) -> str:
@@ -26,6 +29,14 @@ def render(seen: Overview, *, colour: bool = False) -> str:
         blocks.append(_table(seen.cells, colour=colour))
     blocks += [_failed_job(job, colour=colour) for job in seen.failed_others]
     blocks += [_failed_cell(cell, colour=colour) for cell in seen.cells if cell.state in ("failed", "error")]
+    told = [f"{one_line(cell.id)}: {one_line(row.message)}" for cell in seen.cells for row in cell.unexpected]
+    told += [
+        f"{one_line(cell.id)}: known failure: {one_line(known_failure(item))}"
+        for cell in seen.cells
+        for item in cell.known
+    ]
+    if told:
+        blocks.append("\n".join(told))
     notes = [f"{one_line(cell.id)}: {one_line(note.message)}" for cell in seen.cells for note in cell.notes]
     if notes:
         blocks.append("\n".join(notes))

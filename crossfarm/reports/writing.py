@@ -7,12 +7,14 @@ from pathlib import Path
 
 from crossfarm.errors import StoreError
 from crossfarm.reports import JUNIT, PAGE, PAGE_BEFORE, SUMMARY, junit, page_again, summary
+from crossfarm.reports.history.place import Place
+from crossfarm.reports.past import PastReader
 from crossfarm.reports.run_view import Overview, overview
 from crossfarm.results import Record, read_records
 from crossfarm.util.files import write_text
 
 
-def write_all(results: Path, out: Path) -> Overview:
+def write_all(results: Path, out: Path, *, history: Place | None = None) -> Overview:
     """Write the REPORTS of the last run of `results` into the folder `out`, each at once or not at all.
 
     A run that was interrupted or killed is reported as far as it went, and the reports say so and name what is missing.
@@ -20,6 +22,7 @@ def write_all(results: Path, out: Path) -> Overview:
     Args:
         results: the run's results.jsonl.
         out: the folder of the reports.
+        history: of all runs, for the page; None where there is none.
 
     Returns:
         The run, for crossfarm.reports.terminal.
@@ -27,13 +30,14 @@ def write_all(results: Path, out: Path) -> Overview:
     Raises:
         StoreError: the results cannot be read, or a report cannot be written.
     """
-    return write_reports(read_records(results), out)
+    records = read_records(results)
+    return write_reports(records, out, past=PastReader(history, records))
 
 
-def write_reports(records: Sequence[Record], out: Path) -> Overview:
+def write_reports(records: Sequence[Record], out: Path, *, past: PastReader | None = None) -> Overview:
     """Write the reports as `write_all` does, of records that are at hand already."""
     seen = overview(records)
-    for name, text in rendered(seen, records, out):
+    for name, text in rendered(seen, records, out, past or PastReader(None, records)):
         try:
             write_text(out / name, text)
         except OSError as error:
@@ -43,24 +47,33 @@ def write_reports(records: Sequence[Record], out: Path) -> Overview:
     return seen
 
 
-def rendered(seen: Overview, records: Sequence[Record], out: Path) -> Iterator[tuple[str, str]]:
+def rendered(seen: Overview, records: Sequence[Record], out: Path, past: PastReader) -> Iterator[tuple[str, str]]:
     """Yield name and text of each report, one made after the other is written: CI reads the first one.
 
     Args:
         seen: the run.
         records: that it was seen in.
         out: the folder of the reports, in which the page of the run before is.
+        past: what the history tells about the run.
     """
     yield JUNIT, junit.render(seen)
     yield SUMMARY, summary.render(seen)
-    yield PAGE, _page(seen, records, out)
+    yield PAGE, _page(seen, records, out, past)
 
 
-def _page(seen: Overview, records: Sequence[Record], out: Path) -> str:
+def _page(seen: Overview, records: Sequence[Record], out: Path, past: PastReader) -> str:
     digest = page_again.content_digest(records)
     text = page_again.renewed(out / PAGE_BEFORE, seen, digest)
     if text is not None:
         return text
     from crossfarm.reports import html
 
-    return html.render(seen, digest=digest)
+    found = past.read(seen)
+    return html.render(
+        seen,
+        history=found.rows,
+        compared=found.compared,
+        untold=found.told,
+        # What changed in this run will not have changed in the next, though it records the same.
+        digest=digest if found.is_settled else "",
+    )

@@ -16,7 +16,9 @@ _ROW, _LEFT, _RIGHT, _TOP, _WIDTH, _LETTERS = 18, 360, 150, 44, 1000, 52
 
 def table(cell: str, profile: Profile) -> str:
     """Return the table as lines: the slowest layer first, then the sum beside the time of a whole run."""
-    rows = [_HEADINGS, *(_cells(layer, profile) for layer in profile.layers)]
+    worth = "" if profile.timing == "silicon" else f" ({profile.timing})"
+    headings = (f"ms{worth}", *_HEADINGS[1:])
+    rows = [headings, *(_cells(layer, profile) for layer in profile.layers)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
     lines = [f"{cell}, {profile.threads} {_threads(profile.threads)}"]
     if profile.timing != "silicon":
@@ -24,7 +26,7 @@ def table(cell: str, profile: Profile) -> str:
     for *numbers, name in rows:
         lines.append("  ".join([*map(str.rjust, numbers, widths), name]))
     total, latency = profile.total / 1e6, profile.latency / 1e6
-    lines.append(f"{total:.3f} ms in {len(profile.layers)} layers; a whole run takes {latency:.3f} ms")
+    lines.append(f"{total:.3f} ms{worth} in {len(profile.layers)} layers; a whole run takes {latency:.3f} ms{worth}")
     if profile.peak is not None:
         lines.append(f"peak {profile.peak / 1e9:.1f} GFLOP/s a core, measured with code for the same processor")
     if any(not layer.scheduled for layer in profile.layers):

@@ -34,6 +34,7 @@ def run_tool(
     merged: bool = False,
     descriptors: Sequence[int] = (),
     takes_keyboard: bool = False,
+    given: str | None = None,
     shown: Sequence[str] | None = None,
     missing: str = "install it",
     slow: str = "see what it waits for, then run the same command again",
@@ -48,6 +49,7 @@ def run_tool(
         environment: variables on top of this process's own.
         merged: standard error goes into `stdout`, each line in its place.
         descriptors: open files that it inherits.
+        given: what it reads from its standard input; None for nothing.
         takes_keyboard: it stays in this process's group, so that Ctrl-C reaches it and `sudo` may ask for a password.
         shown: what messages call it by, and the result too; None for the command as it is.
         missing: what to do when it cannot be started.
@@ -65,7 +67,7 @@ def run_tool(
             [*limited, *command],
             cwd=folder,
             env={**os.environ, **(environment or {})},
-            stdin=None if takes_keyboard else subprocess.DEVNULL,
+            stdin=None if takes_keyboard else subprocess.PIPE if given is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             text=True,
@@ -77,7 +79,7 @@ def run_tool(
         raise ToolMissingError(f"{called[0]} cannot be run: {error.strerror or error}; {missing}") from error
     with process:
         try:
-            output, errors = process.communicate(timeout=wall_seconds)
+            output, errors = process.communicate(given, timeout=wall_seconds)
         except BaseException as error:
             if takes_keyboard:
                 process.kill()

@@ -156,7 +156,8 @@ def _names_in_code() -> set[str]:
         found.update(
             node.value
             for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and re.fullmatch(r"(accuracy|code|profile)\.\w+|text", str(node.value))
+            if isinstance(node, ast.Constant)
+            and re.fullmatch(r"(accuracy|code|profile|work)\.\w+|text", str(node.value))
         )
     return found
 

@@ -74,6 +74,10 @@ def compile_program(
         raise ModelError(f"model {cell.model}, target {cell.target}: {error}") from error
     unscheduled = scheduling.unscheduled(module, program.functions)
     layers = operation_count.layers(module, program.functions)
+    calls = Counter(call.function for call in program.calls)
+    moved: Counter[str] = Counter()
+    for call in program.calls:
+        moved[call.function] += sum(program.tensors[number].size for number in call.arguments)
     layout = tables.lay_out(program)
     identity = _identity(cell, program, layout, output / "model.o")
     source = tables.tables_source(program, layout, model=cell.model, target=cell.target, identity=identity)
@@ -95,7 +99,14 @@ def compile_program(
         unscheduled=unscheduled,
         left_in_float=float_remainder.counted(module),
         costs=tuple(
-            FunctionCost(name=name, operations=count, scheduled=name not in unscheduled, layer=layers[name])
+            FunctionCost(
+                name=name,
+                operations=count,
+                scheduled=name not in unscheduled,
+                layer=layers[name],
+                calls=calls[name],
+                bytes=moved[name],
+            )
             for name, count in operation_count.operations(module, program.functions).items()
         ),
         tools=versions(COMPILE_TOOLS),

@@ -36,6 +36,8 @@ from crossfarm.pipeline.unchanged.watched import (
     state,
 )
 from crossfarm.reports import RESULTS
+from crossfarm.reports.history.place import Place
+from crossfarm.reports.past import PastReader
 from crossfarm.reports.run_view import overview
 from crossfarm.reports.writing import rendered
 from crossfarm.results import EndRecord, Record, RunRecord, to_json
@@ -179,7 +181,9 @@ def _outcome(run: EndedRun, watched: Watched, digest: str) -> Outcome | None:
     marks = Marks.unlike_any()
     marked: list[Record] = [dataclasses.replace(first, run=marks.run, started=marks.started), *between]
     marked.append(dataclasses.replace(last, seconds=marks.seconds))
-    files = dict(_files(marked, run.out))
+    # A page that shows what changed in this run differs from one that counts this run among those before: no next run
+    # is like it.
+    files = dict(_files(marked, run.out, Place(file=run.history) if run.history else None))
     left = {name: (run.out / name).read_text(encoding="utf-8") for name in files}
     if any(in_place_of(text, marks.texts(), own.texts()) != left[name] for name, text in files.items()):
         return None
@@ -204,9 +208,9 @@ def _outcome(run: EndedRun, watched: Watched, digest: str) -> Outcome | None:
     )
 
 
-def _files(records: Sequence[Record], out: Path) -> Iterator[tuple[str, str]]:
+def _files(records: Sequence[Record], out: Path, history: Place | None) -> Iterator[tuple[str, str]]:
     yield RESULTS, "".join(f"{to_json(record)}\n" for record in records)
-    yield from rendered(overview(records), records, out)
+    yield from rendered(overview(records), records, out, PastReader(history, records))
 
 
 def _keys(run: EndedRun, choice: str) -> list[str]:

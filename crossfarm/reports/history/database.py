@@ -21,6 +21,7 @@ from crossfarm.reports.history.insert import Cursor, delete_run, insert_run
 from crossfarm.reports.history.kept_run import KeptCell, KeptCheck, KeptNumber, KeptRun, unpack
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.history.sqlite_file import BUSY_SECONDS, advice
+from crossfarm.reports.shown import LADDER
 from crossfarm.util.database_url import without_secrets
 from crossfarm.util.text import one_line
 
@@ -146,7 +147,8 @@ class History:
         Args:
             run: the run.
             runs: at most so many, the last ones.
-            names: with these numbers alone, and without checks; empty for all.
+            names: with these numbers alone, and of the checks those that say of how many cases they are a share; empty
+                for all.
         """
         table = tables.runs
         position = self._rows(sa.select(table.c.position).where(table.c.run == run.run), 0)
@@ -219,9 +221,13 @@ class History:
             for row in found
         )
 
-    def _rows(self, query: sa.Select[Any], column: int) -> list[Any]:
+    def rows(self, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+        """Yield the rows of a query over the tables, which stay as they are while it is read."""
         with self._reading() as connection:
-            return [row[column] for row in connection.execute(query)]
+            yield from connection.execute(query)
+
+    def _rows(self, query: sa.Select[Any], column: int) -> list[Any]:
+        return [row[column] for row in self.rows(query)]
 
     def _schema(self) -> str | None:
         with self._reading() as connection:
@@ -317,8 +323,9 @@ def _cells(
                 provenance=provenance,
             )
         checked: dict[int, dict[str, KeptCheck]] = {}
-        of_checks = sa.select(checks).join(cells, checks.c.cell == cells.c.number).where(*in_part)
-        for row in () if names else connection.execute(of_checks.order_by(checks.c.cell, checks.c.name)).all():
+        counted = [checks.c.cases.is_not(None), checks.c.name.in_((*names, LADDER))] if names else []
+        of_checks = sa.select(checks).join(cells, checks.c.cell == cells.c.number).where(*in_part, *counted)
+        for row in connection.execute(of_checks.order_by(checks.c.cell, checks.c.name)).all():
             checked.setdefault(row.cell, {})[row.name] = KeptCheck(
                 **{name: getattr(row, name) for name in _OF_CHECK}, limit=row.limit_value
             )

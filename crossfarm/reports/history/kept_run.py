@@ -88,6 +88,11 @@ class KeptCell:
     numbers: Mapping[str, KeptNumber] = dataclasses.field(default_factory=dict)
     checks: Mapping[str, KeptCheck] = dataclasses.field(default_factory=dict)
 
+    @property
+    def cases(self) -> Mapping[str, int]:
+        """Return of how many cases the check of each name is a share."""
+        return {name: check.cases for name, check in self.checks.items() if check.cases}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeptRun:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from crossfarm.reports.columns import COLUMNS
-from crossfarm.reports.html.history import Series
+from crossfarm.reports.html.history import History, Series
 from crossfarm.reports.run_view import CellOutcome
+from crossfarm.reports.shown import cases_by_name, cases_of, shown
+from crossfarm.reports.shown import label as label_of
 from crossfarm.results import CheckRecord, JobRecord, MeasurementRecord, Provenance
 from crossfarm.util.text import one_line, quantity
 
@@ -24,8 +26,9 @@ _MESSAGE, _DETAIL, _COMMAND = 1000, 300, 2000
 _LARGEST = 1e308
 """Stands for what is not finite, which JSON has no number for: it is sorted behind all others."""
 _RUNGS = ("float", "quantised", "compiled", "target")
-_STATES = ("failed", "error", "not run", "skipped", "made", "passed")
+_STATES = ("failed", "error", "known failure", "not run", "skipped", "made", "passed")
 _SIZES = ("program", "weights", "arena")
+_WORK, _LAYER_WORK = ("work.operations", "work.bytes"), ("profile.operations", "profile.bytes")
 LAYERS = "profile.layers"
 """Name of the check and of the measurement that hold the time of each layer."""
 
@@ -77,6 +80,15 @@ class Bar(NamedTuple):
     text: str
 
 
+class RoofPoint(NamedTuple):
+    """What computes and moves, an array in the page: its operations a byte, operations a second and bytes a second."""
+
+    name: str
+    intensity: float
+    rate: float
+    traffic: float
+
+
 class Rung(NamedTuple):
     """A step of the accuracy ladder, an array in the page; `share` is None for models that are not decoded."""
 
@@ -95,6 +107,7 @@ class CellData:
         sort: a value for each of COLUMNS; None where the text of the column is good enough, or there is no value.
         latency: samples in ns.
         layers: the slowest first.
+        roof: the whole run, then its layers; empty where work or time is not known.
     """
 
     id: str
@@ -115,6 +128,7 @@ class CellData:
     sizes: tuple[Bar, ...]
     ladder: tuple[Rung, ...]
     layers: tuple[Bar, ...]
+    roof: tuple[RoofPoint, ...]
     history: tuple[Series, ...]
 
 
@@ -126,17 +140,19 @@ class Document:
         cells: in the order of the table.
         places: where numbers were measured, as pairs of what and which.
         details: lines of checks; cells that were told the same share them.
+        runs: id and time of the start of the runs that histories have points of.
     """
 
     cells: tuple[CellData, ...]
     places: tuple[tuple[tuple[str, str], ...], ...]
     details: tuple[tuple[str, ...], ...]
+    runs: tuple[tuple[str, str], ...]
 
 
 class DocumentBuilder:
     """Makes the document; what several cells say is in it once."""
 
-    def __init__(self, history: Mapping[str, tuple[Series, ...]]) -> None:
+    def __init__(self, history: History) -> None:
         self._history = history
         self._places: dict[Provenance, int] = {}
         self._details: dict[tuple[str, ...], int] = {}
@@ -145,10 +161,12 @@ class DocumentBuilder:
     def build(self, cells: Iterable[CellOutcome]) -> Document:
         """Return the document of some cells."""
         made = tuple(self._cell(cell) for cell in cells)
-        return Document(cells=made, places=tuple(map(place, self._places)), details=tuple(self._details))
+        places, details = tuple(map(place, self._places)), tuple(self._details)
+        return Document(cells=made, places=places, details=details, runs=self._history.runs)
 
     def _cell(self, cell: CellOutcome) -> CellData:
         found = cell.provenance
+        timing = found.timing if found is not None else None
         label = "" if found is None or found.timing == "silicon" else found.timing
         latency = cell.measurements.get("latency.p50")
         command = one_line(cell.command or "", _COMMAND)
@@ -164,7 +182,7 @@ class DocumentBuilder:
             label=label,
             command=command,
             sort=tuple(sort_value(cell, column) for column in COLUMNS),
-            checks=tuple(self._check(check, label, command) for check in cell.checks),
+            checks=tuple(self._check(check, timing, command) for check in cell.checks),
             numbers=tuple(self._number(item, cases) for item in cell.measurements.values()),
             jobs=tuple(_job(job, command) for job in cell.jobs),
             latency=thinned(latency.samples) if latency else (),
@@ -174,9 +192,10 @@ class DocumentBuilder:
                 for name in _SIZES
                 if (item := cell.measurements.get(name)) and math.isfinite(item.value)
             ),
-            ladder=ladder(cell, cases.get("ladder")),
+            ladder=ladder(cell, cases),
             layers=layers(cell, label),
-            history=self._history.get(cell.id, ()),
+            roof=roof(cell),
+            history=self._history.by_cell.get(cell.id, ()),
         )
 
     def _unique(self, name: str) -> str:
@@ -188,10 +207,10 @@ class DocumentBuilder:
         self._ids.add(found)
         return found
 
-    def _check(self, check: CheckRecord, label: str, command: str) -> CheckLine:
+    def _check(self, check: CheckRecord, timing: str | None, command: str) -> CheckLine:
         lines = tuple(one_line(line, _DETAIL) for line in check.details[:MOST_DETAILS])
         own = one_line(check.command or "", _COMMAND)
-        timed = label if check.unit in _OF_THE_CLOCK else ""
+        timed = label_of(check.name, check.unit, timing)
         return CheckLine(
             one_line(check.name),
             check.status,
@@ -207,37 +226,10 @@ class DocumentBuilder:
 
     def _number(self, item: MeasurementRecord, cases: Mapping[str, int]) -> NumberLine:
         where = self._places.setdefault(item.provenance, len(self._places))
-        family = "ladder" if item.name.startswith("ladder.") else item.name
-        text = shown(item.value, item.unit, cases=cases.get(family), label=timing_label(item))
+        timed = label_of(item.name, item.unit, item.provenance.timing)
+        text = shown(item.value, item.unit, cases=item.cases or cases_of(item.name, cases), label=timed)
         exact = f"{item.value!r} {one_line(item.unit)}"
         return NumberLine(one_line(item.name), text, exact, len(item.samples), where)
-
-
-_OF_THE_CLOCK = frozenset({"ns", "s"})
-_OF_THE_BOARD = frozenset({"peak_rss", "code.unscheduled", LAYERS})
-"""Numbers that are not times and yet depend on what ran the program."""
-
-
-def timing_label(item: MeasurementRecord) -> str:
-    """Return what must stand beside a number: `emulated`, `simulated`, `estimated`; empty for one of silicon."""
-    kind = item.name.removeprefix("cycles.")
-    if kind in ("estimated", "simulated"):
-        return kind
-    is_of_the_board = item.unit in _OF_THE_CLOCK or item.name in _OF_THE_BOARD
-    return item.provenance.timing if is_of_the_board and item.provenance.timing != "silicon" else ""
-
-
-def shown(value: float, unit: str | None, *, cases: int | None = None, label: str = "") -> str:
-    """Return a number with its unit, a share with its count `96.3 % (385/400)`, and its label."""
-    text = quantity(value, unit)
-    if unit == "share" and cases and math.isfinite(value):
-        text += f" ({round(value * cases)}/{cases})"
-    return f"{text} ({label})" if label else text
-
-
-def cases_by_name(checks: Sequence[CheckRecord]) -> Mapping[str, int]:
-    """Return of how many cases the numbers of a name are a share; `ladder` stands for all numbers of the ladder."""
-    return {check.name.replace("accuracy.ladder", "ladder"): check.cases for check in checks if check.cases}
 
 
 def place(found: Provenance) -> tuple[tuple[str, str], ...]:
@@ -262,7 +254,7 @@ def thinned(samples: Sequence[float]) -> tuple[float, ...]:
     return tuple(finite[round(number * step)] for number in range(MOST_SAMPLES))
 
 
-def ladder(cell: CellOutcome, cases: int | None) -> tuple[Rung, ...]:
+def ladder(cell: CellOutcome, cases: Mapping[str, int]) -> tuple[Rung, ...]:
     """Return the rungs of the accuracy ladder that were recorded: right answers, or where no labels are, agreement."""
     numbers = cell.measurements
     has_labels = any(f"ladder.{name}.right" in numbers for name in _RUNGS)
@@ -273,7 +265,11 @@ def ladder(cell: CellOutcome, cases: int | None) -> tuple[Rung, ...]:
         if share is None and difference is None:
             continue
         is_known = share is not None and math.isfinite(share.value)
-        parts = [f"{shown(share.value, share.unit, cases=cases)} {words}"] if share is not None else []
+        parts = (
+            [f"{shown(share.value, share.unit, cases=cases_of(share.name, cases))} {words}"]
+            if share is not None
+            else []
+        )
         if difference is not None and rungs:
             parts.append(f"furthest {quantity(difference.value, difference.unit)} of the scale from the first rung")
         rungs.append(Rung(name, share.value if share is not None and is_known else None, ", ".join(parts)))
@@ -290,6 +286,30 @@ def layers(cell: CellOutcome, label: str) -> tuple[Bar, ...]:
     rest = found[MOST_LAYERS:]
     bars = found[:MOST_LAYERS] + ([(f"{len(rest)} more", sum(time for _, time in rest))] if rest else [])
     return tuple(Bar(name, time, f"{shown(time, 'ns', label=label)}, {time / total:.1%}") for name, time in bars)
+
+
+def roof(cell: CellOutcome) -> tuple[RoofPoint, ...]:
+    """Return where a whole run, and each layer whose time was taken, stand in a roofline; the run first.
+
+    Source: S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for multicore
+    architectures", Communications of the ACM 52 (2009). The bytes are those of the tensors that are read and written,
+    so they are an estimate from below of what passes between memory and processor, or above where a cache holds them.
+    """
+    numbers = cell.measurements
+    found = [
+        _roof_point("whole run", *(numbers[name].value if name in numbers else 0.0 for name in (*_WORK, "latency.p50")))
+    ]
+    names = next((check.operators for check in cell.checks if check.name == LAYERS), ())
+    samples = [numbers[name].samples if name in numbers else () for name in (*_LAYER_WORK, LAYERS)]
+    found += [_roof_point(one_line(name, 200), *work) for name, *work in zip(names, *samples, strict=False)]
+    known = tuple(point for point in found if point is not None)
+    return known if known and found[0] is not None else ()
+
+
+def _roof_point(name: str, operations: float, moved: float, ns: float) -> RoofPoint | None:
+    if not all(math.isfinite(value) and value > 0 for value in (operations, moved, ns)):
+        return None
+    return RoofPoint(name, operations / moved, operations / ns * 1e9, moved / ns * 1e9)
 
 
 def sort_value(cell: CellOutcome, column: str) -> float | None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from crossfarm.results import Timing
+from crossfarm.reports.shown import label
 from crossfarm.util.text import one_line, quantity
 
 
@@ -30,7 +30,7 @@ class HistoryRow:
     cell: str
     metric: str
     board: str
-    timing: Timing
+    timing: str
     run: str
     started: str
     value: float
@@ -39,17 +39,16 @@ class HistoryRow:
 
 
 class Point(NamedTuple):
-    """A number of one run, an array in the page: run and time of its start, number, number in words, mark."""
+    """A number of one run, an array in the page: place of the run in History.runs, number, number in words, mark."""
 
-    run: str
-    started: str
+    run: int
     value: float
     text: str
     mark: str
 
 
 class Series(NamedTuple):
-    """The numbers of one cell on one board, an array in the page: oldest first."""
+    """The numbers of one cell on one board, an array in the page; `label` says what they are worth. Oldest first."""
 
     metric: str
     board: str
@@ -57,22 +56,40 @@ class Series(NamedTuple):
     points: tuple[Point, ...]
 
 
-def series_by_cell(rows: Iterable[HistoryRow]) -> Mapping[str, tuple[Series, ...]]:
-    """Return the lines of each cell, by its id; what is not a finite number has no place in a line and is left out."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class History:
+    """What the page shows of earlier runs.
+
+    Attributes:
+        runs: id and time of the start of each run that has a point.
+        by_cell: the lines of each cell, by its id.
+    """
+
+    runs: tuple[tuple[str, str], ...]
+    by_cell: Mapping[str, tuple[Series, ...]]
+
+
+def drawn(rows: Iterable[HistoryRow]) -> History:
+    """Return the lines of each cell; what is not a finite number has no place in a line and is left out."""
     grouped: collections.defaultdict[tuple[str, str, str, str], list[HistoryRow]] = collections.defaultdict(list)
     for row in rows:
         if math.isfinite(row.value):
             grouped[row.cell, row.metric, row.board, row.timing].append(row)
+    runs: dict[tuple[str, str], int] = {}
     found: collections.defaultdict[str, list[Series]] = collections.defaultdict(list)
     for (cell, metric, board, timing), members in grouped.items():
-        members.sort(key=lambda row: row.started)
-        points = tuple(_point(row) for row in members)
-        label = "" if timing == "silicon" else timing
-        found[cell].append(Series(one_line(metric), one_line(board), label, points))
-    return {cell: tuple(series) for cell, series in found.items()}
-
-
-def _point(row: HistoryRow) -> Point:
-    return Point(
-        one_line(row.run), one_line(row.started), row.value, quantity(row.value, row.unit), one_line(row.mark, 100)
+        points = tuple(
+            Point(
+                runs.setdefault((row.run, row.started), len(runs)),
+                row.value,
+                quantity(row.value, row.unit),
+                one_line(row.mark, 100),
+            )
+            for row in members
+        )
+        worth = label(metric, members[-1].unit, timing)
+        found[cell].append(Series(one_line(metric), one_line(board), worth, points))
+    return History(
+        runs=tuple((one_line(run), one_line(started)) for run, started in runs),
+        by_cell={cell: tuple(series) for cell, series in found.items()},
     )

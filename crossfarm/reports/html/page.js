@@ -17,7 +17,7 @@
   const svg = (name, attributes = {}, ...children) =>
     fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
-  const symbols = { passed: "✓", failed: "✗", error: "!", made: "○", skipped: "→", "not run": "·", informative: "i" };
+  const symbols = { passed: "✓", failed: "✗", error: "!", "known failure": "≈", "unexpected pass": "?", made: "○", skipped: "→", "not run": "·", informative: "i" };
   function badge(state) {
     const sign = element("span", { "aria-hidden": "true" }, symbols[state] || "?");
     return element("span", { class: `badge s-${state.replaceAll(" ", "-")}` }, sign, ` ${state}`);
@@ -126,6 +126,8 @@
 
   const MARGIN = 8;
   const units = {
+    operations: [[1e12, "Tops/s"], [1e9, "Gops/s"], [1e6, "Mops/s"], [1, "ops/s"]],
+    traffic: [[1e9, "GB/s"], [1e6, "MB/s"], [1, "B/s"]],
     ns: [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]],
     bytes: [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]],
   };
@@ -273,26 +275,72 @@
     });
   }
 
+  /** Operations a second over operations a byte; the roofs are the highest rates that anything of this board reached. */
+  function roofPicture(cell, width) {
+    if (!cell.roof.length) return null;
+    const same = cells.filter((other) => other.roof.length && other.board === cell.board && other.target === cell.target && other.label === cell.label);
+    const points = same.flatMap((other) => other.roof);
+    const peak = Math.max(...points.map(([, , rate]) => rate));
+    const bandwidth = Math.max(...points.map(([, , , traffic]) => traffic));
+    const [whole, ...layerPoints] = cell.roof;
+    const worth = cell.label ? `, ${cell.label}` : "";
+    const rated = ([what, intensity, rate]) => {
+      const share = rate / Math.min(peak, bandwidth * intensity);
+      return `${what}: ${tick(rate, "operations")}, ${+intensity.toPrecision(3)} operations a byte, ${(share * 100).toFixed(0)} % of the roof (estimate${worth})`;
+    };
+    const heads = [rated(whole), `roofs, estimates from what ${same.length} cell${same.length === 1 ? "" : "s"} of this board reached: ${tick(peak, "operations")} and ${tick(bandwidth, "traffic")}${worth}`];
+    const rows = stack(heads, 0, width);
+    const [top, bottom] = [rows.height + 8, rows.height + 150];
+    const range = (values) => [Math.log(Math.min(...values) / 1.5), Math.log(Math.max(...values) * 1.5)];
+    const [left, right] = range([...points.map(([, intensity]) => intensity), peak / bandwidth]);
+    const [low, high] = range([...points.map(([, , rate]) => rate), peak]);
+    return picture("Roofline", [...heads, ...layerPoints.slice(0, 10).map(rated)], bottom + 18, width, (drawing) => {
+      const x = (value) => MARGIN + ((Math.log(value) - left) / (right - left)) * (width - 2 * MARGIN);
+      const y = (value) => bottom - ((Math.log(value) - low) / (high - low)) * (bottom - top);
+      rows.draw(drawing, () => {});
+      const start = Math.max(Math.exp(left), Math.exp(low) / bandwidth);
+      const roof = [[start, bandwidth * start], [peak / bandwidth, peak], [Math.exp(right), peak]];
+      drawing.append(svg("polyline", { class: "roof", points: roof.map(([one, other]) => `${x(one)},${y(other)}`).join(" ") }));
+      const dots = [
+        ...same.filter((other) => other !== cell).map((other) => [other.roof[0], "faint-dot", 3, other.id]),
+        ...layerPoints.map((point) => [point, "c1", 3, point[0]]),
+        [whole, "c0", 6, cell.id],
+      ];
+      for (const [point, kind, r, text] of dots) {
+        const told = svg("title", {}, `${text}: ${tick(point[2], "operations")} at ${+point[1].toPrecision(3)} operations a byte (estimate${worth})`);
+        drawing.append(svg("circle", { class: kind, cx: x(point[1]), cy: y(point[2]), r }, told));
+      }
+      drawing.append(svg("line", { class: "axis", x1: MARGIN, x2: width - MARGIN, y1: bottom, y2: bottom }));
+      drawing.append(svg("text", { class: "faint", x: MARGIN, y: bottom + 14 }, "operations a byte"));
+      drawing.append(svg("text", { class: "faint", x: width - MARGIN, y: bottom + 14, "text-anchor": "end" }, `${+Math.exp(right).toPrecision(2)}`));
+    }, layerPoints.length ? "Large: the whole run. Small: its layers, other cells of the board faint." : "Large: this cell; other cells of the board faint.");
+  }
+
   function historyPicture([metric, board, label, points], width) {
-    const values = points.map(([, , value]) => value);
+    const started = (point) => data.runs[point[0]][1];
+    const named = (text) => (label ? `${text} (${label})` : text);
+    const values = points.map(([, value]) => value);
     const [low, high] = [Math.min(...values), Math.max(...values)];
-    const textOf = (value) => points.find((point) => point[2] === value)[3];
+    const textOf = (value) => points.find((point) => point[1] === value)[2];
     const last = points[points.length - 1];
-    const marks = points.filter(([, , , , mark]) => mark).map(([, started, , , mark]) => `${mark} ${started.slice(0, 10)}`);
-    const range = `${points.length} runs from ${points[0][1].slice(0, 10)} to ${last[1].slice(0, 10)}, ${textOf(low)} to ${textOf(high)}, last ${last[3]}`;
-    const caption = `History of ${metric} on ${board}${label ? ` (${label})` : ""}`;
-    const rows = stack([range], 90, width);
-    return picture(caption, [range, ...marks], rows.height, width, (drawing) => {
+    const marked = points.filter((point) => point[3]);
+    const marks = marked.map((point) => `${point[3]}, ${started(point).slice(0, 10)}`);
+    const range = `${points.length} runs from ${started(points[0]).slice(0, 10)} to ${started(last).slice(0, 10)}, ${named(textOf(low))} to ${named(textOf(high))}, last ${named(last[2])}`;
+    const caption = `History of ${metric}${board ? ` on ${board}` : ""}${label ? ` (${label})` : ""}`;
+    const rows = stack([range, ...marks.map((text, at) => `${at + 1}: ${text}`)], 0, width);
+    const height = rows.height + 96;
+    return picture(caption, [range, ...marks], height, width, (drawing) => {
       const x = scale(0, points.length - 1, width);
-      const bottom = rows.height - 12;
+      const bottom = height - 6;
       const y = (value) => bottom - 8 - (high > low ? ((value - low) / (high - low)) * 60 : 30);
       rows.draw(drawing, () => {});
       drawing.append(svg("line", { class: "axis", x1: MARGIN, x2: width - MARGIN, y1: bottom, y2: bottom }));
-      drawing.append(svg("polyline", { class: "path", points: points.map(([, , value], at) => `${x(at)},${y(value)}`).join(" ") }));
-      points.forEach(([run, started, value, text, mark], at) => {
-        const told = svg("title", {}, `${started} ${run}: ${text}${mark ? `, ${mark}` : ""}`);
+      drawing.append(svg("polyline", { class: "path", points: points.map(([, value], at) => `${x(at)},${y(value)}`).join(" ") }));
+      points.forEach((point, at) => {
+        const [, value, text, mark] = point;
+        const told = svg("title", {}, `${started(point)} ${data.runs[point[0]][0]}: ${named(text)}${mark ? `, ${mark}` : ""}`);
         drawing.append(svg("circle", { class: mark ? "mark" : "c0", cx: x(at), cy: y(value), r: mark ? 5 : 3 }, told));
-        if (mark) drawing.append(svg("text", { class: "mark", x: x(at), y: y(value) - 8, "text-anchor": at > points.length / 2 ? "end" : "start" }, mark));
+        if (mark) drawing.append(svg("text", { class: "mark", x: x(at), y: y(value) - 8, "text-anchor": "middle" }, String(marked.indexOf(point) + 1)));
       });
     });
   }
@@ -344,7 +392,7 @@
     const bar = element("div", { class: "bar" }, element("h2", { id: "detail-title" }, cell.id, " ", badge(cell.state)), element("div", { class: "steps" }, step("Previous", -1), step("Next", 1), close));
     const wide = dialog.clientWidth || innerWidth;
     const width = Math.max(260, Math.min(480, wide - 80));
-    const pictures = [ladderPicture(cell, width), latencyPicture(cell, width), sizePicture(cell, width), layerPicture(cell, width), ...cell.history.map((series) => historyPicture(series, width))];
+    const pictures = [ladderPicture(cell, width), latencyPicture(cell, width), sizePicture(cell, width), layerPicture(cell, width), roofPicture(cell, width), ...cell.history.map((series) => historyPicture(series, width))];
     const body = [
       cell.cause ? element("p", {}, cell.cause) : null,
       cell.label ? element("p", { class: "hint" }, `Times of this cell are ${cell.label}: they say nothing about a real board.`) : null,

@@ -5,16 +5,22 @@ from __future__ import annotations
 import base64
 import collections
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossfarm.reports.columns import COLUMNS
 from crossfarm.reports.html import sections
 from crossfarm.reports.html.cell_data import Document, DocumentBuilder, worst_first
-from crossfarm.reports.html.history import HistoryRow, series_by_cell
+from crossfarm.reports.html.history import HistoryRow, drawn
 from crossfarm.reports.page_again import BEGIN, END, digest_line, run_line
+from crossfarm.reports.regression import alarms
 from crossfarm.reports.run_view import Overview, is_flaky
 from crossfarm.util.text import one_line
+
+if TYPE_CHECKING:
+    from crossfarm.reports.html.compared import Compared
+    from crossfarm.reports.regression.comparison import Comparison
 
 _FOLDER = Path(__file__).parent
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -22,19 +28,28 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u202
 _NUMBERS = frozenset({"max diff", "quantising", "p50", "program", "weights", "memory"})
 
 
-def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = "") -> str:
+def render(
+    seen: Overview,
+    *,
+    history: Iterable[HistoryRow] = (),
+    compared: Comparison | None = None,
+    untold: str = "",
+    digest: str = "",
+) -> str:
     """Return the page of a run.
 
     Args:
         seen: the run.
-        history: numbers of earlier runs and of this one, in any order; the dialog of a cell draws its own.
+        history: numbers of earlier runs and of this one, oldest first; the dialog of a cell draws its own.
+        compared: the run beside those before; None where there are none.
+        untold: why nothing is known of the runs before; empty where something is, or where no history is kept.
         digest: of all that the page shows, by which `page_again` knows it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     cells = sorted(seen.cells, key=worst_first)
-    document = DocumentBuilder(series_by_cell(history)).build(cells)
+    document = DocumentBuilder(drawn(history)).build(cells)
     places = {id(cell): number for number, cell in enumerate(cells)}
     rows = sections.table(cells, document)
     style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -48,7 +63,8 @@ def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = 
         keep_trailing_newline=True,
     )
     environment.filters["line"] = one_line
-    wrong = sections.failures(seen, {cell.id: data.id for cell, data in zip(cells, document.cells, strict=True)})
+    ids = {cell.id: data.id for cell, data in zip(cells, document.cells, strict=True)}
+    wrong = sections.failures(seen, ids)
     return environment.get_template(
         "page.html"
     ).render(
@@ -65,6 +81,10 @@ def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = 
         choices=sections.choices(document.cells),
         failures=wrong[: sections.MOST_FAILURES],
         more_failures=len(wrong) - sections.MOST_FAILURES,
+        known=sections.known(seen, ids),
+        compared=_changes(compared, ids),
+        untold=one_line(untold),
+        alarms=alarms.in_words(),
         flaky=[job for job in seen.flaky if is_flaky(job)],
         left_out=sections.left_out(cells, document),
         measured_at=sections.measured_at(cells),
@@ -74,6 +94,15 @@ def render(seen: Overview, *, history: Iterable[HistoryRow] = (), digest: str = 
         script_hash=_hash(script),
         data=Markup(as_json(document)),  # noqa: S704  # every < is escaped
     )
+
+
+def _changes(compared: Comparison | None, ids: Mapping[str, str]) -> Compared | None:
+    if compared is None:
+        return None
+    # It imports NumPy, for verdicts that a page without runs before has none of.
+    from crossfarm.reports.html.compared import compared_section
+
+    return compared_section(compared, ids)
 
 
 def as_json(document: Document) -> str:

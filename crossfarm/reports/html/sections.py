@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from crossfarm.reports.columns import COLUMNS, row
 from crossfarm.reports.html.cell_data import CellData, Document, place
-from crossfarm.reports.run_view import CellOutcome, Overview
+from crossfarm.reports.run_view import CellOutcome, Overview, known_failure
 from crossfarm.results import CheckRecord, JobRecord
 from crossfarm.util.text import one_line, quantity
 
@@ -17,7 +17,16 @@ MOST_FAILURES = 200
 """Cells whose failures stand in the section of failures; all are in the table."""
 MOST_CHECKS = 20
 """Failed checks of one cell that stand there."""
-SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "made": "○", "skipped": "→", "not run": "·"}
+SYMBOLS = {
+    "passed": "✓",
+    "failed": "✗",
+    "error": "!",
+    "known failure": "≈",
+    "unexpected pass": "?",
+    "made": "○",
+    "skipped": "→",
+    "not run": "·",
+}
 """Stands beside the word, so that a state can be told without its colour."""
 _COMMAND = 2000
 
@@ -79,6 +88,15 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class KnownLine:
+    """A failure that models.yaml declares: `kind` says whether it came, or what is declared to fail passes."""
+
+    id: str
+    kind: str
+    told: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """Cells that were not done, for one reason."""
 
@@ -136,11 +154,21 @@ def failures(seen: Overview, ids: Mapping[str, str]) -> tuple[Failure, ...]:
     return tuple(found)
 
 
+def known(seen: Overview, ids: Mapping[str, str]) -> tuple[KnownLine, ...]:
+    """Return what passes though it is declared to fail, then what fails as declared."""
+    unexpected = [(cell, row.message, "unexpected pass") for cell in seen.cells for row in cell.unexpected]
+    declared = [(cell, known_failure(item), "known failure") for cell in seen.cells for item in cell.known]
+    return tuple(
+        KnownLine(id=ids[cell.id], kind=kind, told=one_line(told, 1000))
+        for cell, told, kind in (*unexpected, *declared)
+    )
+
+
 def left_out(cells: Sequence[CellOutcome], document: Document) -> tuple[LeftOut, ...]:
     """Return the cells that were not done, those of one reason together."""
     grouped: dict[tuple[str, str], list[str]] = {}
     for cell, data in zip(cells, document.cells, strict=True):
-        if cell.state not in ("passed", "failed", "error"):
+        if cell.state not in ("passed", "failed", "error", "known failure"):
             grouped.setdefault((cell.state, data.cause), []).append(data.id)
     return tuple(LeftOut(state=state, cause=cause, ids=tuple(ids)) for (state, cause), ids in grouped.items())
 

@@ -56,7 +56,8 @@ def steps(values: Sequence[float], *, relative: float) -> tuple[Step, ...]:
     """
     usable = [index for index, value in enumerate(values) if math.isfinite(value) and value > 0][-MOST_POINTS:]
     logs = [math.log(values[index]) for index in usable]
-    if len(logs) < 2 * FEWEST_RUNS:
+    # Levels lie between the least and the greatest value; most series of a page are as flat as that.
+    if len(logs) < 2 * FEWEST_RUNS or max(logs) - min(logs) <= math.log1p(relative):
         return ()
     # Neighbours differ by the noise of two values; a step is among few of the differences and moves no median of them.
     noise = robust_spread([after - before for before, after in itertools.pairwise(logs)]) / math.sqrt(2)

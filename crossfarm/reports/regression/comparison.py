@@ -11,6 +11,7 @@ from typing import Literal
 from crossfarm.reports.history.kept_run import KeptCell, KeptRun
 from crossfarm.reports.regression.rules import Rule, rule_of
 from crossfarm.reports.regression.verdicts import Confirmation, Verdict, confirmed, judge
+from crossfarm.reports.shown import cases_of, label
 
 Kind = Literal[
     "newly failing",
@@ -28,7 +29,7 @@ KINDS: tuple[Kind, ...] = (
     *("improved", "newly passing", "new", "unchanged"),
 )
 """Worst first."""
-_BAD, _GOOD = ("failed", "error"), ("passed", "made")
+_BAD, _GOOD, _KNOWN = ("failed", "error"), ("passed", "made"), "known failure"
 _LEFT_OUT = "skipped"
 WINDOW = 12
 """Runs before that make a baseline; Mozilla's alerts look back over 12 to 24."""
@@ -52,6 +53,8 @@ class Row:
         reason: in a few words.
         gates: it fails the comparison.
         command: what reproduces the cell.
+        label: what the number is where it was not measured: `emulated`, `simulated`, `estimated`.
+        old_cases: of how many cases the number before is a share; None where that is not known. `new_cases` likewise.
     """
 
     kind: Kind
@@ -63,6 +66,9 @@ class Row:
     reason: str = ""
     gates: bool = False
     command: str | None = None
+    label: str = ""
+    old_cases: int | None = None
+    new_cases: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +120,13 @@ def compare(
     rows = [row for cell in new.cells for row in _of_cell(earlier.get(cell.cell, ()), cell, confirm)]
     gone = [before[-1] for name, before in earlier.items() if name not in cells and before[-1].state != _LEFT_OUT]
     rows += [
-        Row(kind="missing", cell=cell.cell, board=cell.board, reason=f"it {cell.state} before", command=cell.command)
+        Row(
+            kind="missing",
+            cell=cell.cell,
+            board=cell.board,
+            reason=f"it {_said(cell.state)} before",
+            command=cell.command,
+        )
         for cell in gone
     ]
     rows = _renamed(rows, gone, cells)
@@ -149,14 +161,16 @@ def _of_cell(before: Sequence[KeptCell], now: KeptCell, confirm: Confirm | None)
     row = functools.partial(Row, cell=now.cell, board=now.board, command=now.command)
     if not before:
         if now.state != _LEFT_OUT:
-            yield row(kind="new", reason=f"it {now.state}")
+            yield row(kind="new", reason=f"it {_said(now.state)}")
         return
     was = before[-1].state
     if now.state in _BAD and was not in _BAD:
         yield row(kind="newly failing", reason=now.cause or now.state, gates=True)
-    elif now.state in _GOOD and was in _BAD:
-        yield row(kind="newly passing", reason=f"it {was} before: {before[-1].cause}")
-    elif now.state in ("not run", _LEFT_OUT) and was in (*_GOOD, *_BAD):
+    elif now.state == _KNOWN and was in _GOOD:
+        yield row(kind="newly failing", reason=f"a known failure, which gates nothing: {now.cause}")
+    elif now.state in _GOOD and was in (*_BAD, _KNOWN):
+        yield row(kind="newly passing", reason=f"it {_said(was)} before: {before[-1].cause}")
+    elif now.state in ("not run", _LEFT_OUT) and was in (*_GOOD, *_BAD, _KNOWN):
         yield row(kind="missing", reason=f"{now.state}: {now.cause}")
     for name, number in now.numbers.items():
         rule = rule_of(name)
@@ -171,6 +185,9 @@ def _of_cell(before: Sequence[KeptCell], now: KeptCell, confirm: Confirm | None)
                 verdict=found,
                 reason=found.reason,
                 gates=found.gates,
+                label=label(name, number.unit, now.timing),
+                old_cases=cases_of(name, before[-1].cases),
+                new_cases=cases_of(name, now.cases),
             )
         elif found:
             yield row(kind="inconclusive", metric=name, unit=number.unit, reason=found)
@@ -192,6 +209,10 @@ def _of_number(
     if verdict.word != "regressed" or rule.method != "samples":
         return verdict
     return confirmed(verdict, rule, confirm(known[-1], now) if confirm is not None else UNASKED)
+
+
+def _said(state: str) -> str:
+    return "failed as known" if state == _KNOWN else state
 
 
 def _is_of_no_board(rule: Rule) -> bool:

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from crossfarm.reports.history.kept_run import KeptNumber, KeptRun
 from crossfarm.reports.regression.change_points import Step, steps
 from crossfarm.reports.regression.rules import rule_of
-from crossfarm.util.text import count, one_line, quantity
+from crossfarm.reports.shown import cases_of, label, shown
+from crossfarm.util.text import count, one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SMALLEST_STEP = 0.03
@@ -26,6 +28,7 @@ class Point:
         run: id of the run; `started` and `commit` are its own too.
         value: in the unit of the series.
         samples: how many samples it is a statistic of.
+        cases: of how many cases it is a share; None where it is none.
     """
 
     run: str
@@ -33,6 +36,7 @@ class Point:
     commit: str | None
     value: float
     samples: int
+    cases: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,10 +63,28 @@ class Series:
 
     def commits(self, step: Step) -> str:
         """Return between which commits a step came, in words; between which runs where those are not known or equal."""
-        last, first = self.points[step.at - 1], self.points[step.at]
-        if last.commit and first.commit and last.commit != first.commit:
-            return f"commits {last.commit[:12]}..{first.commit[:12]}"
-        return f"runs {last.run} and {first.run}"
+        return between(self.points[step.at - 1], self.points[step.at])
+
+
+class _OfARun(Protocol):
+    @property
+    def run(self) -> str: ...
+
+    @property
+    def commit(self) -> str | None: ...
+
+
+def between(last: _OfARun, first: _OfARun) -> str:
+    """Return what lies between two numbers: commits, or where those are not known or equal, runs."""
+    if last.commit and first.commit and last.commit != first.commit:
+        return f"commits {last.commit[:12]}..{first.commit[:12]}"
+    return f"runs {last.run} and {first.run}"
+
+
+def steps_of(values: Sequence[float], metric: str) -> tuple[Step, ...]:
+    """Return where a number changed for good, by more than its rule lets pass."""
+    rule = rule_of(metric)
+    return steps(values, relative=(rule.relative if rule is not None else 0.0) or _SMALLEST_STEP)
 
 
 def series_of(runs: Sequence[KeptRun], metric: str) -> tuple[Series, ...]:
@@ -88,10 +110,9 @@ def series_of(runs: Sequence[KeptRun], metric: str) -> tuple[Series, ...]:
                 commit=run.git_commit,
                 value=number.value,
                 samples=len(number.samples),
+                cases=cases_of(metric, cell.cases),
             )
             known.append((point, number))
-    rule = rule_of(metric)
-    smallest = (rule.relative if rule is not None else 0.0) or _SMALLEST_STEP
     return tuple(
         Series(
             cell=cell,
@@ -100,7 +121,7 @@ def series_of(runs: Sequence[KeptRun], metric: str) -> tuple[Series, ...]:
             metric=metric,
             unit=known[-1][1].unit,
             points=tuple(point for point, _ in known),
-            steps=steps([point.value for point, _ in known], relative=smallest),
+            steps=steps_of([point.value for point, _ in known], metric),
         )
         for (cell, board, timing), known in found.items()
     )
@@ -157,6 +178,7 @@ def _block(series: Series) -> str:
     place = f" on {one_line(series.board)}{timing}" if series.board else ""
     head = f"{one_line(series.cell)}{place}: {one_line(series.metric)}, {count(len(values), 'run')}"
     marks = {step.at: step for step in series.steps}
+    worth = label(series.metric, series.unit, series.timing)
     rows = [("started", "run", "commit", "value", "change", "")]
     for index, point in enumerate(series.points):
         before = values[index - 1] if index else math.nan
@@ -167,7 +189,7 @@ def _block(series: Series) -> str:
                 one_line(point.started, 25),
                 one_line(point.run, 40),
                 one_line((point.commit or "-")[:12]),
-                quantity(point.value, series.unit),
+                shown(point.value, series.unit, cases=point.cases, label=worth),
                 f"{change:+.1%}" if math.isfinite(change) else "",
                 f"<- {step.change:+.1%} between {one_line(series.commits(step))}" if step else "",
             )

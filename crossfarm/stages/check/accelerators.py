@@ -44,7 +44,7 @@ def simulator_records(
     outputs: Sequence[SimulatedOutput],
     *,
     check: Callable[..., CheckRecord],
-    measurement: Callable[[str, float, str], MeasurementRecord],
+    measurement: Callable[..., MeasurementRecord],
 ) -> Iterator[Row]:
     """Yield the gate: the simulator must equal the functional model bit for bit; and how far each output is from it."""
     equal = [all(cases) for cases in zip(*(output.equal_cases for output in outputs), strict=True)]
@@ -63,7 +63,9 @@ def simulator_records(
         difference = compare(output.simulated, output.functional, tolerance=0.0, yardstick=OutputScale())
         yield measurement(f"simulator.max_abs_diff.{output.name}", difference.max_abs, "value")
         yield measurement(f"simulator.mean_abs_diff.{output.name}", difference.mean_abs, "value")
-        yield measurement(f"simulator.correct_ratio.{output.name}", difference.correct, "share")
+        yield measurement(
+            f"simulator.correct_ratio.{output.name}", difference.correct, "share", cases=difference.elements
+        )
 
 
 def is_simulator_right(outputs: Sequence[SimulatedOutput]) -> bool:
@@ -141,7 +143,7 @@ def report_records(
     cards: Mapping[str, Sequence[str]] = MappingProxyType({}),
     board: str = "",
     check: Callable[..., CheckRecord],
-    measurement: Callable[[str, float, str], MeasurementRecord],
+    measurement: Callable[..., MeasurementRecord],
 ) -> Iterator[Row]:
     """Yield what the compiler says: the partition, its numbers and its notes.
 
@@ -184,7 +186,7 @@ def _partition_records(
     partition: Partition,
     *,
     check: Callable[..., CheckRecord],
-    measurement: Callable[[str, float, str], MeasurementRecord],
+    measurement: Callable[..., MeasurementRecord],
 ) -> Iterator[Row]:
     here, rest = partition.accelerator, partition.cpu
     total = here.macs + rest.macs
@@ -195,13 +197,13 @@ def _partition_records(
         status="informative",
         value=share,
         unit="share",
-        message=f"{here.operators} of {here.operators + rest.operators} operators and {share:.1%} of "
-        f"{total:,} MACs on the accelerator ({here.parameter_bytes:,} B of parameters, {rest.parameter_bytes:,} B on "
+        message=f"{here.operators} of {here.operators + rest.operators} operators and {here.macs:,} of {total:,} MACs "
+        f"({share:.1%}) on the accelerator ({here.parameter_bytes:,} B of parameters, {rest.parameter_bytes:,} B on "
         f"the CPU); {partition.crossings} tensors cross, {partition.crossing_bytes:,} B{left}",
         details=tuple(map(_left_over, partition.left_over[:_MOST_LEFT_OVER])),
         operators=tuple(item.node for item in partition.left_over[:_MOST_LEFT_OVER]),
     )
-    yield measurement("partition.macs", share, "share")
+    yield measurement("partition.macs", share, "share", cases=total)
     yield measurement("partition.crossings", partition.crossings, "count")
 
 

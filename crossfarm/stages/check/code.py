@@ -6,7 +6,7 @@ That is functions without a schedule, and operators of a quantised model in floa
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from crossfarm.results import CheckRecord, MeasurementRecord
@@ -14,6 +14,9 @@ from crossfarm.stages.measure.artifact import BundleManifest, ProfileFile
 
 UNSCHEDULED, LEFT_IN_FLOAT, LAYERS = "code.unscheduled", "code.left_in_float", "profile.layers"
 """Names of the rows, and of the measurements with the share of the time and with the time of each function."""
+WORK = (("work.operations", "count"), ("work.bytes", "bytes"))
+LAYER_WORK = (("profile.operations", "count"), ("profile.bytes", "bytes"))
+"""Names and units of what a run computes and moves, in all and function by function."""
 _NAMED_LAYERS, _MOST_LAYERS = 3, 200
 """Functions that a message names, and that a row holds: the slowest."""
 
@@ -48,7 +51,8 @@ def code_records(
         measurement: makes a number.
     """
     if profile is not None:
-        yield from _layer_records(profile, timing=timing, check=check, measurement=measurement)
+        yield from _layer_records(profile, bundle.work, timing=timing, check=check, measurement=measurement)
+    yield from _work_records(bundle.work, measurement=measurement)
     if bundle.unscheduled:
         shares = unscheduled_shares(profile, bundle.unscheduled) if profile is not None else ()
         share = statistics.median(shares) if shares else None
@@ -83,10 +87,23 @@ def layer_times(profile: ProfileFile) -> dict[str, float]:
     return dict(sorted(times.items(), key=lambda item: -item[1]))
 
 
+def _work_records(work: Mapping[str, tuple[int, int]], *, measurement: _Measurement) -> Iterator[MeasurementRecord]:
+    """Yield what a run computes and moves, as far as it is known."""
+    for at, (name, unit) in enumerate(WORK):
+        total = sum(found[at] for found in work.values())
+        if total:
+            yield measurement(name, total, unit)
+
+
 def _layer_records(
-    profile: ProfileFile, *, timing: str, check: _Check, measurement: _Measurement
+    profile: ProfileFile,
+    work: Mapping[str, tuple[int, int]],
+    *,
+    timing: str,
+    check: _Check,
+    measurement: _Measurement,
 ) -> Iterator[CheckRecord | MeasurementRecord]:
-    """Yield a row that names the functions, the slowest first, and a number whose samples are their times."""
+    """Yield a row that names the functions, the slowest first, and numbers whose samples are their times and work."""
     times = layer_times(profile)
     total = sum(times.values())
     if total <= 0:
@@ -103,6 +120,10 @@ def _layer_records(
         operators=tuple(slowest),
     )
     yield measurement(LAYERS, total, "ns", tuple(slowest.values()))
+    for at, (name, unit) in enumerate(LAYER_WORK):
+        samples = tuple(float(work[layer][at]) if layer in work else 0.0 for layer in slowest)
+        if any(samples):
+            yield measurement(name, sum(samples), unit, samples)
 
 
 def _functions(number: int) -> str:

@@ -75,6 +75,7 @@ class Difference:
         spreads: scales that differ much; those along the channel axis only where each channel has its own.
         not_finite: number of elements of y that are NaN or infinite.
         cases: number of cases.
+        elements: number of elements of all cases.
     """
 
     scale: float
@@ -91,6 +92,7 @@ class Difference:
     spreads: tuple[Spread, ...]
     not_finite: int
     cases: int
+    elements: int
 
     def within(self, tolerance: float) -> bool:
         """Say whether the output is good: finite everywhere, and nowhere further than tolerance * s."""
@@ -149,6 +151,7 @@ def compare(
         spreads=_spreads(r, axis, yardstick),
         not_finite=int(np.count_nonzero(~finite)),
         cases=cases,
+        elements=distance.size,
     )
 
 

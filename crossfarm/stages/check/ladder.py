@@ -113,15 +113,17 @@ def _row(
         return check(
             name="accuracy.ladder", status="informative", cases=len(decisions[0]), message=message, details=tuple(lines)
         )
-    share = sum(map(_same, decisions[1], decisions[0])) / len(decisions[0])
+    equal, count = sum(map(_same, decisions[1], decisions[0])), len(decisions[0])
+    share = equal / count
     return check(
         name="accuracy.ladder",
         status="passed" if share >= agreement else "failed",
         value=share,
         limit=agreement,
         unit="share",
-        cases=len(decisions[0]),
-        message=f"{rungs[1].words} decides {share:.2%} of the cases as float32 (limit {agreement:.2%}); {message}",
+        cases=count,
+        message=f"{rungs[1].words} decides {equal} of {count} cases ({share:.2%}) as float32 (limit {agreement:.2%}); "
+        f"{message}",
         details=tuple(lines),
     )
 

@@ -77,7 +77,7 @@ def output_records(
     argmax: bool,
     gates: bool = True,
     check: Callable[..., CheckRecord],
-    measurement: Callable[[str, float, str], MeasurementRecord],
+    measurement: Callable[..., MeasurementRecord],
 ) -> Iterator[Row]:
     """Yield the gate of one output, what is to be known about its scales, and its numbers.
 
@@ -90,7 +90,7 @@ def output_records(
         argmax: compare the argmax as well.
         gates: whether the row decides; else it only shows.
         check: makes a row of this cell.
-        measurement: makes a number of this cell from name, value and unit.
+        measurement: makes a number of this cell from name, value and unit, and `cases` where it is a share of elements.
     """
     difference = compare(output, expected, tolerance=how.tolerance, argmax=argmax, yardstick=how.yardstick)
     yield check(
@@ -110,7 +110,7 @@ def output_records(
     yield measurement(f"accuracy.max_abs_diff.{name}", difference.relative, "scale")
     yield measurement(f"accuracy.mean_abs_diff.{name}", difference.mean_abs / difference.scale, "scale")
     yield measurement(f"accuracy.cosine.{name}", difference.cosine, "share")
-    yield measurement(f"accuracy.correct_ratio.{name}", difference.correct, "share")
+    yield measurement(f"accuracy.correct_ratio.{name}", difference.correct, "share", cases=difference.elements)
     yield measurement(f"accuracy.not_finite.{name}", difference.not_finite, "count")
 
 
@@ -118,18 +118,22 @@ def _message(difference: Difference, how: OutputVerdict) -> str:
     if difference.not_finite:
         return f"{difference.not_finite} elements are NaN or infinite"
     if not how.tolerance:
-        differing = f"{1 - difference.correct:.2%} of the elements differ"
+        differing = f"{_counted(1 - difference.correct, difference.elements)} of the elements differ"
         return f"{differing}, by {difference.max_abs:.6g} at most; it is compared exactly"
     whose = "" if difference.channel is None else f" of channel {difference.channel} of axis {difference.axis}"
     message = (
         f"max abs diff {difference.max_abs:.2g}; at worst {difference.relative:.2g} of the scale "
         f"{difference.channel_scale:.4g}{whose} (limit {how.tolerance:g}), "
         f"mean {difference.mean_abs / difference.scale:.2g}, cosine {difference.cosine:.8f}, "
-        f"{difference.correct:.2%} of the elements within the limit"
+        f"{_counted(difference.correct, difference.elements)} of the elements within the limit"
     )
     if difference.argmax is not None:
-        message += f", argmax equal in {difference.argmax:.2%} of the cases"
+        message += f", argmax equal in {_counted(difference.argmax, difference.cases)} of the cases"
     return message
+
+
+def _counted(share: float, of: int) -> str:
+    return f"{share:.2%} ({round(share * of)}/{of})"
 
 
 def _worst(difference: Difference, cases: Sequence[Case]) -> str:

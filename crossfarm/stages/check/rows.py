@@ -76,7 +76,9 @@ class Measured:
     board: BoardFile
     provenance: Provenance
 
-    def measurement(self, name: str, value: float, unit: str, samples: Sequence[float] = ()) -> MeasurementRecord:
+    def measurement(
+        self, name: str, value: float, unit: str, samples: Sequence[float] = (), *, cases: int | None = None
+    ) -> MeasurementRecord:
         """Return a record of one number of this cell."""
         return MeasurementRecord(
             cell=self.bundle.cell,
@@ -85,6 +87,7 @@ class Measured:
             unit=unit,
             samples=tuple(float(sample) for sample in samples),
             provenance=self.provenance,
+            cases=cases,
         )
 
     def known_measurement(self, name: str, value: float | None, unit: str) -> Iterator[MeasurementRecord]:

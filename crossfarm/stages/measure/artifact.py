@@ -69,6 +69,8 @@ class BundleManifest(Written):
     """Functions that no rule covered wholly."""
     left_in_float: dict[str, int] = Field(default_factory=dict)
     """Operators of a quantised model without an integer kernel -> how many."""
+    work: dict[str, tuple[Size, Size]] = Field(default_factory=dict)
+    """Function -> operations and bytes of all its calls in a run; both are 0 where they are not known."""
 
 
 _File = TypeVar("_File", bound=Written)

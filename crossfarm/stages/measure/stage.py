@@ -73,7 +73,7 @@ def needs(subject: Subject) -> Needs:
 
 
 def run(job: Job) -> None:
-    """Write outputs/K.bin, result.json and measure.json; and profile.json, where no rule covers a function wholly.
+    """Write outputs/K.bin, result.json, measure.json, and profile.json where asked for or where a rule is missing.
 
     Raises:
         BoardError: the board is not fit for use, or the program does not start, is killed or takes too long.
@@ -96,7 +96,7 @@ def run(job: Job) -> None:
         options = _arguments(settings, is_real=transport.timing == "silicon")
         ended = transport.run(placed, options, output=job.output, timeout=settings.timeout)
         _report(ended, manifest.cell)
-        if manifest.unscheduled and stands_in is None:
+        if (manifest.unscheduled or settings.profile) and stands_in is None:
             _profile(transport, placed, settings, job.output, manifest.cell)
     written = BoardFile(
         board=job.grant.board["name"] if job.grant else _board_id(job.parameters),

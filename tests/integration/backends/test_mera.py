@@ -82,18 +82,20 @@ def test_the_simulator_equals_the_functional_model_and_counts_what_is_known(ran:
     assert not [row.message for row in rows.values() if row.status == "failed"]
 
 
-def test_a_simulator_that_differs_is_a_red_row_without_cycles(ran: Ran) -> None:
+def test_a_simulator_that_differs_is_a_known_failure_without_cycles(ran: Ran) -> None:
     rows = ran.checks["mera_f200-ppocr_cls-float32"]
-    assert rows["simulator.equal"].status == "failed"
+    assert rows["simulator.equal"].status == "known failure", "a red row, were it not declared under `expected`"
+    assert "InterpreterHw" in str(rows["simulator.equal"].expected)
     assert not {"cycles", "latency.p50"} & rows.keys()
 
 
 def test_an_abort_is_that_cell_s_row_and_the_others_go_on(ran: Ran) -> None:
     record = ran.jobs["compile:mera_f200-pplcnet_orientation-float32"]
-    assert record.state == "failed"
+    assert (record.state, record.fault) == ("known failure", "product")
+    assert "SiLU" in str(record.expected)
     cause = str(record.cause)
     assert "SIGABRT while quantising mera_f200-pplcnet_orientation-float32" in cause and "SiLU failed" in cause
-    assert ran.code == 1 and "Traceback" not in ran.said
+    assert ran.code == 0 and "Traceback" not in ran.said, "nothing that is declared gates"
 
 
 @pytest.fixture(scope="module")

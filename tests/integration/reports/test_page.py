@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ import pytest
 
 from crossfarm.reports import html
 from crossfarm.reports.html import HistoryRow
+from crossfarm.reports.regression.comparison import Comparison, Row
+from crossfarm.reports.regression.verdicts import Verdict
 from crossfarm.reports.run_view import overview
 from crossfarm.results import MeasurementRecord, Record
 from crossfarm.setup.requirements import AXE, BROWSERS
 from crossfarm.util.paths import HOME
 from tests.unit.reports.records import BAD, EMULATED, GOOD, LEFT, LOST, SILICON, check, number, run_record, whole_run
-from tests.unit.reports.test_html import HOSTILE, many_cells
+from tests.unit.reports.test_html import HOSTILE, many_cells, many_runs
 from tests.waiting import stretched
 
 pytestmark = pytest.mark.integration
@@ -95,6 +98,15 @@ def records() -> list[Record]:
         number(BAD, "program", 20_000, "bytes", EMULATED),
         *(number(GOOD, f"ladder.{name}.right", share, "share", SILICON) for name, share in RUNGS.items()),
         check(GOOD, "accuracy.ladder", "passed", value=0.975, unit="share", cases=400, details=("float: 392 of 400",)),
+        number(GOOD, "work.operations", 4e6, "count", SILICON),
+        number(GOOD, "work.bytes", 2e6, "bytes", SILICON),
+        *(
+            MeasurementRecord(cell=GOOD, name=name, value=4e6, unit=unit, samples=samples, provenance=SILICON)
+            for name, unit, samples in (
+                ("profile.operations", "count", (4e6, 2e5)),
+                ("profile.bytes", "bytes", (2e6, 5e5)),
+            )
+        ),
         check(GOOD, "profile.layers", "informative", operators=("conv", "dense")),
         MeasurementRecord(
             cell=GOOD, name="profile.layers", value=5e6, unit="ns", samples=(4e6, 1e6), provenance=SILICON
@@ -124,10 +136,26 @@ def history() -> list[HistoryRow]:
     ]
 
 
+def compared() -> Comparison:
+    """Return a comparison with something of every kind that stands in the page."""
+    verdict = Verdict(word="regressed", old=5e6, new=5.2e6, change=0.04, reason="against 12 runs; confirmed in turns")
+    rows = [
+        Row(kind=kind, cell=cell, reason="it passed before", board="pi-1")
+        for kind, cell in (("newly failing", BAD), ("missing", "armv6-mnist-float32"), ("new", LEFT))
+    ]
+    number = Row(
+        kind="regressed", cell=GOOD, metric="latency.p50", unit="ns", board="local", verdict=verdict, gates=True
+    )
+    others = [dataclasses.replace(number, kind=kind) for kind in ("unconfirmed", "improved", "newly passing")]
+    return Comparison(
+        old="the last 12 runs before", new="r1", rows=(rows[0], number, others[0], *rows[1:], *others[1:])
+    )
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("page") / "report.html"
-    made.write_text(html.render(overview(records()), history=history()), encoding="utf-8")
+    made.write_text(html.render(overview(records()), history=history(), compared=compared()), encoding="utf-8")
     return made
 
 
@@ -182,11 +210,17 @@ def test_a_field_of_the_matrix_opens_its_cell_by_keyboard_and_escape_leads_back(
     dialog = shown.page.get_by_role("dialog", name=GOOD)
     dialog.wait_for()
     captions = dialog.locator("figcaption").all_inner_texts()
-    assert captions == ["Accuracy ladder", "Latency", "Size", "Time per layer", "History of latency.p50 on local"]
+    assert captions == [
+        *("Accuracy ladder", "Latency", "Size", "Time per layer", "Roofline"),
+        "History of latency.p50 on local",
+    ]
+    roof = dialog.locator("figure", has_text="Roofline").locator("svg").get_attribute("aria-label") or ""
+    assert "whole run: 769 Mops/s, 2 operations a byte, 77 % of the roof (estimate)" in roof
+    assert "roofs, estimates from what 1 cell of this board reached: 1 Gops/s and 500 MB/s" in roof
     assert dialog.locator("svg[role=img]").count() == len(captions)
     assert dialog.locator(".dot").count() == 30
     assert "97.5 % (390/400)" in dialog.get_by_role("region", name="numbers").inner_text()
-    assert "change point 2026-11-07" in (dialog.locator("svg").last.get_attribute("aria-label") or "")
+    assert "change point, 2026-11-07" in (dialog.locator("svg").last.get_attribute("aria-label") or "")
     shown.page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
     assert field.evaluate("element => element === document.activeElement")
@@ -200,6 +234,18 @@ def test_the_next_cell_is_the_next_of_the_table_and_an_address_leads_to_a_cell(s
     shown.page.get_by_role("button", name="Next").click()
     shown.page.get_by_role("dialog", name=LEFT).wait_for()
     assert shown.page.url.endswith(f"#cell={LEFT}")
+
+
+def test_what_changed_stands_worst_first_and_leads_to_its_cell(show: Any, path: Path) -> None:
+    shown = show(path)
+    kinds = shown.page.locator("#changes tbody td:first-child").all_inner_texts()
+    assert kinds == ["newly failing", "regressed", "unconfirmed", "missing", "new", "improved", "newly passing"]
+    row = shown.page.locator("#changes tbody tr", has_text="regressed")
+    assert "5.00 ms\t5.20 ms\t+4.0%" in row.inner_text()
+    row.get_by_role("link").click()
+    shown.page.get_by_role("dialog", name=GOOD).wait_for()
+    assert shown.page.locator("#changes tbody tr", has_text="missing").get_by_role("link").count() == 0
+    assert "false alarm" in shown.page.locator("footer #alarms").inner_text()
 
 
 def test_an_emulated_time_says_so_in_table_matrix_and_details(show: Any, path: Path) -> None:
@@ -256,7 +302,8 @@ def test_hostile_names_run_nothing(show: Any, tmp_path: Path) -> None:
 
 def test_500_cells_open_in_less_than_2_seconds(show: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text(html.render(overview(many_cells(500))), encoding="utf-8")
+    found = many_cells(500)
+    path.write_text(html.render(overview(found), history=many_runs(found)), encoding="utf-8")
     started = time.monotonic()
     shown = show(path)
     shown.page.get_by_text("500 of 500 cells").wait_for()

@@ -328,6 +328,45 @@ def test_files_of_a_project_are_checked_against_each_other(project: dict[str, Pa
     ]
 
 
+@pytest.mark.parametrize(
+    ("check", "told"),
+    [
+        ("simulator.eqal", "is called 'simulator.eqal'; perhaps you meant 'simulator.equal'"),
+        ("accuracy.output.y", None),
+        ("accuracy.output.*", None),
+        ("accuracy.argmx", "is called 'accuracy.argmx'; perhaps you meant 'accuracy.argmax'"),
+        ("compile", None),
+        ("budget.latency_p50", None),
+        ("prepare", "is called 'prepare'; there are accuracy.argmax, "),
+        ("nothing like it at all", "is called 'nothing like it at all'; there are accuracy.argmax, "),
+    ],
+)
+def test_a_known_failure_of_a_check_that_there_is_not_is_refused_with_the_nearest(
+    project: dict[str, Path], tmp_path: Path, check: str, told: str | None
+) -> None:
+    entry = f"{{check: '{check}', targets: [armv7], reason: it is slow}}"
+    project["models"].write_text(f"{MODEL}    expected:\n      - {entry}\n")
+    if told is None:
+        assert load_project(**project).models_file.models[0].expected[0].check == check
+    else:
+        (line,) = refused(lambda: load_project(**project), tmp_path)
+        assert line.startswith("models.yaml:12: models[0].expected[0].check: no check or stage that may fail ")
+        assert told in line
+
+
+def test_a_known_failure_on_a_target_that_there_is_not_is_refused_with_the_nearest(
+    project: dict[str, Path], tmp_path: Path
+) -> None:
+    entry = "{check: compile, targets: [armv7, arnv7], reason: it is slow, link: not an address}"
+    project["models"].write_text(f"{MODEL}    expected:\n      - {entry}\n")
+    lines = refused(lambda: load_project(**project), tmp_path)
+    assert (
+        "models.yaml:12: models[0].expected[0].targets[1]: there is no target 'arnv7'; perhaps you meant 'armv7'"
+        in lines
+    )
+    assert any("expected[0].link: expected an address, `https://...`" in line for line in lines)
+
+
 def test_problems_of_all_files_of_a_project_are_told_at_once(project: dict[str, Path], tmp_path: Path) -> None:
     project["models"].write_text("models: 3\n")
     project["pipeline"].write_text("name: default\n")

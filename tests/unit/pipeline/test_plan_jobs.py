@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from crossfarm.config.models import Skip
+from crossfarm.config.exceptions import Skip
 from crossfarm.config.project import Project
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.config.targets import CommandCompiler

@@ -27,6 +27,7 @@ from crossfarm.util.paths import HOME
 
 CELLS = tuple(Cell(model="m", target=target, variant="float32") for target in ("x86_64", "armv7"))
 MODELS = "models:\n  - {name: m, licence: MIT, source: {file: m.onnx}, inputs: [{name: x, shape: [1]}]}\n"
+KNOWN = "{check: CHECK, targets: [x86_64], reason: the vendor knows, strict: STRICT}"
 PRODUCT = Finished(state="failed", cause="wrong", fault="product")
 INFRASTRUCTURE = Finished(state="failed", cause="lost", fault="infrastructure")
 
@@ -44,16 +45,20 @@ class Run:
         """Tell the recorder how a job of a cell ended; return whether the run shall stop."""
         return self.recorder.finished(_job(stage, cell), result)
 
-    def checked(self, *statuses: str, cell: Cell = CELLS[0]) -> bool:
+    def checked(self, *statuses: str, cell: Cell = CELLS[0], name: str = "") -> bool:
         """Tell it that the checks of a cell ended so; return whether the run shall stop."""
-        return self.ended("check", Finished(state="run", artifact=self._artifact(statuses, cell)), cell)
+        return self.ended("check", Finished(state="run", artifact=self._artifact(statuses, cell, name)), cell)
+
+    def records(self, kind: str) -> list[Any]:
+        """Return what it recorded of one kind."""
+        return [record for record in read_records(self.folder.parent / "results.jsonl") if record.record == kind]
 
     def code(self) -> int:
         return self.recorder.exit_code()
 
-    def _artifact(self, statuses: tuple[str, ...], cell: Cell) -> Artifact:
+    def _artifact(self, statuses: tuple[str, ...], cell: Cell, name: str) -> Artifact:
         records = [
-            CheckRecord(cell=cell.id, name=f"check.{number}", status=status, message=status)  # type: ignore[arg-type]
+            CheckRecord(cell=cell.id, name=name or f"check.{number}", status=status, message=status)  # type: ignore[arg-type]
             for number, status in enumerate(statuses)
         ]
         folder = self.folder / f"artifact-{cell.id}"
@@ -80,8 +85,11 @@ def _job(stage: str, cell: Cell) -> PlannedJob:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Any:
-    def made(*, cells: tuple[Cell, ...] = CELLS[:1], skipped: tuple[SkippedCell, ...] = (), **said: Any) -> Run:
-        (tmp_path / "models.yaml").write_text(MODELS)
+    def made(
+        *, cells: tuple[Cell, ...] = CELLS[:1], skipped: tuple[SkippedCell, ...] = (), expected: str = "", **said: Any
+    ) -> Run:
+        known = f", expected: [{expected}]" if expected else ""
+        (tmp_path / "models.yaml").write_text(MODELS.replace("shape: [1]}]", f"shape: [1]}}]{known}"))
         (tmp_path / "m.onnx").touch()
         project = load_project(
             models=tmp_path / "models.yaml",
@@ -236,3 +244,37 @@ def test_fail_fast_stops_at_a_check_that_does_not_hold(make: Any, status: str, s
 def test_fail_fast_stops_at_a_failed_job_and_nothing_else_does(make: Any, result: Finished) -> None:
     assert make(fail_fast=True).ended("compile", result) is True
     assert make().ended("compile", result) is False
+
+
+@pytest.mark.parametrize("strict", ["true", "false"])
+def test_a_known_failure_of_a_check_gates_nothing_and_counts_as_checked(make: Any, strict: str) -> None:
+    known = KNOWN.replace("CHECK", "accuracy.argmax").replace("STRICT", strict)
+    run = make(expected=known, require_checks=True, fail_fast=True)
+    assert run.checked("failed", name="accuracy.argmax") is False
+    assert run.code() == EXIT_GOOD
+    assert run.records("check")[0].status == "known failure"
+    assert run.records("check")[0].file.endswith("models.yaml")
+
+
+@pytest.mark.parametrize(("strict", "code"), [("true", EXIT_CHECK_FAILED), ("false", EXIT_GOOD)])
+def test_an_unexpected_pass_is_told_and_fails_the_run_where_it_is_strict(make: Any, strict: str, code: int) -> None:
+    run = make(expected=KNOWN.replace("CHECK", "accuracy.argmax").replace("STRICT", strict))
+    run.checked("passed", name="accuracy.argmax")
+    assert run.code() == code
+    assert [row.name for row in run.records("check")] == ["accuracy.argmax", "expected.accuracy.argmax"]
+
+
+def test_a_known_failure_of_a_stage_gates_nothing_and_says_so_at_once(make: Any) -> None:
+    run = make(
+        expected=KNOWN.replace("CHECK", "compile").replace("STRICT", "true"), require_checks=True, fail_fast=True
+    )
+    assert run.ended("compile", PRODUCT) is False
+    assert run.code() == EXIT_GOOD
+    assert "wrong (a known failure: the vendor knows)" in run.screen.getvalue()
+    assert run.records("job")[0].state == "known failure"
+
+
+def test_a_board_that_is_lost_is_no_known_failure(make: Any) -> None:
+    run = make(expected=KNOWN.replace("CHECK", "compile").replace("STRICT", "true"))
+    run.ended("compile", INFRASTRUCTURE)
+    assert run.code() == EXIT_INFRASTRUCTURE

@@ -185,6 +185,26 @@ def test_the_pictures_get_the_samples_the_sizes_the_ladder_and_the_layers() -> N
     assert cell["layers"][-1][:2] == [f"{50 - MOST_LAYERS} more", sum(range(50 - MOST_LAYERS))]
 
 
+def test_a_roofline_has_the_run_and_its_layers_where_work_and_time_are_known() -> None:
+    work: list[Record] = [
+        number(GOOD, "latency.p50", 2e6, "ns", SILICON),
+        number(GOOD, "work.operations", 8e6, "count", SILICON),
+        number(GOOD, "work.bytes", 4e6, "bytes", SILICON),
+        check(GOOD, LAYERS, "informative", operators=("conv", "copy")),
+        *(
+            MeasurementRecord(cell=GOOD, name=name, value=1.0, unit=unit, samples=samples, provenance=SILICON)
+            for name, unit, samples in (
+                (LAYERS, "ns", (1e6, 5e5)),
+                ("profile.operations", "count", (8e6, 0.0)),
+                ("profile.bytes", "bytes", (2e6, 2e6)),
+            )
+        ),
+    ]
+    assert cell_of(work, GOOD)["roof"] == [["whole run", 2.0, 4e9, 2e9], ["conv", 4.0, 8e9, 2e9]]
+    assert cell_of(work[1:], GOOD)["roof"] == []
+    assert cell_of(work[:2], GOOD)["roof"] == []
+
+
 def test_numbers_that_are_not_finite_are_told_and_leave_the_data_json() -> None:
     records: list[Record] = [
         number(GOOD, "latency.p50", float("inf"), "ns", SILICON),
@@ -214,13 +234,15 @@ def test_history_is_drawn_for_each_board_oldest_first_and_not_at_all_without_row
             mark=mark,
         )
 
-    rows = [row("pi-1", 2, 2e6, "regressed"), row("pi-1", 1, 1e6), row("pi-2", 1, 3e6), row("pi-2", 2, float("nan"))]
-    series = cell_of(whole_run(), GOOD, history=rows)["history"]
-    assert [(line[1], [point[3] for point in line[3]]) for line in series] == [
+    rows = [row("pi-1", 1, 1e6), row("pi-1", 2, 2e6, "regressed"), row("pi-2", 1, 3e6), row("pi-2", 2, float("nan"))]
+    shown = Page(page(whole_run(), history=rows)).data
+    assert [run[0] for run in shown["runs"]] == ["r1", "r2"]
+    series = next(cell for cell in shown["cells"] if cell["id"] == GOOD)["history"]
+    assert [(line[1], [point[2] for point in line[3]]) for line in series] == [
         ("pi-1", ["1.00 ms", "2.00 ms"]),
         ("pi-2", ["3.00 ms"]),
     ]
-    assert series[0][3][1][4] == "regressed"
+    assert series[0][3][1][3] == "regressed"
     assert cell_of(whole_run(), GOOD)["history"] == []
 
 
@@ -286,9 +308,31 @@ def test_a_thousand_failures_are_counted_where_they_are_not_shown() -> None:
     assert f"<p>{1000 - MOST_FAILURES} more are in the table of cells.</p>" in text
 
 
-def test_500_cells_stay_below_5_megabytes() -> None:
-    text = page(many_cells(500))
+def test_500_cells_with_30_runs_of_history_stay_below_5_megabytes() -> None:
+    records = many_cells(500)
+    text = page(records, history=many_runs(records))
     assert len(text.encode()) < 5_000_000
+    assert text.count('"latency.p50","local","",[[0,') == 500
+
+
+def many_runs(records: list[Record], runs: int = 30) -> list[HistoryRow]:
+    """Return a number of each cell in some runs."""
+    cells = dict.fromkeys(record.cell for record in records if isinstance(record, MeasurementRecord))
+    return [
+        HistoryRow(
+            cell=cell,
+            metric="latency.p50",
+            board="local",
+            timing="silicon",
+            run=f"20261130T{run:06d}-01234567",
+            started=f"2026-11-{run + 1:02d}T12:00:00+00:00",
+            value=1_234_567.0 + 1000 * run,
+            unit="ns",
+            mark="regressed" if run == runs - 1 else "",
+        )
+        for cell in cells
+        for run in range(runs)
+    ]
 
 
 def many_cells(count: int) -> list[Record]:

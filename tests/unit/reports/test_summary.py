@@ -78,7 +78,7 @@ def test_a_share_over_one_class_says_so_beside_the_share() -> None:
 
 def test_a_share_says_of_how_many_cases_it_is() -> None:
     row = check(GOOD, "accuracy.top1.d", "passed", value=0.975, unit="share", cases=400)
-    assert table_rows(page([row]), "Cells")[2][5] == "97.5 % of 400 d"
+    assert table_rows(page([row]), "Cells")[2][5] == "97.5 % (390/400) d"
 
 
 def test_a_remark_about_differences_stands_once_for_all_cells_that_it_holds_for() -> None:

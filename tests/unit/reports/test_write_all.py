@@ -60,6 +60,7 @@ print(*(name for name in sys.modules if name.startswith("crossfarm")))
         "crossfarm.errors",
         "crossfarm.results",
         "crossfarm.util",
+        "crossfarm.util.database_url",
         "crossfarm.util.files",
         "crossfarm.util.text",
     }

@@ -86,6 +86,10 @@ def test_two_threads_have_twice_the_peak() -> None:
 
 def test_emulated_times_are_marked_in_table_and_picture() -> None:
     found = profile(timing="emulated", peak=None)
+    told = table("t-m-float32", found).splitlines()
+    assert any(line.split()[:2] == ["ms", "(emulated)"] for line in told)
+    assert any(" ms (emulated) in " in line and line.endswith(" ms (emulated)") for line in told)
+    assert "emulated" not in table("t-m-float32", profile())
     assert table("t-m-float32", found).splitlines()[1] == NOT_SILICON
     assert "not measured on silicon" in svg("t-m-float32", found)
 

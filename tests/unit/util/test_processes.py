@@ -84,3 +84,9 @@ def test_the_output_of_a_tool_that_fails_is_none(script: str) -> None:
     assert output_of(["sh", "-c", script], wall_seconds=0.2) is None
     assert output_of(["no-such-tool"], wall_seconds=60) is None
     assert output_of(["echo", "whole"], wall_seconds=60) == "whole\n"
+
+
+def test_a_tool_reads_what_it_is_given_and_nothing_else() -> None:
+    assert run_tool(["cat"], given="one\ntwo").stdout == "one\ntwo"
+    assert run_tool(["cat"]).stdout == ""
+    assert run_tool(["true"], given="x" * 1_000_000).returncode == 0

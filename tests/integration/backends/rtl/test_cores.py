@@ -145,7 +145,7 @@ def test_a_core_that_is_wrong_on_purpose_turns_the_gate_red(made: Path, tmp_path
     row, *_ = simulator_records(
         outputs,
         check=lambda **fields: CheckRecord(cell=CELL.id, **fields),
-        measurement=lambda name, value, unit: MeasurementRecord(
+        measurement=lambda name, value, unit, cases=None: MeasurementRecord(
             cell=CELL.id, name=name, value=value, unit=unit, provenance=Provenance(board="local", timing="simulated")
         ),
     )

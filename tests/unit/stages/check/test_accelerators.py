@@ -26,10 +26,17 @@ def _check(**fields: Any) -> CheckRecord:
     return CheckRecord(cell="t-m-int8", **fields)
 
 
-def _measurement(name: str, value: float, unit: str, samples: tuple[float, ...] = ()) -> MeasurementRecord:
-    where = Provenance(board="local", timing="simulated")
+def _measurement(
+    name: str, value: float, unit: str, samples: tuple[float, ...] = (), *, cases: int | None = None
+) -> MeasurementRecord:
     return MeasurementRecord(
-        cell="t-m-int8", name=name, value=float(value), unit=unit, samples=tuple(map(float, samples)), provenance=where
+        cell="t-m-int8",
+        name=name,
+        value=float(value),
+        unit=unit,
+        samples=tuple(map(float, samples)),
+        provenance=Provenance(board="local", timing="simulated"),
+        cases=cases,
     )
 
 
@@ -109,6 +116,6 @@ def test_the_partition_says_what_is_left_over_and_which_rule_it_broke() -> None:
     rows = _rows(report_records(report, check=_check, measurement=_measurement))
     assert rows["partition"].value == 0.9
     assert rows["partition"].details == ("Softmax s: no such operator",)
-    assert "3 of 4 operators and 90.0% of 1,000 MACs" in rows["partition"].message
+    assert "3 of 4 operators and 900 of 1,000 MACs (90.0%)" in rows["partition"].message
     assert rows["accelerator"].message == "sram 1,024 bytes; built, not run"
     assert rows["accelerator.sram"].value == 1024

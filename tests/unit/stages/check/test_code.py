@@ -17,7 +17,9 @@ def profile(*calls: tuple[str, tuple[int, ...]]) -> ProfileFile:
     )
 
 
-def rows(found: ProfileFile | None, timing: str = "silicon") -> list[CheckRecord | MeasurementRecord]:
+def rows(
+    found: ProfileFile | None, timing: str = "silicon", bundle: BundleManifest = BUNDLE
+) -> list[CheckRecord | MeasurementRecord]:
     def check(**fields: Any) -> CheckRecord:
         return CheckRecord(cell="c", **fields)
 
@@ -27,7 +29,7 @@ def rows(found: ProfileFile | None, timing: str = "silicon") -> list[CheckRecord
             cell="c", name=name, value=float(value), unit=unit, samples=tuple(samples), provenance=where
         )
 
-    return list(code_records(BUNDLE, profile=found, timing=timing, check=check, measurement=measurement))
+    return list(code_records(bundle, profile=found, timing=timing, check=check, measurement=measurement))
 
 
 def test_a_function_takes_the_medians_of_all_its_calls_and_the_slowest_stands_first() -> None:
@@ -42,6 +44,17 @@ def test_names_and_times_of_the_functions_stand_in_the_same_order() -> None:
     assert (check.name, check.status, check.value, check.operators) == (LAYERS, "informative", 100, ("conv", "relu"))
     assert check.message == "most of the time of 2 functions goes into conv 75.0%, relu 25.0%"
     assert (number.name, number.value, number.unit, number.samples) == (LAYERS, 100, "ns", (75.0, 25.0))
+
+
+def test_work_is_told_of_the_run_and_of_each_function_in_the_order_of_the_times() -> None:
+    bundle = BUNDLE.model_copy(update={"work": {"relu": (0, 64), "conv": (1000, 256), "untimed": (5, 6)}})
+    found = rows(profile(("relu", (25,)), ("conv", (75,))), bundle=bundle)
+    numbers = {row.name: row for row in found if isinstance(row, MeasurementRecord)}
+    assert (numbers["work.operations"].value, numbers["work.bytes"].value) == (1005, 326)
+    assert numbers["profile.operations"].samples == (1000, 0)
+    assert numbers["profile.bytes"].samples == (256, 64)
+    assert {row.name for row in rows(None, bundle=bundle)} == {"work.operations", "work.bytes"}
+    assert rows(None) == []
 
 
 def test_times_of_another_clock_say_so() -> None:

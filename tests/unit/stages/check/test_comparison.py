@@ -279,6 +279,7 @@ def test_the_worst_case_and_the_worst_channel_are_named() -> None:
         spreads=(),
         not_finite=0,
         cases=3,
+        elements=9,
     )
     assert found.relative == pytest.approx(0.2)
     assert compare(output, reference, tolerance=0.1).argmax is None
@@ -310,6 +311,7 @@ def test_an_output_without_elements_is_good_and_has_the_scale_one() -> None:
             axis=len(shape) - 2,
             spreads=(),
             not_finite=0,
+            elements=0,
             cases=shape[0],
         )
 

@@ -154,7 +154,7 @@ def test_a_good_cell_passes_and_says_its_numbers(tmp_path: Path) -> None:
     gate = rows.checks["accuracy.output.scores"]
     assert gate.status == "passed"
     assert gate.limit == 1e-4 and gate.value == pytest.approx(1e-6 / SCORES[:, 4].max(), rel=0.1)
-    assert "argmax equal in 100.00% of the cases" in gate.message
+    assert "argmax equal in 100.00% (4/4) of the cases" in gate.message
     assert "of the scale 0.06667 of channel 4 of axis 0 (limit 0.0001)" in gate.message
     assert rows.checks["accuracy.argmax"].message.startswith("argmax equal to the reference's in 4 of 4 cases")
     top1 = rows.checks["accuracy.top1.d"]
@@ -217,7 +217,9 @@ def test_token_ids_that_are_each_one_off_fail(tmp_path: Path, dtype: DType) -> N
     rows = _rows(_job(tmp_path, expected=TOKENS, output=TOKENS + 1, cases=_labelled([0]), dtype=dtype))
     row = rows.checks["accuracy.output.scores"]
     assert (row.status, row.limit) == ("failed", 0.0)
-    assert row.message.startswith("100.00% of the elements differ, by 1 at most; it is compared exactly; worst case: ")
+    assert row.message.startswith(
+        "100.00% (6/6) of the elements differ, by 1 at most; it is compared exactly; worst case: "
+    )
 
 
 def test_a_flag_that_is_turned_fails_and_equal_integers_pass(tmp_path: Path) -> None:

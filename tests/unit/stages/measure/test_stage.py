@@ -125,6 +125,12 @@ def test_calls_are_timed_in_a_few_runs_of_their_own_only_where_a_function_has_no
     assert profiled.startswith("profiled: ")
 
 
+def test_calls_are_timed_too_where_a_pipeline_asks_for_it(tmp_path: Path) -> None:
+    job = _job(tmp_path, RECORD, repeat=40, profile=True)
+    measure.run(job)
+    assert (job.output / "profile.json").read_text().startswith("profiled: ")
+
+
 def test_a_program_that_lost_its_right_to_run_runs_all_the_same(tmp_path: Path) -> None:
     job = _job(tmp_path, RECORD)
     (job.inputs["bundle"] / "program").chmod(0o644)
