@@ -48,7 +48,7 @@ class Marks:
         return cls(
             run=f"run-{secrets.token_hex(16)}",
             started=f"{day.isoformat()}+00:00",
-            seconds=100_000 + draw(800_000) + (1 + draw(10**9 - 2)) / 1e9,
+            seconds=100_000 + draw(800_000) + (10 * draw(10**8) + 1 + draw(9)) / 1e9,
         )
 
     def texts(self) -> tuple[str, ...]:
