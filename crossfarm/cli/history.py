@@ -121,6 +121,7 @@ def history_prune(given: Given) -> int:
         help="measure both bundles in turns on this host where the latency looks worse, while nothing else runs",
         kind="flag",
     ),
+    Option(name="badge", help="badge.json of the new run, into which the number of regressions is written"),
     *_PLACE,
     *run_options("store", "models", "pipeline"),
 )
@@ -135,11 +136,13 @@ def compare(given: Given) -> int:
         ./inv compare 20261130T120000 20261201T120000 --markdown
         ./inv compare main out/results.jsonl --confirm
     """
-    from crossfarm.cli.history_commands import compare_by_name
+    from crossfarm.cli.history_commands import compare_by_name, tell_badge
     from crossfarm.reports.regression import comparison_text as text
     from crossfarm.util.text import write
 
     found = compare_by_name(given, options(given))
+    if given["badge"]:
+        tell_badge(Path(given["badge"]), found)
     if given["json"]:
         shown = text.as_json(found)
     elif given["markdown"]:

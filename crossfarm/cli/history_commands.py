@@ -9,8 +9,9 @@ from pathlib import Path
 
 from crossfarm.cli.run_options import options as options_of
 from crossfarm.cli.verbs import Given
-from crossfarm.errors import ConfigError
+from crossfarm.errors import ConfigError, StoreError
 from crossfarm.pipeline.options import Options
+from crossfarm.reports.badge import with_regressions
 from crossfarm.reports.history.database import History
 from crossfarm.reports.history.kept_run import KeptRun, kept_run
 from crossfarm.reports.history.place import VARIABLE
@@ -24,6 +25,7 @@ from crossfarm.reports.regression.comparison import (
     compare_runs,
     judged_names,
 )
+from crossfarm.util.files import write_text
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import output_of
 
@@ -68,6 +70,19 @@ def compare_by_name(given: Given, options: Options) -> Comparison:
             name, earlier = before.run, {cell.cell: (cell,) for cell in before.cells}
     with _confirming(given, options) as confirm:
         return compare(name, earlier, later, confirm=confirm)
+
+
+def tell_badge(path: Path, found: Comparison) -> None:
+    """Write into the badge of a run how many rows of a comparison gate.
+
+    Raises:
+        StoreError: there is no badge, or it cannot be written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        write_text(path, with_regressions(text, sum(row.gates for row in found.rows)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read or written: {error}; ./inv report writes it") from error
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.errors import StoreError
-from crossfarm.reports import junit, page_again, summary
+from crossfarm.reports import badge, benchmark, junit, page_again, summary
 from crossfarm.reports.run_view import Overview, overview
 from crossfarm.results import Record, read_records
 from crossfarm.util.files import write_text
@@ -16,7 +16,10 @@ SUMMARY = "summary.md"
 PAGE = "report.html"
 PAGE_BEFORE = "report.previous.html"
 """The page of the run before."""
-REPORTS = (JUNIT, SUMMARY, PAGE)
+BADGE = "badge.json"
+SMALLER_IS_BETTER, BIGGER_IS_BETTER = "benchmark-smaller.json", "benchmark-bigger.json"
+"""For github-action-benchmark."""
+REPORTS = (JUNIT, SUMMARY, PAGE, BADGE, SMALLER_IS_BETTER, BIGGER_IS_BETTER)
 """Files of a run that are made of its records."""
 
 
@@ -56,6 +59,8 @@ def _rendered(seen: Overview, records: Sequence[Record], out: Path) -> Iterator[
     yield JUNIT, junit.render(seen)
     yield SUMMARY, summary.render(seen)
     yield PAGE, _page(seen, records, out)
+    yield BADGE, badge.render(seen)
+    yield from zip((SMALLER_IS_BETTER, BIGGER_IS_BETTER), benchmark.render(seen), strict=True)
 
 
 def _page(seen: Overview, records: Sequence[Record], out: Path) -> str:
