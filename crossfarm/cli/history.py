@@ -121,7 +121,11 @@ def history_prune(given: Given) -> int:
         help="measure both bundles in turns on this host where the latency looks worse, while nothing else runs",
         kind="flag",
     ),
-    Option(name="badge", help="badge.json of the new run, into which the number of regressions is written"),
+    Option(
+        name="write",
+        help="folder of the new run's reports: comparison.json and comparison.md are written there, and into its badge "
+        "how much regressed",
+    ),
     *_PLACE,
     *run_options("store", "models", "pipeline"),
 )
@@ -135,14 +139,15 @@ def compare(given: Given) -> int:
         ./inv compare baseline latest
         ./inv compare 20261130T120000 20261201T120000 --markdown
         ./inv compare main out/results.jsonl --confirm
+        ./inv compare baseline latest --write out
     """
-    from crossfarm.cli.history_commands import compare_by_name, tell_badge
+    from crossfarm.cli.history_commands import compare_by_name, write_comparison
     from crossfarm.reports.regression import comparison_text as text
     from crossfarm.util.text import write
 
     found = compare_by_name(given, options(given))
-    if given["badge"]:
-        tell_badge(Path(given["badge"]), found)
+    if given["write"]:
+        write_comparison(Path(given["write"]), found, everything=given["all"])
     if given["json"]:
         shown = text.as_json(found)
     elif given["markdown"]:

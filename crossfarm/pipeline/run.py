@@ -30,7 +30,7 @@ from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, find_stale
-from crossfarm.reports import PAGE, PAGE_BEFORE, REPORTS, terminal, write_reports
+from crossfarm.reports import COMPARISON, PAGE, PAGE_BEFORE, REPORTS, terminal, write_reports
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.place import Place
 from crossfarm.results import EndRecord, Record, read_records
@@ -359,7 +359,7 @@ def _fresh_results(out: Path) -> Path:
             path.replace(out / "results.previous.jsonl")
         if (out / PAGE).exists():
             (out / PAGE).replace(out / PAGE_BEFORE)
-        for report in REPORTS:
+        for report in (*REPORTS, *COMPARISON):
             (out / report).unlink(missing_ok=True)
     except OSError as error:
         raise _unusable(out, error) from error

@@ -21,6 +21,8 @@ SMALLER_IS_BETTER, BIGGER_IS_BETTER = "benchmark-smaller.json", "benchmark-bigge
 """For github-action-benchmark."""
 REPORTS = (JUNIT, SUMMARY, PAGE, BADGE, SMALLER_IS_BETTER, BIGGER_IS_BETTER)
 """Files of a run that are made of its records."""
+COMPARISON = ("comparison.json", "comparison.md")
+"""What `./inv compare --write` puts beside them."""
 
 
 def write_all(results: Path, out: Path) -> Overview:

