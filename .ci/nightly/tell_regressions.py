@@ -65,7 +65,7 @@ def tell(text: str, bad: Sequence[Bad]) -> int:
     ours = {
         issue["number"]: issue["body"]
         for issue in json.loads(found)
-        if issue["author"]["is_bot"] and issue["body"].startswith(MARK)
+        if issue["author"].get("is_bot") and issue["body"].startswith(MARK)
     }
     if not ours:
         say(gh("issue", "create", "--title", TITLE, "--body-file", "-", text=text))
