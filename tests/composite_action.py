@@ -57,13 +57,15 @@ class Repository:
         self.action: dict[str, Any] = yaml.safe_load((HOME / "action.yml").read_text())
         self._run = 0
 
-    def check_out_anew(self) -> None:
-        """Forget all that lies in the workspace but is not of the repository, as a new machine does."""
-        shutil.rmtree(self.workspace / ".crossfarm", ignore_errors=True)
-
     def use(self, environment: Mapping[str, str] | None = None, **inputs: str) -> Ended:
-        """Run all steps; `inputs` are spelled with underscores."""
+        """Run all steps on a new machine, which has the repository and nothing else.
+
+        Args:
+            environment: what the machine sets.
+            inputs: of the action, spelled with underscores.
+        """
         self._run += 1
+        shutil.rmtree(self.workspace / ".crossfarm", ignore_errors=True)
         given = {name: str(value.get("default", "")) for name, value in self.action["inputs"].items()}
         given |= {name.replace("_", "-"): value for name, value in inputs.items()}
         values = {"runner.environment": "self-hosted"} | {f"inputs.{name}": value for name, value in given.items()}

@@ -78,7 +78,6 @@ def test_a_second_run_on_a_new_machine_makes_nothing_again_and_knows_the_first(
     repository: Repository, first: Ended
 ) -> None:
     assert first.failed is None
-    repository.check_out_anew()
     second = use(repository)
     assert second.failed is None, second.output
     assert "up to date" in second.output["Run"]
@@ -144,13 +143,3 @@ def test_a_file_that_a_link_leads_out_to_is_refused(repository: Repository, tmp_
     ended = use(repository, models="link.yaml")
     link.unlink()
     assert "the file is outside of the repository" in ended.output["Check the inputs"]
-
-
-def test_fail_says_what_fails_the_job(repository: Repository) -> None:
-    models = repository.workspace / "models.yaml"
-    models.write_text(MODELS + BROKEN)
-    ended = use(repository, fail="never", history="false", artifact="")
-    models.write_text(MODELS)
-    assert ended.failed is None
-    assert ended.outputs["exit-code"] == "1"
-    assert ended.states["Compare with the runs before"] == ended.states["Reports and logs"] == "skipped"

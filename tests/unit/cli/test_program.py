@@ -25,6 +25,8 @@ def _type(*words: str) -> subprocess.CompletedProcess[str]:
         (("pipelin",), "there is no task 'pipelin'; perhaps you meant 'pipeline'"),
         (("plan", "--only"), "needed value"),
         (("bench",), "positional"),
+        (("matrix", "--json", "--gitlab"), "--json and --gitlab: give one of them"),
+        (("matrix", "--json", "--tag", "nowhere"), "--tag nowhere"),
     ],
 )
 def test_a_mistyped_command_ends_with_code_2_and_the_nearest_name(words: tuple[str, ...], told: str) -> None:
