@@ -48,7 +48,8 @@ def write_reports(records: Sequence[Record], out: Path) -> Overview:
     seen = overview(records)
     for name, text in _rendered(seen, records, out):
         try:
-            write_text(out / name, text)
+            # Each sync costs a warm run milliseconds, and the small ones are made again in no time.
+            write_text(out / name, text, lasting=name in (JUNIT, SUMMARY, PAGE))
         except OSError as error:
             raise StoreError(
                 f"{out / name}: cannot be written: {error.strerror}; free some space or give another --out"
