@@ -48,11 +48,12 @@ class Bad:
 
 
 def main(paths: Sequence[str]) -> int:
-    """Read comparisons and tell of what gates in them; returns the exit code."""
-    comparisons = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    """Read comparisons, those that are there, and tell of what gates in them; returns the exit code."""
+    files = [Path(path) for path in paths if Path(path).is_file()]
+    comparisons = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     bad = [_bad(row) for compared in comparisons for row in compared["rows"] if row["gates"]]
     if not bad:
-        say("nothing regressed, so no issue is opened")
+        say(f"{len(files)} comparisons: nothing regressed, so no issue is opened")
         return 0
     text = issue_text(bad, [f"{compared['new']} against {compared['old']}" for compared in comparisons])
     return tell(text, bad)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from crossfarm.util.paths import HOME
 from tests.composite_action import Ended, Repository
 
 pytestmark = pytest.mark.integration
 
+NIGHTLY = HOME / ".github" / "workflows" / "nightly.yml"
 PIPELINE = "name: mine\ntargets: [x86_64]\nmeasure: {warmup: 1, repeat: 10}\n"
 MODELS = """# my models
 models:
@@ -105,6 +111,38 @@ def test_what_a_run_prints_is_never_a_command_of_github(repository: Repository, 
     token = begin.removeprefix("::stop-commands::")
     assert len(token) == 32
     assert f"\n::{token}::\n" in first.output["Run"]
+
+
+def test_the_nightly_merges_what_its_jobs_left_and_compares_it(
+    repository: Repository, first: Ended, tmp_path: Path
+) -> None:
+    """The steps of nightly.yml behind its jobs, of which one left nothing."""
+    assert first.failed is None
+    (tmp_path / "inv").symlink_to(HOME / "inv")
+    shutil.copytree(repository.artifacts / "crossfarm", tmp_path / "parts" / "part-x86_64")
+    steps = {step["name"]: step for step in yaml.safe_load(NIGHTLY.read_text())["jobs"]["merge"]["steps"]}
+    environment = {
+        **os.environ,
+        "OUT": "merged",
+        "HISTORY": "nightly/history.db",
+        "MATRIX": json.dumps({"include": [{"target": "x86_64"}, {"target": "armv7"}]}),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "GITHUB_ACTION_PATH": str(HOME),
+        "GITHUB_WORKSPACE": str(tmp_path),
+        **{"STORE": "store", "IN_MODELS": str(HOME / "models.yaml"), "IN_PIPELINE": "default", "IN_CONFIRM": "false"},
+    }
+    said = ""
+    for name in ("Merge", "Compare with the nights before", "Show"):
+        script = HOME / steps[name]["run"]
+        done = subprocess.run([script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said += done.stdout
+    outputs = (tmp_path / "output").read_text().split()
+    assert outputs == ["exit-code=3", "smaller=true", "bigger=false", "regressed=false"]
+    assert "::error title=merge%3Aparts/part-armv7::infrastructure: left no results" in said
+    assert "1 job before the cells failed" in (tmp_path / "summary").read_text()
+    assert json.loads((tmp_path / "merged" / "badge.json").read_text())["message"] == "1 job failed"
 
 
 @pytest.mark.parametrize(
