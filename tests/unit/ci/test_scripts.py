@@ -90,6 +90,91 @@ def test_a_nightly_without_any_results_fails(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
+class Action:
+    """A folder with the scripts of the action, and an inv and a docker that keep what they were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / ".ci").symlink_to(CI)
+        program(folder, "inv", 'echo "inv $*" >> called\n[[ $1 != matrix ]] || printf "x86_64\\narmv7\\n"')
+        program(
+            folder / "bin",
+            "docker",
+            'echo "docker $*" >> called\n'
+            '[[ $1 != images ]] || printf "crossfarm-base:1\\n<none>:<none>\\ncrossfarm-armv7:2\\n"',
+        )
+
+    def run(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        given = {
+            **{"IN_MODELS": "models.yaml", "IN_PIPELINE": "default", "IN_TARGETS": "", "IN_ONLY": "", "IN_BOARDS": ""},
+            **{
+                "IN_ENGINE": "auto",
+                "IN_REGISTRY": "",
+                "IN_REQUIRE_CHECKS": "true",
+                "GITHUB_ACTION_PATH": str(self.folder),
+            },
+            **{"OUT": "out", "STORE": "store", "HISTORY": "h.db", "IMAGES": "images.tar"},
+        }
+        return run(CI / "action" / script, self.folder, **(given | environment))
+
+    @property
+    def called(self) -> list[str]:
+        return (self.folder / "called").read_text().splitlines()
+
+
+@pytest.fixture
+def action(tmp_path: Path) -> Action:
+    return Action(tmp_path)
+
+
+SETUP = "inv setup --yes --no-tests --models=models.yaml --pipeline=default"
+
+
+def test_images_that_were_kept_are_loaded_and_those_of_a_registry_are_pulled(action: Action) -> None:
+    assert action.run("prepare").returncode == 0
+    assert action.called == [SETUP]
+    (action.folder / "images.tar").touch()
+    assert action.run("prepare", IN_REGISTRY="ghcr.io/owner").returncode == 0
+    assert action.called[1:] == [
+        SETUP,
+        "docker load --quiet --input images.tar",
+        "inv matrix --models=models.yaml --pipeline=default",
+        "inv images --targets=x86_64,armv7 --pull=ghcr.io/owner",
+    ]
+    assert action.run("prepare", IN_ENGINE="local", IN_REGISTRY="ghcr.io/owner").returncode == 0
+    assert action.called[5:] == [SETUP]
+
+
+def test_images_are_kept_once_and_the_store_small(action: Action) -> None:
+    clean = "inv clean --models=models.yaml --store=store --out=out --larger-than 1500"
+    assert action.run("keep").returncode == 0
+    assert action.called[0] == clean
+    assert action.called[1].startswith("docker images ")
+    assert action.called[2:] == ["docker save --output images.tar crossfarm-base:1 crossfarm-armv7:2"]
+    (action.folder / "images.tar").touch()
+    assert action.run("keep").returncode == 0
+    assert action.called[3:] == [clean]
+
+
+def test_a_run_is_asked_for_what_the_inputs_say(action: Action) -> None:
+    (action.folder / "out").mkdir()
+    (action.folder / "out" / "results.jsonl").touch()
+    done = action.run("run", IN_TARGETS="armv7", IN_ONLY="*-int8", IN_BOARDS="b.yaml", IN_ENGINE="local")
+    assert done.returncode == 0
+    assert action.called == [
+        "inv pipeline --models=models.yaml --pipeline=default --targets=armv7 --only=*-int8 --boards=b.yaml "
+        "--engine=local --out=out --store=store --history=h.db --require-checks"
+    ]
+    assert (action.folder / "output").read_text() == "exit-code=0\n"
+
+
+def test_a_run_without_results_ends_the_action_and_shows_nothing(action: Action) -> None:
+    program(action.folder, "inv", "exit 2")
+    (action.folder / "output").touch()
+    assert action.run("run").returncode == 2
+    assert (action.folder / "output").read_text() == ""
+
+
 class Clone:
     """A clone of a repository with an images.lock, and a gh that keeps what it was asked for."""
 
