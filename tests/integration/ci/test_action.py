@@ -64,19 +64,19 @@ def use(repository: Repository, **inputs: str) -> Ended:
 @pytest.fixture(scope="module")
 def first(repository: Repository) -> Ended:
     """The first use, with nothing kept."""
-    return use(repository)
+    return use(repository, artifact="first")
 
 
 def test_a_good_run_has_its_reports_its_summary_and_no_annotation(repository: Repository, first: Ended) -> None:
     assert first.failed is None, first.output
     assert first.outputs == {"exit-code": "0", "regressed": "false", "out": ".crossfarm/out"}
-    names = {path.name for path in (repository.artifacts / "crossfarm").iterdir()}
+    names = {path.name for path in (repository.artifacts / "first").iterdir()}
     assert {"junit.xml", "report.html", "summary.md", "results.jsonl", "badge.json", "comparison.json"} <= names
     assert "# crossfarm: passed: 1 cell" in first.summaries["Show"]
     assert "new" in first.summaries["Compare with the runs before"]
     assert first.output["Show"] == ""
     assert (
-        json.loads((repository.artifacts / "crossfarm" / "badge.json").read_text())["message"] == "1 of 1 cell passed"
+        json.loads((repository.artifacts / "first" / "badge.json").read_text())["message"] == "1 of 1 cell passed"
     )
 
 
@@ -119,7 +119,7 @@ def test_the_nightly_merges_what_its_jobs_left_and_compares_it(
     """The steps of nightly.yml behind its jobs, of which one left nothing."""
     assert first.failed is None
     (tmp_path / "inv").symlink_to(HOME / "inv")
-    shutil.copytree(repository.artifacts / "crossfarm", tmp_path / "parts" / "part-x86_64")
+    shutil.copytree(repository.artifacts / "first", tmp_path / "parts" / "part-x86_64")
     steps = {step["name"]: step for step in yaml.safe_load(NIGHTLY.read_text())["jobs"]["merge"]["steps"]}
     environment = {
         **os.environ,
