@@ -9,11 +9,11 @@ from pathlib import Path
 
 from crossfarm.errors import EXIT_INFRASTRUCTURE, ConfigError, StoreError
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.run import RESULTS
-from crossfarm.reports import terminal, write_reports
+from crossfarm.reports import RESULTS, terminal
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.read_results import read_results
 from crossfarm.reports.merging import Part, merge
+from crossfarm.reports.writing import write_reports
 from crossfarm.results import EndRecord, to_json
 from crossfarm.util.files import write_text
 from crossfarm.util.text import count, one_line, write

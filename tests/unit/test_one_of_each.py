@@ -40,6 +40,7 @@ SPLITS = {
 RUNS = {
     "crossfarm/util/processes.py::run_tool": "the one",
     "crossfarm/cli/develop.py::_code_of_python": "ruff, mypy and pytest write to the user's terminal",
+    "crossfarm/cli/lint_workflows.py::lint_workflows": "linters write to the user's terminal",
     "crossfarm/boards/labgrid.py::_call": "without the user's LG_*; in a session, or Ctrl-C would leave a place taken",
     "crossfarm/boards/transports/programs.py::_start": "a board's program: hostile, watched and limited while it runs",
     "crossfarm/boards/transports/sandbox.py::works": "tries the sandbox with the sandbox's own environment",

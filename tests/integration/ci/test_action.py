@@ -75,9 +75,7 @@ def test_a_good_run_has_its_reports_its_summary_and_no_annotation(repository: Re
     assert "# crossfarm: passed: 1 cell" in first.summaries["Show"]
     assert "new" in first.summaries["Compare with the runs before"]
     assert first.output["Show"] == ""
-    assert (
-        json.loads((repository.artifacts / "first" / "badge.json").read_text())["message"] == "1 of 1 cell passed"
-    )
+    assert json.loads((repository.artifacts / "first" / "badge.json").read_text())["message"] == "1 of 1 cell passed"
 
 
 def test_a_second_run_on_a_new_machine_makes_nothing_again_and_knows_the_first(
