@@ -26,7 +26,7 @@ def matrix(given: Given) -> int:
         ./inv matrix --json --boards .github/boards.yaml
     """
     from crossfarm.pipeline import matrix as found
-    from crossfarm.pipeline.run import inventory_of, load
+    from crossfarm.pipeline.declared import inventory_of, load
     from crossfarm.util.text import write
 
     if given["json"] and given["gitlab"]:
