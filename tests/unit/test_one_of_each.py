@@ -47,7 +47,7 @@ RUNS = {
     "crossfarm/engines/local.py::__init__": "a worker: its output goes to a job's log as it comes",
     "crossfarm/engines/worker.py::_start": "forks itself for a job, with what it has imported",
     "crossfarm/setup/container_host.py::_daemon": "a daemon, which stays",
-    "crossfarm/pipeline/unchanged/again.py::is_unchanged": "git beside all else that is looked at, in a tenth of a second",
+    "crossfarm/pipeline/unchanged/again.py::is_unchanged": "git beside all else that is looked at, in a moment",
     "crossfarm/tuning/build_pool.py::_process": "a worker: it is asked through pipes, again and again",
 }
 
