@@ -1,6 +1,7 @@
 """The verbs of `./inv` and of `invoke` in this folder; crossfarm/cli/ says what each takes and does."""
 
 from crossfarm.cli.boards import inspect_boards
+from crossfarm.cli.ci import annotate, matrix, merge
 from crossfarm.cli.clean import clean
 from crossfarm.cli.containers import reproduce, shell
 from crossfarm.cli.develop import bench, fuzz, lint, mutants, test
@@ -13,6 +14,7 @@ from crossfarm.cli.tuning import profile, tune
 from crossfarm.cli.virtual_boards import board_down, board_up
 
 __all__ = [
+    "annotate",
     "bench",
     "board_down",
     "board_up",
@@ -29,7 +31,9 @@ __all__ = [
     "images",
     "inspect_boards",
     "lint",
+    "matrix",
     "measure",
+    "merge",
     "mutants",
     "package",
     "pipeline",

@@ -47,6 +47,8 @@ def test(given: Given) -> int:
 def lint(given: Given) -> int:
     """Check style with ruff, types with mypy --strict, and who imports whom with import-linter.
 
+    Workflows, the action and templates for CI servers are checked with actionlint, zizmor, shellcheck and JSON Schemas.
+
     Example: ./inv lint
     """
     return _lint()
@@ -122,4 +124,9 @@ def _lint() -> int:
     """Run the linters until one fails, and return its exit code."""
     if not _is_installed("importlinter"):
         raise ToolError("import-linter, which checks who imports whom, is not installed; ./inv setup installs it")
-    return next((code for command in LINTERS if (code := _code_of_python(*command))), EXIT_GOOD)
+    code = next((code for command in LINTERS if (code := _code_of_python(*command))), EXIT_GOOD)
+    if code:
+        return code
+    from crossfarm.cli.lint_workflows import lint_workflows
+
+    return lint_workflows()

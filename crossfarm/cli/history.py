@@ -121,6 +121,11 @@ def history_prune(given: Given) -> int:
         help="measure both bundles in turns on their board where the latency looks worse, while it does nothing else",
         kind="flag",
     ),
+    Option(
+        name="write",
+        help="folder of the new run's reports: comparison.json and comparison.md are written there, and into its badge "
+        "how much regressed",
+    ),
     *_PLACE,
     *run_options("store", "models", "pipeline", "boards", "priority"),
 )
@@ -135,12 +140,15 @@ def compare(given: Given) -> int:
         ./inv compare 20261130T120000 20261201T120000 --markdown
         ./inv compare main out/results.jsonl --confirm
         ./inv compare previous latest --confirm --boards boards.yaml
+        ./inv compare baseline latest --write out
     """
-    from crossfarm.cli.history_commands import compare_by_name
+    from crossfarm.cli.history_commands import compare_by_name, write_comparison
     from crossfarm.reports.regression import comparison_text as text
     from crossfarm.util.text import write
 
     found = compare_by_name(given, options(given))
+    if given["write"]:
+        write_comparison(Path(given["write"]), found, everything=given["all"])
     if given["json"]:
         shown = text.as_json(found)
     elif given["markdown"]:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from crossfarm.cli.run_options import options as options_of
 from crossfarm.cli.verbs import Given
-from crossfarm.errors import ConfigError
+from crossfarm.errors import ConfigError, StoreError
 from crossfarm.pipeline.options import Options
+from crossfarm.reports import BADGE, COMPARISON
+from crossfarm.reports.badge import with_regressions
 from crossfarm.reports.history.database import History
 from crossfarm.reports.history.kept_run import KeptRun, kept_run
 from crossfarm.reports.history.place import VARIABLE
 from crossfarm.reports.history.read_results import read_results
+from crossfarm.reports.regression import comparison_text
 from crossfarm.reports.regression.before import NAME
 from crossfarm.reports.regression.comparison import (
     WINDOW,
@@ -25,6 +28,7 @@ from crossfarm.reports.regression.comparison import (
     compare_runs,
     judged_names,
 )
+from crossfarm.util.files import write_text
 from crossfarm.util.paths import HOME
 from crossfarm.util.processes import output_of
 
@@ -69,6 +73,24 @@ def compare_by_name(given: Given, options: Options) -> Comparison:
             name, earlier = before.run, {cell.cell: (cell,) for cell in before.cells}
     with _confirming(given, options) as confirm:
         return compare(name, earlier, later, confirm=confirm)
+
+
+def write_comparison(out: Path, found: Comparison, *, everything: bool) -> None:
+    """Write a comparison beside the reports of the run, as JSON and Markdown, and into the run's badge.
+
+    Raises:
+        StoreError: a file cannot be written, or what is called badge.json is none.
+    """
+    try:
+        texts = (comparison_text.as_json(found), comparison_text.as_markdown(found, everything=everything))
+        for name, text in zip(COMPARISON, texts, strict=True):
+            write_text(out / name, text)
+        badge = out / BADGE
+        if badge.exists():
+            text = badge.read_text(encoding="utf-8")
+            write_text(badge, with_regressions(text, sum(row.gates for row in found.rows)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"--write {out}: {error}; give a folder that can be written") from error
 
 
 @contextlib.contextmanager

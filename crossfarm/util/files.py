@@ -17,7 +17,7 @@ _NAME = 40
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Yield the path of a new, empty file beside `path`; when the block ends well, it takes the place of `path`.
 
     It is synced to the disk before that, and its folder after it. When the block raises, the new file goes and what
@@ -25,6 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Args:
         path: the file; its folder is made when it is not there.
+        lasting: sync; without it a loss of power may leave an empty file, which takes what can be made again.
 
     Raises:
         OSError: the disk is full, or the folder may not be written.
@@ -38,7 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if permissions is not None:
             os.fchmod(descriptor, permissions)
         yield temporary
-        os.fsync(descriptor)
+        if lasting:
+            os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -46,26 +48,27 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(descriptor)
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, lasting: bool = True) -> None:
     """Write `content` to `path`, as `replacing` does.
 
     Raises:
         OSError: the disk is full, or the folder may not be written. What stood at `path` is still there then.
     """
-    with replacing(path) as temporary:
+    with replacing(path, lasting=lasting) as temporary:
         temporary.write_bytes(content)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, lasting: bool = True) -> None:
     """Write `text` as UTF-8 to `path`, as `replacing` does; what UTF-8 cannot hold becomes a question mark.
 
     Raises:
         OSError: the disk is full, or the folder may not be written. What stood at `path` is still there then.
     """
-    write_bytes(path, text.encode("utf-8", errors="replace"))
+    write_bytes(path, text.encode("utf-8", errors="replace"), lasting=lasting)
 
 
 def write_json(path: Path, document: Any) -> None:

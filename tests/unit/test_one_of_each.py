@@ -40,13 +40,14 @@ SPLITS = {
 RUNS = {
     "crossfarm/util/processes.py::run_tool": "the one",
     "crossfarm/cli/develop.py::_code_of_python": "ruff, mypy and pytest write to the user's terminal",
+    "crossfarm/cli/lint_workflows.py::lint_workflows": "linters write to the user's terminal",
     "crossfarm/boards/labgrid.py::_call": "without the user's LG_*; in a session, or Ctrl-C would leave a place taken",
     "crossfarm/boards/transports/programs.py::_start": "a board's program: hostile, watched and limited while it runs",
     "crossfarm/util/sandbox.py::works": "tries the sandbox with the sandbox's own environment",
     "crossfarm/engines/local.py::__init__": "a worker: its output goes to a job's log as it comes",
     "crossfarm/engines/worker.py::_start": "forks itself for a job, with what it has imported",
     "crossfarm/setup/container_host.py::_daemon": "a daemon, which stays",
-    "crossfarm/pipeline/unchanged/again.py::is_unchanged": "git beside all else that is looked at, in a tenth of a second",
+    "crossfarm/pipeline/unchanged/again.py::is_unchanged": "git beside all else that is looked at, in a moment",
     "crossfarm/tuning/build_pool.py::_process": "a worker: it is asked through pipes, again and again",
 }
 

