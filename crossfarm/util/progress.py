@@ -1,0 +1,136 @@
+"""How far a run is: what ended and how, what runs and since when, and how long the rest will take."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from crossfarm.util.text import one_line
+
+if TYPE_CHECKING:
+    from crossfarm.results import JobState
+
+ENDED: Mapping[JobState, str] = {
+    "run": "run",
+    "failed": "failed",
+    "skipped": "skipped",
+    "cancelled": "cancelled",
+    "hit": "up to date",
+}
+"""The states in which a job ends, in the order in which they are told, and the words for them."""
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds` as people say it: `0.3 s`, `4.1 s`, `2 min 05 s`, `1 h 02 min`."""
+    if seconds < 59.95:  # what would round to 60.0 s is a minute
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def roughly(seconds: float) -> str:
+    """Return `seconds` as an estimate is said: `10 s`, `50 s`, `3 min`, `1 h 20 min`; never less than 10 s."""
+    if seconds < 55:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    if seconds < 3570:
+        return f"{max(1, round(seconds / 60))} min"
+    tens = round(seconds / 600) * 10
+    return f"{tens // 60} h {tens % 60:02} min"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Running:
+    """A job that runs: its id, for how long, and how long it took the last time; None when that is not known."""
+
+    job: str
+    seconds: float
+    usual: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What a display shows of a run at one moment.
+
+    Attributes:
+        done: how many jobs ended, of `total`; the total is 0 when it is not known.
+        counts: how many ended in each state.
+        running: the jobs that run, oldest first.
+        seconds: since the run began.
+        left: seconds that the rest will take; None when nothing is known about that.
+    """
+
+    done: int
+    total: int
+    counts: Mapping[JobState, int]
+    running: Sequence[Running]
+    seconds: float
+    left: float | None
+
+
+class Progress:
+    """Counts what happens in a run. Times are readings of a clock that only grows, in seconds."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._running: dict[str, float] = {}
+        self._total = 0
+        self._expected: dict[str, float] = {}
+        self._slots = 1
+        self.counts: collections.Counter[JobState] = collections.Counter()
+
+    def expect(self, total: int, seconds: Mapping[str, float], slots: int) -> None:
+        """Say how many jobs there are, how long those take that run, and how many run at once."""
+        self._total, self._expected, self._slots = total, dict(seconds), max(1, slots)
+
+    def started(self, job: str, now: float) -> None:
+        """Count a job that began to run."""
+        self._running[job] = now
+
+    def finished(self, job: str, state: JobState) -> None:
+        """Count a job that ended."""
+        self._running.pop(job, None)
+        self._expected.pop(job, None)
+        self.counts[state] += 1
+
+    def stop(self) -> None:
+        """Forget what runs."""
+        self._running.clear()
+
+    def frame(self, now: float) -> Frame:
+        """Return what is to be shown."""
+        running = [
+            Running(job=job, seconds=now - since, usual=self._expected.get(job)) for job, since in self._running.items()
+        ]
+        return Frame(
+            done=self.counts.total(),
+            total=self._total,
+            counts=self.counts,
+            running=running,
+            seconds=now - self._began,
+            left=self._left(running),
+        )
+
+    def _left(self, running: Sequence[Running]) -> float | None:
+        """Return an estimate: all that is left shared between the slots, and no less than the longest job needs."""
+        if not self._expected:
+            return None
+        rest = dict(self._expected)
+        for item in running:
+            if item.usual is not None:
+                rest[item.job] = max(0.0, item.usual - item.seconds)
+        return max(sum(rest.values()) / self._slots, max(rest.values()))
+
+
+def counter_of(frame: Frame) -> str:
+    """Return `[ 3/12]`, or `[3]` when nobody said how many there are."""
+    width = len(str(frame.total))
+    return f"[{frame.done:>{width}}/{frame.total}]" if frame.total else f"[{frame.done}]"
+
+
+def spoken(job: str) -> str:
+    """Return the id of a job as it is shown: `compile armv7-mnist-float32`."""
+    return one_line(job).replace(":", " ", 1)
