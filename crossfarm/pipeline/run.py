@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -29,11 +29,12 @@ from crossfarm.pipeline.plan import make_plan
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
+from crossfarm.pipeline.show import RESULTS, Tell, plan_json, say, show_reports, tell_nobody
 from crossfarm.pipeline.staleness import Decision, find_stale
-from crossfarm.reports import PAGE, PAGE_BEFORE, REPORTS, terminal, write_reports
+from crossfarm.reports import PAGE, PAGE_BEFORE, REPORTS, write_begun, write_reports
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.place import Place
-from crossfarm.results import EndRecord, Record, read_records
+from crossfarm.results import EndRecord
 from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import LosesWork
@@ -41,9 +42,6 @@ from crossfarm.store.live_runs import live_run
 from crossfarm.store.store import Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
-from crossfarm.util.text import write
-
-RESULTS = "results.jsonl"
 
 
 def load(options: Options) -> Project:
@@ -103,18 +101,18 @@ def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision
     )
 
 
-def run_pipeline(options: Options) -> int:
-    """Run the pipeline and write the reports; returns the exit code.
+def run_pipeline(options: Options, tell: Tell = tell_nobody) -> int:
+    """Run the pipeline, write the reports and tell what became of it; returns the exit code.
 
     Raises:
         CrossfarmError: nothing could be run, or no more: bad configuration, no store, no place for the reports.
         KeyboardInterrupt: the user asked to stop before anything began.
     """
-    code, _ = run_planned(options)
+    code, _ = run_planned(options, tell)
     return code
 
 
-def run_planned(options: Options) -> tuple[int, Plan]:
+def run_planned(options: Options, tell: Tell = tell_nobody) -> tuple[int, Plan]:
     """Run the pipeline; returns the exit code and the plan that was run."""
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
@@ -134,7 +132,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
                 with live_run(store, run, keys) as work:
                     decisions = _decide(options, plan, store)
                     try:
-                        supply(choice, _images_to_run(plan, decisions), say=lambda line: _say(f"{line}\n"))
+                        supply(choice, _images_to_run(plan, decisions), say=lambda line: say(f"{line}\n"))
                     except CrossfarmError as error:
                         if options.engine != "auto":
                             raise
@@ -151,6 +149,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
                         decisions=decisions,
                         interrupts=interrupts,
                         history=history,
+                        tell=tell,
                     ).to_its_end(run, work, started)
                     return code, plan
 
@@ -172,6 +171,7 @@ class _Run:
     decisions: Mapping[str, Decision]
     interrupts: Interrupts
     history: Place | None
+    tell: Tell
 
     def to_its_end(self, run: str, work: Path, started: float) -> int:
         """Run every job and write the reports, also when the run is interrupted or breaks; returns the exit code."""
@@ -180,10 +180,17 @@ class _Run:
         broken: CrossfarmError | None = None
         with KeptResults(results_path) as results:
             results.write(run_record(run, self.plan, self.decisions, commit))
+            with contextlib.suppress(StoreError):
+                if any(decision.choice == "run" for decision in self.decisions.values()):
+                    write_begun(results.written, self.options.out)
             try:
                 code = self._run_jobs(run, results, work, commit)
             except CrossfarmError as error:
                 broken, code = error, error.exit_code
+            except BaseException:
+                with contextlib.suppress(StoreError):
+                    write_reports(results.written, self.options.out)
+                raise
             # What broke the run, for instance a full disk, may break these too; then its own message is the one told.
             hidden = (StoreError,) if broken else ()
             seconds = time.monotonic() - started
@@ -191,9 +198,9 @@ class _Run:
                 results.write(EndRecord(exit_code=code, seconds=seconds, interrupted=code == EXIT_INTERRUPTED))
         untold = keep_run(results.written, self.history, results=results_path) if self.history else ""
         with contextlib.suppress(*hidden):
-            _show_reports(results.written, self.options.out)
+            self.tell(show_reports(results.written, self.options.out, everything=self.options.everything))
         if untold:
-            _say(f"{untold}\n")
+            say(f"{untold}\n")
         if broken:
             raise broken
         return code
@@ -214,7 +221,13 @@ class _Run:
             listener.skipped(self.plan)
             if self._runs_programs_here():
                 _warn_of_sandbox(console)
-            console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
+            usual = {
+                name: decision.seconds or self.plan.jobs[name].declaration.usual_seconds
+                for name, decision in self.decisions.items()
+                if decision.choice == "run"
+            }
+            jobs = sum(decision.choice != "unneeded" for decision in self.decisions.values())
+            console.total(jobs, usual, slots=options.slots)
             place = JobFolders(
                 store=self.store,
                 work=work,
@@ -271,57 +284,32 @@ def _warn_of_sandbox(console: Console) -> None:
         console.line(line)
 
 
-def report_again(out: Path) -> int:
-    """Write the reports of the last run again and show its table; returns that run's exit code.
-
-    Raises:
-        StoreError: there is no run, or a report cannot be written.
-    """
-    records = read_records(out / RESULTS)
-    _show_reports(records, out)
-    ends = [record for record in records if isinstance(record, EndRecord)]
-    return ends[-1].exit_code if ends else EXIT_INTERRUPTED
-
-
-def _show_reports(records: Sequence[Record], out: Path) -> None:
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    _say(terminal.render(write_reports(records, out), colour=colour), is_clean=True)
-
-
-def _say(text: str, *, is_clean: bool = False) -> None:
-    """Write to the standard output, cleaned; a reader that has gone (`| head`) does not stop a run.
+def show_plan(options: Options, answer: Callable[[str], object] | None = None) -> int:
+    """Print every job as run, hit or unneeded, with the reason why it runs; returns the exit code.
 
     Args:
-        text: whole lines.
-        is_clean: it is a report, which was cleaned before it got its colours.
-    """
-    try:
-        write(sys.stdout, text, is_clean=is_clean)
-        sys.stdout.flush()
-    except OSError:
-        # What is still buffered would be written, and fail again, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def show_plan(options: Options) -> int:
-    """Print every job as run, hit or unneeded, with the reason why it runs; returns the exit code.
+        options: which plan.
+        answer: takes the same as JSON; then nothing is printed.
 
     Raises:
         CrossfarmError: bad configuration, or no store.
     """
     project = load(options)
     plan, decisions = plan_and_decide(options, project, Store(options.store))
+    counts = {choice: sum(d.choice == choice for d in decisions.values()) for choice in ("run", "hit", "unneeded")}
+    if answer is not None:
+        answer(plan_json(plan, decisions, counts))
+        return EXIT_GOOD
     width = max((len(name) for name in plan.jobs), default=0)
     lines = [
         f"{decision.choice:<8}  {name:<{width}}  {decision.reason}".rstrip() for name, decision in decisions.items()
     ]
     lines += [f"skip      {skip.cell.id}: {skip.stage or 'all stages'}: {skip.reason}" for skip in plan.skipped]
-    counts = {choice: sum(d.choice == choice for d in decisions.values()) for choice in ("run", "hit", "unneeded")}
     lines.append(
         f"{len(plan.cells)} cells, {len(plan.jobs)} jobs: "
         + ", ".join(f"{count} {choice}" for choice, count in counts.items() if count or choice != "unneeded")
     )
-    _say("\n".join(lines) + "\n")
+    say("\n".join(lines) + "\n")
     return EXIT_GOOD
 
 
@@ -341,7 +329,7 @@ def _own_reports(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"another run writes its reports to {out}; waiting for its end (or give another --out)\n")
+            say(f"another run writes its reports to {out}; waiting for its end (or give another --out)\n")
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:

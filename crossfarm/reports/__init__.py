@@ -38,17 +38,30 @@ def write_all(results: Path, out: Path) -> Overview:
     return write_reports(read_records(results), out)
 
 
+def write_begun(records: Sequence[Record], out: Path) -> None:
+    """Write JUNIT of a run that has only begun: when it is killed, a CI server finds an error there, and not nothing.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    _write(out / JUNIT, junit.render(overview(records)))
+
+
 def write_reports(records: Sequence[Record], out: Path) -> Overview:
     """Write the reports as `write_all` does, of records that are at hand already."""
     seen = overview(records)
     for name, text in _rendered(seen, records, out):
-        try:
-            write_text(out / name, text)
-        except OSError as error:
-            raise StoreError(
-                f"{out / name}: cannot be written: {error.strerror}; free some space or give another --out"
-            ) from error
+        _write(out / name, text)
     return seen
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror}; free some space or give another --out"
+        ) from error
 
 
 def _rendered(seen: Overview, records: Sequence[Record], out: Path) -> Iterator[tuple[str, str]]:

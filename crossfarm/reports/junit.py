@@ -29,7 +29,7 @@ _OUTPUTS = ((MOST_OUTPUT, MOST_OUTPUT), (MOST_OUTPUT, 4096), (16_384, 1024), (40
 """Characters that a case which is wrong carries at most, and any other one: the first that make the document fit."""
 _DEFAULT_VARIANT = "float32"
 _LONGEST_CLASS, _LONGEST_NAME = 100, 140
-"""Characters: with a number behind it, class and name fit into the title of an annotation on GitHub, which holds 255."""
+"""Characters: with a number behind it, both fit into the title of an annotation on GitHub, which holds 255."""
 _UNNAMED = "unnamed"
 
 
@@ -139,8 +139,9 @@ def _suites(seen: Overview) -> list[_Suite]:
         found.cases.extend(_cell_cases(cell))
         if cell.provenance:
             found.properties.update(_provenance(cell.provenance))
-    rows = (row for cell in seen.cells for row in (*cell.jobs, *cell.checks))
-    declared = next((row.file for row in (*seen.others, *rows) if row.file), None)
+    rows: list[JobRecord | CheckRecord] = [*seen.others]
+    rows += (row for cell in seen.cells for row in (*cell.jobs, *cell.checks))
+    declared = next((row.file for row in rows if row.file), None)
     for found in suites.values():
         if seen.run:
             found.properties = {**_run_properties(seen.run), **found.properties}
@@ -234,7 +235,8 @@ def _check_case(check: CheckRecord, classname: str, name: str) -> _Case:
     message = one_line(check.message) or check.status
     is_wrong = check.status in ("failed", "error")
     # As in the text of a job that failed: the message first, then all of it where it has more than one line.
-    first = (message, check.message if clean(check.message).strip() != message else "") if is_wrong else (check.message,)
+    rest = "" if clean(check.message).strip() == message else check.message
+    first = (message, rest) if is_wrong else (check.message,)
     properties: dict[str, str] = {"status": check.status}
     if check.value is not None:
         properties |= {"value": repr(check.value), "unit": check.unit or ""}

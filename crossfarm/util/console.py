@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from crossfarm.util.progress import ENDED, Progress, counter_of, duration, spoken
+from crossfarm.util.progress import ENDED, Progress, duration, spoken
 from crossfarm.util.terminal import has_colour, is_interactive
 from crossfarm.util.text import clean, count, one_line, write
 
@@ -87,7 +87,7 @@ class Console:
             self._progress.started(job_id, self._clock())
             if not self._quiet and not self._closed and self._ticker is None:
                 self._begin_to_tick()
-            self._write(f"{self._counter()} {spoken(job_id)} started\n" if self._verbose else "")
+            self._write(f"{self._progress.counter} {spoken(job_id)} started\n" if self._verbose else "")
 
     def finished(self, job_id: str, state: JobState, seconds: float, cause: str | None = None) -> None:
         """Say how a job ended: `cause` is one line that says why it failed, or was skipped or cancelled."""
@@ -125,16 +125,13 @@ class Console:
         if counts["hit"] == total:
             return f"{count(total, 'job')} up to date"
         parts = ", ".join(f"{counts[state]} {word}" for state, word in ENDED.items() if counts[state])
-        return f"{count(total, 'job')}: {parts}, in {duration(self._progress.frame(self._clock()).seconds)}"
-
-    def _counter(self) -> str:
-        return counter_of(self._progress.frame(self._clock()))
+        return f"{count(total, 'job')}: {parts}, in {duration(self._progress.seconds(self._clock()))}"
 
     def _ended_line(self, job_id: str, state: JobState, seconds: float, cause: str | None) -> str:
         ended = f"\x1b[{_COLOURS[state]}m{ENDED[state]}\x1b[0m" if self.colour else ENDED[state]
         took = f" {duration(seconds)}" if state in _LISTED else ""
         why = f": {one_line(cause, _LONGEST_CAUSE)}" if cause else ""
-        return f"{self._counter()} {spoken(job_id)} {ended}{took}{why}\n"
+        return f"{self._progress.counter} {spoken(job_id)} {ended}{took}{why}\n"
 
     def _begin_to_tick(self) -> None:
         """Draw the block from now on, or tell every minute what runs; the caller holds the lock."""
@@ -159,7 +156,7 @@ class Console:
             return ""
         jobs = [f"{spoken(job.job)} {duration(job.seconds)}" for job in frame.running[:_MOST_JOBS_IN_A_LINE]]
         more = len(frame.running) - len(jobs)
-        return f"{counter_of(frame)} still running: {', '.join(jobs)}{f' and {more} more' if more else ''}\n"
+        return f"{frame.counter} still running: {', '.join(jobs)}{f' and {more} more' if more else ''}\n"
 
     def _write(self, text: str) -> None:
         """Write whole lines above the block, in one piece; the caller holds the lock."""

@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from crossfarm.util.progress import ENDED, Frame, Running, counter_of, duration, roughly, spoken
+from crossfarm.util.progress import ENDED, Frame, Running, duration, roughly, spoken
 from crossfarm.util.terminal import size_of
 from crossfarm.util.text import write
 
@@ -51,7 +51,9 @@ class LiveBlock:
             emoji=False,
             highlight=False,
         )
+        self._block = _Block()
         self._live = Live(
+            self._block,
             console=self._console,
             auto_refresh=False,
             transient=True,
@@ -66,14 +68,26 @@ class LiveBlock:
         size = size_of(self._stream) or os.terminal_size((80, 24))
         # A line that fills the last column would wrap on some terminals, and the next drawing leave a part behind.
         self._console.size = (max(10, size.columns - 1), size.lines)
-        block = Group(*_lines(frame, columns=max(10, size.columns - 1), rows=size.lines))
-        self._live.update(block, refresh=not above)
-        if above:
+        self._block.frame = frame
+        if not above:
+            self._live.refresh()
+        else:
             self._console.print(Text.from_ansi(above.removesuffix("\n")), soft_wrap=True)
 
     def close(self) -> None:
         """Take the block off the screen."""
         self._live.stop()
+
+
+class _Block:
+    """What rich draws: always the newest frame, whoever asks for it."""
+
+    def __init__(self) -> None:
+        self.frame: Frame | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.frame is not None:
+            yield from _lines(self.frame, columns=options.max_width, rows=options.size.height)
 
 
 class _VisibleCursor(Console):
@@ -126,7 +140,7 @@ def _headline(frame: Frame, columns: int) -> Text | Table:
         f"{len(frame.running)} running", ended, failed, f", {duration(frame.seconds)}", left, no_wrap=True
     )
     words.overflow = "ellipsis"
-    counter = Text(counter_of(frame), no_wrap=True)
+    counter = Text(frame.counter, no_wrap=True)
     if columns < _LEAST_FOR_BAR or not frame.total:
         return Text.assemble(counter, " ", words, no_wrap=True, overflow="ellipsis")
     words.truncate(columns - len(counter) - _BAR - 2, overflow="ellipsis")
@@ -143,5 +157,3 @@ def _job(job: Running, columns: int) -> Text:
     name = Text(f"  {spoken(job.job)}")
     name.truncate(max(8, columns - len(spent) - len(usual)), overflow="ellipsis")
     return Text.assemble(name, (spent, "bold"), (usual, "dim"), no_wrap=True, overflow="crop")
-
-

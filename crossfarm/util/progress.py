@@ -56,13 +56,15 @@ class Frame:
     """What a display shows of a run at one moment.
 
     Attributes:
-        done: how many jobs ended, of `total`; the total is 0 when it is not known.
+        counter: how many jobs ended, and of how many: `[ 3/12]`, or `[3]` when nobody said.
+        done: how many ended, of `total`; the total is 0 when it is not known.
         counts: how many ended in each state.
         running: the jobs that run, oldest first.
         seconds: since the run began.
         left: seconds that the rest will take; None when nothing is known about that.
     """
 
+    counter: str
     done: int
     total: int
     counts: Mapping[JobState, int]
@@ -100,17 +102,28 @@ class Progress:
         """Forget what runs."""
         self._running.clear()
 
+    @property
+    def counter(self) -> str:
+        """Return how many jobs ended: `[ 3/12]`, or `[3]` when nobody said how many there are."""
+        done, size = self.counts.total(), len(str(self._total))
+        return f"[{done:>{size}}/{self._total}]" if self._total else f"[{done}]"
+
+    def seconds(self, now: float) -> float:
+        """Return how long the run has lasted."""
+        return now - self._began
+
     def frame(self, now: float) -> Frame:
         """Return what is to be shown."""
         running = [
             Running(job=job, seconds=now - since, usual=self._expected.get(job)) for job, since in self._running.items()
         ]
         return Frame(
+            counter=self.counter,
             done=self.counts.total(),
             total=self._total,
             counts=self.counts,
             running=running,
-            seconds=now - self._began,
+            seconds=self.seconds(now),
             left=self._left(running),
         )
 
@@ -122,13 +135,7 @@ class Progress:
         for item in running:
             if item.usual is not None:
                 rest[item.job] = max(0.0, item.usual - item.seconds)
-        return max(sum(rest.values()) / self._slots, max(rest.values()))
-
-
-def counter_of(frame: Frame) -> str:
-    """Return `[ 3/12]`, or `[3]` when nobody said how many there are."""
-    width = len(str(frame.total))
-    return f"[{frame.done:>{width}}/{frame.total}]" if frame.total else f"[{frame.done}]"
+        return max(sum(rest.values()) / self._slots, *rest.values())
 
 
 def spoken(job: str) -> str:

@@ -25,15 +25,15 @@ def has_colour(stream: IO[str]) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return stream.isatty() and os.environ.get("TERM") not in _DUMB
+    return is_interactive(stream)
 
 
 def size_of(stream: IO[str]) -> os.terminal_size | None:
     """Return columns and rows of the terminal; None when the stream is none, 80 by 24 when it does not say."""
-    if not stream.isatty():
-        return None
     try:
+        if not stream.isatty():
+            return None
         size = os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # it was closed, or has no file
         return _USUAL
     return os.terminal_size((size.columns or _USUAL.columns, size.lines or _USUAL.lines))
