@@ -22,7 +22,7 @@ class Measured(BaseModel):
     value: float | Literal["NaN", "Infinity", "-Infinity"]
     """What was measured; a number that is not finite is a string."""
     unit: str
-    """Its unit: ns, s, bytes, count, share (0 to 1), scale, celsius."""
+    """Its unit, as docs/results.md names units."""
     board: str
     """The board that it is of."""
     timing: Timing
