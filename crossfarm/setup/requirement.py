@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
+from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE
 from crossfarm.util.environments import ToolEnvironment
 
 
@@ -33,3 +35,8 @@ class Requirement:
     npm: tuple[Path, ...] = ()
     environments: tuple[ToolEnvironment, ...] = ()
     is_wanted: bool = True
+
+
+def exit_code_of(rows: Iterable[Requirement]) -> int:
+    """Return 0 when nothing is missing that is wanted, else 3."""
+    return EXIT_INFRASTRUCTURE if any(row.found is None and row.is_wanted for row in rows) else EXIT_GOOD

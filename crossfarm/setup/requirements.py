@@ -36,7 +36,7 @@ from crossfarm.setup.install import (
     torch_commands,
     version_of,
 )
-from crossfarm.setup.requirement import Requirement
+from crossfarm.setup.requirement import Requirement, exit_code_of
 from crossfarm.util.console import Console
 from crossfarm.util.environments import ToolEnvironment
 from crossfarm.util.paths import HOME
@@ -94,6 +94,12 @@ def run_doctor(
         0 when nothing is missing that the chosen models and targets need, else 3.
     """
     rows = [*requirements(project, tests=tests, home=home), *more]
+    show_requirements(rows, console=console)
+    return exit_code_of(rows)
+
+
+def show_requirements(rows: Sequence[Requirement], *, console: Console) -> None:
+    """Show what is found, what is missing, what that costs and what to do."""
     width = max(len(row.name) for row in rows)
     for row in rows:
         console.line(f"{'missing' if row.found is None else 'found  '}  {row.name:<{width}}  {row.found or row.cost}")
@@ -105,7 +111,6 @@ def run_doctor(
         console.line("./inv setup installs what is missing")
     if not wanted:
         console.line("nothing that is needed is missing")
-    return EXIT_INFRASTRUCTURE if wanted else EXIT_GOOD
 
 
 def run_setup(

@@ -5,14 +5,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from crossfarm.util.text import one_line
 
-if TYPE_CHECKING:
-    from crossfarm.results import JobState
-
-ENDED: Mapping[JobState, str] = {
+ENDED: Mapping[str, str] = {
     "run": "run",
     "failed": "failed",
     "skipped": "skipped",
@@ -67,7 +63,7 @@ class Frame:
     counter: str
     done: int
     total: int
-    counts: Mapping[JobState, int]
+    counts: Mapping[str, int]
     running: Sequence[Running]
     seconds: float
     left: float | None
@@ -82,7 +78,7 @@ class Progress:
         self._total = 0
         self._expected: dict[str, float] = {}
         self._slots = 1
-        self.counts: collections.Counter[JobState] = collections.Counter()
+        self.counts: collections.Counter[str] = collections.Counter()
 
     def expect(self, total: int, seconds: Mapping[str, float], slots: int) -> None:
         """Say how many jobs there are, how long those take that run, and how many run at once."""
@@ -92,7 +88,7 @@ class Progress:
         """Count a job that began to run."""
         self._running[job] = now
 
-    def finished(self, job: str, state: JobState) -> None:
+    def finished(self, job: str, state: str) -> None:
         """Count a job that ended."""
         self._running.pop(job, None)
         self._expected.pop(job, None)

@@ -25,7 +25,7 @@ from crossfarm.util.paths import HOME
 from crossfarm.util.text import width
 from tests.integration.pipeline.waiting import Farm, compiles
 from tests.terminal_screen import Screen
-from tests.waiting import wait_until
+from tests.waiting import stretched, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -87,7 +87,12 @@ class Terminal:
         os.write(self.master, keys.encode())
 
     def end(self) -> int:
-        code = self.process.wait(300)
+        try:
+            code = self.process.wait(stretched(300))
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
         self.thread.join(60)
         assert self.screen.is_cursor_visible
         assert self.screen.column == 0, self.screen.lines[-3:]
