@@ -42,6 +42,7 @@ from crossfarm.store.live_runs import live_run
 from crossfarm.store.store import Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
+from crossfarm.util.progress import Expected
 
 
 def load(options: Options) -> Project:
@@ -221,13 +222,8 @@ class _Run:
             listener.skipped(self.plan)
             if self._runs_programs_here():
                 _warn_of_sandbox(console)
-            usual = {
-                name: decision.seconds or self.plan.jobs[name].declaration.usual_seconds
-                for name, decision in self.decisions.items()
-                if decision.choice == "run"
-            }
             jobs = sum(decision.choice != "unneeded" for decision in self.decisions.values())
-            console.total(jobs, usual, slots=options.slots)
+            console.total(jobs, self._expected())
             place = JobFolders(
                 store=self.store,
                 work=work,
@@ -268,6 +264,15 @@ class _Run:
                 return EXIT_INTERRUPTED
             listener.tell_unchecked()
             return listener.exit_code()
+
+    def _expected(self) -> Expected:
+        """Return how long the jobs that run took the last time, and how long such jobs usually take."""
+        run = {name: decision for name, decision in self.decisions.items() if decision.choice == "run"}
+        return Expected(
+            measured={name: decision.seconds for name, decision in run.items() if decision.seconds},
+            guessed={name: self.plan.jobs[name].declaration.usual_seconds for name in run},
+            slots=self.options.slots,
+        )
 
     def _runs_programs_here(self) -> bool:
         """Say whether a job runs programs of models on this host and on no board."""

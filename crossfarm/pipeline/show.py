@@ -47,7 +47,7 @@ def show_reports(records: Sequence[Record], out: Path, *, everything: bool) -> O
         colour=has_colour(sys.stdout),
         columns=size.columns,
         rows=None if everything else size.lines,
-        places=[shown(out / name) for name in SHOWN],
+        places=[shown(out / SHOWN[0]), *SHOWN[1:]],
     )
     say(text, is_clean=True)
     return seen

@@ -47,7 +47,7 @@ def render(
         colour: whether verdicts are coloured.
         columns: into how many the table must fit.
         rows: into how many lines all of it must fit; None for as many as it has.
-        places: paths of the reports, which stand in the last line.
+        places: where the reports are, for the last line: the path of the first, and names of others beside it.
     """
     cells = sorted(seen.cells, key=lambda cell: _WORST_FIRST.index(cell.state))
     foot = [seen.headline] if seen.is_complete else [seen.headline, seen.interruption]

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from crossfarm.util.progress import ENDED, Progress, duration, spoken
+from crossfarm.util.progress import ENDED, Expected, Progress, duration, spoken
 from crossfarm.util.terminal import has_colour, is_interactive
 from crossfarm.util.text import clean, count, one_line, write
 
@@ -76,10 +76,10 @@ class Console:
         with self._lock:
             self._write(clean(text).rstrip("\n") + "\n")
 
-    def total(self, n: int, seconds: Mapping[str, float] | None = None, *, slots: int = 1) -> None:
-        """Say how many jobs the run has; how many seconds those take that run, by id; and how many run at once."""
+    def total(self, n: int, expected: Expected | None = None) -> None:
+        """Say how many jobs the run has, and what is known about those that will run."""
         with self._lock:
-            self._progress.expect(n, seconds or {}, slots)
+            self._progress.expect(n, expected or Expected())
 
     def started(self, job_id: str) -> None:
         """Say that a job began to run."""

@@ -29,9 +29,9 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """Return `seconds` as an estimate is said: `10 s`, `50 s`, `3 min`, `1 h 20 min`; never less than 10 s."""
+    """Return `seconds` as an estimate is said: `4 s`, `50 s`, `3 min`, `1 h 20 min`; never less than a second."""
     if seconds < 55:
-        return f"{max(10, round(seconds, -1)):.0f} s"
+        return f"{max(1, round(seconds)) if seconds < 10 else round(seconds, -1):.0f} s"
     if seconds < 3570:
         return f"{max(1, round(seconds / 60))} min"
     tens = round(seconds / 600) * 10
@@ -69,6 +69,21 @@ class Frame:
     left: float | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What is known about the jobs that will run: seconds by id, and how many run at once.
+
+    Attributes:
+        measured: how long those took the last time that have run before.
+        guessed: how long such jobs usually take.
+        slots: how many run at once.
+    """
+
+    measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    guessed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    slots: int = 1
+
+
 class Progress:
     """Counts what happens in a run. Times are readings of a clock that only grows, in seconds."""
 
@@ -77,12 +92,14 @@ class Progress:
         self._running: dict[str, float] = {}
         self._total = 0
         self._expected: dict[str, float] = {}
+        self._measured: frozenset[str] = frozenset()
         self._slots = 1
         self.counts: collections.Counter[str] = collections.Counter()
 
-    def expect(self, total: int, seconds: Mapping[str, float], slots: int) -> None:
-        """Say how many jobs there are, how long those take that run, and how many run at once."""
-        self._total, self._expected, self._slots = total, dict(seconds), max(1, slots)
+    def expect(self, total: int, plan: Expected) -> None:
+        """Say how many jobs there are, and what is known about those that will run."""
+        self._total, self._expected = total, {**plan.guessed, **plan.measured}
+        self._measured, self._slots = frozenset(plan.measured), max(1, plan.slots)
 
     def started(self, job: str, now: float) -> None:
         """Count a job that began to run."""
@@ -111,7 +128,8 @@ class Progress:
     def frame(self, now: float) -> Frame:
         """Return what is to be shown."""
         running = [
-            Running(job=job, seconds=now - since, usual=self._expected.get(job)) for job, since in self._running.items()
+            Running(job=job, seconds=now - since, usual=self._expected[job] if job in self._measured else None)
+            for job, since in self._running.items()
         ]
         return Frame(
             counter=self.counter,
@@ -129,8 +147,9 @@ class Progress:
             return None
         rest = dict(self._expected)
         for item in running:
-            if item.usual is not None:
-                rest[item.job] = max(0.0, item.usual - item.seconds)
+            if item.job in rest:
+                # One that takes longer than it did is taken to need a quarter of its time more.
+                rest[item.job] = max(rest[item.job] - item.seconds, item.seconds / 4)
         return max(sum(rest.values()) / self._slots, *rest.values())
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from crossfarm.util.console import Console
-from crossfarm.util.progress import Progress, duration, roughly
+from crossfarm.util.progress import Expected, Progress, duration, roughly
 from crossfarm.util.text import width
 from tests.terminal_screen import Screen
 from tests.waiting import wait_until
@@ -173,7 +173,7 @@ def test_the_block_says_what_is_done_what_failed_and_how_long_the_rest_takes(
     resize(master, 100, 24)
     screen, now = Screen(100), [0.0]
     console = Console(stream, clock=lambda: now[0])
-    console.total(20, {f"compile:m{number}": 60.0 for number in range(10)}, slots=2)
+    console.total(20, Expected(measured={f"compile:m{number}": 60.0 for number in range(10)}, slots=2))
     for number in range(10):
         console.finished(f"prepare:m{number}", "hit", 0.0)
     console.started("compile:m0")
@@ -416,7 +416,7 @@ def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> Non
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "10 s"), (14, "10 s"), (47, "50 s"), (56, "1 min"), (3500, "58 min"), (4000, "1 h 10 min")],
+    [(0, "1 s"), (3.6, "4 s"), (14, "10 s"), (47, "50 s"), (56, "1 min"), (3500, "58 min"), (4000, "1 h 10 min")],
 )
 def test_an_estimate_is_said_roughly(seconds: float, text: str) -> None:
     assert roughly(seconds) == text
@@ -425,12 +425,13 @@ def test_an_estimate_is_said_roughly(seconds: float, text: str) -> None:
 def test_what_is_left_is_shared_between_the_slots_and_no_less_than_the_longest_job() -> None:
     progress = Progress(0.0)
     assert progress.frame(0.0).left is None
-    progress.expect(4, {"a": 10.0, "b": 20.0, "c": 90.0}, 2)
+    progress.expect(4, Expected(measured={"b": 20.0}, guessed={"a": 10.0, "b": 99.0, "c": 90.0}, slots=2))
     assert progress.frame(0.0).left == 90.0
     progress.started("c", 0.0)
     progress.started("a", 0.0)
-    assert progress.frame(80.0).left == 20.0
-    assert progress.frame(200.0).left == 20.0
+    assert progress.frame(70.0).left == (20.0 + 20.0 + 17.5) / 2
+    assert progress.frame(200.0).left == (50.0 + 50.0 + 20.0) / 2
+    assert [job.usual for job in progress.frame(70.0).running] == [None, None]
     for job in "abc":
         progress.finished(job, "run")
     assert progress.frame(300.0).left is None
