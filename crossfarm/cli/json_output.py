@@ -9,6 +9,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from crossfarm.errors import EXIT_INTERRUPTED
 from crossfarm.util.text import escaped_json
 
 
@@ -66,4 +67,5 @@ class JsonOutput:
 
     def failed(self, message: str, code: int) -> None:
         """Write what went wrong, unless the answer was written before."""
-        self.write_object({"outcome": "error", "exit_code": code, "error": message})
+        outcome = "interrupted" if code == EXIT_INTERRUPTED else "error"
+        self.write_object({"outcome": outcome, "exit_code": code, "error": message})

@@ -47,12 +47,11 @@ def render(
         colour: whether verdicts are coloured.
         columns: into how many the table must fit.
         rows: into how many lines all of it must fit; None for as many as it has.
-        places: where the reports are, for the last line: the path of the first, and names of others beside it.
+        places: where the reports are, which stands before that line: the path of one, and names of others beside it.
     """
     cells = sorted(seen.cells, key=lambda cell: _WORST_FIRST.index(cell.state))
-    foot = [seen.headline] if seen.is_complete else [seen.headline, seen.interruption]
-    if places:
-        foot.append(f"reports: {', '.join(map(one_line, places))}")
+    foot = [f"reports: {', '.join(map(one_line, places))}"] if places else []
+    foot += [seen.headline] if seen.is_complete else [seen.headline, seen.interruption]
     failures = [_failed_job(job, colour=colour) for job in seen.failed_others]
     failures += [_failed_cell(cell, colour=colour) for cell in cells if cell.state in ("failed", "error")]
     remarks = list(_remarks(cells))

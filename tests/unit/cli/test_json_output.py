@@ -80,7 +80,11 @@ def test_what_goes_wrong_is_an_object_too(
         ends(Context(), how=how, json=True)
     said = capsys.readouterr()
     answer = json.loads(said.out)
-    assert (ended.value.code, answer["exit_code"], answer["outcome"]) == (code, code, "error")
+    assert (ended.value.code, answer["exit_code"], answer["outcome"]) == (
+        code,
+        code,
+        "interrupted" if how == "interrupted" else "error",
+    )
     assert message in answer["error"]
     assert "\x1b" not in said.out + said.err
 

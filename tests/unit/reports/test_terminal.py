@@ -120,8 +120,8 @@ def test_a_run_of_any_size_ends_on_one_screen_and_the_rest_is_counted(failed: in
     text = terminal.render(seen, columns=100, rows=rows, places=("out/report.html",))
     assert len(text.splitlines()) < max(rows, 24)
     lines = text.splitlines()
-    assert lines[-1] == "reports: out/report.html"
-    assert lines[-2] == seen.headline
+    assert lines[-2] == "reports: out/report.html"
+    assert lines[-1] == seen.headline
     (more,) = (line for line in lines_of_table(text) if "--all shows every row" in line)
     shown = len(lines_of_table(text)) - 2
     assert int(more.split()[1]) == 1000 - shown
