@@ -140,7 +140,8 @@ def _suites(seen: Overview) -> list[_Suite]:
         if cell.provenance:
             found.properties.update(_provenance(cell.provenance))
     rows: list[JobRecord | CheckRecord] = [*seen.others]
-    rows += (row for cell in seen.cells for row in (*cell.jobs, *cell.checks))
+    for cell in seen.cells:
+        rows += [*cell.jobs, *cell.checks]
     declared = next((row.file for row in rows if row.file), None)
     for found in suites.values():
         if seen.run:

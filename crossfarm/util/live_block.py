@@ -134,10 +134,10 @@ def _lines(frame: Frame, *, columns: int, rows: int) -> Iterator[Text | Table]:
 
 def _headline(frame: Frame, columns: int) -> Text | Table:
     failed = Text(f", {frame.counts['failed']} failed", style="bold red") if frame.counts.get("failed") else Text()
-    ended = "".join(f", {frame.counts[state]} {ENDED[state]}" for state in ("hit",) if frame.counts.get(state))
+    kept = f", {frame.counts['hit']} {ENDED['hit']}" if frame.counts.get("hit") else ""
     left = "" if frame.left is None else f", about {roughly(frame.left)} left"
     words = Text.assemble(
-        f"{len(frame.running)} running", ended, failed, f", {duration(frame.seconds)}", left, no_wrap=True
+        f"{len(frame.running)} running", kept, failed, f", {duration(frame.seconds)}", left, no_wrap=True
     )
     words.overflow = "ellipsis"
     counter = Text(frame.counter, no_wrap=True)
