@@ -11,6 +11,7 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import xml.etree.ElementTree as ET
@@ -240,3 +241,22 @@ def test_a_killed_run_leaves_a_report_that_says_so(farm: Farm, long_model: onnx.
     assert int(root.get("errors", "0")) == 1
     (error,) = root.iter("error")
     assert error.get("message", "").startswith("the run ended without a word, as if it was killed")
+
+
+def test_the_plan_is_json_too(farm: Farm, small_model: onnx.ModelProto) -> None:
+    farm.add("adder", small_model)
+    plan = json.loads(farm.run("--json", task="plan").output)
+    assert plan["cells"] == ["x86_64-adder-float32"]
+    jobs = {job["job"]: job for job in plan["jobs"]}
+    assert jobs["compile:x86_64-adder-float32"]["choice"] == "run"
+    assert jobs["compile:x86_64-adder-float32"]["reason"] == "it was never run"
+    assert plan["counts"]["run"] == sum(job["choice"] == "run" for job in plan["jobs"])
+
+
+def test_what_this_machine_has_is_json_too(farm: Farm) -> None:
+    command = [sys.executable, "-m", "crossfarm.cli.program", "--search-root", str(HOME), "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, env=farm.variables(), check=False)
+    found = json.loads(done.stdout)
+    assert found["exit_code"] == done.returncode
+    wanted = [row for row in found["requirements"] if row["is_wanted"]]
+    assert bool([row for row in wanted if row["found"] is None]) == (done.returncode == 3)
