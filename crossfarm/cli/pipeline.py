@@ -80,7 +80,7 @@ def _run(given: Given) -> int:
 
     wanted = options(given)
     seen: list[Overview] = []
-    code = run_pipeline(wanted, seen.append)
+    code = run_pipeline(wanted, seen.append) if given["json"] else run_pipeline(wanted)
     _answer(given, seen, code, wanted.out)
     return code
 

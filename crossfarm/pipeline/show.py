@@ -12,13 +12,13 @@ from crossfarm.errors import EXIT_INTERRUPTED
 from crossfarm.pipeline.options import shown
 from crossfarm.pipeline.plan_types import Plan
 from crossfarm.pipeline.staleness import Decision
-from crossfarm.reports import JUNIT, PAGE, SUMMARY, terminal, write_reports
+from crossfarm.reports import JUNIT, PAGE, RESULTS, SUMMARY, terminal
 from crossfarm.reports.run_view import Overview
+from crossfarm.reports.writing import write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.util.terminal import has_colour, size_of
 from crossfarm.util.text import write
 
-RESULTS = "results.jsonl"
 SHOWN = (PAGE, SUMMARY, JUNIT, RESULTS)
 """Files of a run that its last line names."""
 Tell = Callable[[Overview], object]

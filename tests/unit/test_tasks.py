@@ -41,7 +41,7 @@ def seen(tasks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     """Return the options of the runs that tasks start, which are not run."""
     found: list[Options] = []
 
-    def note(options: Options, tell: object) -> int:
+    def note(options: Options) -> int:
         found.append(options)
         return 0
 

@@ -200,6 +200,11 @@ def test_json_is_one_object_and_all_else_stands_on_the_terminal(farm: Farm, conv
     assert outcome["reports"]["junit.xml"] == str(farm.out / "junit.xml")
     assert terminal.saw(BLOCK)
     assert table(terminal.screen.lines)
+    # What a run prints is kept for the next one that is the same; the answer is more than that.
+    command = ["crossfarm.cli.program" if word == "invoke" else word for word in farm.command("--json")]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, env=farm.variables(), check=True)
+        assert set(json.loads(done.stdout)["jobs"]) == {"hit"}
 
 
 @pytest.mark.parametrize(
