@@ -93,7 +93,9 @@ class Console:
         """Say how a job ended: `cause` is one line that says why it failed, or was skipped or cancelled."""
         with self._lock:
             self._progress.finished(job_id, state)
-            shown = state == "failed" or (not self._quiet and (state in _LISTED or self._verbose))
+            # What is skipped behind a job that was is said once: the others took no time.
+            is_listed = state in _LISTED or (state == "skipped" and seconds > 0)
+            shown = state == "failed" or (not self._quiet and (is_listed or self._verbose))
             self._write(self._ended_line(job_id, state, seconds, cause) if shown else "")
 
     def close(self) -> None:
