@@ -40,8 +40,8 @@ def doctor(given: Given) -> int:
     from crossfarm.pipeline.declared import load
     from crossfarm.setup.cleaning import CleanedPlaces, holdings
     from crossfarm.setup.container_host import host_requirements
-    from crossfarm.setup.requirement import exit_code_of
-    from crossfarm.setup.requirements import requirements, show_requirements
+    from crossfarm.setup.requirement import exit_code_of, show_requirements
+    from crossfarm.setup.requirements import requirements
     from crossfarm.util.console import Console
 
     wanted = options(given)

@@ -36,7 +36,7 @@ from crossfarm.setup.install import (
     torch_commands,
     version_of,
 )
-from crossfarm.setup.requirement import Requirement, exit_code_of
+from crossfarm.setup.requirement import Requirement, exit_code_of, show_requirements
 from crossfarm.util import sandbox
 from crossfarm.util.console import Console
 from crossfarm.util.environments import ToolEnvironment
@@ -97,21 +97,6 @@ def run_doctor(
     rows = [*requirements(project, tests=tests, home=home), *more]
     show_requirements(rows, console=console)
     return exit_code_of(rows)
-
-
-def show_requirements(rows: Sequence[Requirement], *, console: Console) -> None:
-    """Show what is found, what is missing, what that costs and what to do."""
-    width = max(len(row.name) for row in rows)
-    for row in rows:
-        console.line(f"{'missing' if row.found is None else 'found  '}  {row.name:<{width}}  {row.found or row.cost}")
-    missing = [row for row in rows if row.found is None]
-    for row in missing:
-        console.line(f"{row.name}: {row.how_to_install}{'' if row.is_wanted else ' (optional)'}")
-    wanted = [row for row in missing if row.is_wanted]
-    if any(row.packages or row.python or row.npm or row.environments for row in wanted):
-        console.line("./inv setup installs what is missing")
-    if not wanted:
-        console.line("nothing that is needed is missing")
 
 
 def run_setup(
