@@ -6,7 +6,7 @@ import dataclasses
 import getpass
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from crossfarm.boards.declare import NewBoard, ask_host_key, fingerprint, split_host, write_entry
@@ -27,14 +27,14 @@ class BoardsRequest:
         probe: look at every chosen board now.
         quarantine: name of a board to take out of use, and `reason` why.
         release: name of a board to put back into use.
-        json: show JSON in place of text.
+        answer: takes JSON, in place of text on the standard output.
     """
 
     probe: bool = False
     quarantine: str = ""
     reason: str = ""
     release: str = ""
-    json: bool = False
+    answer: Callable[[str], object] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,8 @@ def show_boards(inventory: Inventory, targets: Mapping[str, Target], request: Bo
         LeaseError: the database of the leases cannot be used.
     """
     if not inventory.declared:
+        if request.answer:
+            request.answer('{"boards": [], "queue": []}')
         sys.stdout.write("no board is declared, cells run on this host; ./inv boards --add HOST declares one\n")
         return EXIT_GOOD
     for option, name in (("--quarantine", request.quarantine), ("--release", request.release)):
@@ -90,7 +92,10 @@ def show_boards(inventory: Inventory, targets: Mapping[str, Target], request: Bo
             except LeaseError:
                 sys.stderr.write(f"{board.name} is in use and was not probed\n")
         status = leases.status()
-    write(sys.stdout, (as_json if request.json else as_text)(inventory, status))
+    if request.answer:
+        request.answer(as_json(inventory, status))
+    else:
+        write(sys.stdout, as_text(inventory, status))
     return EXIT_GOOD if is_good else EXIT_INFRASTRUCTURE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossfarm.cli.run_options import run_options
-from crossfarm.cli.verbs import Given, Option, verb
+from crossfarm.cli.verbs import JSON, Given, Option, verb
 
 
 @verb(
@@ -22,7 +22,7 @@ from crossfarm.cli.verbs import Given, Option, verb
     Option(name="quarantine", help="name of a board that is not to be granted any more"),
     Option(name="reason", help="with --quarantine: why"),
     Option(name="release", help="name of a board to be put back into use"),
-    Option(name="json", help="show JSON", kind="flag"),
+    JSON,
     name="boards",
 )
 def inspect_boards(given: Given) -> int:
@@ -47,5 +47,6 @@ def inspect_boards(given: Given) -> int:
     inventory = load_inventory(
         path, default=HOME / "boards.yaml", targets=known, boards=given["board"], tags=given["tag"]
     )
-    request = BoardsRequest(**{name: given[name] for name in ("probe", "quarantine", "reason", "release", "json")})
+    asked = {name: given[name] for name in ("probe", "quarantine", "reason", "release")}
+    request = BoardsRequest(**asked, answer=given["json"].write if given["json"] else None)
     return show_boards(inventory, known, request)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from crossfarm.cli.run_options import options, run_options
-from crossfarm.cli.verbs import Given, Option, verb
+from crossfarm.cli.verbs import JSON, Given, Option, verb
 from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, ConfigError, nearest
 
 _PLACE = run_options("history")
@@ -17,7 +17,7 @@ _PLACE = run_options("history")
     Option(name="target", help="names of targets, separated by commas (all)", kind="list"),
     Option(name="metric", help="name of the number (latency.p50)", default="latency.p50"),
     Option(name="last", help="how many runs (30)", kind="count", default="30"),
-    Option(name="json", help="show JSON", kind="flag"),
+    JSON,
     *_PLACE,
 )
 def history(given: Given) -> int:
@@ -41,7 +41,10 @@ def history(given: Given) -> int:
             hint = nearest(metric, names) or f"; it has {', '.join(names) or 'no numbers'}"
             raise ConfigError(f"{model}: the history has no {metric} of it{hint}")
     found = trend.series_of(runs, metric)
-    write(sys.stdout, trend.as_json(found) if given["json"] else trend.as_text(found))
+    if given["json"]:
+        given["json"].write(trend.as_json(found))
+    else:
+        write(sys.stdout, trend.as_text(found))
     return EXIT_GOOD
 
 
@@ -114,7 +117,7 @@ def history_prune(given: Given) -> int:
     ),
     Option(name="new", help="what is compared: likewise, or `latest`", required=True),
     Option(name="markdown", help="show Markdown", kind="flag"),
-    Option(name="json", help="show JSON", kind="flag"),
+    JSON,
     Option(name="all", help="show what is unchanged or inconclusive too", kind="flag"),
     Option(
         name="confirm",
@@ -150,10 +153,8 @@ def compare(given: Given) -> int:
     if given["write"]:
         write_comparison(Path(given["write"]), found, everything=given["all"])
     if given["json"]:
-        shown = text.as_json(found)
-    elif given["markdown"]:
-        shown = text.as_markdown(found, everything=given["all"])
+        given["json"].write(text.as_json(found))
     else:
-        shown = text.as_table(found, everything=given["all"])
-    write(sys.stdout, shown)
+        as_text = text.as_markdown if given["markdown"] else text.as_table
+        write(sys.stdout, as_text(found, everything=given["all"]))
     return EXIT_CHECK_FAILED if found.gates else EXIT_GOOD

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from crossfarm.backends.project_files import load_targets
@@ -35,13 +35,16 @@ class ImagesRequest:
     update_lock: bool = False
 
 
-def run_images(request: ImagesRequest, *, console: Console, home: Path = HOME) -> int:
+def run_images(
+    request: ImagesRequest, *, console: Console, home: Path = HOME, answer: Callable[[object], object] | None = None
+) -> int:
     """Build the images of targets that the engine lacks, and push them when asked.
 
     Args:
         request: what the user asked for.
         console: where is said what is done.
         home: the project's folder.
+        answer: takes name and reference of each image, as JSON takes them.
 
     Returns:
         0; whatever fails is raised.
@@ -69,6 +72,8 @@ def run_images(request: ImagesRequest, *, console: Console, home: Path = HOME) -
         push_images(images.values(), registry, say=say)
     for image in images.values():
         console.line(f"{image.name:<12} {image.reference}")
+    if answer is not None:
+        answer({"images": {image.name: image.reference for image in images.values()}})
     return EXIT_GOOD
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from crossfarm.cli.verbs import Given, Option, verb
+from crossfarm.cli.verbs import JSON, Given, Option, verb
 
 
 @verb(
@@ -21,6 +21,7 @@ from crossfarm.cli.verbs import Given, Option, verb
         help="pin the content that the Debian's tag has in its registry today, in images.lock",
         kind="flag",
     ),
+    JSON,
 )
 def images(given: Given) -> int:
     """Build the container images of targets that the engine lacks, each after its base.
@@ -33,4 +34,6 @@ def images(given: Given) -> int:
     from crossfarm.cli.image_commands import ImagesRequest, run_images
     from crossfarm.util.console import Console
 
-    return run_images(ImagesRequest(**given), console=Console(sys.stdout))
+    asked = {name: value for name, value in given.items() if name != JSON.name}
+    answer = given["json"].write_object if given["json"] else None
+    return run_images(ImagesRequest(**asked), console=Console(sys.stdout), answer=answer)

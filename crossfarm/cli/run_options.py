@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crossfarm.cli.verbs import Option
+from crossfarm.cli.verbs import JSON, Option
 
 RUN_OPTIONS: Mapping[str, Option] = {
     option.name: option
@@ -51,12 +51,14 @@ RUN_OPTIONS: Mapping[str, Option] = {
         ),
         Option(name="verbose", help="show every job, up to date ones too", kind="flag"),
         Option(name="quiet", help="show failures and the table only", kind="flag"),
+        Option(name="all", help="show every row of the table and every failure, however many screens", kind="flag"),
+        JSON,
     )
 }
 """By name, in the order of the help."""
 
 _SELECTION = ("only", "skip", "targets", "stages")
-_FIELDS = {"boards": "boards_file", "board": "boards", "tag": "tags"}
+_FIELDS = {"boards": "boards_file", "board": "boards", "tag": "tags", "all": "everything"}
 """Options whose field in pipeline.options.Options has another name."""
 _PATHS = ("models", "out", "store", "boards")
 
@@ -81,6 +83,7 @@ def options(given: Mapping[str, Any]) -> Any:
     from crossfarm.pipeline.plan import Selection
 
     said = {name: value for name, value in given.items() if name in RUN_OPTIONS and value not in (None, "", ())}
+    said.pop(JSON.name, None)
     selection = {name: said.pop(name) for name in _SELECTION if name in said}
     fields: dict[str, Any] = {
         _FIELDS.get(name, name): Path(value) if name in _PATHS else value for name, value in said.items()

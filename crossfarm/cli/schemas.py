@@ -1,4 +1,7 @@
-"""JSON Schemas of the YAML files, for editors: `python -m crossfarm.cli.schemas` writes them anew."""
+"""JSON Schemas of the YAML files, for editors, and of what `--json` of a run answers, for programs.
+
+`python -m crossfarm.cli.schemas` writes them anew.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ from crossfarm.config import (
     sources,
     targets,
 )
+from crossfarm.reports import outcome
 from crossfarm.util.paths import HOME
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
@@ -36,6 +40,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "toolchain": targets.target_with(functools.reduce(operator.or_, map(code_section, BACKENDS))),
     "pipeline": pipelines.Pipeline,
     "boards": boards.BoardsFile,
+    "outcome": outcome.Outcome,
 }
 """Name of each schema and what it describes."""
 FOLDER = HOME / "docs" / "schemas"
@@ -92,6 +97,7 @@ def _key_descriptions() -> dict[str, dict[str, str]]:
         quantisation,
         sources,
         targets,
+        outcome,
         *sections,
     ):
         for node in ast.parse(inspect.getsource(module)).body:

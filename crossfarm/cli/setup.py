@@ -31,7 +31,7 @@ def setup(given: Given) -> int:
     return run_setup(project, yes=given["yes"], tests=given["tests"], console=console) or prepare_host(console)
 
 
-@verb(*run_options("models", "pipeline"))
+@verb(*run_options("models", "pipeline", "json"))
 def doctor(given: Given) -> int:
     """Say what is found on this machine, what is missing, and what that costs.
 
@@ -40,12 +40,22 @@ def doctor(given: Given) -> int:
     from crossfarm.pipeline.declared import load
     from crossfarm.setup.cleaning import CleanedPlaces, holdings
     from crossfarm.setup.container_host import host_requirements
-    from crossfarm.setup.requirements import run_doctor
+    from crossfarm.setup.requirement import exit_code_of, show_requirements
+    from crossfarm.setup.requirements import requirements
     from crossfarm.util.console import Console
 
     wanted = options(given)
-    project, console = load(wanted), Console(sys.stdout)
-    code = run_doctor(project, console=console, tests=True, more=host_requirements())
-    for line in holdings(CleanedPlaces(store=wanted.store, out=wanted.out, home=HOME, project=project)):
+    project = load(wanted)
+    rows = [*requirements(project, tests=True), *host_requirements()]
+    held = list(holdings(CleanedPlaces(store=wanted.store, out=wanted.out, home=HOME, project=project)))
+    code = exit_code_of(rows)
+    if given["json"]:
+        fields = ("name", "found", "cost", "how_to_install", "is_wanted")
+        found = [{field: getattr(row, field) for field in fields} for row in rows]
+        given["json"].write_object({"exit_code": code, "requirements": found, "held": held})
+        return code
+    console = Console(sys.stdout)
+    show_requirements(rows, console=console)
+    for line in held:
         console.line(line)
     return code

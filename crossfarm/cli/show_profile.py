@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +32,7 @@ def show_profile(
     repeat: int,
     picture: Path | None,
     stream: IO[str],
+    answer: Callable[[object], object] | None = None,
 ) -> None:
     """Profile a bundle on this host, natively or under the target's emulator, and print the table.
 
@@ -45,6 +47,7 @@ def show_profile(
         repeat: profiled runs.
         picture: where to draw it; None draws nothing.
         stream: where the table goes.
+        answer: takes the profile too, as JSON takes it; times are in nanoseconds.
 
     Raises:
         ConfigError: a number or the name of the picture cannot be used.
@@ -66,6 +69,8 @@ def show_profile(
     peak = measured_peak(target) if way.timing == "silicon" else None
     profile = summarised(run, report, threads=threads, timing=way.timing, peak=peak)
     write(stream, table(cell.id, profile) + accuracy(cell, store=place, artifacts=artifacts))
+    if answer is not None:
+        answer({"cell": cell.id, **dataclasses.asdict(profile)})
     if picture is not None:
         plot(cell.id, profile, picture)
         write(stream, f"drawn in {picture}\n")

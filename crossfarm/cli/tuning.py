@@ -16,7 +16,7 @@ from crossfarm.cli.verbs import Given, Option, verb
     Option(name="threads", help="threads of the model (1)", kind="count", default="1"),
     Option(name="repeat", help="profiled runs; each follows a plain one (30)", kind="count", default="30"),
     Option(name="plot", help="also draw it, as FILE.svg or FILE.html"),
-    *run_options("models", "pipeline", "store", "engine"),
+    *run_options("models", "pipeline", "store", "engine", "json"),
 )
 def profile(given: Given) -> int:
     """Print where the time of one cell goes: layer by layer, with GFLOP/s and the share of the measured peak.
@@ -48,6 +48,7 @@ def profile(given: Given) -> int:
         repeat=given["repeat"],
         picture=Path(picture) if picture else None,
         stream=sys.stdout,
+        answer=given["json"].write_object if given["json"] else None,
     )
     return 0
 

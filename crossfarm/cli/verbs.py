@@ -8,13 +8,16 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
 from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError
+
+if TYPE_CHECKING:
+    from crossfarm.cli.json_output import JsonOutput
 
 Kind = Literal["text", "list", "number", "count", "flag"]
 
@@ -78,7 +81,9 @@ class Option:
 
 
 Given = Mapping[str, Any]
-"""Options of a verb by name, as Option.read returns them."""
+"""Options of a verb by name, as Option.read returns them; of JSON a JsonOutput, or None where it was not asked for."""
+JSON = Option(name="json", help="show one JSON object; all else goes to the standard error", kind="flag")
+"""The option of every verb that shows a table."""
 
 
 def verb(*options: Option, name: str | None = None) -> Callable[[Callable[[Given], int]], Task[Any]]:
@@ -96,7 +101,18 @@ def verb(*options: Option, name: str | None = None) -> Callable[[Callable[[Given
         def body(context: Context, *places: Any, **said: Any) -> None:
             given = {option.name: option.parameter.default for option in options}
             given |= dict(zip(given, places, strict=False)) | said
-            finish(lambda: function({option.name: option.read(given[option.name]) for option in options}))
+
+            def read(output: JsonOutput | None = None) -> Given:
+                found = {option.name: option.read(given[option.name]) for option in options}
+                return {**found, JSON.name: output} if JSON in options else found
+
+            if JSON not in options or not given[JSON.name]:
+                finish(lambda: function(read()))
+                return
+            from crossfarm.cli.json_output import JsonOutput
+
+            with JsonOutput() as output:
+                finish(lambda: function(read(output)), output)
 
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         signature = inspect.Signature([first, *(option.parameter for option in options)])
@@ -108,8 +124,13 @@ def verb(*options: Option, name: str | None = None) -> Callable[[Callable[[Given
     return decorate
 
 
-def finish(action: Callable[[], int]) -> None:
-    """Run an action and end the program with its exit code; our own errors are shown without a traceback."""
+def finish(action: Callable[[], int], output: JsonOutput | None = None) -> None:
+    """Run an action and end the program with its exit code; our own errors are shown without a traceback.
+
+    Args:
+        action: what is done; it returns an exit code.
+        output: where the answer is expected as JSON, errors too.
+    """
     try:
         code = action()
     except CrossfarmError as error:
@@ -118,6 +139,8 @@ def finish(action: Callable[[], int]) -> None:
         sys.stdout.flush()
         write(sys.stderr, f"{error}\n")
         code = error.exit_code
+        if output:
+            output.failed(str(error), code)
     except BrokenPipeError:
         # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,5 +148,7 @@ def finish(action: Callable[[], int]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         code = EXIT_INTERRUPTED
+        if output:
+            output.failed("interrupted", code)
     if code:
         raise Exit(code=code)

@@ -17,7 +17,7 @@ from crossfarm.images.lock import LOCK, OWN_LOCK, Pin, pinned_base, write_pin
 from crossfarm.images.registry import DIGEST_LABEL, pull_image
 from crossfarm.images.site_settings import site_context, site_reference, this_site
 from crossfarm.util import docker as engine
-from crossfarm.util.console import duration
+from crossfarm.util.progress import duration
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -33,6 +33,7 @@ class Options:
         tags: boards must have all of these tags.
         priority: of what waits for a board; higher goes first.
         verbose: show every job.
+        everything: show the whole table and all failures below it, however long they are.
         quiet: show failures and the table only.
         engine: where jobs run, one of ENGINES; `auto` takes containers where a container engine answers.
         memory: GiB that a job in a container may take; 0 shares the machine's.
@@ -54,6 +55,7 @@ class Options:
     tags: tuple[str, ...] = ()
     priority: int = 0
     verbose: bool = False
+    everything: bool = False
     quiet: bool = False
     engine: str = "auto"
     memory: float = 0.0

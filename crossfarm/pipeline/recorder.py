@@ -21,6 +21,7 @@ from crossfarm.results import CheckRecord, JobRecord, Record, ResultsWriter, Run
 from crossfarm.stages.job import HOST
 from crossfarm.store.store import Artifact, Store
 from crossfarm.util.console import Console
+from crossfarm.util.paths import in_repository
 
 _CHECKED = ("passed", "failed", "known failure")
 
@@ -54,7 +55,7 @@ class Recorder:
         self._results, self._console, self._options = results, console, options
         self._project, self._store, self._decisions = project, store, decisions
         self._expectations = Expectations(project.models_file.models)
-        self._file = _utf8(str(project.models_path))
+        self._file = _utf8(in_repository(project.models_path))
         self._words = _utf8(shlex.join(options.command))
         self._remade: set[str] = set()
         self._failed = False

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -29,15 +29,16 @@ from crossfarm.pipeline.plan import make_plan
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
+from crossfarm.pipeline.show import Tell, plan_json, say, show_reports, tell_nobody
 from crossfarm.pipeline.staleness import Decision, find_stale
 from crossfarm.pipeline.unchanged.keep import EndedRun, heard, keep_outcome
-from crossfarm.reports import RESULTS, set_aside, terminal
+from crossfarm.reports import RESULTS, set_aside
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.past import PastReader
 from crossfarm.reports.run_view import overview
-from crossfarm.reports.writing import write_reports
-from crossfarm.results import EndRecord, Record, read_records
+from crossfarm.reports.writing import write_begun, write_reports
+from crossfarm.results import EndRecord, Record
 from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
 from crossfarm.stages.protocol import LosesWork
@@ -45,7 +46,7 @@ from crossfarm.store.live_runs import live_run
 from crossfarm.store.store import Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
-from crossfarm.util.text import write
+from crossfarm.util.progress import Expected
 
 
 def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[Plan, Mapping[str, Decision]]:
@@ -73,18 +74,18 @@ def _decide(options: Options, plan: Plan, store: Store) -> Mapping[str, Decision
     )
 
 
-def run_pipeline(options: Options) -> int:
-    """Run the pipeline and write the reports; returns the exit code.
+def run_pipeline(options: Options, tell: Tell = tell_nobody) -> int:
+    """Run the pipeline, write the reports and tell what became of it; returns the exit code.
 
     Raises:
         CrossfarmError: nothing could be run, or no more: bad configuration, no store, no place for the reports.
         KeyboardInterrupt: the user asked to stop before anything began.
     """
-    code, _ = run_planned(options)
+    code, _ = run_planned(options, tell)
     return code
 
 
-def run_planned(options: Options) -> tuple[int, Plan]:
+def run_planned(options: Options, tell: Tell = tell_nobody) -> tuple[int, Plan]:
     """Run the pipeline; returns the exit code and the plan that was run."""
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
@@ -104,7 +105,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
                 with live_run(store, run, keys) as work:
                     decisions = _decide(options, plan, store)
                     try:
-                        supply(choice, _images_to_run(plan, decisions), say=lambda line: _say(f"{line}\n"))
+                        supply(choice, _images_to_run(plan, decisions), say=lambda line: say(f"{line}\n"))
                     except CrossfarmError as error:
                         if options.engine != "auto":
                             raise
@@ -122,6 +123,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
                         interrupts=interrupts,
                         history=history,
                         began=began,
+                        tell=tell,
                     ).to_its_end(run, work, started)
                     return code, plan
 
@@ -145,6 +147,7 @@ class _Run:
     history: Place | None
     began: float
     """When, in seconds since the epoch."""
+    tell: Tell
 
     def to_its_end(self, run: str, work: Path, started: float) -> int:
         """Run every job and write the reports, also when the run is interrupted or breaks; returns the exit code."""
@@ -159,10 +162,17 @@ class _Run:
         broken: CrossfarmError | None = None
         with KeptResults(results_path) as results:
             results.write(run_record(run, self.plan, self.decisions, commit))
+            with contextlib.suppress(StoreError):
+                if any(decision.choice == "run" for decision in self.decisions.values()):
+                    write_begun(results.written, self.options.out)
             try:
                 code = self._run_jobs(run, results, work, commit)
             except CrossfarmError as error:
                 broken, code = error, error.exit_code
+            except BaseException:
+                with contextlib.suppress(StoreError):
+                    write_reports(results.written, self.options.out)
+                raise
             # What broke the run, for instance a full disk, may break these too; then its own message is the one told.
             hidden = (StoreError,) if broken else ()
             seconds = time.monotonic() - started
@@ -171,10 +181,10 @@ class _Run:
         untold = keep_run(results.written, self.history, results=results_path) if self.history else ""
         past = PastReader(self.history, results.written)
         with contextlib.suppress(*hidden):
-            _show_reports(results.written, self.options.out, past)
+            self.tell(show_reports(results.written, self.options.out, past, everything=self.options.everything))
         if untold:
-            _say(f"{untold}\n")
-        self._tell(results.written, past)
+            say(f"{untold}\n")
+        self._notify(results.written, past)
         if broken:
             raise broken
         return code, results.written, commit
@@ -183,7 +193,7 @@ class _Run:
         """Keep what a run like this one will leave that finds nothing changed."""
         if self.history is not None and self.history.file is None:
             return  # a database elsewhere is asked in every run
-        if self.project.pipeline.notify:
+        if self.project.pipeline.notify or self.tell is not tell_nobody:
             return  # somebody is told of every run
         ended = EndedRun(
             plan=self.plan,
@@ -203,7 +213,7 @@ class _Run:
         )
         keep_outcome(ended, home=HOME)
 
-    def _tell(self, records: Sequence[Record], past: PastReader) -> None:
+    def _notify(self, records: Sequence[Record], past: PastReader) -> None:
         """Tell those whom the pipeline names; that somebody could not be told changes nothing."""
         if not self.project.pipeline.notify:
             return
@@ -212,7 +222,7 @@ class _Run:
         for line in notify(
             self.project.pipeline.notify, overview(records), lambda: past.compared, folder=self.project.root
         ):
-            _say(f"{line}\n")
+            say(f"{line}\n")
 
     def _run_jobs(self, run: str, results: KeptResults, work: Path, commit: str | None) -> int:
         options = self.options
@@ -230,7 +240,8 @@ class _Run:
             listener.skipped(self.plan)
             if self._runs_programs_here():
                 _warn_of_sandbox(console)
-            console.total(sum(decision.choice != "unneeded" for decision in self.decisions.values()))
+            jobs = sum(decision.choice != "unneeded" for decision in self.decisions.values())
+            console.total(jobs, self._expected())
             place = JobFolders(
                 store=self.store,
                 work=work,
@@ -272,6 +283,15 @@ class _Run:
             listener.tell_unchecked()
             return listener.exit_code()
 
+    def _expected(self) -> Expected:
+        """Return how long the jobs that run took the last time, and how long such jobs usually take."""
+        run = {name: decision for name, decision in self.decisions.items() if decision.choice == "run"}
+        return Expected(
+            measured={name: decision.seconds for name, decision in run.items() if decision.seconds},
+            guessed={name: self.plan.jobs[name].declaration.usual_seconds for name in run},
+            slots=self.options.slots,
+        )
+
     def _runs_programs_here(self) -> bool:
         """Say whether a job runs programs of models on this host and on no board."""
         return any(
@@ -287,61 +307,32 @@ def _warn_of_sandbox(console: Console) -> None:
         console.line(line)
 
 
-def report_again(out: Path, history: Place | None) -> int:
-    """Write the reports of the last run again and show its table; returns that run's exit code.
-
-    Args:
-        out: the folder of the reports.
-        history: of all runs; None where there is none.
-
-    Raises:
-        StoreError: there is no run, or a report cannot be written.
-    """
-    records = read_records(out / RESULTS)
-    _show_reports(records, out, PastReader(history, records))
-    ends = [record for record in records if isinstance(record, EndRecord)]
-    return ends[-1].exit_code if ends else EXIT_INTERRUPTED
-
-
-def _show_reports(records: Sequence[Record], out: Path, past: PastReader) -> None:
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    _say(terminal.render(write_reports(records, out, past=past), colour=colour), is_clean=True)
-
-
-def _say(text: str, *, is_clean: bool = False) -> None:
-    """Write to the standard output, cleaned; a reader that has gone (`| head`) does not stop a run.
-
-    Args:
-        text: whole lines.
-        is_clean: it is a report, which was cleaned before it got its colours.
-    """
-    try:
-        write(sys.stdout, text, is_clean=is_clean)
-        sys.stdout.flush()
-    except OSError:
-        # What is still buffered would be written, and fail again, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def show_plan(options: Options) -> int:
+def show_plan(options: Options, answer: Callable[[str], object] | None = None) -> int:
     """Print every job as run, hit or unneeded, with the reason why it runs; returns the exit code.
+
+    Args:
+        options: which plan.
+        answer: takes the same as JSON; then nothing is printed.
 
     Raises:
         CrossfarmError: bad configuration, or no store.
     """
     project = load(options)
     plan, decisions = plan_and_decide(options, project, Store(options.store))
+    counts = {choice: sum(d.choice == choice for d in decisions.values()) for choice in ("run", "hit", "unneeded")}
+    if answer is not None:
+        answer(plan_json(plan, decisions, counts))
+        return EXIT_GOOD
     width = max((len(name) for name in plan.jobs), default=0)
     lines = [
         f"{decision.choice:<8}  {name:<{width}}  {decision.reason}".rstrip() for name, decision in decisions.items()
     ]
     lines += [f"skip      {skip.cell.id}: {skip.stage or 'all stages'}: {skip.reason}" for skip in plan.skipped]
-    counts = {choice: sum(d.choice == choice for d in decisions.values()) for choice in ("run", "hit", "unneeded")}
     lines.append(
         f"{len(plan.cells)} cells, {len(plan.jobs)} jobs: "
         + ", ".join(f"{count} {choice}" for choice, count in counts.items() if count or choice != "unneeded")
     )
-    _say("\n".join(lines) + "\n")
+    say("\n".join(lines) + "\n")
     return EXIT_GOOD
 
 
@@ -361,7 +352,7 @@ def _own_reports(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"another run writes its reports to {out}; waiting for its end (or give another --out)\n")
+            say(f"another run writes its reports to {out}; waiting for its end (or give another --out)\n")
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:

@@ -48,17 +48,30 @@ def write_all(results: Path, out: Path, *, history: Place | None = None) -> Over
     return write_reports(records, out, past=PastReader(history, records))
 
 
+def write_begun(records: Sequence[Record], out: Path) -> None:
+    """Write JUNIT of a run that has only begun: when it is killed, a CI server finds an error there, and not nothing.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    _write(out / JUNIT, junit.render(overview(records)))
+
+
 def write_reports(records: Sequence[Record], out: Path, *, past: PastReader | None = None) -> Overview:
     """Write the reports as `write_all` does, of records that are at hand already."""
     seen = overview(records)
     for name, text in rendered(seen, records, out, past or PastReader(None, records)):
-        try:
-            write_text(out / name, text, lasting=name in LASTING)
-        except OSError as error:
-            raise StoreError(
-                f"{out / name}: cannot be written: {error.strerror}; free some space or give another --out"
-            ) from error
+        _write(out / name, text)
     return seen
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text, lasting=path.name in LASTING)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror}; free some space or give another --out"
+        ) from error
 
 
 def rendered(seen: Overview, records: Sequence[Record], out: Path, past: PastReader) -> Iterator[tuple[str, str]]:

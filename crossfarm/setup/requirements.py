@@ -36,7 +36,7 @@ from crossfarm.setup.install import (
     torch_commands,
     version_of,
 )
-from crossfarm.setup.requirement import Requirement
+from crossfarm.setup.requirement import Requirement, exit_code_of, show_requirements
 from crossfarm.util import sandbox
 from crossfarm.util.console import Console
 from crossfarm.util.environments import ToolEnvironment
@@ -98,18 +98,8 @@ def run_doctor(
         0 when nothing is missing that the chosen models and targets need, else 3.
     """
     rows = [*requirements(project, tests=tests, home=home), *more]
-    width = max(len(row.name) for row in rows)
-    for row in rows:
-        console.line(f"{'missing' if row.found is None else 'found  '}  {row.name:<{width}}  {row.found or row.cost}")
-    missing = [row for row in rows if row.found is None]
-    for row in missing:
-        console.line(f"{row.name}: {row.how_to_install}{'' if row.is_wanted else ' (optional)'}")
-    wanted = [row for row in missing if row.is_wanted]
-    if any(row.packages or row.python or row.npm or row.environments for row in wanted):
-        console.line("./inv setup installs what is missing")
-    if not wanted:
-        console.line("nothing that is needed is missing")
-    return EXIT_INFRASTRUCTURE if wanted else EXIT_GOOD
+    show_requirements(rows, console=console)
+    return exit_code_of(rows)
 
 
 def run_setup(

@@ -56,6 +56,28 @@ def one_line(text: str, limit: int = 500) -> str:
     return folded if len(folded) <= limit else folded[: limit - 1].rstrip() + "…"
 
 
+def width(text: str) -> int:
+    """Return how many columns of a terminal a clean line takes: East Asian letters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def cut(text: str, columns: int) -> str:
+    """Return a clean line cut to so many columns of a terminal, with an ellipsis where something is lost."""
+    if width(text) <= columns:
+        return text
+    kept = text[: max(0, columns - 1)]
+    while width(kept) > columns - 1 and kept:
+        kept = kept[:-1]
+    return kept.rstrip() + "…"
+
+
 def write(stream: IO[str], text: str, *, is_clean: bool = False) -> None:
     """Write `text` cleaned, as far as the stream's encoding can hold it.
 

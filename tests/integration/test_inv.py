@@ -72,6 +72,12 @@ class Project:
     def lock(self, version: str, sha256: str | None = None) -> None:
         known = sha256 or make_wheel(self.wheels, version)
         (self.folder / "requirements.lock").write_text(f"invoke=={version} --hash=sha256:{known}\n")
+        self.terminal()
+
+    def terminal(self, text: str = "") -> None:
+        path = self.folder / "requirements" / "terminal.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -142,6 +148,20 @@ def test_a_changed_lock_makes_it_anew(project: Project) -> None:
     assert list((project.folder / ".venv" / "lib").glob("python3.11/site-packages/invoke-*")) == [
         project.folder / ".venv/lib/python3.11/site-packages/invoke-2.0.dist-info"
     ]
+
+
+def test_what_only_a_terminal_needs_is_installed_too_and_makes_it_anew_when_it_changes(project: Project) -> None:
+    assert project.inv()[0] == 0
+    (wheel,) = project.wheels.iterdir()
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    project.terminal(f"# as in the lock, which may name the same package\ninvoke==1.0 --hash=sha256:{sha256}\n")
+    code, _, errors = project.inv()
+    assert code == 0, errors
+    assert "making .venv" in errors
+    project.terminal(f"not-there==1.0 --hash=sha256:{'0' * 64}\n")
+    code, _, errors = project.inv()
+    assert code == 3
+    assert "not-there==1.0" in errors
 
 
 def test_a_project_that_was_copied_elsewhere_makes_it_anew(project: Project, used_project: Project) -> None:

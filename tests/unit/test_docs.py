@@ -173,11 +173,14 @@ def test_the_results_page_names_every_row_and_no_other() -> None:
     assert documented == _names_in_code()
 
 
+SMALLER = ("requirements/terminal.in", "requirements/test.in")
+
+
 def test_every_dependency_says_why_it_is_there() -> None:
     section = (HOME / "CONTRIBUTING.md").read_text().partition("## Dependencies\n")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| ([a-z@].*?) \|", section, re.MULTILINE)
     explained = {name for cell in cells for name in cell.split(", ")} - {"package"}
-    texts = [(HOME / name).read_text() for name in ("requirements.in", "requirements/test.in")]
+    texts = [(HOME / name).read_text() for name in ("requirements.in", *SMALLER)]
     pinned = set(re.findall(r"^([a-z0-9-]+)==", "\n".join(texts), re.MULTILINE))
     packages = (HOME / "requirements").glob("*/package.json")
     of_npm = {name for path in packages for name in json.loads(path.read_text())["devDependencies"]}

@@ -36,6 +36,7 @@ HEAVY = {
     "onnxruntime",
     "torch",
     "PIL",
+    "rich",
     "tflite",
 }
 

@@ -14,6 +14,8 @@ import onnx
 import pytest
 
 from crossfarm.engines.worker import processes
+from crossfarm.pipeline import run
+from crossfarm.pipeline.options import Options
 from tests.integration.pipeline.waiting import Farm, compiles, jobs_below
 from tests.waiting import wait_until
 
@@ -52,6 +54,30 @@ def test_a_second_ctrl_c_tears_nothing(farm: Farm, long_model: onnx.ModelProto) 
     assert ET.parse(farm.out / "junit.xml") is not None  # noqa: S314
     assert farm.records("end")[0]["interrupted"] is True
     assert not list((farm.store / "work").iterdir())
+
+
+def test_a_run_that_breaks_for_no_known_reason_leaves_its_reports(
+    farm: Farm, small_model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    farm.add("adder", small_model)
+    monkeypatch.setattr(run, "run_schedule", breaks)
+    options = Options(
+        models=farm.folder / "models.yaml",
+        pipeline=str(farm.folder / "trial.yaml"),
+        store=farm.store,
+        out=farm.out,
+        engine="local",
+    )
+    with pytest.raises(ZeroDivisionError):
+        run.run_pipeline(options)
+    root = ET.parse(farm.out / "junit.xml").getroot()  # noqa: S314
+    assert int(root.get("errors", "0")) == 1
+    assert "left no result" in next(root.iter("error")).get("message", "")
+    assert "Incomplete" in (farm.out / "summary.md").read_text()
+    assert (farm.out / "report.html").is_file()
 
 
 @pytest.mark.parametrize("task", ["pipeline", "plan"])

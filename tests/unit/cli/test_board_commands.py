@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_health_holder_and_queue_are_shown_in_columns(inventory: Inventory, caps
 def test_json_says_the_same(inventory: Inventory, capsys: Capture) -> None:
     with Leases(inventory.database) as leases:
         leases.acquire(["pi-1"], user="ada", purpose="measure:x", timeout=5)
-        show_boards(inventory, TARGETS, BoardsRequest(json=True))
+        show_boards(inventory, TARGETS, BoardsRequest(answer=sys.stdout.write))
     found = json.loads(capsys.readouterr().out)
     assert [board["name"] for board in found["boards"]] == ["pi-1", "pi-2"]
     holder = found["boards"][0]["holder"]
@@ -60,7 +61,7 @@ def test_json_says_the_same(inventory: Inventory, capsys: Capture) -> None:
 
 def test_a_board_comes_back_when_it_is_released(inventory: Inventory, capsys: Capture) -> None:
     show_boards(inventory, TARGETS, BoardsRequest(quarantine="pi-1", reason="x"))
-    show_boards(inventory, TARGETS, BoardsRequest(release="pi-1", json=True))
+    show_boards(inventory, TARGETS, BoardsRequest(release="pi-1", answer=sys.stdout.write))
     text = capsys.readouterr().out
     assert json.loads(text[text.index("{") :])["boards"][0]["health"] == "good"
 
