@@ -3,7 +3,7 @@
 from crossfarm.cli.boards import inspect_boards
 from crossfarm.cli.clean import clean
 from crossfarm.cli.containers import reproduce, shell
-from crossfarm.cli.develop import bench, fuzz, lint, mutants, test
+from crossfarm.cli.develop import bench, conformance, fuzz, lint, mutants, test
 from crossfarm.cli.history import compare, history, history_export, history_import, history_prune
 from crossfarm.cli.images import images
 from crossfarm.cli.packages import bundle, package
@@ -20,6 +20,7 @@ __all__ = [
     "clean",
     "compare",
     "compile",
+    "conformance",
     "doctor",
     "fuzz",
     "history",

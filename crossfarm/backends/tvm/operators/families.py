@@ -1,0 +1,14 @@
+"""All converters, family by family; the first family that has an operator is asked."""
+
+from __future__ import annotations
+
+from crossfarm.backends.tvm.operators import elementwise, reductions, resize
+from crossfarm.backends.tvm.operators.node import Converter
+
+FAMILIES = (elementwise, reductions, resize)
+"""Modules that declare CONVERTERS, each for a family of operators."""
+
+CONVERTERS: dict[str, Converter] = {
+    operator: converter for family in reversed(FAMILIES) for operator, converter in family.CONVERTERS.items()
+}
+"""Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
