@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import onnx
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_OF_SHAPES = frozenset({"Shape", "Size"})
+_FOLDINGS = 4
+"""So many times a model is folded again while something about shapes is left in it: functions call functions."""
 _SAID_LIMIT = 4000
 """So many characters of a message of ONNX Runtime are looked at; a name in it may have a million."""
 
@@ -67,7 +70,7 @@ def make_static(
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
     check_growth(model)
-    model = infer_shapes(_fold(model))
+    model = _folded_to_the_end(model)
     _refuse_dynamic_shapes(model)
     check_tensors(model)
     _strip(model)
@@ -239,6 +242,23 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def _folded_to_the_end(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model folded, with its shapes.
+
+    ONNX Runtime puts the bodies of functions in place of their calls behind its folding of constants, so that those are
+    folded the next time.
+    """
+    folded = infer_shapes(_fold(model))
+    for _ in range(_FOLDINGS):
+        if not any(node.op_type in _OF_SHAPES for node in folded.graph.node):
+            break
+        nodes = len(folded.graph.node)
+        folded = infer_shapes(_fold(folded))
+        if len(folded.graph.node) >= nodes:
+            break
+    return folded
 
 
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
