@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm.s_tir.analysis import estimate_tir_flops
 
 from crossfarm.backends.tvm.schedules.choices import LAYER
-from crossfarm.backends.tvm.schedules.primitives import blocks, schedule_of
+from crossfarm.backends.tvm.schedules.primitives import blocks, is_of_blocks, schedule_of
 from crossfarm.backends.tvm.types import IRModule, PrimFunc
 
 _OPERATIONS, _LAYER = "crossfarm.operations", "crossfarm.function_layer"
@@ -40,6 +40,8 @@ def layers(module: IRModule, functions: Iterable[str]) -> dict[str, str | None]:
 
 
 def _layer_of(function: PrimFunc) -> str | None:
+    if not is_of_blocks(function):
+        return None
     schedule = schedule_of(function)
     annotations = [schedule.get(block).annotations for block in blocks(schedule)]
     return next((str(found[LAYER]) for found in annotations if LAYER in found), None)
