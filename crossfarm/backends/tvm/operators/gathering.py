@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tvm import te, tirx
 
@@ -10,7 +10,7 @@ from crossfarm.backends.tvm.operators.emitting import one_axis, reshaped
 from crossfarm.backends.tvm.operators.node import Converter, Node, UnsupportedForm
 from crossfarm.backends.tvm.operators.serial import inside
 from crossfarm.backends.tvm.passes.relax_utils import constant_array
-from crossfarm.backends.tvm.types import PrimExpr, Tensor, Var
+from crossfarm.backends.tvm.types import PrimExpr, RelaxExpr, Tensor, Var
 
 
 def _gather_elements(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:

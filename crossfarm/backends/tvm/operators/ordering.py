@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tvm import tirx
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
 from crossfarm.backends.tvm.operators.emitting import one_axis
 from crossfarm.backends.tvm.operators.node import Converter, Node, UnsupportedForm
 from crossfarm.backends.tvm.operators.serial import Row, run_loops, scalar
-from crossfarm.backends.tvm.types import PrimExpr
+from crossfarm.backends.tvm.types import PrimExpr, RelaxExpr
 
 
 def _top_k(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
@@ -40,21 +40,20 @@ def _top_k(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
             with T.serial(0, extent) as step:
                 value[0] = values[source + step * inner]
                 last = target + (wanted - 1) * inner
-                with T.If(tirx.any(step < wanted, better(value[0], best[last]))):
-                    with T.Then():
-                        slot[0] = tirx.min(step, wanted - 1)
-                        goes_on[0] = tirx.const(1, "int32")
-                        with T.While(tirx.all(slot[0] > 0, goes_on[0] > 0)):
-                            before = target + (slot[0] - 1) * inner
-                            with T.If(better(value[0], best[before])):
-                                with T.Then():
-                                    best[before + inner] = best[before]
-                                    places[before + inner] = places[before]
-                                    slot[0] = slot[0] - 1
-                                with T.Else():
-                                    goes_on[0] = tirx.const(0, "int32")
-                        best[target + slot[0] * inner] = value[0]
-                        places[target + slot[0] * inner] = step.astype("int64")
+                with T.If(tirx.any(step < wanted, better(value[0], best[last]))), T.Then():
+                    slot[0] = tirx.min(step, wanted - 1)
+                    goes_on[0] = tirx.const(1, "int32")
+                    with T.While(tirx.all(slot[0] > 0, goes_on[0] > 0)):
+                        before = target + (slot[0] - 1) * inner
+                        with T.If(better(value[0], best[before])):
+                            with T.Then():
+                                best[before + inner] = best[before]
+                                places[before + inner] = places[before]
+                                slot[0] = slot[0] - 1
+                            with T.Else():
+                                goes_on[0] = tirx.const(0, "int32")
+                    best[target + slot[0] * inner] = value[0]
+                    places[target + slot[0] * inner] = step.astype("int64")
 
     return run_loops(node, body, inputs=[node.input(0)], outputs=[(made, dtype), (made, "int64")])
 
@@ -80,11 +79,10 @@ def _arg(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
             best, place = scalar(dtype), scalar("int32")
             best[0] = values[base]
             place[0] = tirx.const(0, "int32")
-            with T.serial(0, extent - 1) as step:
-                with T.If(wins(values[base + (step + 1) * inner], best[0])):
-                    with T.Then():
-                        best[0] = values[base + (step + 1) * inner]
-                        place[0] = step + 1
+            with T.serial(0, extent - 1) as step, T.If(wins(values[base + (step + 1) * inner], best[0])):
+                with T.Then():
+                    best[0] = values[base + (step + 1) * inner]
+                    place[0] = step + 1
             result[line] = place[0].astype("int64")
 
     made = (*shape[:axis], *((1,) if keeps and shape else ()), *shape[axis + 1 :])

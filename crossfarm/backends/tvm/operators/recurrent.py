@@ -8,7 +8,7 @@ sweep over the state. Each block is filled up with zeros to whole register tiles
     RNN     one block     i
 
 Code does not grow with the number of steps. Equations: https://onnx.ai/onnx/operators/onnx__LSTM.html, onnx__GRU.html,
-onnx__RNN.html; what they leave open (clip before activations, zeros behind the end of a sequence) is as in ONNX Runtime.
+onnx__RNN.html; what they leave open (clip before activations, zeros behind the end of a sequence) is ONNX Runtime's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from tvm import relax, tirx
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
 from crossfarm.backends.tvm.operators.activations import Activation, chosen_activations
 from crossfarm.backends.tvm.operators.emitting import cast, optional, part, permuted, reshaped, tensor
@@ -279,19 +279,18 @@ class _Memory:
                 bounded = scalar("int32")
                 bounded[0] = tirx.max(tirx.min(self.given["lengths"][sequence], form.steps), 0)
                 length = bounded[0]
-            with T.serial(0, form.steps) as number:
-                with T.If(number < length):
-                    with T.Then():
-                        moment = length - 1 - number if form.reversed[direction] else number
-                        place = ((moment * form.directions + direction) * form.batch + sequence) * form.hidden
-                        first = ((moment * form.batch + sequence) * form.directions + direction) * form.total
-                        step(self, direction, first, state)
-                        with T.serial(0, form.hidden) as k:
-                            y[place + k] = h[state + k]
-                    with T.Else():
-                        place = ((number * form.directions + direction) * form.batch + sequence) * form.hidden
-                        with T.serial(0, form.hidden) as k:
-                            y[place + k] = tirx.const(0, form.dtype)
+            with T.serial(0, form.steps) as number, T.If(number < length):
+                with T.Then():
+                    moment = length - 1 - number if form.reversed[direction] else number
+                    place = ((moment * form.directions + direction) * form.batch + sequence) * form.hidden
+                    first = ((moment * form.batch + sequence) * form.directions + direction) * form.total
+                    step(self, direction, first, state)
+                    with T.serial(0, form.hidden) as k:
+                        y[place + k] = h[state + k]
+                with T.Else():
+                    place = ((number * form.directions + direction) * form.batch + sequence) * form.hidden
+                    with T.serial(0, form.hidden) as k:
+                        y[place + k] = tirx.const(0, form.dtype)
 
     def _initial(self, name: str, place: PrimExpr) -> PrimExpr:
         return self.given[name][place] if name in self.given else tirx.const(0, self.form.dtype)

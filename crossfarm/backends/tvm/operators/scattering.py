@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 
 from tvm import relax, tirx
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
 from crossfarm.backends.tvm.operators.emitting import one_axis
 from crossfarm.backends.tvm.operators.node import Converter, Node, UnsupportedForm
 from crossfarm.backends.tvm.operators.serial import Row, inside, ravel, run_loops, scalar, unravel
-from crossfarm.backends.tvm.types import PrimExpr
+from crossfarm.backends.tvm.types import PrimExpr, RelaxExpr
 
 _REDUCTIONS: dict[str, Callable[[PrimExpr, PrimExpr], PrimExpr]] = {
     "none": lambda old, new: new,
@@ -117,9 +117,8 @@ def _max_unpool(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
         with T.serial(0, math.prod(shape)) as number:
             at = unravel(inside(places[number], math.prod(counted)), counted)
             fits = tirx.all(*(index < extent for index, extent in zip(at, made, strict=True)))
-            with T.If(fits):
-                with T.Then():
-                    result[ravel(at, made)] = values[number]
+            with T.If(fits), T.Then():
+                result[ravel(at, made)] = values[number]
 
     inputs = [node.input(0), node.input(1)]
     return run_loops(node, body, inputs=inputs, outputs=[(made, node.dtype(0))])
@@ -146,10 +145,9 @@ def _col2im(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
             at = unravel(number, columns)
             pixel = [at[2 + rank + k] * strides[k] + at[2 + k] * dilations[k] - pads[k] for k in range(rank)]
             fits = [tirx.all(index >= 0, index < extent) for index, extent in zip(pixel, image, strict=True)]
-            with T.If(tirx.all(*fits)):
-                with T.Then():
-                    place = ravel([*at[:2], *pixel], (batch, channels, *image))
-                    result[place] = result[place] + values[number]
+            with T.If(tirx.all(*fits)), T.Then():
+                place = ravel([*at[:2], *pixel], (batch, channels, *image))
+                result[place] = result[place] + values[number]
 
     if math.prod(columns) != math.prod(node.shape(0)):
         raise UnsupportedForm(f"its columns {list(node.shape(0))} are not those of an image {list(image)}")

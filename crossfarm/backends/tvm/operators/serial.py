@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import te, tirx
 from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
 from crossfarm.backends.tvm.operators.emitting import reshaped
 from crossfarm.backends.tvm.operators.node import Node, shape_of
