@@ -16,6 +16,8 @@ from crossfarm.errors import ModelError, nearest
 from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
 from crossfarm.stages.prepare.growth import check_growth, check_tensors
 from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.stages.prepare.shapes import infer_shapes, open_shape
+from crossfarm.stages.prepare.versions import SEPARATE_WEIGHTS_IR, converted
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
@@ -60,11 +62,12 @@ def make_static(
     """
     model = parse(content)
     inline_external_data(model, read_external)
+    model = converted(model)
     _fix_inputs(model, inputs)
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
     check_growth(model)
-    model = _infer_shapes(_fold(model))
+    model = infer_shapes(_fold(model))
     _refuse_dynamic_shapes(model)
     check_tensors(model)
     _strip(model)
@@ -157,6 +160,7 @@ def _fix_inputs(model: onnx.ModelProto, inputs: Sequence[StaticInput]) -> None:
         kept.append(onnx.helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, item.shape))
     del graph.input[:]
     graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, SEPARATE_WEIGHTS_IR)
 
 
 def _check_names(found: Collection[str], declared: Collection[str]) -> None:
@@ -284,42 +288,22 @@ def _runtime_text(error: Exception) -> str:
     return one_line(" ".join(kept), _SAID_LIMIT)
 
 
-def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnx
-
-    try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"the shapes of the model contradict each other: {one_line(str(error))}") from error
-
-
 def _refuse_dynamic_shapes(model: onnx.ModelProto) -> None:
     """Name the first tensor, in the order of computation, whose shape is not a list of numbers."""
     graph = model.graph
     known = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
     constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
+    for number, node in enumerate(graph.node):
         for name in filter(None, node.output):
-            shown = _open_shape(known.get(name))
+            shown = open_shape(known.get(name))
             if shown is not None and name not in constants:
+                where = f"node {node.name!r}" if node.name else f"the node that gives {next(iter(node.output), '')!r}"
+                domain = f"{node.domain}." if node.domain not in _STANDARD_DOMAINS else ""
                 raise ModelError(
-                    f"tensor {name!r} keeps the dynamic shape {shown} after all inputs were fixed; it comes from node "
-                    f"{node.name!r} ({node.op_type}), whose shape depends on data: export the model with a fixed size"
+                    f"tensor {name!r} keeps the dynamic shape {shown} after all inputs were fixed; it comes from "
+                    f"operator {domain}{node.op_type} ({where}, number {number}), whose shape depends on the values of "
+                    "its inputs: export the model with a fixed size"
                 )
-    for value in graph.output:
-        if value.name in constants or _open_shape(value) is not None:
-            raise ModelError(f"output {value.name!r} does not depend on any input; there is nothing to compile for it")
-
-
-def _open_shape(value: onnx.ValueInfoProto | None) -> str | None:
-    """Return the shape as text when it is not static, else None."""
-    if value is None or not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        return "(unknown)"
-    dims = value.type.tensor_type.shape.dim
-    if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
-        return None
-    shown = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
-    return f"[{shown}]"
 
 
 def _strip(model: onnx.ModelProto) -> None:

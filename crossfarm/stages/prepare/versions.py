@@ -1,0 +1,47 @@
+"""Brings a model to versions of ONNX that ONNX Runtime reads: old operator sets up, and the newest file format down."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+_LOG = logging.getLogger(__name__)
+_STANDARD = ("", "ai.onnx")
+
+NEWEST_IR = 13
+"""The newest version of the file format that ONNX Runtime reads. What later ones add it refuses by itself."""
+SEPARATE_WEIGHTS_IR = 4
+"""From this version on, weights need not stand among the inputs."""
+OLDEST_OPSET = 7
+"""ONNX Runtime has no operators of older sets, which broadcast by attributes, for instance."""
+CONVERTED_OPSET = 13
+"""What older sets are converted to."""
+
+
+def converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model in versions that ONNX Runtime reads; what needs no other version stays as it is.
+
+    Where ONNX cannot convert an operator set, the model is returned in its own, and what is wrong with it is told when
+    it is read.
+    """
+    from onnx import version_converter
+
+    lower_format(model)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), OLDEST_OPSET)
+    if opset >= OLDEST_OPSET:
+        return model
+    try:
+        newer = version_converter.convert_version(model, CONVERTED_OPSET)
+    except Exception as error:  # it raises what its C++ code throws
+        _LOG.info("operator set %d stays as it is: %s", opset, error)
+        return model
+    newer.ir_version = max(newer.ir_version, SEPARATE_WEIGHTS_IR)
+    return newer
+
+
+def lower_format(model: onnx.ModelProto) -> None:
+    """Give a model the newest version of the file format that ONNX Runtime reads, where its own is newer."""
+    model.ir_version = min(model.ir_version, NEWEST_IR)
