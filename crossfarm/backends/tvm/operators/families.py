@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from crossfarm.backends.tvm.operators import elementwise, reductions, resize
+from crossfarm.backends.tvm.operators import (
+    elementwise,
+    gathering,
+    ordering,
+    recurrent,
+    reductions,
+    resize,
+    sampling,
+    scattering,
+    spectrum,
+)
 from crossfarm.backends.tvm.operators.node import Converter
 
-FAMILIES = (elementwise, reductions, resize)
+FAMILIES = (elementwise, gathering, ordering, recurrent, reductions, resize, sampling, scattering, spectrum)
 """Modules that declare CONVERTERS, each for a family of operators."""
 
 CONVERTERS: dict[str, Converter] = {
