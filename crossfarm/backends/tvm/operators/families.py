@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
+    convolution,
     elementwise,
     gathering,
+    normalisation,
     ordering,
+    pooling,
     recurrent,
     reductions,
     resize,
     sampling,
     scattering,
+    shapes,
     spectrum,
 )
 from crossfarm.backends.tvm.operators.node import Converter
 
-FAMILIES = (elementwise, gathering, ordering, recurrent, reductions, resize, sampling, scattering, spectrum)
+FAMILIES = (
+    convolution,
+    elementwise,
+    gathering,
+    normalisation,
+    ordering,
+    pooling,
+    recurrent,
+    reductions,
+    resize,
+    sampling,
+    scattering,
+    shapes,
+    spectrum,
+)
 """Modules that declare CONVERTERS, each for a family of operators."""
 
 CONVERTERS: dict[str, Converter] = {
