@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
+    contrib,
     elementwise,
     gathering,
+    integer_products,
+    ordering,
+    qoperators,
+    recurrent,
+    reductions,
+    resize,
+    sampling,
+    scattering,
+    spectrum,
+)
+from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
+from crossfarm.backends.tvm.operators.node import Converter
+
+FAMILIES = (
+    elementwise,
+    gathering,
+    integer_products,
     ordering,
     recurrent,
     reductions,
@@ -13,12 +31,12 @@ from crossfarm.backends.tvm.operators import (
     scattering,
     spectrum,
 )
-from crossfarm.backends.tvm.operators.node import Converter
-
-FAMILIES = (elementwise, gathering, ordering, recurrent, reductions, resize, sampling, scattering, spectrum)
 """Modules that declare CONVERTERS, each for a family of operators."""
 
 CONVERTERS: dict[str, Converter] = {
     operator: converter for family in reversed(FAMILIES) for operator, converter in family.CONVERTERS.items()
 }
 """Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
+
+REWRITES: dict[str, Rewrite] = {**qoperators.REWRITES, **contrib.REWRITES}
+"""Operator -> what replaces it by nodes of simpler operators before the graph is imported."""
