@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import functools
+import hashlib
 import importlib
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from crossfarm.util.paths import HOME
@@ -78,15 +81,24 @@ def run(
                 else:
                     waiting.append(form)
             number += 1
-    with tempfile.TemporaryDirectory(prefix="runner-", dir=SCRATCH) as folder:
-        attempt.build_runner(Path(folder))
-        work = functools.partial(attempt.outcome, runner=Path(folder))
-        for done, one in enumerate(
-            pool.run(waiting, work, jobs=jobs, seconds=seconds, log=SCRATCH / "log.txt"), start=1
-        ):
-            outcomes.append(one)
-            show(f"{done}/{len(waiting)} {one.seconds:6.2f} s {one.status:8} {one.id} {one.reason[:300]}")
+    work = functools.partial(attempt.outcome, runner=_runner())
+    for done, one in enumerate(pool.run(waiting, work, jobs=jobs, seconds=seconds, log=SCRATCH / "log.txt"), start=1):
+        outcomes.append(one)
+        show(f"{done}/{len(waiting)} {one.seconds:6.2f} s {one.status:8} {one.id} {one.reason[:300]}")
     return sorted(outcomes, key=lambda one: one.id)
+
+
+def _runner() -> Path:
+    """Return the folder of the runner's objects, compiled when its sources have changed."""
+    digest = hashlib.sha256(metadata.version("ziglang").encode())
+    for path in sorted((HOME / "runner").rglob("*.[ch]")):
+        digest.update(path.read_bytes())
+    folder = SCRATCH / f"runner-{digest.hexdigest()[:16]}"
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+            attempt.build_runner(Path(scratch))
+            shutil.copytree(scratch, folder)
+    return folder
 
 
 def _untried(case: suite.Case, form: str, status: str, reason: str) -> attempt.Outcome:

@@ -101,6 +101,18 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         """Return a constant; numbers of four bits in the dtype of eight, which is what TVM has."""
         return tvm.runtime.tensor(as_eight_bits(tensor_proto))
 
+    def _parse_graph_input(self, graph: GraphProto) -> None:
+        """Make a parameter of each input; TVM's own takes an extent of 0 for an open one."""
+        for port in graph.input:
+            if port.name not in self._nodes:
+                tensor = port.type.tensor_type
+                dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)
+                shape = [extent.dim_value for extent in tensor.shape.dim]
+                self._num_input += 1
+                self._input_names.append(port.name)
+                self._nodes[port.name] = self._new_var(port.name, shape=shape, dtype=dtype)
+            self._inputs[port.name] = self._nodes[port.name]
+
     def _check_for_unsupported_ops(self, graph: GraphProto) -> None:
         """Leave it to `unsupported.check_graph`, which names the nodes."""
 
