@@ -6,20 +6,22 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tvm
-from onnx import AttributeProto, GraphProto, ModelProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from crossfarm.backends.tvm.operators.families import CONVERTERS
+from crossfarm.backends.tvm.operators.families import CONVERTERS, REWRITES
+from crossfarm.backends.tvm.operators.graph_rewriting import rewritten
 from crossfarm.backends.tvm.operators.node import Node
-from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr
+from crossfarm.backends.tvm.operators.qoperators import as_eight_bits
+from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr, RuntimeTensor
 from crossfarm.backends.tvm.unsupported import describe_node, full_name, said_by
 from crossfarm.errors import ModelError
 
 
 def known_operators() -> Collection[str]:
     """Return the names of the ONNX operators that can be imported, by us or by TVM."""
-    return frozenset(onnx_frontend._get_convert_map()) | {"Constant"} | CONVERTERS.keys()
+    return frozenset(onnx_frontend._get_convert_map()) | {"Constant"} | CONVERTERS.keys() | REWRITES.keys()
 
 
 def import_onnx(model: ModelProto) -> IRModule:
@@ -34,6 +36,7 @@ def import_onnx(model: ModelProto) -> IRModule:
     Raises:
         ModelError: a node uses its operator in a way that TVM cannot import; the message names it.
     """
+    model = rewritten(model, REWRITES)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     importer = _Importer(model)
     try:
@@ -93,6 +96,10 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             return self.bb.normalize(result)
         values = [self.bb.emit(value) for value in result]
         return relax.Tuple(values) if len(values) > 1 else values[0]
+
+    def _parse_array(self, tensor_proto: TensorProto) -> RuntimeTensor:
+        """Return a constant; numbers of four bits in the dtype of eight, which is what TVM has."""
+        return tvm.runtime.tensor(as_eight_bits(tensor_proto))
 
     def _parse_graph_input(self, graph: GraphProto) -> None:
         """Make a parameter of each input; TVM's own takes an extent of 0 for an open one."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError, nearest
+from crossfarm.stages.prepare.control_flow import has_control_flow, without_control_flow
 from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
 from crossfarm.stages.prepare.growth import check_growth, check_tensors
 from crossfarm.stages.prepare.onnx_session import open_session
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _OF_SHAPES = frozenset({"Shape", "Size"})
+_DEEPEST_LOOPS = 8
+"""How deep loops and branches may stand in each other."""
 _FOLDINGS = 4
 """So many times a model is folded again while something about shapes is left in it: functions call functions."""
 _SAID_LIMIT = 4000
@@ -70,7 +73,7 @@ def make_static(
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
     check_growth(model)
-    model = _folded_to_the_end(model)
+    model = _unrolled(_folded_to_the_end(model))
     _refuse_dynamic_shapes(model)
     check_tensors(model)
     _strip(model)
@@ -259,6 +262,18 @@ def _folded_to_the_end(model: onnx.ModelProto) -> onnx.ModelProto:
         if len(folded.graph.node) >= nodes:
             break
     return folded
+
+
+def _unrolled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace branches and loops, from the outermost inwards, each time with what is then known of the shapes."""
+    for _ in range(_DEEPEST_LOOPS):
+        if not has_control_flow(model):
+            return model
+        model = without_control_flow(model)
+        _forget_shapes(model.graph)
+        check_growth(model)
+        model = _folded_to_the_end(model)
+    raise ModelError(f"the model's loops and branches are more than {_DEEPEST_LOOPS} deep; export it without them")
 
 
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:

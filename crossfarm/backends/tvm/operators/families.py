@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
+    contrib,
     convolution,
     elementwise,
     gathering,
+    integer_products,
     normalisation,
     ordering,
     pooling,
+    qoperators,
     recurrent,
     reductions,
     resize,
@@ -17,12 +20,14 @@ from crossfarm.backends.tvm.operators import (
     shapes,
     spectrum,
 )
+from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
 
 FAMILIES = (
     convolution,
     elementwise,
     gathering,
+    integer_products,
     normalisation,
     ordering,
     pooling,
@@ -40,3 +45,6 @@ CONVERTERS: dict[str, Converter] = {
     operator: converter for family in reversed(FAMILIES) for operator, converter in family.CONVERTERS.items()
 }
 """Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
+
+REWRITES: dict[str, Rewrite] = {**qoperators.REWRITES, **contrib.REWRITES}
+"""Operator -> what replaces it by nodes of simpler operators before the graph is imported."""
