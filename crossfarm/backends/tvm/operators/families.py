@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
+    attention,
     contrib,
     elementwise,
     gathering,
@@ -15,6 +16,7 @@ from crossfarm.backends.tvm.operators import (
     sampling,
     scattering,
     spectrum,
+    training,
 )
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
@@ -30,6 +32,7 @@ FAMILIES = (
     sampling,
     scattering,
     spectrum,
+    training,
 )
 """Modules that declare CONVERTERS, each for a family of operators."""
 
@@ -38,5 +41,5 @@ CONVERTERS: dict[str, Converter] = {
 }
 """Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
 
-REWRITES: dict[str, Rewrite] = {**qoperators.REWRITES, **contrib.REWRITES}
+REWRITES: dict[str, Rewrite] = {**attention.REWRITES, **contrib.REWRITES, **qoperators.REWRITES}
 """Operator -> what replaces it by nodes of simpler operators before the graph is imported."""
