@@ -19,6 +19,8 @@ _RANDOM = frozenset(
 _TRAINING = "ai.onnx.preview.training"
 _DATA_DEPENDENT = frozenset({"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"})
 """Operators whose output's shape depends on the values of their inputs, whatever they are."""
+_OF_SIZES = frozenset({"BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "MelWeightMatrix", "Range"})
+"""Operators whose first input is a size; when it is known, they are constants."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ def out_of_scope(case: Case) -> str:
     if types - {"tensor_type"}:
         return "values that are no tensors"
     nodes = list(case.model.graph.node)
+    if any("Sequence" in node.op_type or "Optional" in node.op_type for node in nodes):
+        return "sequences"
     if any(node.domain == _TRAINING for node in nodes):
         return "training"
     if any(node.op_type in _RANDOM for node in nodes):
@@ -130,13 +134,7 @@ def is_dynamic(form: Form) -> bool:
         return False
     if all(_is_static(port) for port in inferred.graph.output):
         return False
-    return (
-        form.name == AS_IS
-        or next(iter(shapes.values()), np.zeros(0)).dtype.kind in "iu"
-        and len(form.case.model.graph.node) == 1
-        and form.case.model.graph.node[0].op_type
-        in {"ConstantOfShape", "Range", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"}
-    )
+    return form.name == AS_IS or any(node.op_type in _OF_SIZES for node in form.model.graph.node)
 
 
 def _is_static(port: onnx.ValueInfoProto) -> bool:

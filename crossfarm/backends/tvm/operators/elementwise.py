@@ -108,6 +108,30 @@ def _above_threshold(node: Node) -> RelaxExpr:
     return relax.op.where(relax.op.greater(value, alpha), value, constant(0.0, dtype))
 
 
+def _softplus(node: Node) -> RelaxExpr:
+    """log(1 + exp(x)), written so that it neither overflows nor loses what is small: Taylor's series below 2^-6."""
+    value, dtype = node.input(0), node.dtype(0)
+    one = constant(1.0, dtype)
+    small = node.emit(relax.op.exp(relax.op.negative(relax.op.abs(value))))
+    series = one
+    for order in (5, 4, 3, 2):
+        fraction = relax.op.multiply(small, constant((order - 1) / order, dtype))
+        series = relax.op.subtract(one, relax.op.multiply(fraction, series))
+    near = relax.op.less(small, constant(2.0**-6, dtype))
+    grown = relax.op.where(near, relax.op.multiply(small, series), relax.op.log(relax.op.add(one, small)))
+    return relax.op.add(relax.op.maximum(value, constant(0.0, dtype)), grown)
+
+
+def _mish(node: Node) -> RelaxExpr:
+    """x * tanh(log(1 + e)) with e = exp(x), which is x * n / (n + 2) with n = e * (e + 2); beyond 20 it is x."""
+    value, dtype = node.input(0), node.dtype(0)
+    limit = constant(20.0 if dtype != "float16" else 5.0, dtype)
+    grown = node.emit(relax.op.exp(relax.op.minimum(value, limit)))
+    number = node.emit(relax.op.multiply(grown, relax.op.add(grown, constant(2.0, dtype))))
+    share = relax.op.divide(number, relax.op.add(number, constant(2.0, dtype)))
+    return relax.op.multiply(value, share)
+
+
 CONVERTERS: dict[str, Converter] = {
     "Celu": _celu,
     "Clip": _clip,
@@ -115,9 +139,11 @@ CONVERTERS: dict[str, Converter] = {
     "Max": _pairwise(relax.op.maximum),
     "Mean": _mean,
     "Min": _pairwise(relax.op.minimum),
+    "Mish": _mish,
     "Mod": _mod,
     "PRelu": _prelu,
     "Sign": _sign,
+    "Softplus": _softplus,
     "Sum": _pairwise(relax.op.add),
     "ThresholdedRelu": _above_threshold,
 }

@@ -5,16 +5,20 @@ from __future__ import annotations
 from crossfarm.backends.tvm.operators import (
     attention,
     contrib,
+    convolution,
     elementwise,
     gathering,
     integer_products,
+    normalisation,
     ordering,
+    pooling,
     qoperators,
     recurrent,
     reductions,
     resize,
     sampling,
     scattering,
+    shapes,
     spectrum,
     training,
 )
@@ -22,15 +26,19 @@ from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
 
 FAMILIES = (
+    convolution,
     elementwise,
     gathering,
     integer_products,
+    normalisation,
     ordering,
+    pooling,
     recurrent,
     reductions,
     resize,
     sampling,
     scattering,
+    shapes,
     spectrum,
     training,
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 from tvm import relax
 
 from crossfarm.backends.tvm.operators.node import Converter, Node, constant, is_float, positive_axes
@@ -50,7 +52,7 @@ def _filled(node: Node, axes: list[int], keep: bool, number: float) -> RelaxExpr
     """Return what a reduction of no elements gives: its neutral element."""
     extents = node.shape(0)
     shape = [1 if axis in axes else extent for axis, extent in enumerate(extents) if keep or axis not in axes]
-    return relax.op.full(shape, constant(number, node.dtype(0)), node.dtype(0))
+    return constant(np.full(shape, number), node.dtype(0))
 
 
 def _plain(operator: Callable[..., RelaxExpr], neutral: Callable[[str], float]) -> _Reduce:
@@ -83,7 +85,7 @@ def _largest(dtype: str) -> float:
 def _sum_of(before: Callable[[RelaxExpr], RelaxExpr], behind: Callable[[RelaxExpr], RelaxExpr]) -> _Reduce:
     def reduce(node: Node, value: RelaxExpr, axes: list[int], keep: bool) -> RelaxExpr:
         if _is_empty(node):
-            return behind(node.emit(_filled(node, axes, keep, 0)))
+            return behind(_filled(node, axes, keep, 0))
         return behind(node.emit(relax.op.sum(node.emit(before(value)), axes, keep)))
 
     return reduce
@@ -127,7 +129,7 @@ def _log_sum_exp(node: Node, value: RelaxExpr, axes: list[int], keep: bool) -> R
     if _is_empty(node):
         return _filled(node, axes, keep, -math.inf)
     if not is_float(dtype):
-        widened = dataclass_replace(node, relax.op.astype(value, "float64"))
+        widened = _with_first(node, relax.op.astype(value, "float64"))
         return relax.op.astype(_log_sum_exp(widened, widened.input(0), axes, keep), dtype)
     largest = node.emit(relax.op.max(value, axes, True))
     finite = node.emit(relax.op.where(relax.op.isfinite(largest), largest, constant(0, dtype)))
@@ -136,10 +138,8 @@ def _log_sum_exp(node: Node, value: RelaxExpr, axes: list[int], keep: bool) -> R
     return relax.op.add(relax.op.log(total), relax.op.reshape(finite, shape))
 
 
-def dataclass_replace(node: Node, value: RelaxExpr) -> Node:
+def _with_first(node: Node, value: RelaxExpr) -> Node:
     """Return a node whose first input is another value."""
-    import dataclasses
-
     return dataclasses.replace(node, inputs=(node.emit(value), *node.inputs[1:]))
 
 
