@@ -63,7 +63,9 @@ def prepared(model: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto:
     return make_static(model.SerializeToString(), fixed)
 
 
-def compiled_and_run(model: onnx.ModelProto, inputs: Arrays, *, processor: Processor = PROCESSORS["AVX2"]) -> list[Array]:
+def compiled_and_run(
+    model: onnx.ModelProto, inputs: Arrays, *, processor: Processor = PROCESSORS["AVX2"]
+) -> list[Array]:
     """Prepare and compile a model, and return what it computes."""
     static = prepared(model, inputs)
     target = tvm.target.Target(HOST)

@@ -20,7 +20,9 @@ few = settings(max_examples=12, deadline=None)
 @given(shape=SHAPES, data=st.data())
 def test_gather_elements(shape: tuple[int, ...], data: st.DataObject) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
-    wanted = tuple(data.draw(st.integers(1, 7 if place == axis % len(shape) else extent)) for place, extent in enumerate(shape))
+    wanted = tuple(
+        data.draw(st.integers(1, 7 if place == axis % len(shape) else extent)) for place, extent in enumerate(shape)
+    )
     indices = places(-shape[axis], shape[axis], *wanted)
     node = helper.make_node("GatherElements", ["x", "i"], ["y"], axis=axis)
     assert_right(node, {"x": numbers(*shape), "i": indices}, {})
@@ -106,7 +108,9 @@ def test_cumulative_sums(shape: tuple[int, ...], exclusive: int, reverse: int, d
 
 @few
 @given(shape=SHAPES, depth=st.integers(1, 6), data=st.data())
-def test_one_hot_marks_nothing_for_places_that_are_none(shape: tuple[int, ...], depth: int, data: st.DataObject) -> None:
+def test_one_hot_marks_nothing_for_places_that_are_none(
+    shape: tuple[int, ...], depth: int, data: st.DataObject
+) -> None:
     axis = data.draw(st.integers(-len(shape) - 1, len(shape)))
     constants = {"d": np.array([depth]), "v": np.array([2, 5], np.float32)}
     node = helper.make_node("OneHot", ["x", "d", "v"], ["y"], axis=axis)
@@ -138,9 +142,7 @@ def test_reversed_sequences(steps: int, batch: int, time_first: bool) -> None:
 )
 def test_columns_become_an_image(dilations: tuple[int, ...], pads: tuple[int, ...], strides: tuple[int, ...]) -> None:
     image, block = (8, 7), (2, 3)
-    steps = [
-        (image[k] + pads[k] + pads[k + 2] - dilations[k] * (block[k] - 1) - 1) // strides[k] + 1 for k in range(2)
-    ]
+    steps = [(image[k] + pads[k] + pads[k + 2] - dilations[k] * (block[k] - 1) - 1) // strides[k] + 1 for k in range(2)]
     node = helper.make_node("Col2Im", ["x", "a", "b"], ["y"], dilations=dilations, pads=pads, strides=strides)
     constants = {"a": np.array(image), "b": np.array(block)}
     assert_right(node, {"x": numbers(2, 12, steps[0] * steps[1])}, constants, opset=18)

@@ -33,6 +33,7 @@ ACTIVATIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
     before_reset=st.integers(0, 1),
 )
 def test_every_form_computes_what_onnx_runtime_computes(
+    *,
     kind: str,
     direction: str,
     steps: int,
@@ -76,9 +77,11 @@ def test_every_form_computes_what_onnx_runtime_computes(
 )
 @pytest.mark.parametrize("kind", sorted(GATES))
 def test_every_activation_is_onnx_runtimes(kind: str, name: str) -> None:
-    names = (["Sigmoid", "Tanh"][: ACTIVATIONS[kind] - 1] + [name])[-ACTIVATIONS[kind] :]
+    names = [*["Sigmoid", "Tanh"][: ACTIVATIONS[kind] - 1], name]
     weights = {"W": numbers(1, GATES[kind] * 5, 3), "R": numbers(1, GATES[kind] * 5, 5) / 4}
-    own = {"activation_alpha": [0.4], "activation_beta": [0.3]} if name in ("ScaledTanh", "Affine", "HardSigmoid") else {}
+    own = (
+        {"activation_alpha": [0.4], "activation_beta": [0.3]} if name in ("ScaledTanh", "Affine", "HardSigmoid") else {}
+    )
     node = helper.make_node(kind, ["x", "W", "R"], ["y"], hidden_size=5, activations=names, **own)
     assert_right(node, {"x": numbers(4, 2, 3)}, weights)
 
