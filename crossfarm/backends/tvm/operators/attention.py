@@ -11,6 +11,7 @@ import numpy as np
 from onnx import helper
 
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite, Rewriting
+from crossfarm.backends.tvm.operators.node import UnsupportedForm
 from crossfarm.backends.tvm.types import Array
 
 
@@ -39,8 +40,8 @@ class _Extents:
 def _attention(graph: Rewriting) -> bool:
     extents = _extents(graph)
     attributes = graph.attributes
-    if extents is None or max(attributes.get("left_window_size", -1), attributes.get("right_window_size", -1)) >= 0:
-        return False
+    if max(attributes.get("left_window_size", -1), attributes.get("right_window_size", -1)) >= 0:
+        raise UnsupportedForm("its keys are limited to a window")
     query = _by_heads(graph, graph.input(0), extents, heads=extents.heads[0], length=extents.queries)
     fresh = extents.keys - extents.past
     sides = []
@@ -81,12 +82,12 @@ def _attention(graph: Rewriting) -> bool:
     return True
 
 
-def _extents(graph: Rewriting) -> _Extents | None:
+def _extents(graph: Rewriting) -> _Extents:
     shapes = [graph.shape(graph.input(number)) for number in range(3)]
     query, key, value = (shape or () for shape in shapes)
     past = graph.shape(graph.input(4)) if graph.input(4) else ()
     if len(query) not in (3, 4) or len(key) != len(query) or len(value) != len(query) or past is None:
-        return None
+        raise UnsupportedForm("its inputs have neither three nor four axes, or open shapes")
     before = past[2] if past else 0
     if len(query) == 4:
         return _Extents(
@@ -192,7 +193,7 @@ def _rotary(graph: Rewriting) -> bool:
     shape, cosines = graph.shape(graph.input(0)), graph.shape(graph.input(1))
     attributes = graph.attributes
     if shape is None or cosines is None or len(shape) not in (3, 4):
-        return False
+        raise UnsupportedForm("its input has neither three nor four axes, or an open shape")
     heads = shape[1] if len(shape) == 4 else attributes["num_heads"]
     batch, length = shape[0], shape[2] if len(shape) == 4 else shape[1]
     size = shape[3] if len(shape) == 4 else shape[2] // heads

@@ -6,7 +6,9 @@ from crossfarm.backends.tvm.operators import (
     attention,
     contrib,
     convolution,
+    determinant,
     elementwise,
+    few_bits,
     gathering,
     integer_products,
     normalisation,
@@ -20,12 +22,13 @@ from crossfarm.backends.tvm.operators import (
     scattering,
     shapes,
     spectrum,
-    training,
 )
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
 
 FAMILIES = (
+    determinant,
+    few_bits,
     convolution,
     elementwise,
     gathering,
@@ -40,7 +43,6 @@ FAMILIES = (
     scattering,
     shapes,
     spectrum,
-    training,
 )
 """Modules that declare CONVERTERS, each for a family of operators."""
 
@@ -49,5 +51,5 @@ CONVERTERS: dict[str, Converter] = {
 }
 """Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
 
-REWRITES: dict[str, Rewrite] = {**attention.REWRITES, **contrib.REWRITES, **qoperators.REWRITES}
+REWRITES: dict[str, Rewrite] = {**attention.REWRITES, **contrib.REWRITES, **few_bits.REWRITES, **qoperators.REWRITES}
 """Operator -> what replaces it by nodes of simpler operators before the graph is imported."""
