@@ -255,13 +255,22 @@ def _folded_to_the_end(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     folded = infer_shapes(_fold(model))
     for _ in range(_FOLDINGS):
-        if not any(node.op_type in _OF_SHAPES for node in folded.graph.node):
+        if not _has_constants_to_fold(folded.graph):
             break
         nodes = len(folded.graph.node)
         folded = infer_shapes(_fold(folded))
         if len(folded.graph.node) >= nodes:
             break
     return folded
+
+
+def _has_constants_to_fold(graph: onnx.GraphProto) -> bool:
+    """Say whether a node is left whose result is known: of a shape, or of constants alone."""
+    constants = {tensor.name for tensor in graph.initializer}
+    return any(
+        node.op_type in _OF_SHAPES or (node.input and all(name in constants for name in node.input if name))
+        for node in graph.node
+    )
 
 
 def _unrolled(model: onnx.ModelProto) -> onnx.ModelProto:
