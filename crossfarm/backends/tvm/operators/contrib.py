@@ -9,7 +9,9 @@ import math
 
 import numpy as np
 
+from crossfarm.backends.tvm.operators.few_bits import unpacked
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite, Rewriting
+from crossfarm.backends.tvm.operators.node import UnsupportedForm
 from crossfarm.backends.tvm.types import Array
 
 _ROOT_OF_TWO_OVER_PI = math.sqrt(2 / math.pi)
@@ -176,7 +178,7 @@ def _attention(graph: Rewriting) -> bool:
     shape, weights = graph.shape(graph.input(0)), graph.shape(graph.input(1))
     attributes, heads = graph.attributes, graph.attributes["num_heads"]
     if shape is None or weights is None or graph.input(4) or graph.output(1) or attributes.get("do_rotary", 0):
-        return False
+        raise UnsupportedForm("it has a cache, rotates its inputs, or has open shapes")
     batch, length, _ = shape
     sizes = list(attributes.get("qkv_hidden_sizes") or [weights[1] // 3] * 3)
     joined = graph.add("MatMul", graph.input(0), graph.input(1))
@@ -189,7 +191,7 @@ def _attention(graph: Rewriting) -> bool:
         parts.append(graph.add("Slice", joined, *limits))
     mask = _mask(graph, graph.input(3), batch=batch, length=length)
     if mask is None:
-        return False
+        raise UnsupportedForm("its mask has a form that is not known here")
     masks = [mask] if mask else []
     if attributes.get("unidirectional", 0):
         above = np.triu(np.full((length, length), attributes.get("mask_filter_value", -10000.0)), 1)
@@ -202,10 +204,11 @@ def _attention(graph: Rewriting) -> bool:
 def _multi_head(graph: Rewriting) -> bool:
     """MultiHeadAttention: queries, keys and values [batch, length, heads * size]."""
     shapes = [graph.shape(graph.input(number)) for number in range(3)]
-    if any(shape is None or len(shape) != 3 for shape in shapes) or any(graph.input(k) for k in (6, 7)):
-        return False
-    if any(graph.output(number) for number in (1, 2, 3)) or graph.attributes.get("unidirectional", 0):
-        return False
+    if any(shape is None or len(shape) != 3 for shape in shapes):
+        raise UnsupportedForm("queries, keys and values are not three tensors of three axes")
+    given = (*graph.node.input[6:], *graph.node.output[1:])
+    if any(given) or graph.attributes.get("unidirectional", 0):
+        raise UnsupportedForm("it has a cache, gives its scores, or looks only backwards")
     query, key, value = (shape or () for shape in shapes)
     sizes, batch = [query[2], key[2], value[2]], query[0]
     parts = [graph.input(number) for number in range(3)]
@@ -217,7 +220,7 @@ def _multi_head(graph: Rewriting) -> bool:
             start += size
     mask = _mask(graph, graph.input(4), batch=batch, length=key[1])
     if mask is None:
-        return False
+        raise UnsupportedForm("its mask has a form that is not known here")
     masks = [*([mask] if mask else []), *([graph.input(5)] if graph.input(5) else [])]
     lengths, heads = (query[1], key[1]), graph.attributes["num_heads"]
     return _attended(graph, parts, heads=heads, sizes=sizes, batch=batch, lengths=lengths, masks=masks)
@@ -271,25 +274,19 @@ def _attended(
 
 
 def _matmul_n_bits(graph: Rewriting) -> bool:
-    """Y = A B^T with B in blocks of numbers of 2, 4 or 8 bits, each block with its scale and zero point."""
+    """Y = A B^T with B in blocks of numbers of 2 or 8 bits; those of 4 stay packed (few_bits.py)."""
     attributes = graph.attributes
     rows, columns = attributes["K"], attributes["N"]
     bits, block = attributes.get("bits", 4), attributes["block_size"]
     packed, scales, zeros = graph.array(1), graph.array(2), graph.array(3)
-    if (
-        packed is None
-        or scales is None
-        or (graph.input(3) and zeros is None)
-        or graph.input(4)
-        or bits not in (2, 4, 8)
-    ):
+    if packed is None or scales is None or (graph.input(3) and zeros is None) or graph.input(4) or bits not in (2, 8):
         return False
     blocks = -(-rows // block)
-    numbers = _unpacked(packed.reshape(columns, -1), bits)[:, : blocks * block].reshape(columns, blocks, block)
+    numbers = unpacked(packed.reshape(columns, -1), bits)[:, : blocks * block].reshape(columns, blocks, block)
     if zeros is None:
         middle: Array = np.full((columns, blocks), float(1 << (bits - 1)))
     elif zeros.dtype == np.uint8:
-        middle = _unpacked(zeros.reshape(columns, -1), bits)[:, :blocks]
+        middle = unpacked(zeros.reshape(columns, -1), bits)[:, :blocks]
     else:
         middle = zeros.reshape(columns, blocks)
     real = (numbers - middle[..., None].astype(np.float32)) * scales.reshape(columns, blocks, 1).astype(np.float32)
@@ -300,12 +297,6 @@ def _matmul_n_bits(graph: Rewriting) -> bool:
     if bias:
         graph.add("Add", product, bias, gives=graph.output(0))
     return True
-
-
-def _unpacked(packed: Array, bits: int) -> Array:
-    """Return the numbers of each row of bytes, the lowest bits first."""
-    places = np.arange(8 // bits) * bits
-    return ((packed[..., None] >> places) & ((1 << bits) - 1)).reshape(packed.shape[0], -1).astype(np.float32)
 
 
 REWRITES: dict[str, Rewrite] = {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
+    attention,
     contrib,
     convolution,
+    determinant,
     elementwise,
+    few_bits,
     gathering,
     integer_products,
     normalisation,
@@ -24,6 +27,8 @@ from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
 
 FAMILIES = (
+    determinant,
+    few_bits,
     convolution,
     elementwise,
     gathering,
@@ -46,5 +51,5 @@ CONVERTERS: dict[str, Converter] = {
 }
 """Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
 
-REWRITES: dict[str, Rewrite] = {**qoperators.REWRITES, **contrib.REWRITES}
+REWRITES: dict[str, Rewrite] = {**attention.REWRITES, **contrib.REWRITES, **few_bits.REWRITES, **qoperators.REWRITES}
 """Operator -> what replaces it by nodes of simpler operators before the graph is imported."""

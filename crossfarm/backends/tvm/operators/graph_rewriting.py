@@ -10,7 +10,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from crossfarm.backends.tvm.operators.node import UnsupportedForm
 from crossfarm.backends.tvm.types import Array
+from crossfarm.backends.tvm.unsupported import describe_node, full_name
+from crossfarm.errors import ModelError
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -23,6 +26,7 @@ class Rewriting:
         node: that is replaced.
         constants: name -> initialiser, of the whole graph.
         types: name -> element type and shape, where they are known.
+        makers: name -> the node that gives it, of the graph as it was.
         opset: of the operators of ONNX.
         nodes: what replaces it.
         added: new initialisers.
@@ -31,6 +35,7 @@ class Rewriting:
     node: NodeProto
     constants: Mapping[str, TensorProto]
     types: Mapping[str, tuple[int, tuple[int, ...] | None]]
+    makers: Mapping[str, NodeProto]
     opset: int
     nodes: list[NodeProto] = dataclasses.field(default_factory=list)
     added: list[TensorProto] = dataclasses.field(default_factory=list)
@@ -102,34 +107,51 @@ def rewritten(model: ModelProto, rewrites: Mapping[str, Rewrite]) -> ModelProto:
     Args:
         model: with the types of all values.
         rewrites: operator -> what replaces it; one of another domain than ONNX's is `domain.operator`.
+
+    Raises:
+        ModelError: a node cannot be replaced, and nothing else imports it.
     """
-    if not any(_full_name(node) in rewrites for node in model.graph.node):
+    graph = model.graph
+    if not any(full_name(node) in rewrites for node in graph.node):
+        return model
+    types = {value.name: _type(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    opset = max(entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS)
+    nodes: list[NodeProto] = []
+    added: list[TensorProto] = []
+    changes = False
+    for number, node in enumerate(graph.node):
+        rewriting = Rewriting(node=node, constants=constants, types=types, makers=makers, opset=opset)
+        rewrite = rewrites.get(full_name(node))
+        if rewrite is None or not _is_replaced(rewrite, rewriting, number):
+            nodes.append(node)
+            continue
+        changes = True
+        nodes.extend(rewriting.nodes)
+        added.extend(rewriting.added)
+        constants.update((tensor.name, tensor) for tensor in rewriting.added)
+    if not changes:
         return model
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    graph = result.graph
-    types = {value.name: _type(value) for value in (*graph.input, *graph.value_info, *graph.output)}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    opset = max(entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS)
-    nodes: list[NodeProto] = []
-    for node in model.graph.node:
-        rewriting = Rewriting(node=node, constants=constants, types=types, opset=opset)
-        rewrite = rewrites.get(_full_name(node))
-        if rewrite is None or not rewrite(rewriting):
-            nodes.append(node)
-            continue
-        nodes.extend(rewriting.nodes)
-        graph.initializer.extend(rewriting.added)
-        constants.update((tensor.name, tensor) for tensor in rewriting.added)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    # What was made of one may be replaced again.
-    inferred = onnx.shape_inference.infer_shapes(result, data_prop=True)
-    return rewritten(inferred, rewrites) if len(nodes) != len(model.graph.node) else inferred
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    result.graph.initializer.extend(added)
+    for domain in {node.domain for node in nodes} - {entry.domain for entry in result.opset_import} - {"ai.onnx"}:
+        result.opset_import.add(domain=domain, version=1)
+    # What was made of one may be replaced again, and needs the types of what is new.
+    return rewritten(onnx.shape_inference.infer_shapes(result, data_prop=True), rewrites)
 
 
-def _full_name(node: NodeProto) -> str:
-    return node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"
+def _is_replaced(rewrite: Rewrite, rewriting: Rewriting, number: int) -> bool:
+    try:
+        return rewrite(rewriting)
+    except UnsupportedForm as reason:
+        raise ModelError(
+            f"{describe_node(rewriting.node, number)} cannot be imported: {reason}; replace it before the model is "
+            "exported, or list the target under skip with this reason"
+        ) from reason
 
 
 def _type(value: onnx.ValueInfoProto) -> tuple[int, tuple[int, ...] | None]:

@@ -7,7 +7,7 @@ weights that are computed, zero points of both sides. Sums are exact, in int32.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -24,6 +24,8 @@ _RANGES = {
     "uint16": (0, 65535),
     "int32": (-(2**31), 2**31 - 1),
 }
+_PlaceOf = Callable[[Sequence[Var]], tuple[PrimExpr, ...]]
+"""Returns the place of the scale of an element."""
 _CODES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32"}
 """TensorProto.DataType -> dtype, of those that numbers are quantised to here."""
 
@@ -178,11 +180,13 @@ def _dynamic(node: Node) -> Sequence[RelaxExpr]:
 
     scale = node.compute(scale_of, high, low, name="dynamic_scale")
     point = node.compute(zero_of, low, scale, name="dynamic_zero_point")
-    quantised = _rounded(node, x, scale, point, "uint8", lambda at: (0,))
+    quantised = _rounded(node, x, scale, point, dtype="uint8", place_of=lambda at: (0,))
     return [quantised, reshaped(node, scale, []), reshaped(node, point, [])]
 
 
-def _rounded(node: Node, x: RelaxExpr, scale: RelaxExpr, zero: RelaxExpr | None, dtype: str, place_of) -> RelaxExpr:  # type: ignore[no-untyped-def]
+def _rounded(
+    node: Node, x: RelaxExpr, scale: RelaxExpr, zero: RelaxExpr | None, *, dtype: str, place_of: _PlaceOf
+) -> RelaxExpr:
     """Return numbers divided by their scale, rounded to the nearest even, with the zero point added, saturated."""
     low, high = _RANGES[dtype]
 
@@ -200,7 +204,7 @@ def _rounded(node: Node, x: RelaxExpr, scale: RelaxExpr, zero: RelaxExpr | None,
     return node.compute(compute, x, scale, *([] if zero is None else [zero]), name="quantise")
 
 
-def _places(node: Node):  # type: ignore[no-untyped-def]
+def _places(node: Node) -> tuple[tuple[int, ...], _PlaceOf]:
     """Return the shape that scales are seen in, and what gives the place of the scale of an element."""
     shape, scales = node.shape(0), node.shape(1)
     if math.prod(scales) == 1:
@@ -227,7 +231,7 @@ def _with_zero(node: Node, dtype: str) -> RelaxExpr:
 def _axis(node: Node) -> int:
     rank = len(node.shape(0))
     axis = int(node.attributes.get("axis", 1))
-    return 0 if rank <= 1 or math.prod(node.shape(1)) == 1 and not -rank <= axis < rank else one_axis(axis, rank)
+    return 0 if rank <= 1 or math.prod(node.shape(1)) == 1 else one_axis(axis, rank)
 
 
 def _quantize(node: Node) -> RelaxExpr:
@@ -246,7 +250,7 @@ def _quantize(node: Node) -> RelaxExpr:
             return relax.op.quantize(node.input(0), node.input(1), zero, axis=_axis(node), out_dtype=dtype)
     shape, place_of = _places(node)
     zero = reshaped(node, node.input(2), shape) if node.has(2) else None
-    return _rounded(node, node.input(0), reshaped(node, node.input(1), shape), zero, dtype, place_of)
+    return _rounded(node, node.input(0), reshaped(node, node.input(1), shape), zero, dtype=dtype, place_of=place_of)
 
 
 def _dequantize(node: Node) -> RelaxExpr:

@@ -79,10 +79,9 @@ def _arg(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
             best, place = scalar(dtype), scalar("int32")
             best[0] = values[base]
             place[0] = tirx.const(0, "int32")
-            with T.serial(0, extent - 1) as step, T.If(wins(values[base + (step + 1) * inner], best[0])):
-                with T.Then():
-                    best[0] = values[base + (step + 1) * inner]
-                    place[0] = step + 1
+            with T.serial(0, extent - 1) as step, T.If(wins(values[base + (step + 1) * inner], best[0])), T.Then():
+                best[0] = values[base + (step + 1) * inner]
+                place[0] = step + 1
             result[line] = place[0].astype("int64")
 
     made = (*shape[:axis], *((1,) if keeps and shape else ()), *shape[axis + 1 :])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import relax, te, tirx
 from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
@@ -128,8 +128,11 @@ def _weights(fraction: PrimExpr, mode: str, dtype: str) -> list[PrimExpr]:
     return [far(fraction + one), near(fraction), near(one - fraction), far(_number(2, dtype) - fraction)]
 
 
-def _bilinear(read: Row | Tensor, y: PrimExpr, x: PrimExpr, height: int, width: int, dtype: str) -> PrimExpr:
+def _bilinear(
+    read: Callable[[PrimExpr, PrimExpr], PrimExpr], y: PrimExpr, x: PrimExpr, *, extents: Sequence[int], dtype: str
+) -> PrimExpr:
     """Return an image between four pixels; what lies outside is 0. `read` takes row and column."""
+    height, width = extents
     top, left = tirx.floor(y), tirx.floor(x)
     total: PrimExpr = _number(0, dtype)
     for down, right in itertools.product((0, 1), repeat=2):
@@ -157,7 +160,6 @@ def _deform_conv(node: Node) -> RelaxExpr:
     groups, offset_groups = int(attributes.get("group", 1)), int(attributes.get("offset_group", 1))
     strides, dilations = node.integers("strides", (1, 1)), node.integers("dilations", (1, 1))
     pads = node.integers("pads", (0, 0, 0, 0))
-    height, width = image
     rows, columns = node.shape(2)[2:]
     taps = kernel[0] * kernel[1]
     has_mask = node.has(4)
@@ -169,7 +171,7 @@ def _deform_conv(node: Node) -> RelaxExpr:
             side = (column * strides[1] - pads[1] + (tap % kernel[1]) * dilations[1]).astype(dtype)
             y = base + offsets[n, 2 * place, row, column]
             x = side + offsets[n, 2 * place + 1, row, column]
-            value = _bilinear(lambda i, j: values[n, c, i, j], y, x, height, width, dtype)
+            value = _bilinear(lambda i, j: values[n, c, i, j], y, x, extents=image, dtype=dtype)
             return value * masks[0][n, place, row, column] if masks else value
 
         return te.compute((batch, channels, taps, rows, columns), element, name="columns")
@@ -225,7 +227,7 @@ def _roi_align(node: Node) -> RelaxExpr:
                     for target, start, place, step, axis in ((y, 1, row, i, 0), (x, 0, column, j, 1)):
                         inner = (step.astype(dtype) + half) * cell[axis][0] / grid[axis][0].astype(dtype)
                         target[0] = edge(roi, start) + place.astype(dtype) * cell[axis][0] + inner
-                    parts = _corner_parts(values, base, y[0], x[0], height, width, dtype)
+                    parts = _corner_parts(values, base, y[0], x[0], extents=(height, width), dtype=dtype)
                     if mode == "avg":
                         total[0] = total[0] + (parts[0] + parts[1] + parts[2] + parts[3])
                     else:
@@ -240,9 +242,10 @@ def _roi_align(node: Node) -> RelaxExpr:
 
 
 def _corner_parts(
-    values: Row, base: PrimExpr, y: PrimExpr, x: PrimExpr, height: int, width: int, dtype: str
+    values: Row, base: PrimExpr, y: PrimExpr, x: PrimExpr, *, extents: tuple[int, int], dtype: str
 ) -> list[PrimExpr]:
     """Return the four pixels around a place, each times its weight; zeros when it lies more than 1 outside."""
+    height, width = extents
     places = []
     for given, extent in ((y, height), (x, width)):
         inner = tirx.max(given, _number(0, dtype))
