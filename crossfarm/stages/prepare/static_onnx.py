@@ -18,7 +18,7 @@ from crossfarm.stages.prepare.external_data import ReadExternal, inline_external
 from crossfarm.stages.prepare.growth import check_growth, check_tensors
 from crossfarm.stages.prepare.onnx_session import open_session
 from crossfarm.stages.prepare.shapes import infer_shapes, open_shape
-from crossfarm.stages.prepare.versions import SEPARATE_WEIGHTS_IR, converted
+from crossfarm.stages.prepare.versions import SEPARATE_WEIGHTS_IR, converted, without_functions
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def make_static(
     inline_external_data(model, read_external)
     model = converted(model)
     _fix_inputs(model, inputs)
+    model = without_functions(model)
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
     check_growth(model)

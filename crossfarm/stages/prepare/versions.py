@@ -17,6 +17,8 @@ SEPARATE_WEIGHTS_IR = 4
 """From this version on, weights need not stand among the inputs."""
 OLDEST_OPSET = 7
 """ONNX Runtime has no operators of older sets, which broadcast by attributes, for instance."""
+INLINED = ("Attention", "CausalConvWithState", "LinearAttention", "RotaryEmbedding", "SwiGLU", "Swish")
+"""Operators of the standard that no compiler here knows, and whose bodies it does."""
 CONVERTED_OPSET = 13
 """What older sets are converted to."""
 
@@ -40,6 +42,32 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     newer.ir_version = max(newer.ir_version, SEPARATE_WEIGHTS_IR)
     return newer
+
+
+def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the bodies of some operators that are functions of the standard in place of their calls.
+
+    ONNX Runtime has kernels of its own for them, and so would leave them as they are.
+    """
+    import onnx.inliner
+
+    graphs = [model.graph, *model.functions]
+    if not any(node.op_type in INLINED and node.domain in _STANDARD for graph in graphs for node in graph.node):
+        return model
+    chosen = [("", name) for name in INLINED]
+    try:
+        typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        known = {value.name for value in (*typed.graph.input, *typed.graph.value_info)}
+        for tensor in typed.graph.initializer:
+            if tensor.name not in known:
+                # The inliner asks for the types of what a body depends on, and looks for them here alone.
+                typed.graph.value_info.append(
+                    onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+                )
+        return onnx.inliner.inline_selected_functions(typed, chosen, exclude=False, inline_schema_functions=True)
+    except Exception as error:  # it raises what its C++ code throws
+        _LOG.info("operators stay as they are: %s", error)
+        return model
 
 
 def lower_format(model: onnx.ModelProto) -> None:
