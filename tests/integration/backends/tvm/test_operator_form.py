@@ -24,8 +24,8 @@ TYPES = st.sampled_from(["int8", "uint8"])
 PAIRS = st.sampled_from([("int8", "int8"), ("uint8", "int8"), ("uint8", "uint8")])
 """Dtypes of both sides that ONNX Runtime has in this form."""
 ODD = 2751
-"""What sums are divided by: no whole number lies half-way between two multiples of an odd one, nor near enough for float32
-to round it to the other side."""
+"""What sums are divided by: no whole number lies half-way between two multiples of an odd one, nor so near that float32
+rounds it to the other side."""
 
 
 def _integers(dtype: str, *shape: int) -> Array:
