@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks._measuring import INV, SCRATCH, seconds_of
+from crossfarm.pipeline.declared import load
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan_types import Plan
-from crossfarm.pipeline.run import load, plan_and_decide
+from crossfarm.pipeline.run import plan_and_decide
 from crossfarm.store.store import Artifact, Store
 
 

@@ -10,9 +10,9 @@ from benchmarks._made import Made, make
 from benchmarks._measuring import SPREAD, Benchmark, between
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
 from crossfarm.config.models import ModelsFile
+from crossfarm.pipeline.declared import load
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
-from crossfarm.pipeline.run import load
 from crossfarm.stages.fetch.artifact import fetched_bytes
 from crossfarm.util.paths import HOME
 

@@ -39,7 +39,7 @@ def clean(given: Given) -> int:
         ./inv clean --larger-than 2000 --verify
         ./inv clean --images --dry-run
     """
-    from crossfarm.pipeline.run import load
+    from crossfarm.pipeline.declared import load
     from crossfarm.setup.cleaning import CleanedPlaces, CleanRequest, clean_up
 
     wanted = options(given)

@@ -23,9 +23,9 @@ def shell(given: Given) -> int:
         ./inv shell --target armv7 --command 'arm-linux-gnueabihf-gcc --version'
     """
     from crossfarm.engines.container.shell import ShellPlace, open_shell
+    from crossfarm.pipeline.declared import load
     from crossfarm.pipeline.engine_choice import image_of_target
     from crossfarm.pipeline.options import Options
-    from crossfarm.pipeline.run import load
     from crossfarm.store.store import Store
     from crossfarm.util.paths import HOME
 
@@ -49,11 +49,12 @@ def reproduce(given: Given) -> int:
         ./inv reproduce armv7-mnist_cnn-float32 --engine local
     """
     from crossfarm.config.cell import Cell
+    from crossfarm.pipeline.declared import load
     from crossfarm.pipeline.engine_choice import choose_engine, start_engine, supply
     from crossfarm.pipeline.make_cell import WHOLE_BUNDLE
     from crossfarm.pipeline.plan import Selection
     from crossfarm.pipeline.reproduce import Reproduction, reproduce_cell
-    from crossfarm.pipeline.run import load, plan_and_decide
+    from crossfarm.pipeline.run import plan_and_decide
     from crossfarm.store.live_runs import live_run
     from crossfarm.store.store import Store
 

@@ -62,8 +62,8 @@ def package(given: Given) -> int:
     """
     from crossfarm.bundles.packages.packages import check_names, write_packages
     from crossfarm.config.cell import Cell
+    from crossfarm.pipeline.declared import load
     from crossfarm.pipeline.make_cell import WHOLE_BUNDLE, make_cell
-    from crossfarm.pipeline.run import load
     from crossfarm.store.export import copy_artifacts
     from crossfarm.store.store import Store
     from crossfarm.util.text import write

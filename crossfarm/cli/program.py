@@ -14,6 +14,14 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
+if __name__ == "__main__" and "pipeline" in sys.argv:
+    from crossfarm.pipeline.unchanged.again import run_again
+    from crossfarm.util.paths import HOME
+
+    # Where nothing changed since a run like this one, that is all. What is imported below takes several times as long.
+    if (known := run_again(HOME, sys.argv[1:])) is not None:
+        sys.exit(known)
+
 import yaml
 
 # invoke brings a PyYAML of its own, and imports unittest.mock (with asyncio and ssl) for a class that only tests of

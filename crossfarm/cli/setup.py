@@ -21,7 +21,7 @@ def setup(given: Given) -> int:
         ./inv setup
         ./inv setup --yes pipeline --models models.yaml
     """
-    from crossfarm.pipeline.run import load
+    from crossfarm.pipeline.declared import load
     from crossfarm.setup.container_host import prepare_host
     from crossfarm.setup.requirements import run_setup
     from crossfarm.util.console import Console
@@ -37,7 +37,7 @@ def doctor(given: Given) -> int:
 
     Example: ./inv doctor
     """
-    from crossfarm.pipeline.run import load
+    from crossfarm.pipeline.declared import load
     from crossfarm.setup.cleaning import CleanedPlaces, holdings
     from crossfarm.setup.container_host import host_requirements
     from crossfarm.setup.requirements import run_doctor

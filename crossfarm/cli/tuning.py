@@ -31,8 +31,8 @@ def profile(given: Given) -> int:
     """
     from crossfarm.cli.show_profile import show_profile
     from crossfarm.config.cell import Cell
+    from crossfarm.pipeline.declared import load
     from crossfarm.pipeline.make_cell import make_cell
-    from crossfarm.pipeline.run import load
 
     cell, picture = Cell.parse(given["cell"]), given["plot"]
     wanted = options({**given, "quiet": True})
@@ -76,9 +76,9 @@ def tune(given: Given) -> int:
 
     from crossfarm.boards.pool import Pool
     from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_GOOD, StoreError
+    from crossfarm.pipeline.declared import inventory_of, load
     from crossfarm.pipeline.make_cell import make_cell
     from crossfarm.pipeline.plan import select_cells
-    from crossfarm.pipeline.run import inventory_of, load
     from crossfarm.tuning.session import Session, budget_of, tune_cells
     from crossfarm.util.paths import HOME
 

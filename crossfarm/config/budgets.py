@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -54,9 +55,16 @@ class Budgets(Declared):
     def of_target(self, target: str) -> dict[str, float]:
         """Return key -> limit for a target, in the units above; memory in bytes."""
         found: dict[str, float] = {}
-        for key in Budgets.model_fields:
+        if self.model_fields_set.isdisjoint(_names()):
+            return found
+        for key in _names():
             limit = getattr(self, key)
             limit = limit.get(target) if isinstance(limit, Mapping) else limit
             if limit is not None:
                 found[key] = limit
         return found
+
+
+@functools.cache
+def _names() -> tuple[str, ...]:
+    return tuple(Budgets.model_fields)

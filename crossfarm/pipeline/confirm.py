@@ -16,8 +16,8 @@ from crossfarm.boards.result import RESULT, RunnerResult
 from crossfarm.config.pipelines import Measure
 from crossfarm.config.targets import Target
 from crossfarm.errors import BundleError, CrossfarmError
+from crossfarm.pipeline.declared import inventory_of, load
 from crossfarm.pipeline.options import Options
-from crossfarm.pipeline.run import inventory_of, load
 from crossfarm.reports.history.kept_run import KeptCell, board_of
 from crossfarm.reports.regression.comparison import Confirm
 from crossfarm.reports.regression.verdicts import Confirmation

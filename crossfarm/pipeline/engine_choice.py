@@ -37,11 +37,13 @@ class EngineChoice:
         daemon: the container engine; None where all jobs run on this host.
         images: by name; empty where all jobs run on this host.
         said: one line for the user; empty where the user chose.
+        problem: why no container engine answers, where that was asked; None otherwise.
     """
 
     daemon: Daemon | None = None
     images: Mapping[str, ImageIdentity] = dataclasses.field(default_factory=dict)
     said: str = ""
+    problem: str | None = None
 
     @property
     def references(self) -> dict[str, str]:
@@ -76,7 +78,7 @@ def choose_engine(options: Options, project: Project) -> EngineChoice:
             )
         return EngineChoice(daemon=daemon, images=_images(project))
     if daemon.problem:
-        return EngineChoice(said=f"engine: local, because {daemon.problem}")
+        return EngineChoice(said=f"engine: local, because {daemon.problem}", problem=daemon.problem)
     images = _images(project)
     why = _could_not_be_made(options.store, images)
     if why and _missing(images):

@@ -21,6 +21,7 @@ from crossfarm.config.targets import Target
 from crossfarm.errors import BoardError
 from crossfarm.images.identity import BASE, ImageIdentity
 from crossfarm.pipeline.plan_types import BoardAccess, KeyContext, StageContext
+from crossfarm.pipeline.unchanged.watched import describe_command
 from crossfarm.setup.environments import find_python
 from crossfarm.stages import STAGES
 from crossfarm.stages.fetch.stage import content_digest, local_path
@@ -177,5 +178,4 @@ def this_host(target: Target) -> BoardAccess:
 
 def git_commit(folder: Path) -> str | None:
     """Return the commit of the git work tree around `folder`, `-dirty` appended when files differ; else None."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    return (output_of(command, wall_seconds=120) or "").strip() or None
+    return (output_of(describe_command(folder), wall_seconds=120) or "").strip() or None

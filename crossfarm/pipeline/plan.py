@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
+import functools
 import gc
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +110,19 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
     builder.native_cells = _native_cells(cells, builder.models, context.boards)
     wanted: set[str] = set()
     skipped: list[SkippedCell] = []
+    asked: set[tuple[str, str, bool]] = set()
+
+    @functools.cache
+    def stages_of(variant: str, is_missing: bool, of_cell: bool) -> list[str]:
+        """Return the wanted stages of a cell, without those of boards where that is missing; `of_cell`: of no model."""
+        return [
+            stage
+            for stage, declared in wanted_stages.items()
+            if (declared.variants is None or variant in declared.variants)
+            and not (is_missing and declared.board)
+            and not (of_cell and declared.scope == "model")
+        ]
+
     planned_cells: list[Cell] = []
     for cell in cells:
         model = builder.models[cell.model]
@@ -121,10 +135,11 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
             continue
         planned_cells.append(cell)
         missing = context.boards[cell.target].missing
-        for stage, declared in wanted_stages.items():
-            is_for_variant = declared.variants is None or cell.variant in declared.variants
-            if is_for_variant and not (missing and declared.board):
-                wanted.update(builder.want(stage, cell))
+        # What is about a model alone was asked for with its first cell.
+        about = (cell.model, cell.variant, missing is None)
+        for stage in stages_of(cell.variant, missing is not None, about in asked):
+            wanted.update(builder.want(stage, cell))
+        asked.add(about)
         if missing and any(declared.board for declared in wanted_stages.values()):
             skipped.append(SkippedCell(cell=cell, stage=_board_stage(stages), reason=missing))
     return Plan(jobs=builder.jobs, wanted=frozenset(wanted), cells=tuple(planned_cells), skipped=tuple(skipped))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import marshal
 import re
 from collections.abc import Mapping
@@ -16,9 +17,30 @@ from crossfarm.config.targets import Target
 from crossfarm.pipeline.plan_types import BoardAccess, KeyContext, PlannedJob, StageContext
 from crossfarm.stages.job import HOST
 from crossfarm.stages.protocol import Declaration, Stage, Subject
-from crossfarm.store.keys import KeyDocument, digest_json, tools_text
+from crossfarm.store.keys import KeyDocument, KeyText, digest_json
 
 Fetchable = FileSource | UrlSource | Package
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Common:
+    """What jobs of a stage have in common: those of all cells of a target, or of all models of a form.
+
+    Attributes:
+        stage: its name.
+        declared: what it says of itself.
+        context: what all their keys depend on.
+        image: in which they run.
+        board: where they run, for jobs that run on boards.
+        key_text: makes their keys.
+    """
+
+    stage: str
+    declared: Declaration
+    context: StageContext
+    image: str
+    board: BoardAccess | None
+    key_text: KeyText
 
 
 class JobBuilder:
@@ -36,7 +58,7 @@ class JobBuilder:
         self._digests: dict[bytes, str] = {}
         self._known_digests: dict[int, str] = {}
         self._groups: dict[tuple[str, ...], Any] = {}
-        self._stage_contexts: dict[tuple[str, str | None], tuple[StageContext, str]] = {}
+        self._commons: dict[tuple[str, str], _Common] = {}
         self._subjects: dict[str, Subject] = {}
         self._target_jobs: dict[tuple[str, str], PlannedJob] = {}
         self._same_jobs: dict[tuple[str, ...], PlannedJob] = {}
@@ -66,26 +88,45 @@ class JobBuilder:
         if known:
             return known
         needs = self._stages[stage].needs(self._subject(cell if per_cell else None, cell.model))
-        image = self._image(declared, cell)
-        inputs = {
-            role: (self._of_source(needed, source).id if source is not None else self._job(needed, cell).id)
-            for role, (needed, source) in needs.inputs.items()
-            if image == HOST or not self._declared[needed].in_images
-        }
+        common = self._common_of(stage, cell)
+        inputs: dict[str, str] = {}
+        for role, (needed, source) in needs.inputs.items():
+            if common.image == HOST or not self._declared[needed].in_images:
+                job = self._job(needed, cell) if source is None else self._of_source(needed, source)
+                inputs[role] = job.id
         native = self.native_cells.get((cell.model, cell.variant)) if needs.of_native_cell else None
         if native is not None and not self._context.boards[cell.target].exclusive:
             inputs |= {role: self._job(needed, native).id for role, needed in needs.of_native_cell.items()}
-        backend = self._targets[cell.target].backend if per_cell else None
         groups = dict(needs.parameters)
-        for name in self._stage_context(stage, backend)[0].groups:
+        for name in common.context.groups:
             if group := self._context.groups[name](cell):
                 groups[f"{name} {cell.id}"] = group
-        board = self._context.boards[cell.target] if declared.board == "runs" else None
-        if board is not None:
-            groups["board"] = board.parameters
-        about = cell if per_cell else None
-        return self._add(
-            identity, stage, groups, inputs, image=image, cell=about, model=cell.model, board=board, backend=backend
+        if common.board is not None:
+            groups["board"] = common.board.parameters
+        return self._add(identity, common, groups, inputs, cell=cell if per_cell else None, model=cell.model)
+
+    def _common_of(self, stage: str, cell: Cell) -> _Common:
+        """Return what the job of a cell, or of its model, shares with others."""
+        declared = self._declared[stage]
+        per_cell = declared.scope == "cell"
+        about = (stage, cell.target if per_cell else self.models[cell.model].format)
+        found = self._commons.get(about)
+        if found is None:
+            backend = self._targets[cell.target].backend if per_cell else None
+            board = self._context.boards[cell.target] if declared.board == "runs" else None
+            found = self._commons[about] = self._common(stage, self._image(declared, cell), backend, board)
+        return found
+
+    def _common(self, stage: str, image: str, backend: str | None = None, board: BoardAccess | None = None) -> _Common:
+        context = self._context.stages(stage, backend)
+        declared = self._declared[stage]
+        return _Common(
+            stage=stage,
+            declared=declared,
+            context=context,
+            image=image,
+            board=board,
+            key_text=KeyText.of(stage, declared.version, context.sources, image, context.tools),
         )
 
     def _image(self, declared: Declaration, cell: Cell) -> str:
@@ -94,14 +135,6 @@ class JobBuilder:
         if declared.scope == "cell":
             return self._context.image[cell.target]
         return self._context.model_image[self.models[cell.model].format]
-
-    def _stage_context(self, stage: str, backend: str | None) -> tuple[StageContext, str]:
-        """Return the context of a stage, and what a key is made of for its tools."""
-        found = self._stage_contexts.get((stage, backend))
-        if found is None:
-            context = self._context.stages(stage, backend)
-            found = self._stage_contexts[stage, backend] = (context, tools_text(context.tools))
-        return found
 
     def _of_target(self, stage: str, target: str) -> PlannedJob:
         """Make a job about a target; targets that ask for the very same one share it, under the name of the first."""
@@ -113,7 +146,9 @@ class JobBuilder:
         image = self._context.image[target]
         groups = dict(needs.parameters)
         same = (stage, image, *map(self._digest, groups.values()))
-        job = self._same_jobs.get(same) or self._add(f"{stage}:{target}", stage, groups, inputs, image=image)
+        job = self._same_jobs.get(same)
+        if job is None:
+            job = self._add(f"{stage}:{target}", self._common(stage, image), groups, inputs)
         self._same_jobs[same] = self._target_jobs[stage, target] = job
         return job
 
@@ -126,7 +161,7 @@ class JobBuilder:
         groups = dict(needs.parameters)
         if isinstance(source, FileSource):
             groups["content"] = self._context.content(source)
-        return self._add(identity, stage, groups, {}, image=HOST)
+        return self._add(identity, self._common(stage, HOST), groups, {})
 
     def _subject(self, cell: Cell | None, model_name: str) -> Subject:
         identity = cell.id if cell else f":{model_name}"
@@ -146,39 +181,36 @@ class JobBuilder:
     def _add(
         self,
         identity: str,
-        stage: str,
+        common: _Common,
         groups: dict[str, Any],
         inputs: dict[str, str],
         *,
-        image: str,
         cell: Cell | None = None,
         model: str | None = None,
-        board: BoardAccess | None = None,
-        backend: str | None = None,
     ) -> PlannedJob:
-        known = self._known_digests
-        context, tools = self._stage_context(stage, backend)
-        document = KeyDocument(
-            stage=stage,
-            version=self._declared[stage].version,
-            parameters={name: known.get(id(group)) or self._digest(group) for name, group in groups.items()},
-            sources=context.sources,
-            inputs={role: self.jobs[name].key for role, name in inputs.items()},
-            image=image,
-            tools=context.tools,
-        )
+        known, context, board = self._known_digests, common.context, common.board
+        parameters = {name: known.get(id(group)) or self._digest(group) for name, group in groups.items()}
+        keys = {role: self.jobs[name].key for role, name in inputs.items()}
         job = PlannedJob(
             id=identity,
-            stage=stage,
+            stage=common.stage,
             cell=cell,
             model=model,
-            key=document.key(tools=tools),
-            document=document,
+            key=common.key_text.key(parameters, keys),
+            document=KeyDocument(
+                stage=common.stage,
+                version=common.declared.version,
+                parameters=parameters,
+                sources=context.sources,
+                inputs=keys,
+                image=common.image,
+                tools=context.tools,
+            ),
             groups=groups,
             inputs=inputs,
             exclusive=board is not None and board.exclusive,
             boards=board.boards if board is not None else (),
-            declaration=self._declared[stage],
+            declaration=common.declared,
             preload=context.preload,
         )
         self.jobs[identity] = job

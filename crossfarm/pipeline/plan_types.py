@@ -10,6 +10,7 @@ from crossfarm.config.cell import Cell
 from crossfarm.config.sources import FileSource
 from crossfarm.stages.protocol import Declaration
 from crossfarm.store.keys import KeyDocument
+from crossfarm.util.quick_init import quick_init
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class BoardAccess:
     boards: tuple[str, ...] = ()
 
 
+@quick_init
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedJob:
     """One job with its key.

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from crossfarm.backends.project_files import load_project
-from crossfarm.boards.inventory import Inventory, load_inventory
+from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Pool
 from crossfarm.config.project import Project
-from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError, nearest
+from crossfarm.errors import EXIT_GOOD, EXIT_INTERRUPTED, ConfigError, CrossfarmError, StoreError
+from crossfarm.pipeline.declared import declared_files, inventory_of, load
 from crossfarm.pipeline.engine_choice import EngineChoice, choose_engine, local_instead, start_engine, supply
 from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import JobFolders
@@ -30,9 +30,11 @@ from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
 from crossfarm.pipeline.staleness import Decision, find_stale
-from crossfarm.reports import PAGE, PAGE_BEFORE, REPORTS, terminal, write_reports
+from crossfarm.pipeline.unchanged.keep import EndedRun, heard, keep_outcome
+from crossfarm.reports import RESULTS, set_aside, terminal
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.place import Place
+from crossfarm.reports.writing import write_reports
 from crossfarm.results import EndRecord, Record, read_records
 from crossfarm.setup.leftovers import compiler_cache
 from crossfarm.stages import STAGES
@@ -42,40 +44,6 @@ from crossfarm.store.store import Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
 from crossfarm.util.text import write
-
-RESULTS = "results.jsonl"
-
-
-def load(options: Options) -> Project:
-    """Load the project that the options name.
-
-    Raises:
-        ConfigError: something is declared wrongly, or a file is missing.
-    """
-    name = options.pipeline
-    path = Path(name) if options.pipeline_is_path else HOME / "pipelines" / f"{name}.yaml"
-    if not path.exists() and not options.pipeline_is_path:
-        known = sorted(file.stem for file in (HOME / "pipelines").glob("*.yaml"))
-        raise ConfigError(
-            f"--pipeline {name}: there is no such file in pipelines/{nearest(name, known)}; "
-            f"give one of {', '.join(known)}, or the path of a file NAME.yaml"
-        )
-    return load_project(models=options.models, toolchains=HOME / "toolchains", pipeline=path)
-
-
-def inventory_of(options: Options, project: Project) -> Inventory:
-    """Return the boards that the options choose.
-
-    Raises:
-        ConfigError: boards.yaml is wrong, or the options name a board or tag that is not in it.
-    """
-    return load_inventory(
-        options.boards_file,
-        default=HOME / "boards.yaml",
-        targets=project.targets,
-        boards=options.boards,
-        tags=options.tags,
-    )
 
 
 def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[Plan, Mapping[str, Decision]]:
@@ -119,7 +87,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
     if options.jobs < 0:
         raise ConfigError(f"--jobs {options.jobs}: give 1 or more, or leave it out for one job per CPU")
     history = options.history_place
-    started = time.monotonic()
+    began, started = time.time(), time.monotonic()
     with Interrupts() as interrupts:
         project = load(options)
         store = Store(options.store.absolute())
@@ -151,6 +119,7 @@ def run_planned(options: Options) -> tuple[int, Plan]:
                         decisions=decisions,
                         interrupts=interrupts,
                         history=history,
+                        began=began,
                     ).to_its_end(run, work, started)
                     return code, plan
 
@@ -172,9 +141,17 @@ class _Run:
     decisions: Mapping[str, Decision]
     interrupts: Interrupts
     history: Place | None
+    began: float
+    """When, in seconds since the epoch."""
 
     def to_its_end(self, run: str, work: Path, started: float) -> int:
         """Run every job and write the reports, also when the run is interrupted or breaks; returns the exit code."""
+        with heard() as said:
+            code, results, commit = self._done(run, work, started)
+        self._keep(results, commit, code, said.text)
+        return code
+
+    def _done(self, run: str, work: Path, started: float) -> tuple[int, Sequence[Record], str | None]:
         results_path = _fresh_results(self.options.out)
         commit = git_commit(self.project.root)
         broken: CrossfarmError | None = None
@@ -196,7 +173,29 @@ class _Run:
             _say(f"{untold}\n")
         if broken:
             raise broken
-        return code
+        return code, results.written, commit
+
+    def _keep(self, records: Sequence[Record], commit: str | None, code: int, said: str) -> None:
+        """Keep what a run like this one will leave that finds nothing changed."""
+        if self.history is not None and self.history.file is None:
+            return  # a database elsewhere is asked in every run
+        ended = EndedRun(
+            plan=self.plan,
+            decisions=self.decisions,
+            records=records,
+            began=self.began,
+            root=self.project.root,
+            declared=declared_files(self.options),
+            store=self.store,
+            out=self.options.out,
+            history=self.history.file if self.history else None,
+            commit=commit,
+            asks_engine=self.options.engine != "local",
+            engine_problem=self.choice.problem,
+            exit_code=code,
+            output=said,
+        )
+        keep_outcome(ended, home=HOME)
 
     def _run_jobs(self, run: str, results: KeptResults, work: Path, commit: str | None) -> int:
         options = self.options
@@ -349,21 +348,12 @@ def _own_reports(out: Path) -> Iterator[None]:
 
 
 def _fresh_results(out: Path) -> Path:
-    """Return the path for this run's records, and take the last run's reports away lest they be taken for this one's.
-
-    The last run's records and its page stay beside it until the next.
-    """
-    path = out / RESULTS
+    """Return the path for this run's records, when the last run's are out of its way."""
     try:
-        if path.exists():
-            path.replace(out / "results.previous.jsonl")
-        if (out / PAGE).exists():
-            (out / PAGE).replace(out / PAGE_BEFORE)
-        for report in REPORTS:
-            (out / report).unlink(missing_ok=True)
+        set_aside(out)
     except OSError as error:
         raise _unusable(out, error) from error
-    return path
+    return out / RESULTS
 
 
 def _unusable(out: Path, error: OSError) -> ConfigError:

@@ -10,10 +10,12 @@ from crossfarm.pipeline.plan import without_collector
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.store.keys import describe_change
 from crossfarm.store.store import Artifact, Store
+from crossfarm.util.quick_init import quick_init
 
 Choice = Literal["run", "hit", "unneeded"]
 
 
+@quick_init
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
     """What happens to one job.

@@ -12,6 +12,7 @@ from crossfarm.config.pipelines import Pipeline
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.config.targets import Target
 from crossfarm.stages.job import Job
+from crossfarm.util.quick_init import quick_init
 
 Scope = Literal["source", "model", "target", "cell"]
 
@@ -58,6 +59,7 @@ class Declaration:
     usual_seconds: float = 1.0
 
 
+@quick_init
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
     """What a job is about: a source to fetch, a model, a target, or a cell (model, target and variant).
@@ -88,6 +90,7 @@ class Subject:
         return found
 
 
+@quick_init
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needs:
     """What the key of a job depends on.

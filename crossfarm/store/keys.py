@@ -15,7 +15,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from crossfarm.util.quick_init import quick_init
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -45,6 +47,7 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@quick_init
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeyDocument:
     """All that a key depends on.
@@ -67,22 +70,10 @@ class KeyDocument:
     image: str
     tools: Mapping[str, str]
 
-    def key(self, *, tools: str | None = None) -> str:
-        """Return the key: sha256 over an unambiguous text of this document, the order of its mappings left out.
-
-        Args:
-            tools: `tools_text` of this document's tools, where it is known already.
-        """
-        # This is the repr of a tuple, written out: digests and keys are hexadecimal, so nothing in them needs escapes,
-        # and a plan of 10,000 cells asks 47,000 times.
-        parameters = ", ".join([f"({name!r}, '{digest}')" for name, digest in sorted(self.parameters.items())])
-        inputs = ", ".join([f"({role!r}, '{key}')" for role, key in sorted(self.inputs.items())])
-        known_tools = tools_text(self.tools) if tools is None else tools
-        text = (
-            f"({self.stage!r}, {self.version}, [{parameters}], {self.sources!r}, [{inputs}], {self.image!r}, "
-            f"{known_tools})"
-        )
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    def key(self) -> str:
+        """Return the key: sha256 over an unambiguous text of this document, the order of its mappings left out."""
+        text = KeyText.of(self.stage, self.version, self.sources, self.image, self.tools)
+        return text.key(self.parameters, self.inputs)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -97,9 +88,37 @@ class KeyDocument:
         }
 
 
-def tools_text(tools: Mapping[str, str]) -> str:
-    """Return what a key is made of for tool versions; it is the same for all jobs of a stage."""
-    return repr(sorted(tools.items()))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeyText:
+    """Makes keys of documents that differ in their parameters and inputs alone; `of` makes one.
+
+    Attributes:
+        head: the text before the parameters.
+        middle: between them and the inputs.
+        tail: behind those.
+    """
+
+    head: str
+    middle: str
+    tail: str
+
+    @classmethod
+    def of(cls, stage: str, version: int, sources: str, image: str, tools: Mapping[str, str]) -> Self:
+        """Return what makes the keys of such documents; the arguments are fields of a KeyDocument."""
+        return cls(
+            head=f"({stage!r}, {version}, [",
+            middle=f"], {sources!r}, [",
+            tail=f"], {image!r}, {sorted(tools.items())!r})",
+        )
+
+    def key(self, parameters: Mapping[str, str], inputs: Mapping[str, str]) -> str:
+        """Return the key of the document with these parameters and inputs."""
+        # This is the repr of a tuple, written out: digests and keys are hexadecimal, so nothing in them needs escapes,
+        # and a plan of 10,000 cells asks 47,000 times.
+        listed = ", ".join([f"({name!r}, '{parameters[name]}')" for name in sorted(parameters)])
+        roles = ", ".join([f"({role!r}, '{inputs[role]}')" for role in sorted(inputs)])
+        text = f"{self.head}{listed}{self.middle}{roles}{self.tail}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def describe_change(

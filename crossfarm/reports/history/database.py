@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from crossfarm.errors import ConfigError, HistoryError, nearest
 from crossfarm.reports.history import tables
-from crossfarm.reports.history.insert import COLUMNS, NUMBERS, SCHEMA, VERSION_TABLE, Cursor, delete_run, insert_run
+from crossfarm.reports.history.columns import COLUMNS, NUMBERS, SCHEMA, VERSION_TABLE
+from crossfarm.reports.history.insert import Cursor, delete_run, insert_run
 from crossfarm.reports.history.kept_run import KeptCell, KeptCheck, KeptNumber, KeptRun, unpack
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.history.sqlite_file import BUSY_SECONDS, advice

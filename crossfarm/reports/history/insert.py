@@ -11,31 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from crossfarm.reports.history.columns import CELLS, CHECKS, COLUMNS, NUMBERS, RUNS, STEP
 from crossfarm.reports.history.kept_run import KeptCell, KeptRun, pack
-
-SCHEMA = "0001"
-"""Revision of the tables that this version reads and writes: the newest in migrations/versions."""
-VERSION_TABLE = "crossfarm_history_version"
-RUNS, CELLS, NUMBERS, CHECKS = (
-    "crossfarm_history_runs",
-    "crossfarm_history_cells",
-    "crossfarm_history_numbers",
-    "crossfarm_history_checks",
-)
-COLUMNS = {
-    RUNS: (
-        *("number", "run", "position", "started", "command", "version", "tools", "git_commit", "host"),
-        *("exit_code", "seconds", "interrupted"),
-    ),
-    CELLS: (
-        *("number", "run", "place", "cell", "target", "model", "variant", "state", "cause"),
-        *("board", "timing", "provenance", "bundle", "command"),
-    ),
-    NUMBERS: ("cell", "name", "value", "unit", "samples", "provenance"),
-    CHECKS: ("cell", "name", "status", "value", "limit_value", "unit", "message", "note", "cases"),
-}
-_STEP = 0.001
-"""Seconds between the positions of two runs of one host whose clock went back."""
 
 
 class Cursor(Protocol):
@@ -76,7 +53,7 @@ def insert_run(cursor: Cursor, run: KeptRun, *, mark: str, live: bool) -> bool:
     if live:
         cursor.execute(f"SELECT max(position) FROM {RUNS} WHERE host = {mark}", (run.host,))
         newest = cursor.fetchone()[0]
-        position = position if newest is None else max(position, newest + _STEP)
+        position = position if newest is None else max(position, newest + STEP)
     number = _next_number(cursor, RUNS)
     _insert(cursor, RUNS, [_run_row(run, number, position)], mark)
     first = _next_number(cursor, CELLS)

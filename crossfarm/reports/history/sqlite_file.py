@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from crossfarm.errors import HistoryError
-from crossfarm.reports.history.insert import SCHEMA, VERSION_TABLE, insert_run
+from crossfarm.reports.history.columns import SCHEMA, VERSION_TABLE
+from crossfarm.reports.history.insert import insert_run
 from crossfarm.reports.history.kept_run import KeptRun
 from crossfarm.util.text import one_line
 

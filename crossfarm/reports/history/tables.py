@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from crossfarm.reports.history.insert import CELLS, CHECKS, NUMBERS, RUNS
+from crossfarm.reports.history.columns import CELLS, CHECKS, NUMBERS, RUNS
 
 METADATA = sa.MetaData()
 

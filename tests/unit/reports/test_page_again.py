@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.reports import PAGE, PAGE_BEFORE, html, page_again, write_reports
+from crossfarm.reports import PAGE, PAGE_BEFORE, html, page_again
 from crossfarm.reports.page_again import content_digest, renewed
 from crossfarm.reports.run_view import overview
+from crossfarm.reports.writing import write_reports
 from crossfarm.results import EndRecord, JobRecord, Record, RunRecord
 from tests.unit.reports.records import GOOD, check, run_record, whole_run
 

@@ -9,7 +9,7 @@ from subprocess import run
 import pytest
 
 from crossfarm.errors import StoreError
-from crossfarm.reports import write_all
+from crossfarm.reports.writing import write_all
 from crossfarm.results import ResultsWriter, to_json
 from tests.unit.reports.records import BAD, parse, whole_run
 
@@ -48,7 +48,10 @@ def test_a_report_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path)
 
 
 def test_reports_know_results_and_nothing_above_them() -> None:
-    code = "import sys, crossfarm.reports.terminal; print(*(n for n in sys.modules if n.startswith('crossfarm')))"
+    code = """
+import sys, crossfarm.reports.terminal, crossfarm.reports.writing
+print(*(name for name in sys.modules if name.startswith("crossfarm")))
+"""
     known = run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name for name in known if not name.startswith("crossfarm.reports")} == {
         "crossfarm",

@@ -46,8 +46,11 @@ class Rounding:
     def _clamped(self, real: PrimExpr) -> PrimExpr:
         """NaN becomes the lower bound, as in ONNX Runtime; a tirx.Max would keep it (maxima.py)."""
         low, high = tirx.const(self.low, "float32"), tirx.const(self.high, "float32")
-        raised = tirx.Select(real > low, real, low)
-        return tirx.Select(raised < high, raised, high)
+        # The number stands four times in the result, and may hold the clamp of another rounding when kernels are put
+        # together. Without a name for it TVM's simplification takes time that grows fourfold with each.
+        number = tirx.Var("number", "float32")
+        raised = tirx.Select(number > low, number, low)
+        return tirx.Let(number, real, tirx.Select(raised < high, raised, high))
 
     def _added(self, real: PrimExpr) -> PrimExpr:
         """Adding 1.5 * 2**23 to a number below 2**22 rounds it, ties to even, into the low bits of the sum."""

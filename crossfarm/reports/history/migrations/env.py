@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from crossfarm.reports.history.insert import VERSION_TABLE
+from crossfarm.reports.history.columns import VERSION_TABLE
 from crossfarm.reports.history.tables import METADATA
 
 context.configure(

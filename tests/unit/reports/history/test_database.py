@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from crossfarm.errors import ConfigError, HistoryError
 from crossfarm.reports.history import insert, tables
+from crossfarm.reports.history.columns import COLUMNS, SCHEMA, VERSION_TABLE
 from crossfarm.reports.history.database import History
-from crossfarm.reports.history.insert import COLUMNS, SCHEMA, VERSION_TABLE
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.kept_run import KeptNumber, KeptRun, kept_run
 from crossfarm.reports.history.place import Place
