@@ -16,6 +16,7 @@ from crossfarm.errors import ModelError, nearest
 from crossfarm.stages.prepare.control_flow import has_control_flow, without_control_flow
 from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
 from crossfarm.stages.prepare.growth import check_growth, check_tensors
+from crossfarm.stages.prepare.node_names import blamed, describe
 from crossfarm.stages.prepare.onnx_session import open_session
 from crossfarm.stages.prepare.shapes import infer_shapes, open_shape
 from crossfarm.stages.prepare.versions import SEPARATE_WEIGHTS_IR, converted, without_functions
@@ -307,7 +308,9 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
                     "ONNX Runtime needs more memory to compute the model's constants than a job may take; export the "
                     "model with smaller constants, or give jobs more with --memory"
                 ) from error
-            raise ModelError(f"ONNX Runtime refuses the model: {_runtime_text(error)}") from error
+            said = _runtime_text(error)
+            node = blamed(model, said)
+            raise ModelError(f"ONNX Runtime refuses {node or 'the model'}: {said}") from error
         return onnx.load(folded, load_external_data=False)
 
 
@@ -342,12 +345,10 @@ def _refuse_dynamic_shapes(model: onnx.ModelProto) -> None:
         for name in filter(None, node.output):
             shown = open_shape(known.get(name))
             if shown is not None and name not in constants:
-                where = f"node {node.name!r}" if node.name else f"the node that gives {next(iter(node.output), '')!r}"
-                domain = f"{node.domain}." if node.domain not in _STANDARD_DOMAINS else ""
                 raise ModelError(
                     f"tensor {name!r} keeps the dynamic shape {shown} after all inputs were fixed; it comes from "
-                    f"operator {domain}{node.op_type} ({where}, number {number}), whose shape depends on the values of "
-                    "its inputs: export the model with a fixed size"
+                    f"{describe(node, number)}, whose shape depends on the values of its inputs: export the model with "
+                    "a fixed size"
                 )
 
 

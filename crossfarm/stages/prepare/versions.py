@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from crossfarm.errors import ModelError
+from crossfarm.stages.prepare.node_names import describe
+
 if TYPE_CHECKING:
     import onnx
 
 _LOG = logging.getLogger(__name__)
 _STANDARD = ("", "ai.onnx")
 
+NEWEST_OPSET = 26
+"""The newest operator set that ONNX Runtime reads."""
 NEWEST_IR = 13
 """The newest version of the file format that ONNX Runtime reads. What later ones add it refuses by itself."""
 SEPARATE_WEIGHTS_IR = 4
@@ -26,12 +31,16 @@ CONVERTED_OPSET = 13
 def converted(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model in versions that ONNX Runtime reads; what needs no other version stays as it is.
 
+    Raises:
+        ModelError: an operator is newer than ONNX Runtime.
+
     Where ONNX cannot convert an operator set, the model is returned in its own, and what is wrong with it is told when
     it is read.
     """
     from onnx import version_converter
 
     lower_format(model)
+    lower_operators(model)
     opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), OLDEST_OPSET)
     if opset >= OLDEST_OPSET:
         return model
@@ -73,3 +82,28 @@ def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 def lower_format(model: onnx.ModelProto) -> None:
     """Give a model the newest version of the file format that ONNX Runtime reads, where its own is newer."""
     model.ir_version = min(model.ir_version, NEWEST_IR)
+
+
+def lower_operators(model: onnx.ModelProto) -> None:
+    """Give a model the newest operator set that ONNX Runtime reads, where its operators have been the same since then.
+
+    Raises:
+        ModelError: one has changed.
+    """
+    import onnx
+
+    newer = [entry for entry in model.opset_import if entry.domain in _STANDARD and entry.version > NEWEST_OPSET]
+    for entry in newer:
+        for number, node in enumerate(model.graph.node):
+            if node.domain not in _STANDARD:
+                continue
+            try:
+                since = onnx.defs.get_schema(node.op_type, entry.version).since_version
+            except onnx.defs.SchemaError:
+                continue  # what is unknown is told when the model is read
+            if since > NEWEST_OPSET:
+                raise ModelError(
+                    f"{describe(node, number)} is of operator set {since}, and {NEWEST_OPSET} is the newest that ONNX "
+                    f"Runtime reads; export the model with operator set {NEWEST_OPSET} or older"
+                )
+        entry.version = NEWEST_OPSET

@@ -69,13 +69,22 @@ def windows(node: Node) -> list[Windows]:
     pads = node.integers("pads", [0] * 2 * count)
     auto, ceil = node.attributes.get("auto_pad", "NOTSET"), bool(node.attributes.get("ceil_mode", 0))
     return [
-        _axis(auto, ceil, extents[k], kernel[k], strides[k], dilations[k], pads[k], pads[count + k])
+        _axis(
+            auto,
+            ceil,
+            extent=extents[k],
+            kernel=kernel[k],
+            stride=strides[k],
+            dilation=dilations[k],
+            before=pads[k],
+            after=pads[count + k],
+        )
         for k in range(count)
     ]
 
 
 def _axis(
-    auto: str, ceil: bool, extent: int, kernel: int, stride: int, dilation: int, before: int, after: int
+    auto: str, ceil: bool, *, extent: int, kernel: int, stride: int, dilation: int, before: int, after: int
 ) -> Windows:
     span = (kernel - 1) * dilation + 1
     if auto in ("SAME_UPPER", "SAME_LOWER"):

@@ -124,7 +124,7 @@ def _mean(node: Node, value: RelaxExpr, axes: list[int], keep: bool) -> RelaxExp
 
 
 def _log_sum_exp(node: Node, value: RelaxExpr, axes: list[int], keep: bool) -> RelaxExpr:
-    """Return log(sum(exp(x - m))) + m for the largest x, m, which keeps the sum in range; m = 0 where it is infinite."""
+    """Return log(sum(exp(x - m))) + m; m, the largest x or 0 where that is infinite, keeps the sum in range."""
     dtype = node.dtype(0)
     if _is_empty(node):
         return _filled(node, axes, keep, -math.inf)

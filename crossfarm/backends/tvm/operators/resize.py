@@ -154,7 +154,7 @@ def _weights(sampling: Sampling, ratio: float, scale: float) -> Array:
         near = ((a + 2) * distances - (a + 3)) * distances * distances + 1
         far = ((a * distances - 5 * a) * distances + 8 * a) * distances - 4 * a
         weights = np.where(distances <= 1, near, np.where(distances < 2, far, 0.0))
-    return weights / weights.sum() if sampling.antialias else weights
+    return np.asarray(weights / weights.sum() if sampling.antialias else weights)
 
 
 def _resize(node: Node) -> RelaxExpr | None:
@@ -258,13 +258,15 @@ def _is_left_to_tvm(node: Node, sampling: Sampling, wanted: dict[int, tuple[int,
     shape = node.shape(0)
     if node.operator != "Resize" or node.dtype(0) != "float32" or len(shape) != 4 or node.opset < 11:
         return False
-    if sampling.antialias or sampling.exclude_outside or "axes" in node.attributes:
-        return False
-    if any(wanted[axis][0] != shape[axis] for axis in (0, 1)) or any(size == 0 for size, _ in wanted.values()):
-        return False
-    if any(not math.isclose(scale * shape[axis], size) for axis, (size, scale) in wanted.items()):
-        return False
-    if node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+    plain_form = (
+        not sampling.antialias
+        and not sampling.exclude_outside
+        and "axes" not in node.attributes
+        and node.attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+        and all(wanted[axis][0] == shape[axis] for axis in (0, 1))
+        and all(size and math.isclose(scale * shape[axis], size) for axis, (size, scale) in wanted.items())
+    )
+    if not plain_form:
         return False
     if sampling.mode == "nearest":
         whole = all(wanted[axis][0] % shape[axis] == 0 for axis in (2, 3))
