@@ -277,7 +277,8 @@ class _Condition:
         )
         model = onnx.helper.make_model(graph)
         given = {self._body.input[0].name: np.array(number, np.int64), self._body.input[1].name: np.array(True)}
-        return bool(np.asarray(ReferenceEvaluator(model).run(None, given)[0]).reshape(-1)[0])
+        (answer,) = ReferenceEvaluator(model).run(None, given)
+        return bool(np.asarray(answer).reshape(-1)[0])
 
     def _needs(self) -> list[onnx.NodeProto] | None:
         """Return the nodes that the condition is computed by; None when one of them reads data."""
@@ -340,7 +341,8 @@ def _node(operator: str, inputs: Sequence[str], outputs: Sequence[str], **attrib
 
 
 def _graph(node: onnx.NodeProto, name: str) -> onnx.GraphProto:
-    return next(attribute.g for attribute in node.attribute if attribute.name == name)
+    found: onnx.GraphProto = next(attribute.g for attribute in node.attribute if attribute.name == name)
+    return found
 
 
 def _integer(node: onnx.NodeProto, name: str) -> int:

@@ -143,8 +143,9 @@ def _matmul(graph: Rewriting) -> bool:
     weights = numpy_helper.to_array(graph.constants[maker.input[0]])
     if weights.dtype.name not in ("int4", "uint4") or weights.ndim != 2 or graph.dtype(graph.input(0)) != np.float32:
         return False
-    own = [graph.constants.get(name) for name in maker.input[1:]]
-    if any(each is None for each in own):
+    given = [name for name in maker.input[1:] if name]
+    own = [graph.constants[name] for name in given if name in graph.constants]
+    if len(own) < len(given):
         return False
     depth, columns = weights.shape
     shift = 8 if weights.dtype.name == "int4" else 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -65,13 +66,13 @@ class Rewriting:
             return tuple(self.constants[name].dims)
         return self.types[name][1] if name in self.types else None
 
-    def dtype(self, name: str) -> Any:
+    def dtype(self, name: str) -> np.dtype[np.generic]:
         """Return NumPy's dtype of a value; float32 when it is not known."""
         if name in self.constants:
             return helper.tensor_dtype_to_np_dtype(self.constants[name].data_type)
         return helper.tensor_dtype_to_np_dtype(self.types[name][0]) if name in self.types else np.dtype(np.float32)
 
-    def constant(self, value: Any, dtype: Any = None) -> str:
+    def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> str:
         """Add an initialiser and return its name."""
         array = np.asarray(value, dtype=dtype)
         name = self._name()

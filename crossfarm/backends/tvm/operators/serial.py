@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm import te, tirx
+from tvm import relax, te, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
 from crossfarm.backends.tvm.operators.emitting import reshaped
 from crossfarm.backends.tvm.operators.node import Node, shape_of
-from crossfarm.backends.tvm.types import Buffer, PrimExpr, RelaxExpr, RelaxVar, Stmt
+from crossfarm.backends.tvm.types import Buffer, PrimExpr, RelaxExpr, RelaxVar, Stmt, Tensor
 
 Row = Any
 """A buffer of one axis, which is read and written by index."""
@@ -53,7 +53,7 @@ def run_loops(
                 body(*(T.buffer_proxy(buffer) for buffer in (*ins, *outs)))
             return builder.get()
 
-    def compute(*tensors: Any) -> Any:
+    def compute(*tensors: Tensor) -> Tensor:
         return te.extern(
             [list(size) for size in sizes],
             list(tensors),
@@ -75,8 +75,6 @@ def run_loops(
 
 
 def _field(made: RelaxVar, place: int) -> RelaxExpr:
-    from tvm import relax
-
     return relax.TupleGetItem(made, place)
 
 
