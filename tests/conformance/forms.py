@@ -47,26 +47,20 @@ class Form:
 
 def out_of_scope(case: Case) -> str:
     """Return why no form of a case is tried; empty when it is."""
-    types = {port.type.WhichOneof("value") for port in (*case.model.graph.input, *case.model.graph.output)}
-    if "sequence_type" in types:
-        return "sequences"
-    if "optional_type" in types:
-        return "optional values"
-    if types - {"tensor_type"}:
-        return "values that are no tensors"
-    nodes = list(case.model.graph.node)
-    if any("Sequence" in node.op_type or "Optional" in node.op_type for node in nodes):
-        return "sequences"
-    if any(node.domain == _TRAINING for node in nodes):
-        return "training"
-    if any(node.op_type in _RANDOM for node in nodes):
-        return "random numbers"
-    string = onnx.TensorProto.STRING
-    if any(port.type.tensor_type.elem_type == string for port in (*case.model.graph.input, *case.model.graph.output)):
-        return "strings"
-    if any(value is None or not isinstance(value, np.ndarray) for pair in case.data for side in pair for value in side):
-        return "values that are no tensors"
-    return ""
+    graph = case.model.graph
+    ports = [*graph.input, *graph.output]
+    types = {port.type.WhichOneof("value") for port in ports}
+    values = [value for pair in case.data for side in pair for value in side]
+    reasons = {
+        "sequences": "sequence_type" in types or any("Sequence" in node.op_type for node in graph.node),
+        "optional values": "optional_type" in types or any("Optional" in node.op_type for node in graph.node),
+        "training": any(node.domain == _TRAINING for node in graph.node),
+        "random numbers": any(node.op_type in _RANDOM for node in graph.node),
+        "strings": any(port.type.tensor_type.elem_type == onnx.TensorProto.STRING for port in ports),
+        "values that are no tensors": bool(types - {"tensor_type"})
+        or any(not isinstance(value, np.ndarray) for value in values),
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 def forms(case: Case) -> list[Form]:

@@ -22,7 +22,7 @@ SEPARATE_WEIGHTS_IR = 4
 """From this version on, weights need not stand among the inputs."""
 OLDEST_OPSET = 7
 """ONNX Runtime has no operators of older sets, which broadcast by attributes, for instance."""
-INLINED = ("Attention", "CausalConvWithState", "LinearAttention", "RotaryEmbedding", "SwiGLU", "Swish")
+INLINED = ("CausalConvWithState", "LinearAttention", "SwiGLU", "Swish")
 """Operators of the standard that no compiler here knows, and whose bodies it does."""
 CONVERTED_OPSET = 13
 """What older sets are converted to."""
