@@ -79,7 +79,7 @@ def _largest(dtype: str) -> float:
     if dtype == "bool":
         return 1
     bits = int(dtype.lstrip("uint"))
-    return 2**bits - 1 if dtype.startswith("uint") else 2 ** (bits - 1) - 1
+    return float(2**bits - 1 if dtype.startswith("uint") else 2 ** (bits - 1) - 1)
 
 
 def _sum_of(before: Callable[[RelaxExpr], RelaxExpr], behind: Callable[[RelaxExpr], RelaxExpr]) -> _Reduce:
