@@ -19,11 +19,11 @@ from pathlib import Path
 from benchmarks._made import make
 from benchmarks._measuring import SCRATCH, SPREAD, Benchmark, between
 from crossfarm.boards.result import RESULT, RunResult
-from crossfarm.boards.transports import sandbox
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan import Selection
 from crossfarm.stages.measure.artifact import read_file
+from crossfarm.util import sandbox
 
 GOAL = 1.02
 VISIT_NS = 80e6

@@ -39,6 +39,10 @@ class ModelError(CrossfarmError):
     exit_code = EXIT_CHECK_FAILED
 
 
+class UnfitError(ModelError):
+    """A sound model is not for this target: too large, or made of what the target has not. Its cell is skipped."""
+
+
 class BundleError(CrossfarmError):
     """A bundle is incomplete, truncated, or was made for something else."""
 

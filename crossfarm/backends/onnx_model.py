@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crossfarm.bundles.compile_report import CompileReport, PortType, versions
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import ModelError, UnfitError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -25,14 +25,15 @@ def read_model(path: Path, *, cell: Cell, operators: Collection[str]) -> ModelPr
         operators: ONNX names of those that the backend knows.
 
     Raises:
-        ModelError: it is no valid ONNX file, or holds another operator; operator and node are named.
+        ModelError: it is no valid ONNX file.
+        UnfitError: it holds another operator; operator and node are named.
     """
     model = load_valid(path, cell=cell)
     for node in model.graph.node:
         if node.op_type not in operators:
-            raise ModelError(
+            raise UnfitError(
                 f"{cell.id}: operator {node.op_type} of node {node.name or node.output[0]!r} cannot be compiled for "
-                "this target; leave the cell out with `skip` in models.yaml, or choose another target"
+                "this target; choose another one"
             )
     return model
 

@@ -68,7 +68,9 @@ class Backend(Protocol):
                 backend whose section says QUANTISES is handed it; others need not take it.
 
         Raises:
-            ModelError: the model holds something that cannot be compiled; the message names operator and node.
+            ModelError: the model is at fault; the message says where.
+            UnfitError: the model is sound and not for this target: too large, or with an operator that the target has
+                not. The message has operator and node, or estimate and limit. The cell is skipped with that reason.
         """
 
     def bundle(self, order: BundleOrder, *, output: Path) -> None:

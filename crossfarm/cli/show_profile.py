@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from crossfarm.boards.transports import local, sandbox
+from crossfarm.boards.transports import local
 from crossfarm.bundles.compile_report import CompileReport
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import Target
@@ -16,6 +16,7 @@ from crossfarm.tuning.layer_times import run_profiled, summarised
 from crossfarm.tuning.losses import accuracy
 from crossfarm.tuning.peak import measured_peak
 from crossfarm.tuning.profile_table import plot, table
+from crossfarm.util import sandbox
 from crossfarm.util.scratch import scratch_folder
 from crossfarm.util.text import write
 

@@ -152,7 +152,7 @@ class Board(Declared):
     labgrid: Labgrid | None = None
     """The labgrid place that is acquired before the board is used and released after it."""
     cards: tuple[Card, ...] = ()
-    """Accelerator cards that it holds. What is built for a card says which boards hold one; nothing runs on it yet."""
+    """Accelerator cards that it holds. What is built for a card runs on boards that hold one and serve its target."""
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Board:

@@ -307,6 +307,9 @@ def _check_unique(entries: list[tuple[int, yaml_reader.YamlMapping]], key: str, 
 def _dataset_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[diagnostics.Path, str]]:
     for number, name in _texts(model.get("data")):
         yield ("models", index, "data", number), name
+    quantisation = model.get("quantisation")
+    for number, name in _texts(quantisation.get("data") if isinstance(quantisation, dict) else None):
+        yield ("models", index, "quantisation", "data", number), name
 
 
 def _target_references(model: yaml_reader.YamlMapping, index: int) -> Iterator[tuple[diagnostics.Path, str]]:

@@ -325,7 +325,7 @@ class Model(Declared):
     """Names the model's cells and files, and the C symbols of its library."""
     source: Source
     """Where it comes from; exactly one of file, url, package, factory."""
-    format: Literal["onnx", "tflite", "torch"] = "onnx"
+    format: Literal["onnx", "tflite", "torch", "torchscript"] = "onnx"
     """`torch` goes with a factory."""
     licence: Line
     """SPDX expression: `Apache-2.0`."""
@@ -359,20 +359,23 @@ class Model(Declared):
             raise ValueError("format torch goes with a source that has a factory, and only with such a one")
         refuse_repeated("names of inputs", (item.name for item in self.inputs))
         refuse_repeated("names in data", self.data)
+        refuse_repeated("names in quantisation.data", self.quantisation.data)
         refuse_repeated("variants", self.variants)
         refuse_repeated("targets in skip", (item.target for item in self.skip))
-        if self.data and self.preprocess is None:
+        if self.calibration_data and self.preprocess is None:
             raise ValueError("data needs preprocess, which says how a raw sample becomes the first input")
-        if self.is_quantised_here and not self.data:
+        if self.is_quantised_here and not self.calibration_data:
             raise ValueError("int8 beside float32 is calibrated from data; add data, or leave int8 out of variants")
-        if "int8_shift" in self.variants and not ("float32" in self.variants and self.data):
-            raise ValueError(
-                "int8_shift is made from float32 and calibrated from data; add float32 and data, or leave int8_shift "
-                "out of variants"
-            )
+        if "int8_shift" in self.variants and not ("float32" in self.variants and self.calibration_data):
+            raise ValueError("int8_shift is made from float32 and data; add both, or leave int8_shift out of variants")
         self._check_first_input()
         self._check_limits()
         return self
+
+    @property
+    def calibration_data(self) -> tuple[str, ...]:
+        """Names of the data sets that quantised variants are calibrated from."""
+        return self.quantisation.data or self.data
 
     @property
     def is_quantised_here(self) -> bool:
@@ -395,8 +398,7 @@ class Model(Declared):
                 "change preprocess (resize, crop, channels, layout, frames) or the shape"
             )
 
-    def _check_limits(self) -> None:
-        """Refuse a limit that no case would ever be held against."""
+    def _check_limits(self) -> None:  # each needs a case that is held against it
         kind = self.decode.kind if self.decode is not None else None
         for key, limit, kinds in (
             ("top1", self.checks.top1, ("classify", "threshold")),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crossfarm.config.base import Declared, Integer, Number, Share
+from crossfarm.config.base import Declared, Integer, Name, Number, Share
 from crossfarm.config.checks import OutputChecks
 
 
@@ -31,10 +31,12 @@ class QuantisedChecks(Declared):
 
 
 class Quantisation(Declared):
-    """How int8 is made from float32: static, from inputs of the model's own data."""
+    """How int8 is made from float32: static, from inputs of real data."""
 
     calibration: Annotated[Integer, Field(ge=1, le=4096)] = 128
     """Inputs from which ranges are taken, spread evenly over `data`; all of them where there are fewer."""
+    data: tuple[Name, ...] = ()
+    """Names of the data sets that these inputs come from; without them those of the model, on which it is tried too."""
     method: Literal["minmax", "entropy", "percentile"] = "minmax"
     """How a range follows from what was seen."""
     scales: Literal["float", "power_of_two"] = "float"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, create_model, model_validator
@@ -143,16 +143,19 @@ class Target(Declared):
         """Return whether its answers are another arithmetic's than ONNX Runtime's, and judged by what they decide."""
         return isinstance(self.code, AcceleratorCode) and (self.code.QUANTISES or self.code.ROUNDS_OTHERWISE)
 
-    @property
-    def reads_original(self) -> bool:
-        """Return whether its backend reads the file that a model came as."""
-        return isinstance(self.code, AcceleratorCode) and self.code.READS_ORIGINAL
+    def original(self, variant: str) -> str | None:
+        """Return the format of the file that its backend reads as a model came; None where it reads model.onnx."""
+        originals: Mapping[Any, str] = self.code.ORIGINALS if isinstance(self.code, AcceleratorCode) else {}
+        return originals.get(variant)
 
     def refuses(self, *, variant: str, form: str) -> str | None:
         """Return why a cell is skipped: its variant or the format of its model is none that this target takes."""
         if variant not in self.variants:
             return f"{self.name} takes {', '.join(self.variants)} alone"
         formats = self.code.FORMATS if isinstance(self.code, AcceleratorCode) else (form,)
+        original = self.original(variant)
+        if original is not None and original != form:
+            return f"{self.name} takes {variant} models that come as {original} alone"
         return None if form in formats else f"{self.name} takes models that come as {' or '.join(formats)} alone"
 
     @property

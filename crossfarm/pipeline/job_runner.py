@@ -21,7 +21,7 @@ from crossfarm.util.trees import remove_tree
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-State = Literal["run", "hit", "failed", "cancelled"]
+State = Literal["run", "hit", "failed", "skipped", "cancelled"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,11 @@ class Finished:
     """How a job ended.
 
     Attributes:
-        state: `run`: it ran well; `hit`: the store had it, or another run made it meanwhile; `cancelled`: an input
-            failed or the run was ended.
+        state: `run`: it ran well; `hit`: the store had it, or another run made it meanwhile; `skipped`: the model is
+            not for the target; `cancelled`: an input failed or the run was ended.
         seconds: wall time.
         artifact: what it left, when it ended well.
-        cause: one line on what went wrong.
+        cause: one line on what went wrong, or why it was skipped.
         fault: whose fault that was.
         remade: inputs by job id that turned out to be damaged or gone, and were made again on the way.
         board: the board that it ran on; None on this host.
@@ -161,6 +161,8 @@ class JobRunner:
                 remade = self._lay_out(folder, job, inputs, granted)
                 outcome = self.engine.run(folder, self._fresh_log(job.id))
                 seconds = time.monotonic() - started
+                if outcome.is_unfit and job.cell is not None:
+                    return Finished(state="skipped", seconds=seconds, cause=outcome.cause, remade=remade)
                 if not outcome.good:
                     return Finished(
                         state="cancelled" if outcome.cause == "interrupted" else "failed",

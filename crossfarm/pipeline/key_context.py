@@ -13,6 +13,7 @@ from crossfarm.backends import load_backend
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.protocol import load_simulator
 from crossfarm.boards.transports import local
+from crossfarm.config.accelerators import AcceleratorCode
 from crossfarm.config.boards import Board
 from crossfarm.config.cell import Cell
 from crossfarm.config.project import Project
@@ -95,7 +96,10 @@ def read_key_context(
         stages=stage_context,
         groups={"tuning": tuned, "cards": cards},
         image={name: _image(images, target) for name, target in project.targets.items()},
-        model_image={"onnx": _digest(images, BASE), "tflite": _digest(images, BASE), "torch": HOST_IMAGE},
+        model_image={
+            **dict.fromkeys(("onnx", "tflite"), _digest(images, BASE)),
+            **dict.fromkeys(("torch", "torchscript"), HOST_IMAGE),
+        },
         content=functools.cache(content),
         # Some simulators start a program to say their version, so only those of the plan's targets are asked.
         boards=LazyMapping(tuple(project.targets), board),
@@ -107,7 +111,7 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
     missing = inventory.missing(target.name)
     if missing:
         return BoardAccess(parameters={}, exclusive=False, missing=missing)
-    candidates = inventory.candidates(target.name)
+    candidates = [board for board in inventory.candidates(target.name) if _may_run(target, board)]
     if not candidates:
         return this_host(target)
     host = this_host(target) if any(board.transport == "local" for board in candidates) else None
@@ -124,6 +128,12 @@ def access(target: Target, inventory: Inventory) -> BoardAccess:
         missing=host.missing if host is not None else None,
         boards=tuple(board.name for board in candidates),
     )
+
+
+def _may_run(target: Target, board: Board) -> bool:
+    """Return whether a board may be given bundles of a target: what is for a card is never started without it."""
+    card = target.code.card if isinstance(target.code, AcceleratorCode) else None
+    return card is None or (board.transport != "local" and card in board.cards)
 
 
 def held_cards(inventory: Inventory) -> Mapping[str, Any]:

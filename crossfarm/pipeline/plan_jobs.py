@@ -171,7 +171,7 @@ class JobBuilder:
             subject = self._subjects[identity] = Subject(
                 pipeline=self._pipeline,
                 model=model,
-                datasets=tuple(self._datasets[name] for name in model.data),
+                datasets=tuple(self._datasets[name] for name in dict.fromkeys((*model.data, *model.calibration_data))),
                 target=self._targets[cell.target] if cell else None,
                 variant=cell.variant if cell else None,
                 groups=self._groups,

@@ -71,7 +71,7 @@ class Recorder:
         return EXIT_INFRASTRUCTURE if self._broken else EXIT_GOOD
 
     def _all_checked(self) -> bool:
-        """Say whether a check was held against each cell that no model's `skip` leaves out, and against any at all."""
+        """Say whether a check was held against each cell that is not skipped on purpose, and against any at all."""
         return bool(self._checked) and self._checked.issuperset(self._cells)
 
     def tell_unchecked(self) -> None:
@@ -118,6 +118,9 @@ class Recorder:
         for name in result.remade.keys() - self._remade:
             self._console.line(f"{name} was damaged or gone in the store and was made again for {job.id}")
         self._remade.update(result.remade)
+        is_skipped = result.state == "skipped"
+        if is_skipped and cell is not None:
+            self._cells = tuple(other for other in self._cells if other != cell.id)
         self._results.write(
             JobRecord(
                 job=job.id,
@@ -128,9 +131,9 @@ class Recorder:
                 variant=cell.variant if cell else None,
                 state=result.state,
                 seconds=round(result.seconds, 3),
-                cause=_utf8(result.cause) or None,
+                cause=None if is_skipped else _utf8(result.cause) or None,
                 fault=result.fault,
-                reason=self._decisions[job.id].reason or None,
+                reason=_utf8(result.cause) if is_skipped else self._decisions[job.id].reason or None,
                 log=_utf8(str(log)) if result.state == "failed" and log.exists() else None,
                 file=self._file if job.model else None,
                 line=self._project.lines[job.model] if job.model else None,

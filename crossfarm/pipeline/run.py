@@ -264,7 +264,7 @@ class _Run:
 
 
 def _warn_of_sandbox(console: Console) -> None:
-    from crossfarm.boards.transports import sandbox
+    from crossfarm.util import sandbox
 
     if line := sandbox.warning():
         console.line(line)

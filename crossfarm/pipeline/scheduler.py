@@ -23,6 +23,7 @@ from crossfarm.pipeline.staleness import Decision
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+_ENDED = {"failed": "failed", "skipped": "was skipped"}
 MOST_BOARDS = 3
 """A job that so many boards failed is not tried on another."""
 
@@ -260,19 +261,23 @@ class _Schedule:
             if consumer not in self._pending:
                 continue
             if result.artifact is None:
-                self._cancel_below(consumer, f"{job.id} {'failed' if result.state == 'failed' else 'did not run'}")
+                below = Finished(state="cancelled", cause=f"{job.id} {_ENDED.get(result.state, 'did not run')}")
+                if result.state == "skipped" and self._plan.jobs[consumer].cell == job.cell:
+                    below = Finished(state="skipped", cause=result.cause)
+                self._end_below(consumer, below)
                 continue
             self._missing[consumer] -= 1
             if self._missing[consumer] == 0:
                 self._make_ready(consumer)
 
-    def _cancel_below(self, name: str, cause: str) -> None:
+    def _end_below(self, name: str, result: Finished) -> None:
+        """Tell a job and all that builds on it as ended, without running them."""
         job = self._pending.pop(name, None)
         if job is None:
             return
-        self._listener.finished(job, Finished(state="cancelled", cause=cause))
+        self._listener.finished(job, result)
         for consumer in self._consumers.get(name, ()):
-            self._cancel_below(consumer, cause)
+            self._end_below(consumer, result)
 
     def _make_ready(self, name: str) -> None:
         if self._plan.jobs[name].boards:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from crossfarm.backends import load_backend
 from crossfarm.boards.protocol import Simulator, load_simulator
-from crossfarm.boards.transports import local, sandbox
+from crossfarm.boards.transports import local
 from crossfarm.config.models import Model
 from crossfarm.config.project import Project
 from crossfarm.config.targets import CommandCompiler, Target
@@ -37,6 +37,7 @@ from crossfarm.setup.install import (
     version_of,
 )
 from crossfarm.setup.requirement import Requirement
+from crossfarm.util import sandbox
 from crossfarm.util.console import Console
 from crossfarm.util.environments import ToolEnvironment
 from crossfarm.util.paths import HOME
@@ -180,7 +181,7 @@ def _locked_packages(home: Path) -> Requirement:
 
 
 def _torch(project: Project, home: Path) -> Iterator[Requirement]:
-    models = [model.name for model in _selected_models(project) if model.format == "torch"]
+    models = [model.name for model in _selected_models(project) if model.format in ("torch", "torchscript")]
     if models:
         wrong = [*_unmet(home / TORCH), *_unmet(home / TORCH_BUILD)]
         yield Requirement(
@@ -262,15 +263,18 @@ def _way_to_run(target: Target, *, is_wanted: bool) -> Requirement:
 
 
 def _simulator_of_target(target: Target, simulator: Simulator, *, is_wanted: bool) -> Requirement:
+    """Return what simulates a target; no setup is to fail for one that this machine cannot have."""
     missing = simulator.missing()
-    packages = load_backend(target.backend).DECLARATION.packages
+    declared = load_backend(target.backend).DECLARATION
+    packages, absent = declared.packages, (each for each in declared.environments if each.interpreter() is None)
+    can_be_had = bool(packages) or any(find_python(each.python) is not None for each in absent)
     return Requirement(
         name=f"a way to run {target.name}",
         found=f"simulated: {', '.join(simulator.fingerprint().values())}" if missing is None else None,
         how_to_install=missing or "",
         packages=packages if missing is not None else (),
         cost=f"{target.name} is compiled, not run",
-        is_wanted=is_wanted,
+        is_wanted=is_wanted and (missing is None or can_be_had),
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError
+from crossfarm.errors import EXIT_CHECK_FAILED, EXIT_INFRASTRUCTURE, BoardError, CrossfarmError, UnfitError
 from crossfarm.util.text import one_line
 
 JOB_FILE = "job.json"
@@ -111,10 +111,11 @@ class Outcome:
 
     Attributes:
         good: its output folder holds a whole artifact.
-        cause: one line that says what went wrong; empty when nothing did.
+        cause: one line that says what went wrong, or why it is not for this target; empty when nothing did.
         fault: whose fault that is.
         seconds: wall time of the stage itself.
         is_board_fault: the board failed it; another board may do better.
+        is_unfit: the model is sound and not for this target; a cell is then skipped.
     """
 
     good: bool
@@ -122,6 +123,7 @@ class Outcome:
     cause: str = ""
     fault: Literal["product", "infrastructure"] | None = None
     is_board_fault: bool = False
+    is_unfit: bool = False
 
 
 def failed(error: CrossfarmError, seconds: float) -> Outcome:
@@ -133,6 +135,7 @@ def failed(error: CrossfarmError, seconds: float) -> Outcome:
         cause=one_line(str(error)),
         fault="product" if product else "infrastructure",
         is_board_fault=isinstance(error, BoardError),
+        is_unfit=isinstance(error, UnfitError),
     )
 
 
@@ -157,6 +160,7 @@ def read_outcome(path: Path) -> Outcome | None:
                 cause=one_line(str(raw["cause"])),
                 fault=raw["fault"] if raw["fault"] in ("product", "infrastructure") else None,
                 is_board_fault=raw.get("is_board_fault") is True,
+                is_unfit=raw.get("is_unfit") is True,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, OSError):
             return None

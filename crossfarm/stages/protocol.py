@@ -65,6 +65,7 @@ class Subject:
     """What a job is about: a source to fetch, a model, a target, or a cell (model, target and variant).
 
     Attributes:
+        datasets: those that the model is tried on, and those that it is calibrated from.
         groups: parameter groups that were made before, by stage and names. All subjects of a plan share them: most are
             the same for many cells, and making them costs most of what a plan costs.
     """

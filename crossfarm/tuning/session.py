@@ -11,7 +11,6 @@ from typing import IO
 
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.pool import Pool
-from crossfarm.boards.transports import sandbox
 from crossfarm.config.cell import Cell
 from crossfarm.config.project import Project
 from crossfarm.errors import ConfigError, CrossfarmError
@@ -20,6 +19,7 @@ from crossfarm.tuning import records
 from crossfarm.tuning.tune_cell import Budget, Task, tune
 from crossfarm.tuning.tune_table import table
 from crossfarm.tuning.where import boards_for, place_for
+from crossfarm.util import sandbox
 from crossfarm.util.scratch import scratch_folder
 from crossfarm.util.text import write
 

@@ -110,7 +110,9 @@ class Console:
         with self._lock:
             self._running.pop(job_id, None)
             self._counts[state] += 1
-            shown = state == "failed" or (not self._quiet and (state in _LISTED or self._verbose))
+            # What is skipped behind a job that was is said once: the others took no time.
+            is_listed = state in _LISTED or (state == "skipped" and seconds > 0)
+            shown = state == "failed" or (not self._quiet and (is_listed or self._verbose))
             self._write(self._ended_line(job_id, state, seconds, cause) if shown else "")
 
     def close(self) -> None:

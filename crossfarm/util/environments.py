@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 from crossfarm.util.paths import HOME
@@ -58,3 +59,8 @@ class ToolEnvironment:
         if self.interpreter() is not None:
             return None
         return f"its Python environment {self.name} is not there; ./inv setup makes it"
+
+    def folders(self) -> tuple[Path, ...]:
+        """Return what its Python reads: its own folder, and that of the Python that it was made from."""
+        python = self.interpreter()
+        return () if python is None else (python.parent.parent, Path(os.path.realpath(python)).parent.parent)

@@ -34,6 +34,7 @@ def run_tool(
     merged: bool = False,
     descriptors: Sequence[int] = (),
     takes_keyboard: bool = False,
+    shown: Sequence[str] | None = None,
     missing: str = "install it",
     slow: str = "see what it waits for, then run the same command again",
 ) -> subprocess.CompletedProcess[str]:
@@ -48,6 +49,7 @@ def run_tool(
         merged: standard error goes into `stdout`, each line in its place.
         descriptors: open files that it inherits.
         takes_keyboard: it stays in this process's group, so that Ctrl-C reaches it and `sudo` may ask for a password.
+        shown: what messages call it by, and the result too; None for the command as it is.
         missing: what to do when it cannot be started.
         slow: what to do when it takes too long.
 
@@ -56,6 +58,7 @@ def run_tool(
         ToolTimeoutError: it took longer by the clock.
         ToolError: it took more processor time.
     """
+    called = command if shown is None else shown
     limited = () if processor_seconds is None else ("/bin/sh", "-c", _LIMITED, "sh", str(processor_seconds))
     try:
         process = subprocess.Popen(
@@ -71,7 +74,7 @@ def run_tool(
             pass_fds=tuple(descriptors),
         )
     except OSError as error:
-        raise ToolMissingError(f"{command[0]} cannot be run: {error.strerror or error}; {missing}") from error
+        raise ToolMissingError(f"{called[0]} cannot be run: {error.strerror or error}; {missing}") from error
     with process:
         try:
             output, errors = process.communicate(timeout=wall_seconds)
@@ -83,15 +86,15 @@ def run_tool(
                 _kill_group(process)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise ToolTimeoutError(
-                    f"{shlex.join(command)} did not end within {wall_seconds:g} s and was killed; {slow}"
+                    f"{shlex.join(called)} did not end within {wall_seconds:g} s and was killed; {slow}"
                 ) from None
             raise
     if processor_seconds is not None and process.returncode in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
         raise ToolError(
-            f"{shlex.join(command)} took more than {processor_seconds} s of processor time and was ended; see whether "
+            f"{shlex.join(called)} took more than {processor_seconds} s of processor time and was ended; see whether "
             "it loops: type it by hand"
         )
-    return subprocess.CompletedProcess(list(command), process.returncode, output, errors or "")
+    return subprocess.CompletedProcess(list(called), process.returncode, output, errors or "")
 
 
 def output_of(command: Sequence[str], *, wall_seconds: float) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 PREFIX = "crossfarm-"
 PURPOSES = (
     *("board-run", "confirm", "core", "link", "litert", "mera", "nngen", "peak", "profile", "quantize", "rtl", "tune"),
-    *("userland", "vela"),
+    *("torchscript", "userland", "vela"),
 )
 """What such folders are for; part of their names."""
 _SECONDS_TO_LOCK = 600.0

@@ -23,7 +23,7 @@ RENAMES = {
     "crossfarm/store/objects.py::add_object": "the name of an object is known only when all of it was copied",
     "crossfarm/engines/container/job_folder.py::put_in": "moves a folder",
     "crossfarm/engines/container/job_folder.py::take_out": "moves a folder",
-    "crossfarm/pipeline/run.py::_fresh_results": "puts the last run's records aside; writes nothing",
+    "crossfarm/reports/__init__.py::set_aside": "puts the last run's records aside; writes nothing",
     "crossfarm/stages/fetch/download.py::download_wheel": "moves what pip wrote; nobody reads a job's folder meanwhile",
 }
 
@@ -34,7 +34,7 @@ SPLITS = {
     "crossfarm/cli/board_commands.py::add_board": "kind of a host key: `ssh-ed25519`",
     "crossfarm/boards/transports/facts.py::_count": "ranges of processors: `0-3`",
     "crossfarm/config/processor_names.py::_family": "LLVM's triple",
-    "crossfarm/boards/transports/sandbox.py::_kernel": "release of a kernel: `6.8.0-45-generic`",
+    "crossfarm/util/sandbox.py::_kernel": "release of a kernel: `6.8.0-45-generic`",
 }
 
 RUNS = {
@@ -42,10 +42,11 @@ RUNS = {
     "crossfarm/cli/develop.py::_code_of_python": "ruff, mypy and pytest write to the user's terminal",
     "crossfarm/boards/labgrid.py::_call": "without the user's LG_*; in a session, or Ctrl-C would leave a place taken",
     "crossfarm/boards/transports/programs.py::_start": "a board's program: hostile, watched and limited while it runs",
-    "crossfarm/boards/transports/sandbox.py::works": "tries the sandbox with the sandbox's own environment",
+    "crossfarm/util/sandbox.py::works": "tries the sandbox with the sandbox's own environment",
     "crossfarm/engines/local.py::__init__": "a worker: its output goes to a job's log as it comes",
     "crossfarm/engines/worker.py::_start": "forks itself for a job, with what it has imported",
     "crossfarm/setup/container_host.py::_daemon": "a daemon, which stays",
+    "crossfarm/pipeline/unchanged/again.py::is_unchanged": "git beside all else that is looked at, in a tenth of a second",
     "crossfarm/tuning/build_pool.py::_process": "a worker: it is asked through pipes, again and again",
 }
 

@@ -34,7 +34,8 @@ def compile(*, cell: Cell, model: Path, code: DpuCode, output: Path, tuned: Mapp
     """Write plan.json, K.commands and K.constants or K.onnx of each part, accelerator.json and compile.json.
 
     Raises:
-        ModelError: the model is not quantised, nothing of it fits the array, or a layer does not fit into the banks.
+        ModelError: the model is not quantised.
+        UnfitError: nothing of it fits the array, or a layer does not fit into the banks.
     """
     from crossfarm.backends.dpu.compiling import compile_cell
 

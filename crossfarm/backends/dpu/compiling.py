@@ -19,7 +19,7 @@ from crossfarm.backends.dpu.timing import CONTAINS, Count, count
 from crossfarm.backends.onnx_model import describe
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport, Estimate, Quantity
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,7 +33,8 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
     """Write plan.json, K.commands and K.constants or K.onnx of each part, accelerator.json and compile.json.
 
     Raises:
-        ModelError: the model is not quantised, nothing of it fits the array, or a layer does not fit into the banks.
+        ModelError: the model is not quantised.
+        UnfitError: nothing of it fits the array, or a layer does not fit into the banks.
     """
     graph, array = read_graph(model, cell=cell.id), array_of(code)
     partitioner = Partitioner(graph, array)
@@ -41,7 +42,7 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
     partition = partitioner.report(segments)
     if not any(segment.side == "dpu" for segment in segments):
         some = "; ".join(f"{item.operator} {item.node}: {item.rule}" for item in partition.left_over[:3])
-        raise ModelError(f"{cell.id}: the array can run no layer of this model ({some}); choose another target")
+        raise UnfitError(f"{cell.id}: the array can run no layer of this model ({some}); choose another target")
     plan: list[dict[str, Any]] = []
     made: list[bytes] = []
     programs: list[Program] = []
@@ -54,7 +55,6 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
         made += written
         plan.append({"side": segment.side, "inputs": segment.inputs, "outputs": segment.outputs, **files})
     counts = [count(program.commands) for program in programs]
-    why = _not_in_core(programs)
     networks = [segment.network for segment in segments if segment.network is not None]
     document = {
         "channels": array.channels,
@@ -66,8 +66,6 @@ def compile_cell(*, cell: Cell, model: Path, code: DpuCode, output: Path) -> Non
         "macs": sum(network.total_macs() for network in networks),
         "cycles": sum(each.cycles for each in counts),
         "contains": CONTAINS,
-        "core": why is None,
-        "why": why,
         "ports": {name: _port(graph, name) for segment in segments for name in (*segment.inputs, *segment.outputs)},
         "parts": plan,
     }
@@ -101,15 +99,8 @@ def _write_program(program: Program, number: int, output: Path) -> tuple[dict[st
 def _tiled(network: Network, array: Array, cell: Cell) -> Program:
     try:
         return tile(network, array)
-    except ModelError as error:
-        raise ModelError(f"{cell.id}: {error}") from error
-
-
-def _not_in_core(programs: Sequence[Program]) -> str | None:
-    """Return what the core cannot do of these programs; None when it can run them."""
-    if any(command.scale for program in programs for command in program.commands):
-        return "the core has no mean over a number that is no power of two"
-    return None
+    except UnfitError as error:
+        raise UnfitError(f"{cell.id}: {error}") from error
 
 
 def _port(graph: QuantisedGraph, name: str) -> dict[str, Any]:

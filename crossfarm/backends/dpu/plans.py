@@ -9,7 +9,7 @@ from crossfarm.backends.dpu.array import RATE_ONE, Array
 from crossfarm.backends.dpu.layer_commands import Step
 from crossfarm.backends.dpu.layers import Layer, Network
 from crossfarm.backends.dpu.placement import FeatureBanks, Place
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 WITHOUT_WINDOW = ("add", "concat", "table")
 """Each pixel of the result is made of the same pixel of what is read."""
@@ -93,7 +93,7 @@ class Planner:
             state: what lies where.
 
         Raises:
-            ModelError: no tile of it fits; the message says how much it needs.
+            UnfitError: no tile of it fits; the message says how much it needs.
         """
         inputs = tuple(dict.fromkeys(layer.inputs))
         here = tuple(name for name in inputs if name in state.banks.taken)
@@ -107,7 +107,7 @@ class Planner:
             if (plan := self._first(layer, whole, others, state, kind)) is not None
         ]
         if not found:
-            raise ModelError(self._too_large(layer))
+            raise UnfitError(self._too_large(layer))
         return min(found, key=lambda plan: self._cost(layer, steps, plan, state))
 
     def _first(
@@ -222,7 +222,7 @@ class Planner:
         return (
             f"layer {layer.name}: a tile of one row needs {needed} words of the feature banks ({row} for the result "
             f"and {sum(reads.values())} for what it reads), which hold {self._array.feature_words}; raise "
-            "code.bank_depth or code.bank_num, or leave the cell out with `skip` in models.yaml"
+            "code.bank_depth or code.bank_num, or choose another target"
         )
 
     def words(self, name: str) -> int:

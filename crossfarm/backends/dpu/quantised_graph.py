@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.backends.dpu.layers import Tensor
 from crossfarm.backends.dpu.rules import Broken
-from crossfarm.errors import ModelError
+from crossfarm.errors import ModelError, UnfitError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,7 +116,8 @@ def read_graph(path: Path, *, cell: str) -> QuantisedGraph:
     """Read a model.
 
     Raises:
-        ModelError: it is no valid ONNX file, or holds nothing that is quantised.
+        ModelError: it is no valid ONNX file.
+        UnfitError: it holds nothing that is quantised.
     """
     import onnx
 
@@ -128,7 +129,7 @@ def read_graph(path: Path, *, cell: str) -> QuantisedGraph:
         raise ModelError(f"{cell}: {path.name} is no valid ONNX model: {error}; prepare it again") from error
     graph = QuantisedGraph(model)
     if "QuantizeLinear" not in graph.operators:
-        raise ModelError(
+        raise UnfitError(
             f"{cell}: the array computes in 8 bits, and the model is not quantised; use the variant int8_shift"
         )
     return graph

@@ -18,7 +18,7 @@ from crossfarm.backends.dpu.layers import Layer, Network, Tensor, packed
 from crossfarm.backends.dpu.placement import FeatureBanks, Place
 from crossfarm.backends.dpu.plans import WITHOUT_WINDOW, Plan, Planner, State
 from crossfarm.backends.dpu.timing import duration
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 _WITHOUT_OVERHEAD = ("add", "concat", "table")
 """They run as part of a layer beside them, as AMD's compiler has it."""
@@ -32,7 +32,7 @@ def tile(network: Network, array: Array) -> Program:
         array: for which.
 
     Raises:
-        ModelError: a layer needs more than the banks hold; the message says how much.
+        UnfitError: a layer needs more than the banks hold; the message says how much.
     """
     return _Tiler(packed(network, channels=array.channels), array).program()
 
@@ -151,7 +151,7 @@ class _Tiler:
                 self._constants.append(step.constants)
         slots = self._array.weight_words // step.constant_words
         if slots < 1:
-            raise ModelError(
+            raise UnfitError(
                 f"layer {layer.name}: {step.constant_words} words of weights do not fit into the weight banks, "
                 f"which hold {self._array.weight_words}; raise code.bank_depth"
             )

@@ -26,7 +26,7 @@ class EthosUCode(AcceleratorCode):
 
     TAKES: ClassVar[tuple[Variant, ...]] = ("int8",)
     FORMATS: ClassVar[tuple[str, ...]] = ("tflite",)
-    READS_ORIGINAL: ClassVar[bool] = True
+    ORIGINALS: ClassVar[Mapping[Variant, str]] = {"int8": "tflite"}
     ROUNDS_OTHERWISE: ClassVar[bool] = True
 
     accelerator: Literal[

@@ -13,14 +13,16 @@ from crossfarm.bundles.accelerator import AcceleratorReport, Estimate, LeftOver,
 from crossfarm.bundles.ethos_u import CLOCK, ENVIRONMENT
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError, ToolError, ToolMissingError
-from crossfarm.util.processes import failure, run_tool
+from crossfarm.util.processes import failure
 from crossfarm.util.scratch import scratch_folder
 from crossfarm.util.text import one_line
+from crossfarm.util.tool_sandbox import run_sandboxed
 
 if TYPE_CHECKING:
     from crossfarm.backends.ethos_u.backend import EthosUCode
 
 PROCESSOR_SECONDS = 600
+_GIVEN = "model.tflite"
 CONTAINS = "the accelerator's operators and its memory traffic by Vela's model; not those left to the CPU"
 ACCURACY = "by Vela's performance model, which Arm does not call cycle-accurate"
 _QUANTITIES = (
@@ -34,7 +36,7 @@ _ON_CPU = re.compile(r"operator: (?P<operator>[A-Z0-9_]+), ofm: '(?P<node>[^']*)
 
 
 def run_vela(original: Path, *, code: EthosUCode, cell: Cell, output: Path) -> AcceleratorReport:
-    """Compile a TFLite file and return what Vela says of it.
+    """Compile a TFLite file in a sandbox and return what Vela says of it.
 
     Args:
         original: the file.
@@ -50,19 +52,22 @@ def run_vela(original: Path, *, code: EthosUCode, cell: Cell, output: Path) -> A
     if python is None:
         raise ToolMissingError(f"{cell.id}: {ENVIRONMENT.missing()}")
     with scratch_folder("vela") as name:
-        folder = Path(name)
-        done = run_tool(
+        folder = Path(name) / "work"
+        folder.mkdir()
+        shutil.copyfile(original, folder / _GIVEN)
+        done = run_sandboxed(
             [
-                *(str(python), "-I", "-m", "ethosu.vela", str(original)),
+                *(str(python), "-I", "-m", "ethosu.vela", _GIVEN),
                 *("--accelerator-config", code.accelerator),
                 *("--config", "Arm/vela.ini", "--system-config", code.system, "--memory-mode", code.memory_mode),
-                *("--output-dir", str(folder)),
+                *("--output-dir", "made"),
             ],
+            folder=folder,
+            reads=ENVIRONMENT.folders(),
             processor_seconds=PROCESSOR_SECONDS,
-            merged=True,
         )
-        summaries = sorted(folder.glob("*_summary_*.csv"))
-        compiled = sorted(folder.glob("*_vela.tflite"))
+        summaries = sorted(folder.glob("made/*_summary_*.csv"))
+        compiled = sorted(folder.glob("made/*_vela.tflite"))
         if done.returncode or not summaries or not compiled:
             raise ModelError(f"{cell.id}: Vela does not compile it: {failure(done)}")
         shutil.copyfile(compiled[0], output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crossfarm.config.cell import Cell
 from crossfarm.config.llvm import McuCode
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -35,7 +35,7 @@ def check(object_file: Path, *, model: Path, cell: Cell, code: McuCode) -> None:
         code: what it was compiled for.
 
     Raises:
-        ModelError: it does; the message names the function, operator and node.
+        UnfitError: it does; the message names the function, operator and node.
     """
     missing = foreign_functions(object_file)
     if not missing:
@@ -53,7 +53,7 @@ def check(object_file: Path, *, model: Path, cell: Cell, code: McuCode) -> None:
                 raise _error(missing[0])
 
     blamed = unsupported.blame(backend.load_model(model), _error(missing[0]), attempt)
-    raise ModelError(f"model {cell.model}, target {cell.target}: {blamed}")
+    raise UnfitError(f"model {cell.model}, target {cell.target}: {blamed}")
 
 
 def foreign_functions(object_file: Path) -> list[str]:

@@ -15,7 +15,7 @@ from crossfarm.bundles.contents import WEIGHTS, copy_inputs, write_manifest
 from crossfarm.bundles.linking.c_compiler import Toolchain, tool_version
 from crossfarm.bundles.linking.runner_sources import RUNNER
 from crossfarm.bundles.order import BundleOrder
-from crossfarm.errors import BundleError
+from crossfarm.errors import BundleError, UnfitError
 
 IMAGE = "image.elf"
 """Runs the cases of a bundle in an emulator."""
@@ -48,9 +48,8 @@ def make_library(order: BundleOrder, *, output: Path) -> None:
     memory = Memory.read(order.compiled / MEMORY)
     document: Any = json.loads((order.reference / "reference.json").read_text(encoding="utf-8"))
     if any(case.get("continues") for case in document["cases"]):
-        raise BundleError(
-            f"{cell.id}: its cases take outputs of the case before, which the test image cannot; list the target under "
-            "skip with this reason"
+        raise UnfitError(
+            f"{cell.id}: its cases take outputs of the case before, which the test image cannot; choose another target"
         )
     inputs = copy_inputs(report, document, order.reference, output)
     with scratch_folder("link") as folder:

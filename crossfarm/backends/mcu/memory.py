@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from crossfarm.bundles.accelerator import Quantity
 from crossfarm.bundles.compile_report import Document
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 if TYPE_CHECKING:
     from elftools.elf.sections import Section
@@ -65,14 +65,13 @@ class Memory(Document):
         """Refuse an arena that is larger than the RAM.
 
         Raises:
-            ModelError: it is; the message has both numbers.
+            UnfitError: it is; the message has both numbers.
         """
         if self.arena_bytes > self.ram_bytes:
-            raise ModelError(
+            raise UnfitError(
                 f"{cell.id}: a run takes an arena of {self.arena_bytes:,} bytes ({self.tensor_bytes:,} of tensors, "
                 f"{self.workspace_bytes:,} of workspace), but ram_bytes of toolchains/{cell.target}.yaml is "
-                f"{self.ram_bytes:,}; choose a smaller model or a larger processor, or list the target under skip with "
-                "this reason"
+                f"{self.ram_bytes:,}; choose a smaller model or a larger processor"
             )
 
     def check_flash(self, cell: Cell, *, code_bytes: int) -> None:
@@ -83,14 +82,14 @@ class Memory(Document):
             code_bytes: of code and constants beside the weights.
 
         Raises:
-            ModelError: they are; the message has all numbers.
+            UnfitError: they are; the message has all numbers.
         """
         taken = self.weights_bytes + code_bytes
         if taken > self.flash_bytes:
-            raise ModelError(
+            raise UnfitError(
                 f"{cell.id}: the model takes {taken:,} bytes of flash ({self.weights_bytes:,} of weights, "
                 f"{code_bytes:,} of code), but flash_bytes of toolchains/{cell.target}.yaml is {self.flash_bytes:,}; "
-                "choose a smaller model or a larger processor, or list the target under skip with this reason"
+                "choose a smaller model or a larger processor"
             )
 
     def quantities(self, *, code_bytes: int, static_bytes: int) -> tuple[Quantity, ...]:

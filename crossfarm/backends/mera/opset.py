@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import ModelError, UnfitError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def older(model: ModelProto, *, cell: Cell) -> ModelProto:
         cell: for messages.
 
     Raises:
-        ModelError: it holds something that opset 11 cannot say; operator and node are named.
+        UnfitError: it holds something that opset 11 cannot say; operator and node are named.
     """
     import onnx
     from onnx import numpy_helper
@@ -66,7 +66,7 @@ def older(model: ModelProto, *, cell: Cell) -> ModelProto:
     try:
         onnx.checker.check_model(copy)
     except onnx.checker.ValidationError as error:
-        raise ModelError(
+        raise UnfitError(
             f"{cell.id}: MERA reads ONNX opset {TAKEN[0]} to {TAKEN[-1]}, and this model of opset {_opset(model)} "
             f"cannot be said in that: {' '.join(str(error).split())}; export it with opset 11"
         ) from error
@@ -101,8 +101,8 @@ def _says_no_nought(node: NodeProto, constants: Mapping[str, Array]) -> bool:
     return node.op_type == "Reshape" and node.input[1] in constants and bool(constants[node.input[1]].all())
 
 
-def _cannot(node: NodeProto, why: str, cell: Cell) -> ModelError:
-    return ModelError(
+def _cannot(node: NodeProto, why: str, cell: Cell) -> UnfitError:
+    return UnfitError(
         f"{cell.id}: operator {node.op_type} of node {node.name or node.output[0]!r} cannot be written as ONNX opset "
         f"{_OPSET}, the one that MERA reads: {why}; export the model with opset {_OPSET}"
     )

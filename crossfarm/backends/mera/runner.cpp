@@ -2,8 +2,11 @@
 // with ref_result_0.bin: latency, max abs diff, mean abs diff and correct ratio.
 //
 //   g++ -std=c++17 -O2 runner.cpp -o mera_runner -L DIR -lmeratvm_runtime -Wl,-rpath,DIR
-//   mera_runner FOLDER [--device 1|2|3] [--repeat N] [--tolerance T]
+//   mera_runner FOLDER [--device 1|2|3] [--warmup N] [--repeat N] [--tolerance T]
+//               [--cases N --inputs DIR --outputs DIR --samples FILE]
 //
+// With the options of the last line it also answers N other cases: DIR/K.bin holds those of input K, one behind the
+// other, and DIR/K.bin gets the answers of output K likewise; FILE gets the times of the runs, in ns, with commas.
 // DIR is the folder of libmeratvm_runtime.so: `tvm` in the Python package mera-tvm-full or mera-tvm-runtime, which have
 // no headers. So the part of TVM's C interface that is needed is declared here.
 // Exit code: 0 where all is correct, 1 where something differs, 2 where nothing could be compared.
@@ -200,55 +203,111 @@ bool compare(int number, const DLTensor &output, const std::string &reference, d
   return correct == count;
 }
 
-int run(const std::string &folder, int device, int repeat, double tolerance) {
-  Model model(folder, device);
+struct Options {
+  int device = 1;
+  int warmup = 0;
+  int repeat = 1;
+  int cases = 0;
+  double tolerance = 0;
+  std::string inputs, outputs, samples;
+};
+
+// Answers the cases of a folder, one behind the other.
+void answer(Model &model, const Options &options) {
+  std::vector<std::string> stacked;
+  for (int number = 0; exists(options.inputs + "/" + std::to_string(number) + ".bin"); ++number) {
+    stacked.push_back(contents(options.inputs + "/" + std::to_string(number) + ".bin"));
+    if (stacked.back().size() % options.cases != 0) throw std::runtime_error("the inputs are not so many whole cases");
+  }
+  std::vector<std::string> answers(model.outputs());
+  for (int number = 0; number < options.cases; ++number) {
+    for (size_t input = 0; input < stacked.size(); ++input) {
+      const size_t size = stacked[input].size() / options.cases;
+      model.set_input(static_cast<int>(input), stacked[input].substr(number * size, size));
+    }
+    model.run();
+    for (size_t output = 0; output < answers.size(); ++output) {
+      DLTensor *found = model.output(static_cast<int>(output));
+      answers[output].append(static_cast<const char *>(found->data) + found->byte_offset, bytes(*found));
+      check(TVMArrayFree(found));
+    }
+  }
+  for (size_t output = 0; output < answers.size(); ++output) {
+    std::ofstream stream(options.outputs + "/" + std::to_string(output) + ".bin", std::ios::binary);
+    stream.write(answers[output].data(), static_cast<std::streamsize>(answers[output].size()));
+    if (!stream.flush()) throw std::runtime_error("the outputs cannot be written");
+  }
+}
+
+int run(const std::string &folder, const Options &options) {
+  Model model(folder, options.device);
   for (int number = 0;; ++number) {
     const std::string path = folder + "/input" + std::to_string(number) + ".bin";
     if (number > 0 && !exists(path)) break;
     model.set_input(number, contents(path));
   }
   std::vector<double> milliseconds;
-  for (int round = 0; round < repeat; ++round) {
+  for (int round = 0; round < options.warmup; ++round) model.run();
+  for (int round = 0; round < options.repeat; ++round) {
     const auto start = std::chrono::steady_clock::now();
     model.run();
     milliseconds.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
+  if (!options.samples.empty()) {
+    std::ofstream stream(options.samples);
+    for (size_t place = 0; place < milliseconds.size(); ++place) {
+      stream << (place ? "," : "") << static_cast<int64_t>(milliseconds[place] * 1e6);
+    }
+    if (!stream.flush()) throw std::runtime_error(options.samples + " cannot be written");
+  }
   std::sort(milliseconds.begin(), milliseconds.end());
-  std::printf("latency: p50 %.3f ms, min %.3f ms, %d runs\n", milliseconds[milliseconds.size() / 2], milliseconds[0], repeat);
+  std::printf("latency: p50 %.3f ms, min %.3f ms, %d runs\n", milliseconds[milliseconds.size() / 2], milliseconds[0], options.repeat);
   bool all = true;
   for (int number = 0; number < model.outputs(); ++number) {
     DLTensor *output = model.output(number);
-    all &= compare(number, *output, contents(folder + "/ref_result_" + std::to_string(number) + ".bin"), tolerance);
+    all &= compare(number, *output, contents(folder + "/ref_result_" + std::to_string(number) + ".bin"), options.tolerance);
     check(TVMArrayFree(output));
   }
+  if (options.cases > 0) answer(model, options);
   return all ? 0 : 1;
 }
 
 }  // namespace
 
 int main(int count, char **words) {
-  int device = 1, repeat = 1;
-  double tolerance = 0;
+  Options options;
   bool good = count >= 2 && count % 2 == 0;
   for (int place = 2; good && place < count; place += 2) {
     const std::string option = words[place];
+    const char *value = words[place + 1];
     if (option == "--device") {
-      device = std::atoi(words[place + 1]);
+      options.device = std::atoi(value);
+    } else if (option == "--warmup") {
+      options.warmup = std::atoi(value);
     } else if (option == "--repeat") {
-      repeat = std::atoi(words[place + 1]);
+      options.repeat = std::atoi(value);
     } else if (option == "--tolerance") {
-      tolerance = std::atof(words[place + 1]);
+      options.tolerance = std::atof(value);
+    } else if (option == "--cases") {
+      options.cases = std::atoi(value);
+    } else if (option == "--inputs") {
+      options.inputs = value;
+    } else if (option == "--outputs") {
+      options.outputs = value;
+    } else if (option == "--samples") {
+      options.samples = value;
     } else {
       good = false;
     }
   }
-  if (!good || device < 1 || device > 3 || repeat < 1) {
-    std::fprintf(stderr, "usage: mera_runner FOLDER [--device 1|2|3] [--repeat N] [--tolerance T]\n"
+  if (!good || options.device < 1 || options.device > 3 || options.repeat < 1 || options.cases < 0) {
+    std::fprintf(stderr, "usage: mera_runner FOLDER [--device 1|2|3] [--warmup N] [--repeat N] [--tolerance T]\n"
+                         "                   [--cases N --inputs DIR --outputs DIR --samples FILE]\n"
                          "  devices: 1 Sakura-1, 2 AMD Xilinx U50, 3 Intel IA420; they count for folders of target IP alone\n");
     return 2;
   }
   try {
-    return run(words[1], device, repeat, tolerance);
+    return run(words[1], options);
   } catch (const std::exception &error) {
     std::fprintf(stderr, "%s: %s\n", words[1], error.what());
     return 2;

@@ -19,7 +19,7 @@ from crossfarm.bundles.rtl import CALIBRATION, ENVIRONMENT, MODEL, PARAMETERS, R
 from crossfarm.config.accelerators import AcceleratorCode, Variant
 from crossfarm.config.base import Count, Integer
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import ModelError, UnfitError
 from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class RtlCode(AcceleratorCode):
     """Of one case; a net that is estimated to take more is too large for RTL simulation."""
 
     synthesis_seconds: Annotated[Integer, Field(ge=0, le=36_000)] = 0
-    """Of processor time that yosys may take to estimate LUT, FF, DSP and BRAM: many minutes; 0 for no estimate."""
+    """Of processor time that yosys may take to map the core, many minutes; else LUT, FF, DSP and BRAM are counted."""
 
     @field_validator("parallelism")
     @classmethod
@@ -93,7 +93,8 @@ def compile(
     """Write the core, its simulator, accelerator.json and compile.json; see protocol.Backend.compile.
 
     Raises:
-        ModelError: the model is too large, or holds what a core cannot have; or its core is wrong.
+        UnfitError: the model is too large, or holds what a core cannot have.
+        ModelError: its core is wrong, or there is nothing to calibrate from.
         BundleError: the calibration is empty, damaged, or of another model.
         ToolError: NNgen, Verilator or a C++ compiler is missing or fails.
     """
@@ -109,7 +110,8 @@ def compile(
         raise ModelError(f"{cell.id}: a core is quantised from calibration inputs, and there are none")
     reals = read_calibration(calibration, ports=report.inputs)
     with scratch_folder("rtl") as name:
-        folder = Path(name)
+        folder = name / "work"
+        folder.mkdir()
         write_for_nngen(loaded, folder / MODEL)
         core = generate(reals, cell=cell, code=code, inputs=report.inputs, outputs=report.outputs, folder=folder)
         build_simulator(folder, cell=cell)
@@ -125,15 +127,15 @@ def _small_enough(model: ModelProto, *, cell: Cell, code: RtlCode) -> int:
     """Return the estimated cycles of one case.
 
     Raises:
-        ModelError: they are too many to be simulated.
+        UnfitError: they are too many to be simulated.
     """
     from crossfarm.backends.rtl.network import estimated_cycles
 
     cycles = estimated_cycles(model, width=code.width, parallelism=code.parallelism, bus=code.bus)
     if cycles > code.most_cycles:
-        raise ModelError(
+        raise UnfitError(
             f"{cell.id}: too large for RTL simulation: about {cycles:,} cycles a case by estimate, and "
-            f"code.most_cycles is {code.most_cycles:,}; leave the cell out with `skip` in models.yaml, or raise it"
+            f"code.most_cycles is {code.most_cycles:,}; raise it to have the core built all the same"
         )
     return cycles
 
@@ -147,7 +149,8 @@ def _examine(folder: Path, core: RtlCore, *, cell: Cell, code: RtlCode, estimate
     import numpy as np
 
     from crossfarm.backends.rtl.generator import FIRST
-    from crossfarm.backends.rtl.verilated import cross_check, resources
+    from crossfarm.backends.rtl.sizes import resources
+    from crossfarm.backends.rtl.verilated import cross_check
 
     with np.load(folder / CALIBRATION) as stored:
         integers = {tensor.name: stored[str(number)][:1] for number, tensor in enumerate(core.inputs)}

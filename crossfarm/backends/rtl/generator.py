@@ -12,7 +12,7 @@ from crossfarm.bundles.compile_report import PortType
 from crossfarm.bundles.rtl import CALIBRATION, ENVIRONMENT, MODEL, PARAMETERS, RTL, SCRIPT, VERILOG, CoreTensor, RtlCore
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError, ToolMissingError
-from crossfarm.util.processes import run_tool
+from crossfarm.util.tool_sandbox import run_sandboxed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,11 +79,11 @@ def generate(
     np.savez_compressed(folder / CALIBRATION, **integers)
     request = folder / "request.json"
     request.write_text(json.dumps(nngen_request(code, scales=scales)), encoding="utf-8")
-    done = run_tool(
+    done = run_sandboxed(
         [str(python), "-I", str(SCRIPT), "generate", request.name],
         folder=folder,
+        reads=(*ENVIRONMENT.folders(), SCRIPT),
         processor_seconds=PROCESSOR_SECONDS,
-        merged=True,
     )
     written = folder / "core.json"
     if done.returncode or not written.exists():

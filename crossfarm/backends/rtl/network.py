@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -47,7 +47,7 @@ def refuse(model: ModelProto, *, cell: Cell, width: int) -> None:
         width: bits of weights and activations.
 
     Raises:
-        ModelError: operator and node are named.
+        UnfitError: operator and node are named.
     """
     constants = _constants(model)
     for value in (*model.graph.input, *model.graph.output):
@@ -55,28 +55,25 @@ def refuse(model: ModelProto, *, cell: Cell, width: int) -> None:
         if value.name not in constants and (
             kind.elem_type != 1 or not kind.shape.dim or kind.shape.dim[0].dim_value != 1
         ):
-            raise ModelError(
+            raise UnfitError(
                 f"{cell.id}: {value.name} is no float32 tensor of one case (batch 1), which a core takes and gives; "
-                "leave the cell out with `skip` in models.yaml"
+                "choose another target"
             )
     for node in model.graph.node:
         where = f"{cell.id}: {node.op_type} {node.name or node.output[0]!r}"
         found = _attributes(node)
         for name, wanted in _ONLY.get(node.op_type, {}).items():
             if found.get(name, wanted) != wanted:
-                raise ModelError(
+                raise UnfitError(
                     f"{where} has {name} {_shown(found[name])}, but NNgen reads none and takes {_shown(wanted)} for "
-                    "granted; leave the cell out with `skip` in models.yaml"
+                    "granted; choose another target"
                 )
         if node.op_type in ("Conv", "Gemm") and not set(node.input[1:]) <= constants:
-            raise ModelError(
-                f"{where} has weights that are no constants; leave the cell out with `skip` in models.yaml"
-            )
+            raise UnfitError(f"{where} has weights that are no constants; choose another target")
         if node.op_type == "Add" and not set(node.input) & constants and width < SMALLEST_FOR_SUMS:
-            raise ModelError(
+            raise UnfitError(
                 f"{where} adds two activations, and NNgen's adder of {width} bits is wrong in the RTL; take "
-                f"{SMALLEST_FOR_SUMS} bits (target rtl_int{SMALLEST_FOR_SUMS}) and leave this cell out with `skip` in "
-                "models.yaml"
+                f"{SMALLEST_FOR_SUMS} bits: the target rtl_int{SMALLEST_FOR_SUMS}"
             )
 
 

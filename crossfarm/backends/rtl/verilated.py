@@ -1,20 +1,19 @@
-"""Makes a core into programs and numbers: Verilator's simulator, a cross-check by Icarus Verilog, yosys' estimate."""
+"""Makes a core into programs: Verilator's simulator, a cross-check by Icarus Verilog."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfarm.bundles.accelerator import Quantity
 from crossfarm.bundles.rtl import MEMORY_LATENCY, PARAMETERS, SIMULATOR, VERILOG, CoreTensor, RtlCore
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError, ToolError, ToolMissingError
 from crossfarm.util.paths import HOME
-from crossfarm.util.processes import failure, run_tool
+from crossfarm.util.processes import failure
+from crossfarm.util.tool_sandbox import run_sandboxed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +26,6 @@ _OPTIMISATION = "OPT_FAST=-O0 OPT_SLOW=-O0"
 """A C++ compiler takes ten times as long to optimise a core as such a short simulation would save."""
 _BUILD_SECONDS = 1200
 _CHECK_SECONDS = 300
-_CELLS: Mapping[str, tuple[str, ...]] = {
-    "lut": ("LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6"),
-    "ff": ("FDRE", "FDSE", "FDCE", "FDPE"),
-    "dsp": ("DSP48E2",),
-    "bram": ("RAMB18E2", "RAMB36E2"),
-}
-"""Quantity -> yosys' names of what is counted."""
 
 
 def build_simulator(folder: Path, *, cell: Cell) -> None:
@@ -45,7 +37,7 @@ def build_simulator(folder: Path, *, cell: Cell) -> None:
     for tool in ("verilator", "g++", "make"):
         if shutil.which(tool) is None:
             raise ToolMissingError(f"{cell.id}: {tool} is not installed, so the core cannot be simulated; {_INSTALL}")
-    done = run_tool(
+    done = run_sandboxed(
         [
             *(
                 "verilator",
@@ -64,8 +56,8 @@ def build_simulator(folder: Path, *, cell: Cell) -> None:
             *(VERILOG, str(_SOURCES / "simulator.cpp")),
         ],
         folder=folder,
+        reads=(_SOURCES / "simulator.cpp",),
         processor_seconds=_BUILD_SECONDS,
-        merged=True,
         missing=_INSTALL,
     )
     if done.returncode or not (folder / SIMULATOR).exists():
@@ -113,7 +105,8 @@ def cross_check(
     bench = ["iverilog", "-g2005", "-s", "bench", *words, "-o", "bench.vvp", str(_SOURCES / "bench.v"), VERILOG]
     for command in (bench, ["vvp", "-n", "bench.vvp"]):
         try:
-            done = run_tool(command, folder=folder, processor_seconds=_CHECK_SECONDS, merged=True)
+            reads = (_SOURCES / "bench.v",)
+            done = run_sandboxed(command, folder=folder, reads=reads, processor_seconds=_CHECK_SECONDS)
         except ToolError:
             return None
         if done.returncode:
@@ -148,35 +141,3 @@ def written_bytes(text: str) -> Iterator[int | None]:
         if not line.startswith(("//", "@")):
             for word in line.split():
                 yield None if re.search(r"[^0-9a-fA-F]", word) else int(word, 16)
-
-
-def resources(folder: Path, *, seconds: int) -> tuple[tuple[Quantity, ...], str]:
-    """Return what yosys estimates that dut.v of a folder takes of an UltraScale+ device, and a note about it.
-
-    Args:
-        folder: with dut.v.
-        seconds: of processor time that it may take; 0 asks for no estimate.
-    """
-    nothing = "LUT, FF, DSP and BRAM are not estimated"
-    if seconds == 0:
-        return (), f"{nothing}: code.synthesis_seconds is 0"
-    if shutil.which("yosys") is None:
-        return (), f"{nothing}: yosys is not installed"
-    script = f"read_verilog {VERILOG}; synth_xilinx -family xcup -top dut; tee -q -o stat.json stat -json"
-    try:
-        done = run_tool(["yosys", "-q", "-p", script], folder=folder, processor_seconds=seconds, merged=True)
-    except ToolError:
-        return (), f"{nothing}: yosys did not end within {seconds} s of processor time (code.synthesis_seconds)"
-    try:
-        cells = json.loads((folder / "stat.json").read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return (), f"{nothing}: yosys gave no numbers: {failure(done)}"
-    return counted(cells), "LUT, FF, DSP and BRAM as yosys maps it to UltraScale+, before place and route"
-
-
-def counted(cells: Mapping[str, int]) -> tuple[Quantity, ...]:
-    """Return the quantities of yosys' table of cells."""
-    return tuple(
-        Quantity(name=name, value=float(sum(cells.get(kind, 0) for kind in kinds)), unit="count")
-        for name, kinds in _CELLS.items()
-    )

@@ -21,11 +21,12 @@ from pydantic import ValidationError
 from crossfarm.boards.protocol import Purpose, killed
 from crossfarm.boards.result import Size, Written
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard, Sizes
-from crossfarm.boards.transports import local, programs, sandbox, written
+from crossfarm.boards.transports import local, programs, written
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
 from crossfarm.bundles.manifest import Manifest
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
+from crossfarm.util import sandbox
 
 if TYPE_CHECKING:
     from crossfarm.boards.simulators.base import Array

@@ -183,8 +183,6 @@ def _not_simulated(bundle: _Bundle) -> str | None:
     """Return why the core does not run this bundle; None when it does."""
     if bundle.plan["macs"] > MOST_MACS:
         return f"{bundle.plan['macs']:,} MACs a case, at most {MOST_MACS:,} are simulated"
-    if not bundle.plan["core"]:
-        return str(bundle.plan["why"])
     if verilator_version() is None:
         return "Verilator, g++ or make is not installed (apt-get install verilator g++ make)"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,11 @@ from crossfarm.boards.cpu_features import cpu_flags
 from crossfarm.boards.protocol import Purpose
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
 from crossfarm.bundles.manifest import Manifest
+from crossfarm.bundles.mera import write_inputs
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call
+from crossfarm.util import sandbox
+from crossfarm.util.mera.calls import INTERPRETER, MERA, SIMULATOR, VERSION, Step, call, order_of_axes
 from crossfarm.util.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -39,10 +42,14 @@ class MeraBoard(SimulatedBoard):
             BoardError: its simulator counts no cycles.
         """
         manifest = Manifest.read(bundle / "manifest.json")
-        with scratch_folder("mera") as folder:
+        with scratch_folder("mera") as scratch:
+            folder = scratch / "work"
+            folder.mkdir()
+            shutil.copytree(bundle / "deploy", folder / "deploy", copy_function=shutil.copyfile)
+            write_inputs(bundle, folder)
             steps = [
-                _step(bundle, manifest, INTERPRETER, first=manifest.cases, output=folder / INTERPRETER),
-                _step(bundle, manifest, SIMULATOR, first=max(cases, 1), output=folder / SIMULATOR),
+                _step(folder, manifest, INTERPRETER, first=manifest.cases),
+                _step(folder, manifest, SIMULATOR, first=max(cases, 1)),
             ]
             answers = call(
                 steps,
@@ -63,6 +70,7 @@ class MeraBoard(SimulatedBoard):
             cycles=tuple(sum(int(region["total_sim_cycles"]) for region in case) for case in regions),
             contains=_CONTAINS.format(regions="one region" if count == 1 else f"{count} regions"),
             simulated=simulated,
+            sandbox=sandbox.available(),
         )
 
 
@@ -83,20 +91,24 @@ def missing() -> str | None:
     return MERA.missing()
 
 
-def _step(bundle: Path, manifest: Manifest, target: str, *, first: int, output: Path) -> Step:
-    """Return the run of the first cases on one of MERA's targets; `output` is made."""
+def _step(folder: Path, manifest: Manifest, target: str, *, first: int) -> Step:
+    """Return the run of the first cases on one of MERA's targets, in a folder that holds what it needs of a bundle.
+
+    A folder for the outputs is made there.
+    """
+    output = folder / target
     output.mkdir()
     return Step(
         doing=f"running {target} of",
         request={
             "action": "run",
-            "deployed": str((bundle / "deploy" / target).resolve()),
+            "deployed": str(folder / "deploy" / target),
             "inputs": [
                 {
                     "name": port.name,
                     "dtype": port.dtype,
-                    "shape": list(port.shape),
-                    "file": str((bundle / port.file).resolve()),
+                    "shape": [port.shape[axis] for axis in order_of_axes(len(port.shape), variant=manifest.variant)],
+                    "file": str(folder / port.file),
                 }
                 for port in manifest.inputs
             ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.boards.protocol import Purpose, killed
 from crossfarm.boards.simulators.base import Simulated, SimulatedBoard
-from crossfarm.boards.transports import programs, sandbox
+from crossfarm.boards.transports import programs
 from crossfarm.bundles.rtl import (
     CALIBRATION,
     CONTAINS,
@@ -26,8 +26,10 @@ from crossfarm.bundles.rtl import (
 )
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.util.processes import failure, run_tool
+from crossfarm.util import sandbox
+from crossfarm.util.processes import failure
 from crossfarm.util.scratch import scratch_folder
+from crossfarm.util.tool_sandbox import run_sandboxed
 
 if TYPE_CHECKING:
     from crossfarm.boards.simulators.base import Array
@@ -61,6 +63,7 @@ class Rtl(SimulatedBoard):
             cycles=cycles,
             contains=CONTAINS,
             simulated={tensor.name: tensor.to_reals(found[tensor.name]) for tensor in core.outputs},
+            sandbox=sandbox.available(),
         )
 
 
@@ -83,10 +86,13 @@ def evaluate(bundle: Path, core: RtlCore, integers: Mapping[str, Array], *, time
     if python is None:
         raise BoardError(f"the functional model cannot be run: {ENVIRONMENT.missing()}")
     with scratch_folder("nngen") as name:
-        folder = Path(name)
+        folder = name / "work"
+        folder.mkdir()
+        for file in (MODEL, CALIBRATION):
+            shutil.copyfile(bundle / file, folder / file)
         request = {
-            "model": str((bundle / MODEL).resolve()),
-            "calibration": str((bundle / CALIBRATION).resolve()),
+            "model": MODEL,
+            "calibration": CALIBRATION,
             "width": core.width,
             "parallelism": core.parallelism,
             "bus": core.bus,
@@ -96,12 +102,12 @@ def evaluate(bundle: Path, core: RtlCore, integers: Mapping[str, Array], *, time
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         given: dict[str, Any] = {str(number): integers[item.name] for number, item in enumerate(core.inputs)}
         np.savez(folder / "inputs.npz", **given)
-        done = run_tool(
+        done = run_sandboxed(
             [str(python), "-I", str(SCRIPT), "evaluate", "request.json"],
             folder=folder,
+            reads=(*ENVIRONMENT.folders(), SCRIPT),
             processor_seconds=max(1, int(timeout)),
             wall_seconds=timeout,
-            merged=True,
             slow="raise measure.timeout in the pipeline",
         )
         if done.returncode == _OTHER_STATE:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crossfarm.boards.protocol import killed
-from crossfarm.boards.transports import programs, sandbox, written
+from crossfarm.boards.transports import programs, written
 from crossfarm.errors import BoardError, BundleError
+from crossfarm.util import sandbox
 
 _PROGRAM = "program"
 _MACHINE = slice(18, 20)

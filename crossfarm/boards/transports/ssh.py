@@ -93,8 +93,8 @@ class SshBoard:
         """Send what the board lacks of a bundle; see Transport. One round trip when it lacks nothing, else two."""
         facts = self._facts or self.look()
         files = read_bundle(bundle)
-        program = read_program(bundle / "program")
         if self._purpose.code is not None:
+            program = read_program(bundle / "program")
             check_fit(program, facts, self._purpose.code, board=self._board.name, target=self._purpose.target)
         self._rows[files.digest], self._expected[files.digest] = files.rows, expected_of(bundle)
         answer = self._ask("offer", files.digest, feed=lambda send: send(files.rows)).text()

@@ -14,14 +14,15 @@ FIELDS = frozenset({"name", "inputs", "preprocess", "data", "decode", "seed"})
 
 
 def data_needs(subject: Subject) -> Needs:
-    """Depend on what shapes the inputs of a model that come from its data sets."""
+    """Depend on what shapes the inputs of a model that come from the data sets of its calibration."""
     model = subject.model
     if model is None:
         raise ValueError("calibration is about a model")
-    parameters: dict[str, Any] = {f"model {model.name}": model.model_dump(mode="json", include=set(FIELDS))}
+    declared = {**model.model_dump(mode="json", include=set(FIELDS)), "data": list(model.calibration_data)}
+    parameters: dict[str, Any] = {f"model {model.name}": declared}
     inputs: dict[str, tuple[str, FileSource | UrlSource | Package | None]] = {}
     for dataset in subject.datasets:
-        if dataset.name in model.data:
+        if dataset.name in model.calibration_data:
             parameters[f"dataset {dataset.name}"] = dataset.model_dump(mode="json")
             if not isinstance(dataset, RenderedText):
                 inputs[f"dataset {dataset.name}"] = ("fetch", fetch_source(dataset.source))

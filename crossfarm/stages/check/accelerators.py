@@ -139,6 +139,7 @@ def report_records(
     report: AcceleratorReport,
     *,
     cards: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    board: str = "",
     check: Callable[..., CheckRecord],
     measurement: Callable[[str, float, str], MeasurementRecord],
 ) -> Iterator[Row]:
@@ -147,6 +148,7 @@ def report_records(
     Args:
         report: accelerator.json.
         cards: name of a board -> the cards that it holds.
+        board: that it was measured on.
         check: makes a row of this cell.
         measurement: makes a number of this cell.
     """
@@ -154,7 +156,7 @@ def report_records(
         yield from _partition_records(report.partition, check=check, measurement=measurement)
     for quantity in report.quantities:
         yield measurement(f"accelerator.{quantity.name}", quantity.value, quantity.unit)
-    notes = [*report.notes, *_card_notes(report, cards)]
+    notes = [*report.notes, *_card_notes(report, cards, board)]
     if report.quantities or notes:
         numbers = "; ".join(f"{item.name} {item.value:,.6g} {item.unit}" for item in report.quantities)
         yield check(
@@ -164,14 +166,17 @@ def report_records(
         )
 
 
-def _card_notes(report: AcceleratorReport, cards: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _card_notes(report: AcceleratorReport, cards: Mapping[str, Sequence[str]], board: str) -> Iterator[str]:
     """Yield what becomes of that which was built for a card."""
     if report.card is None:
+        return
+    if report.card in cards.get(board, ()):
+        yield f"ran on the {report.card} card of {board}, which answers its first input as the functional model does"
         return
     boards = sorted(name for name, held in cards.items() if report.card in held)
     why = f"no board declares a {report.card} card"
     if boards:
-        why = f"{', '.join(boards)} declares a {report.card} card, for which there is no driver yet"
+        why = f"{', '.join(boards)} declares a {report.card} card; name the target among the board's to have it run"
     yield f"{report.card_files} built, not run: {why}"
 
 
@@ -184,6 +189,7 @@ def _partition_records(
     here, rest = partition.accelerator, partition.cpu
     total = here.macs + rest.macs
     share = here.macs / total if total else 0.0
+    left = "; the CPU's part ran in ONNX Runtime on this host, and its time is in no figure" if rest.operators else ""
     yield check(
         name="partition",
         status="informative",
@@ -191,7 +197,7 @@ def _partition_records(
         unit="share",
         message=f"{here.operators} of {here.operators + rest.operators} operators and {share:.1%} of "
         f"{total:,} MACs on the accelerator ({here.parameter_bytes:,} B of parameters, {rest.parameter_bytes:,} B on "
-        f"the CPU); {partition.crossings} tensors cross, {partition.crossing_bytes:,} B",
+        f"the CPU); {partition.crossings} tensors cross, {partition.crossing_bytes:,} B{left}",
         details=tuple(map(_left_over, partition.left_over[:_MOST_LEFT_OVER])),
         operators=tuple(item.node for item in partition.left_over[:_MOST_LEFT_OVER]),
     )

@@ -200,7 +200,9 @@ def _accelerator_records(
     cards: Mapping[str, Sequence[str]] = next(
         (group for name, group in job.parameters.items() if name.startswith("cards ")), {}
     )
-    yield from report_records(report, cards=cards, check=measured.check, measurement=measured.measurement)
+    yield from report_records(
+        report, cards=cards, board=measured.board.board, check=measured.check, measurement=measured.measurement
+    )
 
 
 def _budgets(job: Job) -> Mapping[str, float]:

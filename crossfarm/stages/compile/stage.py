@@ -41,7 +41,7 @@ def needs(subject: Subject) -> Needs:
     model, target, variant = subject.model, subject.target, subject.variant
     if model is None or target is None or variant is None:
         raise ValueError("the stage `compile` is about a cell")
-    source = "quantize" if variant in QUANTISING and not target.reads_original else "prepare"
+    source = "quantize" if variant in QUANTISING and target.original(variant) is None else "prepare"
     inputs: dict[str, tuple[str, None]] = {source: (QUANTISING[variant] if source == "quantize" else source, None)}
     if target.quantises:
         inputs["calibration"] = ("calibration", None)

@@ -50,7 +50,7 @@ class BoardFile(Written):
     virtualisation: str | None = None
     """Hypervisor or emulator that the board runs under."""
     simulator: str | None = None
-    """Module of the simulator that stood in for a board; what it leaves lacks what only the runner knows."""
+    """Module of the simulator of the target's backend; what it or a card leaves lacks what only the runner knows."""
     git_commit: str | None = None
     """Of the project, at the time of the run."""
 

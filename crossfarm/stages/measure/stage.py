@@ -102,7 +102,7 @@ def run(job: Job) -> None:
         board=job.grant.board["name"] if job.grant else _board_id(job.parameters),
         timing=transport.timing,
         emulator=transport.emulator,
-        simulator=stands_in,
+        simulator=simulator,
         git_commit=os.environ.get("CROSSFARM_GIT_COMMIT"),
         throttled=ended.throttled,
         sandbox=ended.sandbox,

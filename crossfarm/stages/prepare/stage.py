@@ -29,11 +29,11 @@ DECLARATION = Declaration(
     preload=("onnx", "onnxruntime", "numpy"),
     usual_seconds=5.0,
 )
-EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript")}
+EXTRA_TOOLS = {"onnx": (), "tflite": ("tflite",), "torch": ("torch", "onnxscript"), "torchscript": ("torch",)}
 """What only models of one format depend on, so that installing PyTorch rebuilds nothing else."""
 
-ORIGINAL = "original.tflite"
-"""The file of a TFLite model as it came, for compilers that take no other."""
+ORIGINALS = {"tflite": "original.tflite", "torchscript": "original.pt"}
+"""Format -> the file of such a model as it came, for compilers that take no other."""
 _INPUT_FIELDS = {"name", "shape", "dtype", "value"}
 
 
@@ -75,7 +75,7 @@ def factory_file(source: FactorySource) -> str:
 
 
 def run(job: Job) -> None:
-    """Write model.onnx and signature.json, and beside them the file of a TFLite model as it came.
+    """Write model.onnx and signature.json, and beside them the file of a TFLite or TorchScript model as it came.
 
     Raises:
         ModelError: the model cannot be read, made static or converted.
@@ -88,8 +88,8 @@ def run(job: Job) -> None:
     adapter: TypeAdapter[Source] = TypeAdapter(Source)
     source = adapter.validate_python(group["source"])
     inputs = tuple(Input.model_validate(item) for item in group["inputs"])
-    if group["format"] == "tflite" and not isinstance(source, FactorySource):
-        (job.output / ORIGINAL).write_bytes(fetched_bytes(source, job.inputs["source"]))
+    if group["format"] in ORIGINALS and not isinstance(source, FactorySource):
+        (job.output / ORIGINALS[group["format"]]).write_bytes(fetched_bytes(source, job.inputs["source"]))
     content, read_external = _as_onnx(job, source, group["format"], inputs)
     model = make_static(content, _static_inputs(inputs), read_external=read_external)
     (job.output / "model.onnx").write_bytes(serialise(model))
@@ -117,6 +117,10 @@ def _as_onnx(job: Job, source: Source, form: str, inputs: tuple[Input, ...]) -> 
         from crossfarm.stages.prepare.tflite.graph import convert
 
         return convert(content, _static_inputs(inputs)), no_external_data
+    if form == "torchscript":
+        from crossfarm.stages.prepare.torchscript_export import export_torchscript
+
+        return export_torchscript(content, inputs=_static_inputs(inputs)), no_external_data
     return content, _beside(source, job.inputs["source"])
 
 

@@ -90,6 +90,11 @@ def parse(content: bytes) -> onnx.ModelProto:
     """
     import onnx
 
+    from crossfarm.stages.prepare.foreign_files import foreign_kind
+
+    foreign = foreign_kind(content)
+    if foreign is not None:
+        raise ModelError(f"the file is not an ONNX model ({len(content)} bytes) but {foreign}")
     advice = "give an ONNX file, or say `format: tflite` or `format: torch`"
     try:
         model = onnx.load_model_from_string(content)

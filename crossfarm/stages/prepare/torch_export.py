@@ -31,6 +31,21 @@ OPSET = 18
 TIMEOUT_SECONDS = 1800
 _NEEDED = ("torch", "onnxscript")
 _FAILURE = "export failed: "
+_SAFETENSORS_DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "U32": "uint32",
+    "I32": "int32",
+    "F32": "float32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F64": "float64",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,8 +173,7 @@ def _export(request: ExportRequest) -> None:
     torch.manual_seed(0)
     module = load_factory(request.factory)(*request.arguments)
     if request.state is not None:
-        state = torch.load(request.state, map_location="cpu", weights_only=True)
-        module.load_state_dict(state.get("state_dict", state))
+        module.load_state_dict(_load_state(Path(request.state)))
     module.eval()
     example = tuple(torch.zeros(item["shape"], dtype=getattr(torch, item["dtype"])) for item in request.inputs)
     torch.onnx.export(
@@ -173,6 +187,26 @@ def _export(request: ExportRequest) -> None:
         output_names=list(request.output_names),
         verbose=False,
     )
+
+
+def _load_state(path: Path) -> Mapping[str, Any]:
+    """Return the weights of a file: PyTorch's own form without any code, or safetensors."""
+    import torch
+
+    from crossfarm.stages.prepare.safetensors import is_safetensors, read_safetensors
+
+    content = path.read_bytes()
+    if not is_safetensors(content):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        loaded: Mapping[str, Any] = state.get("state_dict", state)
+        return loaded
+    weights = {}
+    for name, stored in read_safetensors(content).items():
+        dtype = getattr(torch, _SAFETENSORS_DTYPES[stored.dtype])
+        values = bytearray(content[stored.begin : stored.end])
+        flat = torch.frombuffer(values, dtype=dtype) if values else torch.zeros(0, dtype=dtype)
+        weights[name] = flat.reshape(stored.shape)
+    return weights
 
 
 def load_factory(factory: str) -> Any:

@@ -32,7 +32,7 @@ def needs(subject: Subject) -> Needs:
     if model is None:
         raise ValueError("the stage `quantize` is about a model")
     found = data_needs(subject)
-    how = model.quantisation.model_dump(mode="json", exclude={"checks"})
+    how = model.quantisation.model_dump(mode="json", exclude={"checks", "data"})
     return Needs(
         parameters={**found.parameters, "quantisation": how},
         inputs={"prepare": ("prepare", None), "reference": ("reference", None), **found.inputs},

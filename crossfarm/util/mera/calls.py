@@ -14,7 +14,8 @@ from typing import Any
 
 from crossfarm.errors import ModelError, ToolError, ToolMissingError
 from crossfarm.util.environments import ToolEnvironment
-from crossfarm.util.processes import ending, failure, run_tool
+from crossfarm.util.processes import ending, failure
+from crossfarm.util.tool_sandbox import run_sandboxed
 
 VERSION = "1.6.0"
 MERA = ToolEnvironment(
@@ -25,6 +26,8 @@ LIBRARIES = Path("lib", "crossfarm")
 SCRIPT = Path(__file__).with_name("script.py")
 INTERPRETER, SIMULATOR = "InterpreterHw", "Simulator"
 """MERA's names of its functional model, and of its simulator."""
+TORCHSCRIPT = "int8"
+"""Variant that comes as quantised TorchScript; of others MERA quantises float32 itself."""
 DEPLOYED = ("deploy.so", "deploy.json", "deploy.params")
 """What MERA makes for each of its targets."""
 
@@ -61,16 +64,19 @@ def call(
     processor_seconds: int,
     wall_seconds: float,
     path: Path | None = None,
+    reads: Sequence[Path] = (),
 ) -> list[Any]:
-    """Have one process of MERA do some things, and return what script.py answers to each.
+    """Have one process of MERA do some things in a sandbox, and return what script.py answers to each.
 
     Args:
         steps: one behind the other; starting MERA takes longer than most of them.
         cell: its id, for messages.
-        folder: an existing one for what goes between the two processes; MERA runs there.
+        folder: an existing one for what goes between the two processes; MERA runs there, and writes nowhere else. It
+            stands below a folder that is closed to other users.
         processor_seconds: what it may compute, for all steps together.
         wall_seconds: by the clock; then it and all that it started are ended.
         path: a folder that is looked through for programs before the others.
+        reads: what else it may read.
 
     Raises:
         ModelError: MERA refuses the model or crashes over it; the message holds MERA's own sentence.
@@ -83,13 +89,13 @@ def call(
     given.write_text(json.dumps([step.request for step in steps]), encoding="utf-8")
     answer.unlink(missing_ok=True)
     progress.write_bytes(b"")
-    done = run_tool(
+    done = run_sandboxed(
         [str(python), "-I", str(SCRIPT), str(given), str(answer), str(progress)],
         folder=folder,
+        reads=(*MERA.folders(), SCRIPT, *reads),
         processor_seconds=processor_seconds,
         wall_seconds=wall_seconds,
-        environment=variables(python.parent.parent, path),
-        merged=True,
+        variables=variables(python.parent.parent, path),
         slow="raise the limit, or leave the cell out with `skip` in models.yaml",
     )
     sys.stderr.write(done.stdout)
@@ -108,6 +114,11 @@ def call(
     except (OSError, ValueError) as error:
         raise ToolError(f"MERA left no answer while {doing}: {error}; {failure(done)}") from error
     return answers
+
+
+def order_of_axes(rank: int, *, variant: str) -> tuple[int, ...]:
+    """Return for each axis of an input, as MERA takes it, the axis of the model: TorchScript has its channels last."""
+    return (0, 2, 3, 1) if variant == TORCHSCRIPT and rank == 4 else tuple(range(rank))
 
 
 def sentence(said: str) -> str:

@@ -56,14 +56,20 @@ def quantise(request: Any) -> Any:
 def deploy(request: Any) -> Any:
     """Compile a quantised model for one of MERA's targets.
 
-    Takes `model` (a .mera file of `quantise`), `project` (MERA's own folder), `target`, `platform`, `host`, `config`
+    Takes `model` (a .mera file of `quantise`, or quantised TorchScript, then with its `inputs` as {name, dtype, shape}
+    in MERA's order of axes), `project` (MERA's own folder), `target`, `platform`, `host`, `config`
     and `output`, the folder that gets deploy.so, deploy.json and deploy.params.
     """
     from mera import ModelLoader, Platform, Target, TVMDeployer
 
     target = Target[request["target"]]
     with TVMDeployer(request["project"], overwrite=True) as deployer:
-        model = ModelLoader(deployer).from_quantized_mera(request["model"])
+        loader = ModelLoader(deployer)
+        if "inputs" in request:
+            described = {item["name"]: (tuple(item["shape"]), item["dtype"]) for item in request["inputs"]}
+            model = loader.from_pytorch(request["model"], described)
+        else:
+            model = loader.from_quantized_mera(request["model"])
         deployer.deploy(
             model,
             mera_platform=Platform[request["platform"]],

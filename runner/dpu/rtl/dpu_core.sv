@@ -1,8 +1,7 @@
 // The array: two engines, one that moves words between memory and banks, and one that computes on the banks.
 //
 // It is written to be simulated: each step of a window takes one cycle with its rounding, and the banks have as many ports as
-// a step reads. It says how many cycles a command list takes, not how fast a clock can be. A mean over a number that is no
-// power of two is not built.
+// a step reads. It says how many cycles a command list takes, not how fast a clock can be.
 module dpu_core
   import dpu_pkg::*;
 #(
@@ -128,20 +127,43 @@ module dpu_core
     end
   endfunction
 
-  // sum / 2**shift to the nearest, ties to even, cut off.
-  function automatic logic [7:0] rounded(input logic signed [63:0] sum);
+  // sum / 2**shift to the nearest, ties to even.
+  function automatic logic signed [63:0] shifted(input logic signed [63:0] sum, input logic signed [31:0] shift);
     logic signed [63:0] whole;
     logic [63:0] rest, half;
-    if (a.shift <= 0) whole = sum <<< unsigned'(-a.shift);
+    if (shift <= 0) whole = sum <<< unsigned'(-shift);
     else begin
-      whole = sum >>> unsigned'(a.shift);
-      rest  = unsigned'(sum) & ((64'd1 << unsigned'(a.shift)) - 1);
-      half  = 64'd1 << unsigned'(a.shift - 1);
+      whole = sum >>> unsigned'(shift);
+      rest  = unsigned'(sum) & ((64'd1 << unsigned'(shift)) - 1);
+      half  = 64'd1 << unsigned'(shift - 1);
       if (rest > half || (rest == half && whole[0])) whole = whole + 1;
     end
+    return whole;
+  endfunction
+
+  function automatic logic [7:0] cut(input logic signed [63:0] value);
+    logic signed [63:0] whole;
+    whole = value;
     if (whole < 64'(a.low)) whole = 64'(a.low);
     if (whole > 64'(a.high)) whole = 64'(a.high);
     return whole[7:0];
+  endfunction
+
+  function automatic logic [7:0] rounded(input logic signed [63:0] sum);
+    return cut(shifted(sum, a.shift));
+  endfunction
+
+  // A mean over a number that is no power of two: the sum times a positive float32, as IEEE 754 has it. The product of the sum
+  // and the 24 bits of the factor is an integer; it is rounded to 24 bits first, and then to a whole number.
+  function automatic logic [7:0] mean(input logic signed [63:0] sum);
+    logic signed [63:0] exact;
+    logic [63:0] magnitude;
+    logic signed [31:0] dropped;
+    exact = sum * signed'({40'd0, 1'b1, a.scale[22:0]});
+    magnitude = unsigned'(exact < 0 ? -exact : exact);
+    dropped = 0;
+    for (int bits = 24; bits < 64; bits++) if (magnitude[bits]) dropped = bits - 23;
+    return cut(shifted(shifted(exact, dropped), 150 - 32'(a.scale[30:23]) - dropped));
   endfunction
 
   // The result of a pixel at the end of its window.
@@ -151,7 +173,8 @@ module dpu_core
     for (int n = 0; n < 4; n++) biases[WORD*n+:WORD] = weight_at(a.bias + (a.op == CONV ? 0 : 4 * k) + n);
     for (int n = 0; n < CHANNELS; n++) begin
       bias = a.op == CONV || a.kind == DEPTHWISE ? 64'(signed'(biases[32*n+:32])) : 0;
-      finished[8*n+:8] = rounded(64'(signed'(all[32*n+:32])) + bias);
+      if (a.op != CONV && a.kind == AVERAGE && a.scale != 0) finished[8*n+:8] = mean(64'(signed'(all[32*n+:32])));
+      else finished[8*n+:8] = rounded(64'(signed'(all[32*n+:32])) + bias);
     end
   endfunction
 

@@ -21,7 +21,7 @@ from crossfarm.bundles.linking.c_compiler import Toolchain
 from crossfarm.config.cell import Cell
 from crossfarm.config.llvm import McuCode
 from crossfarm.config.targets import ZigCompiler
-from crossfarm.errors import BoardError, ModelError
+from crossfarm.errors import BoardError, UnfitError
 from crossfarm.util.paths import HOME
 from tests.integration.backends.conftest import CellBuilder, load_target, reference
 from tests.integration.backends.test_int8_targets import two_convolutions
@@ -103,13 +103,13 @@ def test_a_run_takes_as_many_instructions_on_a_busy_machine(tmp_path: Path) -> N
 
 
 def test_an_arena_that_exceeds_the_ram_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"takes an arena of [\d,]+ bytes .* ram_bytes .* is 2,048; choose a smaller"):
+    with pytest.raises(UnfitError, match=r"takes an arena of [\d,]+ bytes .* ram_bytes .* is 2,048; choose a smaller"):
         _compile(_convolutions(), tmp_path, ram_bytes=2048)
 
 
 def test_weights_and_code_that_exceed_the_flash_are_refused_with_the_numbers(tmp_path: Path) -> None:
     words = r"takes [\d,]+ bytes of flash \([\d,]+ of weights, [\d,]+ of code\), but flash_bytes .* is 4,096; choose"
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(UnfitError, match=words):
         _compile(_convolutions(), tmp_path, flash_bytes=4096)
 
 
@@ -118,7 +118,7 @@ def test_an_operator_that_needs_more_than_a_freestanding_c_library_has_is_named(
         r"cortex_m7: operator Sin \(node 'the_odd_one', number 2\) needs the function sinf, which a freestanding C "
         r"library lacks"
     )
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(UnfitError, match=words):
         _compile(_model("Sin"), tmp_path)
 
 

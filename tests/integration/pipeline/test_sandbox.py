@@ -9,7 +9,7 @@ import subprocess
 import onnx
 import pytest
 
-from crossfarm.boards.transports import sandbox
+from crossfarm.util import sandbox
 from tests.integration.pipeline.conftest import Farm
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from crossfarm.backends.onnx_model import describe, read_model, value_types
 from crossfarm.bundles.compile_report import PortType
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import ModelError, UnfitError
 
 CELL = Cell(model="small", target="toy", variant="float32")
 
@@ -54,7 +54,7 @@ def test_an_identity_differs_with_the_cell_and_with_every_part_that_was_made(pat
 def test_an_operator_that_a_backend_has_not_is_told_with_its_node(
     path: Path, operators: tuple[str, ...], told: str
 ) -> None:
-    with pytest.raises(ModelError, match=f"^toy-small-float32: {told}"):
+    with pytest.raises(UnfitError, match=f"^toy-small-float32: {told}"):
         read_model(path, cell=CELL, operators=operators)
 
 

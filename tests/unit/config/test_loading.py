@@ -113,7 +113,7 @@ def test_the_example_that_the_other_tests_spoil_is_good(tmp_path: Path) -> None:
         (
             "licence: MIT",
             "licence: MIT\n    format: onx",
-            "4: models[0].format: expected one of onnx, tflite, torch, got",
+            "4: models[0].format: expected one of onnx, tflite, torch, torchscript, got",
         ),
         (
             "licence: MIT",

@@ -52,7 +52,7 @@ def test_an_input_whose_parts_disagree_is_refused(changes: dict[str, Any], messa
 
 @pytest.mark.parametrize("changes", [{"variants": ["int8_shift"]}, {"variants": ["float32", "int8_shift"]}])
 def test_int8_shift_is_made_from_float32_and_from_data(changes: dict[str, Any]) -> None:
-    assert told(Model, MODEL | changes).startswith("int8_shift is made from float32 and calibrated from data; add")
+    assert told(Model, MODEL | changes).startswith("int8_shift is made from float32 and data; add both")
 
 
 @pytest.mark.parametrize("form", [{}, {"size": [1, 1], "fit": [1, 1]}, {"shorter_side": 1, "size": [1, 1]}])

@@ -17,7 +17,8 @@ from crossfarm.pipeline.options import Options
 from crossfarm.pipeline.plan_types import Plan, PlannedJob, SkippedCell
 from crossfarm.pipeline.recorder import KeptResults, Recorder
 from crossfarm.pipeline.staleness import Decision
-from crossfarm.results import CheckRecord, to_json
+from crossfarm.reports.run_view import overview
+from crossfarm.results import CheckRecord, read_records, to_json
 from crossfarm.stages import STAGES
 from crossfarm.store.keys import KeyDocument
 from crossfarm.store.store import Artifact, Store
@@ -195,6 +196,19 @@ def test_a_cell_that_its_model_leaves_out_is_owed_no_check(make: Any) -> None:
     run = make(skipped=(declared,), require_checks=True)
     run.checked("passed")
     assert run.code() == EXIT_GOOD
+
+
+def test_a_cell_that_is_not_for_its_target_fails_nothing_and_is_owed_no_check(make: Any) -> None:
+    run = make(cells=CELLS, require_checks=True)
+    run.checked("passed")
+    unfit = Finished(state="skipped", cause="m: too large: about 9 cycles", seconds=0.2)
+    assert run.ended("compile", unfit, CELLS[1]) is False
+    assert run.ended("measure", Finished(state="skipped", cause=unfit.cause), CELLS[1]) is False
+    assert run.code() == EXIT_GOOD
+    assert run.screen.getvalue().count("too large: about 9 cycles") == 1
+    seen = overview(read_records(run.folder.parent / "results.jsonl"))
+    cell = next(cell for cell in seen.cells if cell.id == CELLS[1].id)
+    assert (cell.state, cell.cause) == ("skipped", "compile: m: too large: about 9 cycles")
 
 
 def test_a_run_of_which_everything_is_left_out_has_checked_nothing(make: Any) -> None:

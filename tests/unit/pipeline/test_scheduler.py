@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossfarm.config.cell import Cell
 from crossfarm.pipeline.interrupts import Interrupts
 from crossfarm.pipeline.job_runner import Finished, JobFolders
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
@@ -84,7 +85,7 @@ class _Notes:
         return {name: result.state for name, result in self.results.items()}
 
 
-def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset()) -> Plan:
+def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset(), cells: Mapping[str, Cell] = {}) -> Plan:
     jobs: dict[str, PlannedJob] = {}
     for name, needed in inputs.items():
         document = KeyDocument(
@@ -100,7 +101,7 @@ def _plan(inputs: Mapping[str, list[str]], alone: frozenset[str] = frozenset()) 
             declaration=STAGES["compile"].DECLARATION,
             id=name,
             stage="compile",
-            cell=None,
+            cell=cells.get(name),
             model=None,
             key=document.key(),
             document=document,
@@ -155,6 +156,28 @@ def test_one_failure_stops_only_what_builds_on_it(tmp_path: Path) -> None:
     assert notes.states() == {"a": "run", "b": "failed", "c": "run", "d": "cancelled", "e": "run"}
     assert notes.results["b"].cause == "no such operator"
     assert notes.results["d"].cause == "b failed"
+
+
+UNFIT = Outcome(good=False, seconds=0.1, cause="too large: about 9 cycles", fault="product", is_unfit=True)
+
+
+def test_what_is_not_for_its_target_skips_the_rest_of_its_cell_and_fails_nothing(tmp_path: Path) -> None:
+    one, other = (Cell(model="m", target=target, variant="float32") for target in ("rtl_int8", "x86_64"))
+    graph = {"p": [], "compile": ["p"], "bundle": ["compile"], "check": ["bundle", "p"], "other": ["p", "compile"]}
+    cells = {"compile": one, "bundle": one, "check": one, "other": other}
+    notes = _run(_plan(graph, cells=cells), tmp_path, _Engine({"compile": lambda: UNFIT}))
+    assert notes.states() == {
+        **{"p": "run", "compile": "skipped", "bundle": "skipped", "check": "skipped"},
+        "other": "cancelled",
+    }
+    assert {notes.results[name].cause for name in ("compile", "bundle", "check")} == {"too large: about 9 cycles"}
+    assert {result.fault for result in notes.results.values()} == {None}
+    assert notes.results["other"].cause == "compile was skipped"
+
+
+def test_a_job_without_a_target_cannot_be_unfit_for_one(tmp_path: Path) -> None:
+    notes = _run(_plan({"prepare": []}), tmp_path, _Engine({"prepare": lambda: UNFIT}))
+    assert (notes.results["prepare"].state, notes.results["prepare"].fault) == ("failed", "product")
 
 
 def test_what_failed_runs_again_the_next_time_and_what_was_done_does_not(tmp_path: Path) -> None:

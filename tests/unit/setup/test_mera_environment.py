@@ -16,11 +16,13 @@ from crossfarm.errors import ToolError
 from crossfarm.images.identity import ImageIdentity
 from crossfarm.pipeline import key_context
 from crossfarm.setup import environments as setup
+from crossfarm.setup import requirements
 from crossfarm.setup.environments import make_environment
 from crossfarm.stages.job import HOST as HOST_IMAGE
 from crossfarm.util import environments
 from crossfarm.util.console import Console
 from crossfarm.util.environments import COMPLETE, ToolEnvironment
+from crossfarm.util.mera.calls import MERA
 from crossfarm.util.paths import HOME
 
 
@@ -94,3 +96,24 @@ def test_the_cards_of_all_declared_boards_are_known_to_the_check(tmp_path: Path)
     other = Board(name="pi", transport="local", targets=("x86_64",))
     found = key_context.held_cards(Inventory(declared={"pc": board, "pi": other}))
     assert found == {"pc": ["dna-f200"]}
+
+
+@pytest.mark.parametrize(("python", "is_wanted"), [("/usr/bin/python3.10", True), (None, False)])
+def test_setup_fails_for_what_this_machine_can_have_and_for_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str | None, is_wanted: bool
+) -> None:
+    """A download that broke ends CI; a Python that is not on this machine is the reason of a skip."""
+    monkeypatch.setattr(environments, "PLACES", (tmp_path,))
+    monkeypatch.setattr(requirements, "find_python", lambda _: python)
+    target = load_targets(HOME / "toolchains")["mera_f200"]
+    rows = [
+        requirements._way_to_run(target, is_wanted=True),
+        requirements.environment_row(MERA, users=["mera_f200"]),
+    ]
+    assert [(row.found, row.is_wanted) for row in rows] == [(None, is_wanted)] * 2
+
+
+def test_ci_does_not_go_on_without_tools_that_can_be_had() -> None:
+    lines = (HOME / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("./inv setup --pipeline accelerators"))
+    assert "set -eu" in lines and "||" not in line

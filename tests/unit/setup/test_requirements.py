@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from crossfarm.backends.project_files import load_project, load_targets
-from crossfarm.boards.transports import sandbox
 from crossfarm.config.project import Project
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, ToolError
 from crossfarm.setup import install
 from crossfarm.setup import requirements as installation
 from crossfarm.setup.requirement import Requirement
 from crossfarm.setup.requirements import requirements, run_doctor, run_setup
+from crossfarm.util import sandbox
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
-from crossfarm.stages.job import Job
+from crossfarm.errors import ModelError, UnfitError
+from crossfarm.stages.job import Job, failed, read_outcome
 
 
 def _job(**parameters: object) -> Job:
@@ -23,3 +26,13 @@ def test_a_group_is_found_by_its_kind() -> None:
 def test_a_kind_is_a_whole_word() -> None:
     with pytest.raises(KeyError, match="no parameter group 'mod'"):
         _job(**{"model mnist": 1}).group("mod")
+
+
+@pytest.mark.parametrize(("error", "is_unfit"), [(UnfitError("too large"), True), (ModelError("not ONNX"), False)])
+def test_only_what_is_not_for_its_target_is_told_as_that_and_it_survives_the_file(
+    tmp_path: Path, error: ModelError, is_unfit: bool
+) -> None:
+    (tmp_path / "outcome.json").write_text(json.dumps(dataclasses.asdict(failed(error, 0.5))))
+    outcome = read_outcome(tmp_path / "job.json")
+    assert outcome is not None
+    assert (outcome.good, outcome.is_unfit, outcome.cause) == (False, is_unfit, str(error))

@@ -6,8 +6,8 @@ Format: tensorflow/lite/schema/schema.fbs, read with the generated classes of th
 from __future__ import annotations
 
 import dataclasses
+import math
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ import tflite
 from numpy.typing import NDArray
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.prepare.foreign_files import foreign_kind
+from crossfarm.stages.prepare.tflite.options import OperatorOptions, read_options
+from crossfarm.stages.prepare.tflite.sparse import read_sparse
 
 IDENTIFIER = b"TFL3"
 
@@ -29,7 +32,15 @@ _DTYPES = {
     tflite.TensorType.INT16: "int16",
     tflite.TensorType.INT8: "int8",
     tflite.TensorType.FLOAT64: "float64",
+    tflite.TensorType.UINT16: "uint16",
+    tflite.TensorType.UINT32: "uint32",
+    tflite.TensorType.UINT64: "uint64",
+    tflite.TensorType.COMPLEX64: "complex64",
+    tflite.TensorType.INT4: "int4",
+    tflite.TensorType.RESOURCE: "resource",
 }
+_QUANTISED = ("int4", "int8", "uint8", "int16", "int32", "int64")
+WITHOUT_VALUES = ("complex64", "resource")
 
 
 def _names(enumeration: type) -> dict[int, str]:
@@ -37,7 +48,6 @@ def _names(enumeration: type) -> dict[int, str]:
 
 
 _OPERATORS = _names(tflite.BuiltinOperator)
-_ACTIVATIONS = _names(tflite.ActivationFunctionType)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +69,17 @@ class TensorQuantisation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TfliteTensor:
-    """A tensor of the file; `data` is given for constants alone."""
+    """A tensor of the file.
+
+    Attributes:
+        index: its place in the graph.
+        name: as in the file, or `tensor_INDEX`.
+        shape: extents as the file states them.
+        dtype: NumPy's name of the stored type, or `resource`; 4-bit constants are widened to int8.
+        quantisation: what stored integers stand for.
+        data: the values of a constant; sparse ones are filled up.
+        variable: it keeps its values from one run to the next.
+    """
 
     index: int
     name: str
@@ -67,21 +87,7 @@ class TfliteTensor:
     dtype: str
     quantisation: TensorQuantisation | None
     data: NDArray[Any] | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OperatorOptions:
-    """The fields of an operator's options that the converters read; pairs are height and width."""
-
-    activation: str = "NONE"
-    same_padding: bool = False
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    window: tuple[int, int] = (1, 1)
-    axis: int = 0
-    keep_dims: bool = False
-    beta: float = 1.0
-    shuffled_weights: bool = False
+    variable: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,17 +98,18 @@ class Operator:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: OperatorOptions
+    options: OperatorOptions = dataclasses.field(default_factory=OperatorOptions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TfliteGraph:
-    """The first subgraph of the file."""
+    """A subgraph of the file; `called` are all subgraphs by number, given with the first one alone."""
 
     tensors: tuple[TfliteTensor, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    called: tuple[TfliteGraph, ...] = ()
 
 
 def read_tflite(content: bytes) -> TfliteGraph:
@@ -112,17 +119,25 @@ def read_tflite(content: bytes) -> TfliteGraph:
         ModelError: not a TFLite file, damaged, or with tensors of a kind that is not supported.
     """
     if content[4:8] != IDENTIFIER:
-        raise ModelError(f"the file is not a TFLite model ({len(content)} bytes, no {IDENTIFIER.decode()}); {_ADVICE}")
+        foreign = foreign_kind(content)
+        known = f" but {foreign}" if foreign else f", no {IDENTIFIER.decode()} in it; {_ADVICE}"
+        raise ModelError(f"the file is not a TFLite model ({len(content)} bytes){known}")
     try:
         model = tflite.Model.GetRootAsModel(content, 0)
-        graph = model.Subgraphs(0)
-        tensors = tuple(_read_tensor(model, graph.Tensors(index), index) for index in range(graph.TensorsLength()))
-        operators = tuple(
-            _read_operator(model, graph.Operators(index), index) for index in range(graph.OperatorsLength())
-        )
-        inputs, outputs = _ints(graph.InputsAsNumpy()), _ints(graph.OutputsAsNumpy())
+        count = max(model.SubgraphsLength(), 1)
+        graphs = [_read_graph(model, model.Subgraphs(number), content) for number in range(count)]
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ModelError(f"the TFLite file is damaged: {error}; fetch or export it again") from error
+    first = graphs[0]
+    if not first.inputs or not first.outputs:
+        raise ModelError("the TFLite file is damaged: its graph has no input or no output; fetch or export it again")
+    return dataclasses.replace(first, called=tuple(graphs))
+
+
+def _read_graph(model: Any, graph: Any, content: bytes) -> TfliteGraph:
+    tensors = tuple(_read_tensor(model, graph.Tensors(index), index, content) for index in range(graph.TensorsLength()))
+    operators = tuple(_read_operator(model, graph.Operators(index), index) for index in range(graph.OperatorsLength()))
+    inputs, outputs = _ints(graph.InputsAsNumpy()), _ints(graph.OutputsAsNumpy())
     _check_references(tensors, operators, inputs, outputs)
     return TfliteGraph(tensors=tensors, operators=operators, inputs=inputs, outputs=outputs)
 
@@ -136,29 +151,59 @@ def _check_references(
     named = {*inputs, *outputs}
     for operator in operators:
         named.update(operator.outputs, (index for index in operator.inputs if index != -1))
-    if not inputs or not outputs or min(named) < 0 or max(named) >= len(tensors):
+    if named and (min(named) < 0 or max(named) >= len(tensors)):
         raise ModelError("the TFLite file is damaged: it names tensors that it does not hold; fetch or export it again")
 
 
-def _read_tensor(model: Any, tensor: Any, index: int) -> TfliteTensor:
+def _read_tensor(model: Any, tensor: Any, index: int, content: bytes) -> TfliteTensor:
     name = (tensor.Name() or b"").decode("utf-8", errors="replace") or f"tensor_{index}"
     dtype = _DTYPES.get(tensor.Type())
-    if dtype is None or tensor.Sparsity() is not None:
-        kind = "a sparse tensor" if dtype else f"of TFLite type {_names(tflite.TensorType).get(tensor.Type())}"
-        raise ModelError(f"tensor {name!r} is {kind}, which cannot be converted; export the model without it")
+    if dtype is None:
+        kind = _names(tflite.TensorType).get(tensor.Type())
+        raise ModelError(
+            f"tensor {name!r} (number {index}) is of TFLite type {kind}, which cannot be converted; export the model "
+            "without it"
+        )
     shape = _ints(tensor.ShapeAsNumpy())
-    stored = model.Buffers(tensor.Buffer()).DataAsNumpy()
-    data = None
-    if isinstance(stored, np.ndarray):
-        data = np.frombuffer(stored.tobytes(), dtype=np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    stored = _stored(model.Buffers(tensor.Buffer()), content)
+    if stored is None and tensor.Buffer() and 0 in shape:
+        stored = b""
+    data = None if stored is None or dtype in WITHOUT_VALUES else _values(stored, dtype, shape, tensor.Sparsity())
+    if dtype == "int4" and data is not None:
+        dtype = "int8"
     return TfliteTensor(
         index=index,
         name=name,
         shape=shape,
         dtype=dtype,
-        quantisation=_read_quantisation(tensor.Quantization()),
+        quantisation=_read_quantisation(tensor.Quantization()) if dtype in _QUANTISED else None,
         data=data,
+        variable=bool(tensor.IsVariable()),
     )
+
+
+def _stored(buffer: Any, content: bytes) -> bytes | None:
+    """Return the bytes of a buffer, which large files keep behind the flatbuffer."""
+    stored = buffer.DataAsNumpy()
+    if isinstance(stored, np.ndarray) and stored.size:
+        return stored.tobytes()
+    if buffer.Offset() > 1:
+        if buffer.Offset() + buffer.Size() > len(content):
+            raise ValueError("a buffer lies outside of the file")
+        return content[buffer.Offset() : buffer.Offset() + buffer.Size()]
+    return None
+
+
+def _values(stored: bytes, dtype: str, shape: tuple[int, ...], sparsity: Any) -> NDArray[Any]:
+    if dtype == "int4":
+        pairs = np.frombuffer(stored, np.uint8)
+        # Two to a byte, the first one low; both are signed.
+        nibbles = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(-1)
+        array = np.where(nibbles > 7, nibbles.astype(np.int8) - 16, nibbles).astype(np.int8)
+        array = array if sparsity is not None else array[: math.prod(shape)]
+    else:
+        array = np.frombuffer(stored, dtype=np.dtype(dtype).newbyteorder("<"))
+    return read_sparse(sparsity, array, shape) if sparsity is not None else array.reshape(shape)
 
 
 def _read_quantisation(parameters: Any) -> TensorQuantisation | None:
@@ -178,86 +223,15 @@ def _read_operator(model: Any, operator: Any, index: int) -> Operator:
     name = _OPERATORS.get(code, f"number {code}")
     if code == tflite.BuiltinOperator.CUSTOM:
         name = f"CUSTOM {(entry.CustomCode() or b'').decode('utf-8', errors='replace')}"
-    read = _OPTIONS.get(name)
     return Operator(
         index=index,
         name=name,
         inputs=_ints(operator.InputsAsNumpy()),
         outputs=_ints(operator.OutputsAsNumpy()),
-        options=read(operator.BuiltinOptions()) if read and operator.BuiltinOptions() else OperatorOptions(),
+        options=read_options(operator, name),
     )
 
 
 def _ints(array: Any) -> tuple[int, ...]:
     """Return a vector of the file as integers; an absent one is read as the number 0."""
     return tuple(int(item) for item in array) if isinstance(array, np.ndarray) else ()
-
-
-def _opened(kind: type, table: Any) -> Any:
-    options = kind()
-    options.Init(table.Bytes, table.Pos)
-    return options
-
-
-def _activation(options: Any) -> str:
-    return _ACTIVATIONS.get(options.FusedActivationFunction(), "unknown")
-
-
-def _convolution(kind: type) -> Callable[[Any], OperatorOptions]:
-    def read(table: Any) -> OperatorOptions:
-        options = _opened(kind, table)
-        return OperatorOptions(
-            activation=_activation(options),
-            same_padding=options.Padding() == tflite.Padding.SAME,
-            stride=(options.StrideH(), options.StrideW()),
-            dilation=(options.DilationHFactor(), options.DilationWFactor()),
-        )
-
-    return read
-
-
-def _pool(table: Any) -> OperatorOptions:
-    options = _opened(tflite.Pool2DOptions, table)
-    return OperatorOptions(
-        activation=_activation(options),
-        same_padding=options.Padding() == tflite.Padding.SAME,
-        stride=(options.StrideH(), options.StrideW()),
-        window=(options.FilterHeight(), options.FilterWidth()),
-    )
-
-
-def _arithmetic(kind: type) -> Callable[[Any], OperatorOptions]:
-    return lambda table: OperatorOptions(activation=_activation(_opened(kind, table)))
-
-
-def _fully_connected(table: Any) -> OperatorOptions:
-    options = _opened(tflite.FullyConnectedOptions, table)
-    return OperatorOptions(activation=_activation(options), shuffled_weights=options.WeightsFormat() != 0)
-
-
-def _concatenation(table: Any) -> OperatorOptions:
-    options = _opened(tflite.ConcatenationOptions, table)
-    return OperatorOptions(activation=_activation(options), axis=options.Axis())
-
-
-def _reducer(table: Any) -> OperatorOptions:
-    return OperatorOptions(keep_dims=bool(_opened(tflite.ReducerOptions, table).KeepDims()))
-
-
-def _softmax(table: Any) -> OperatorOptions:
-    return OperatorOptions(beta=float(_opened(tflite.SoftmaxOptions, table).Beta()))
-
-
-_OPTIONS: dict[str, Callable[[Any], OperatorOptions]] = {
-    "CONV_2D": _convolution(tflite.Conv2DOptions),
-    "DEPTHWISE_CONV_2D": _convolution(tflite.DepthwiseConv2DOptions),
-    "AVERAGE_POOL_2D": _pool,
-    "MAX_POOL_2D": _pool,
-    "ADD": _arithmetic(tflite.AddOptions),
-    "SUB": _arithmetic(tflite.SubOptions),
-    "MUL": _arithmetic(tflite.MulOptions),
-    "FULLY_CONNECTED": _fully_connected,
-    "CONCATENATION": _concatenation,
-    "MEAN": _reducer,
-    "SOFTMAX": _softmax,
-}

@@ -138,14 +138,21 @@ def test_a_core_that_was_built_for_another_array_refuses_the_command_list(
     assert "made for another array" in done.stderr
 
 
-def test_what_the_core_has_not_is_estimated_with_the_reason(tmp_path: Path, checked_program: Path) -> None:
+@pytest.mark.parametrize("parallelism", ["B512", "B4096"])
+def test_a_mean_over_a_number_that_is_no_power_of_two_has_the_bits_of_onnx_runtime(
+    parallelism: str, tmp_path: Path, checked_program: Path
+) -> None:
+    """The core multiplies by a float32 as IEEE 754 has it: the product is rounded to 24 bits, then to an integer."""
     real, shape = nets.everything(mean=True)
-    made = build(tmp_path / "made", int8_shift(real, shape), code(), checked_program)
-    board = simulator.DpuSimulator(_purpose())
-    inputs = {"x": np.stack([each["x"] for each in random_inputs(shape, 2)])}
-    found = board.simulate(made.folder, inputs, cases=1, timeout=60.0)
-    assert (found.timing, found.cycles) == ("estimated", ())
-    assert "no mean over a number that is no power of two" in str(board.emulator)
+    quantised = int8_shift(real, shape)
+    made = build(tmp_path / "made", quantised, code(parallelism=parallelism), checked_program)
+    inputs = random_inputs(shape, 4, seed=5)
+    found = made.simulate(inputs, cases=4)
+    assert found.timing == "simulated"
+    equal(found.outputs, expected(quantised, inputs))
+    equal(found.simulated, found.outputs)
+    for cycles in found.cycles:
+        assert cycles == pytest.approx(made.plan["cycles"], rel=MOST_OFF)
 
 
 def test_without_verilator_cells_are_estimated_with_the_reason(

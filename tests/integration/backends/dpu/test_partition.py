@@ -11,7 +11,7 @@ from onnx import helper
 
 from crossfarm.backends.dpu import backend
 from crossfarm.backends.dpu.commands import Alu, Op, read_commands
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 from tests.integration.backends.dpu import nets
 from tests.integration.backends.dpu.building import CELL, build, code, equal, expected, int8_shift, model, random_inputs
 
@@ -158,7 +158,7 @@ def test_features_that_no_tile_of_one_row_fits_are_refused_with_the_numbers(tmp_
     path = tmp_path / "model.onnx"
     path.write_bytes(int8_shift(real, shape).SerializeToString())
     with pytest.raises(
-        ModelError, match=r"layer Conv_0: a tile of one row needs \d+ words of the feature banks .* which hold 64"
+        UnfitError, match=r"layer Conv_0: a tile of one row needs \d+ words of the feature banks .* which hold 64"
     ):
         backend.compile(cell=CELL, model=path, code=code(bank_depth=32, bank_num=1), output=tmp_path)
 
@@ -166,7 +166,7 @@ def test_features_that_no_tile_of_one_row_fits_are_refused_with_the_numbers(tmp_
 def test_a_model_that_is_not_quantised_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(nets.digits()[0].SerializeToString())
-    with pytest.raises(ModelError, match="the model is not quantised; use the variant int8_shift"):
+    with pytest.raises(UnfitError, match="the model is not quantised; use the variant int8_shift"):
         backend.compile(cell=CELL, model=path, code=code(), output=tmp_path)
 
 
@@ -175,5 +175,5 @@ def test_a_model_of_which_nothing_fits_is_refused_with_the_rules(tmp_path: Path)
     quantised = int8_shift(model(nodes, {"w": _normal(0, 4, 16, 19, 1)}, SHAPE), SHAPE)
     path = tmp_path / "model.onnx"
     path.write_bytes(quantised.SerializeToString())
-    with pytest.raises(ModelError, match=r"can run no layer of this model \(Conv Conv_0: kernel is 19"):
+    with pytest.raises(UnfitError, match=r"can run no layer of this model \(Conv Conv_0: kernel is 19"):
         backend.compile(cell=CELL, model=path, code=code(), output=tmp_path)

@@ -12,7 +12,8 @@ import onnx
 import pytest
 
 from crossfarm.backends.rtl.backend import RtlCode, compile
-from crossfarm.backends.rtl.verilated import build_simulator, resources
+from crossfarm.backends.rtl.sizes import resources
+from crossfarm.backends.rtl.verilated import build_simulator
 from crossfarm.boards.simulators import rtl
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
 from crossfarm.bundles.calibration import write_calibration
@@ -73,11 +74,17 @@ def digits() -> tuple[Array, Array]:
     return (rows[:, :-1] / 16).astype(np.float32).reshape(-1, 1, 1, 8, 8), rows[:, -1]
 
 
+def calibration() -> Array:
+    """Return the digits that were kept to calibrate from."""
+    rows = np.loadtxt(DIGITS / "calibration.csv", delimiter=",", dtype=np.int64)
+    return (rows[:, :-1] / 16).astype(np.float32).reshape(-1, 1, 1, 8, 8)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the digits CNN as a core of 8 bits."""
     _skip_without("verilator", "g++", "make")
-    return _compile(tmp_path_factory.mktemp("digits"), onnx.load(DIGITS / "digits_cnn.onnx"), digits()[0][:128])
+    return _compile(tmp_path_factory.mktemp("digits"), onnx.load(DIGITS / "digits_cnn.onnx"), calibration())
 
 
 def test_the_digits_cnn_answers_as_its_functional_model_in_every_image_and_knows_the_digits(made: Path) -> None:
@@ -108,6 +115,19 @@ def test_yosys_estimates_what_a_core_takes_of_a_device(tmp_path: Path) -> None:
     found = {item.name: item.value for item in counts}
     assert (found["ff"], found["dsp"], found["bram"]) == (8, 1, 0), note
     assert found["lut"] > 0
+    assert "as yosys maps it" in note
+    counts, note = resources(tmp_path, seconds=0)
+    assert {item.name: item.value for item in counts if item.name in ("ff", "dsp", "bram")} == {
+        **{"ff": 8, "dsp": 1, "bram": 0},
+    }
+    assert "counted from registers" in note
+
+
+def test_the_digits_cnn_has_an_estimate_of_its_size(made: Path) -> None:
+    _skip_without("yosys")
+    report = AcceleratorReport.read(made / ACCELERATOR)
+    sizes = {item.name: item.value for item in report.quantities}
+    assert sizes["dsp"] >= 9 and sizes["bram"] >= 1 and sizes["lut"] > 1000 and sizes["ff"] > 1000, report.notes
 
 
 def test_a_core_that_is_wrong_on_purpose_turns_the_gate_red(made: Path, tmp_path: Path) -> None:
@@ -139,7 +159,10 @@ def spoil(verilog: str) -> tuple[str, int]:
     return re.subn(r"^(\s*assign _mul = _a \* _b);$", r"\1 + 1;", verilog, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize(("width", "changes"), [(16, {}), (8, {"parallelism": 4}), (8, {"bus": 64})])
+@pytest.mark.parametrize(
+    ("width", "changes"),
+    [(16, {}), (8, {"parallelism": 4}), *((width, {"bus": bus}) for width in (8, 16) for bus in (64, 128))],
+)
 def test_other_widths_parallelisms_and_buses_are_right_too(tmp_path: Path, width: int, changes: dict[str, int]) -> None:
     _skip_without("verilator", "g++", "make")
     images, _ = digits()

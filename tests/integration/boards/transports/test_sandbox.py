@@ -19,9 +19,9 @@ from typing import Literal
 
 import pytest
 
-from crossfarm.boards.transports import sandbox
 from crossfarm.boards.transports.bundle_run import ProgramResult, run_bundle
 from crossfarm.errors import BoardError, BundleError
+from crossfarm.util import sandbox
 from tests.waiting import stretched, wait_until
 
 pytestmark = pytest.mark.integration

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib.util
 import io
+import json
 import os
 import re
 import subprocess
@@ -248,6 +249,23 @@ def test_a_state_that_would_run_code_is_never_loaded(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"nets\.small:Small could not be exported: UnpicklingError"):
         _local(tmp_path, model, files)
     assert not trap.exists()
+
+
+@needs_torch
+def test_weights_may_come_as_safetensors(tmp_path: Path) -> None:
+    weights = {"linear.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "linear.bias": np.zeros(2, np.float32)}
+    header = {
+        "linear.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+        "linear.bias": {"dtype": "F32", "shape": [2], "data_offsets": [24, 32]},
+    }
+    text = json.dumps(header).encode()
+    state = len(text).to_bytes(8, "little") + text + b"".join(array.tobytes() for array in weights.values())
+    model = _factory(state={"file": "state.safetensors"}, output_names=["difference", "total"])
+    files = {"nets/small.py": SMALL.encode(), "state.safetensors": state}
+    session = _session(str(_local(tmp_path, model, files) / "model.onnx"))
+    left, right = np.array([[1, 2, 3]], np.float32), np.zeros((1, 3), np.float32)
+    (difference,) = session.run(["difference"], {"left": left, "right": right})
+    np.testing.assert_allclose(difference, left @ weights["linear.weight"].T)
 
 
 @needs_torch

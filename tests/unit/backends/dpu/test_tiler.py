@@ -10,7 +10,7 @@ from crossfarm.backends.dpu.array import RATE_ONE, Array
 from crossfarm.backends.dpu.commands import Op, read_commands
 from crossfarm.backends.dpu.layers import Layer, Network, Tensor
 from crossfarm.backends.dpu.tiler import tile
-from crossfarm.errors import BundleError, ModelError
+from crossfarm.errors import BundleError, UnfitError
 
 
 def _array(feature_words: int = 4096, *, layer_cycles: int = 0) -> Array:
@@ -90,7 +90,7 @@ def test_an_input_of_few_channels_is_laid_out_by_the_rows_of_the_kernel() -> Non
 
 def test_a_row_that_no_bank_holds_twice_is_refused_with_the_numbers() -> None:
     with pytest.raises(
-        ModelError, match=r"layer l0: a tile of one row needs 128 words .*\(32 for the result and 96 .* which hold 100"
+        UnfitError, match=r"layer l0: a tile of one row needs 128 words .*\(32 for the result and 96 .* which hold 100"
     ):
         tile(_chain(1), _array(100))
 

@@ -8,7 +8,7 @@ import pytest
 
 from crossfarm.backends.mcu.memory import HANDLE_BYTES, Memory
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 
 CELL = Cell(model="m", target="cortex_m4", variant="int8")
 
@@ -44,12 +44,12 @@ def test_the_header_says_every_number_once() -> None:
 def test_an_arena_that_just_fits_is_taken_and_a_larger_one_is_refused_with_the_numbers() -> None:
     _memory(ram_bytes=16_448).check_ram(CELL)
     words = r"an arena of 16,448 bytes \(12,288 of tensors, 4,096 of workspace\), but ram_bytes of "
-    with pytest.raises(ModelError, match=words + r"toolchains/cortex_m4.yaml is 16,447"):
+    with pytest.raises(UnfitError, match=words + r"toolchains/cortex_m4.yaml is 16,447"):
         _memory(ram_bytes=16_447).check_ram(CELL)
 
 
 def test_code_that_just_fits_is_taken_and_more_is_refused_with_the_numbers() -> None:
     _memory().check_flash(CELL, code_bytes=20_000)
     words = r"takes 100,001 bytes of flash \(80,000 of weights, 20,001 of code\), but flash_bytes of "
-    with pytest.raises(ModelError, match=words + r"toolchains/cortex_m4.yaml is 100,000"):
+    with pytest.raises(UnfitError, match=words + r"toolchains/cortex_m4.yaml is 100,000"):
         _memory().check_flash(CELL, code_bytes=20_001)

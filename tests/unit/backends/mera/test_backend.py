@@ -16,12 +16,17 @@ from crossfarm.backends.mera import backend
 from crossfarm.backends.mera.backend import MeraCode
 from crossfarm.bundles.calibration import write_calibration
 from crossfarm.config.cell import Cell
-from crossfarm.config.targets import target_with
-from crossfarm.errors import BundleError, ModelError
+from crossfarm.config.targets import Target, target_with
+from crossfarm.errors import BundleError, UnfitError
 from crossfarm.util.paths import HOME
 
 CELL = Cell(model="m", target="mera_f200", variant="float32")
 CODE = MeraCode(platform="DNAF200L0003", megahertz=300)
+
+
+def target_file(name: str) -> Target:
+    """Return a target of toolchains/."""
+    return target_with(MeraCode).model_validate(yaml.safe_load((HOME / "toolchains" / f"{name}.yaml").read_text()))
 
 
 def save(path: Path, *nodes: onnx.NodeProto) -> Path:
@@ -52,7 +57,7 @@ def test_a_model_that_is_quantised_already_is_refused(tmp_path: Path) -> None:
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
     )
     with pytest.raises(
-        ModelError, match=r"QuantizeLinear of node 'first'.*float32 alone.*wrong numbers without a word"
+        UnfitError, match=r"QuantizeLinear of node 'first'.*float32 alone.*wrong numbers without a word"
     ):
         compile(tmp_path, save(tmp_path / "m.onnx", *nodes), {"x": np.zeros((1, 4), np.float32)})
 
@@ -66,11 +71,13 @@ def test_calibration_of_another_shape_is_refused(tmp_path: Path) -> None:
 def test_a_toolchain_file_cannot_name_what_mera_has_not() -> None:
     declared = yaml.safe_load((HOME / "toolchains" / "mera_f200.yaml").read_text())
     target = target_with(MeraCode).model_validate(declared)
-    assert target.variants == ("float32",) and target.quantises
+    assert target.variants == ("float32", "int8") and target.quantises
+    assert target.refuses(variant="int8", form="torchscript") is None
+    assert target.refuses(variant="int8", form="onnx") == "mera_f200 takes int8 models that come as torchscript alone"
     with pytest.raises(ValidationError, match="platform"):
         target_with(MeraCode).model_validate({**declared, "code": {**declared["code"], "platform": "DNAF900L0001"}})
-    with pytest.raises(ValidationError, match="its backend takes float32, not int8"):
-        target_with(MeraCode).model_validate({**declared, "variants": ["float32", "int8"]})
+    with pytest.raises(ValidationError, match="its backend takes float32, int8, not int8_shift"):
+        target_with(MeraCode).model_validate({**declared, "variants": ["float32", "int8_shift"]})
     with pytest.raises(ValidationError, match="calibration"):
         target_with(MeraCode).model_validate({**declared, "code": {**declared["code"], "calibration": 0}})
 

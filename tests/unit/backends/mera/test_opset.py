@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from crossfarm.backends.mera.opset import older, require_equal
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import ModelError, UnfitError
 
 CELL = Cell(model="m", target="mera_f200", variant="float32")
 node = helper.make_node
@@ -68,7 +68,7 @@ def test_an_opset_that_mera_reads_stays(opset: int) -> None:
 
 def test_an_operator_that_opset_11_has_not_is_refused() -> None:
     model = model_of(node("HardSwish", ["x"], ["y"]), opset=17)
-    with pytest.raises(ModelError, match=r"mera_f200-m-float32: .*opset 17 cannot be said in that: .*HardSwish"):
+    with pytest.raises(UnfitError, match=r"mera_f200-m-float32: .*opset 17 cannot be said in that: .*HardSwish"):
         older(model, cell=CELL)
 
 
@@ -79,13 +79,13 @@ def test_axes_that_are_computed_are_refused_with_operator_and_node() -> None:
         node("ReduceMean", ["x", "axes"], ["y"], name="mean"),
     )
     model = model_of(*nodes, opset=18, constants={"zero": np.array([0]), "one": np.array([1])})
-    with pytest.raises(ModelError, match=r"operator ReduceMean of node 'mean' .* its axes are computed"):
+    with pytest.raises(UnfitError, match=r"operator ReduceMean of node 'mean' .* its axes are computed"):
         older(model, cell=CELL)
 
 
 def test_an_attribute_that_opset_11_cannot_mean_is_refused() -> None:
     model = model_of(node("Reshape", ["x", "to"], ["y"], allowzero=1), opset=18, constants={"to": np.array([0, 6])})
-    with pytest.raises(ModelError, match="its allowzero is 1"):
+    with pytest.raises(UnfitError, match="its allowzero is 1"):
         older(model, cell=CELL)
 
 

@@ -15,7 +15,7 @@ from crossfarm.backends.rtl.backend import RtlCode, compile
 from crossfarm.backends.rtl.generator import scale_of
 from crossfarm.config.cell import Cell
 from crossfarm.config.targets import target_with
-from crossfarm.errors import BundleError, ModelError, ToolMissingError
+from crossfarm.errors import BundleError, ModelError, ToolMissingError, UnfitError
 from crossfarm.util import environments
 from tests.unit.backends.rtl import networks
 
@@ -55,13 +55,13 @@ def test_it_quantises_float32_and_takes_no_other_variant() -> None:
 
 def test_an_unsupported_operator_is_told_with_its_node(tmp_path: Path) -> None:
     model = networks.network([helper.make_node("Softmax", ["x"], ["y"], name="last")], {})
-    with pytest.raises(ModelError, match="operator Softmax of node 'last' cannot be compiled"):
+    with pytest.raises(UnfitError, match="operator Softmax of node 'last' cannot be compiled"):
         _compile(tmp_path, model, networks.calibrate(tmp_path / "calibration"))
 
 
 def test_a_net_that_is_too_large_is_told_so_with_the_estimate(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"too large for RTL simulation: about [\d,]+ cycles a case by estimate, .* 100;"
+        UnfitError, match=r"too large for RTL simulation: about [\d,]+ cycles a case by estimate, .* 100;"
     ):
         _compile(tmp_path, networks.convolution(), networks.calibrate(tmp_path / "calibration"), most_cycles=100)
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from crossfarm.backends.rtl.network import estimated_cycles, refuse, write_for_nngen
 from crossfarm.config.cell import Cell
-from crossfarm.errors import ModelError
+from crossfarm.errors import UnfitError
 from crossfarm.util.paths import HOME
 from tests.unit.backends.rtl import networks
 
@@ -35,7 +35,7 @@ def _answers(model: onnx.ModelProto) -> np.ndarray:
     ],
 )
 def test_an_attribute_that_nngen_does_not_read_is_refused(attributes: dict[str, object], words: str) -> None:
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(UnfitError, match=words):
         refuse(networks.convolution(**attributes), cell=CELL, width=8)
 
 
@@ -44,7 +44,7 @@ def test_attributes_that_say_what_nngen_takes_for_granted_are_good() -> None:
 
 
 def test_sums_of_two_activations_take_16_bits() -> None:
-    with pytest.raises(ModelError, match=r"Add 'sum' adds two activations.*rtl_int16"):
+    with pytest.raises(UnfitError, match=r"Add 'sum' adds two activations.*rtl_int16"):
         refuse(networks.residual(), cell=CELL, width=8)
     refuse(networks.residual(), cell=CELL, width=16)
 
@@ -56,14 +56,14 @@ def test_a_sum_with_a_constant_is_none_of_two_activations() -> None:
 
 def test_more_than_one_case_at_once_is_refused() -> None:
     model = networks.network([helper.make_node("Relu", ["x"], ["y"])], {}, shape=[2, 3])
-    with pytest.raises(ModelError, match="x is no float32 tensor of one case"):
+    with pytest.raises(UnfitError, match="x is no float32 tensor of one case"):
         refuse(model, cell=CELL, width=8)
 
 
 def test_weights_that_are_computed_are_refused() -> None:
     nodes = [helper.make_node("Relu", ["w"], ["v"]), helper.make_node("Conv", ["x", "v"], ["y"], name="conv")]
     model = networks.network(nodes, {"w": np.ones((4, 4, 1, 1))})
-    with pytest.raises(ModelError, match="Conv 'conv' has weights that are no constants"):
+    with pytest.raises(UnfitError, match="Conv 'conv' has weights that are no constants"):
         refuse(model, cell=CELL, width=8)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfarm.backends.rtl.verilated import build_simulator, counted, is_as_expected, resources, written_bytes
+from crossfarm.backends.rtl.sizes import counted, resources, words_counted
+from crossfarm.backends.rtl.verilated import build_simulator, is_as_expected, written_bytes
 from crossfarm.bundles.rtl import CoreTensor
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ToolMissingError
@@ -24,9 +25,15 @@ def test_without_verilator_it_says_what_to_install(tmp_path: Path, monkeypatch: 
 
 def test_without_yosys_or_time_for_it_a_note_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = "LUT, FF, DSP and BRAM are not estimated"
-    assert resources(tmp_path, seconds=0) == ((), f"{nothing}: code.synthesis_seconds is 0")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert resources(tmp_path, seconds=9) == ((), f"{nothing}: yosys is not installed")
+
+
+def test_words_are_counted_by_kind_and_width() -> None:
+    """By hand: 2 x 8 + 1 bits of registers, one DSP for 8 x 8 and four for 32 x 32, 8 + 32 / 2 LUTs, two RAMB18."""
+    cells = {"$dff_8": 2, "$sdffe_1": 1, "$mul_16": 1, "$mul_64": 1, "$add_8": 1, "$mux_32": 1, "$memrd": 3}
+    found = {item.name: item.value for item in words_counted(cells, memory_bits=17 << 10)}
+    assert found == {"lut": 24, "ff": 17, "dsp": 5, "bram": 2}
 
 
 def test_cells_are_counted_by_kind() -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from crossfarm.boards.protocol import Purpose, this_host
 from crossfarm.boards.simulators import cortex_m
-from crossfarm.boards.transports import sandbox
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport, Quantity
 from crossfarm.bundles.compile_report import PortType
 from crossfarm.bundles.manifest import InputFile, Manifest
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import BoardError, BundleError, CrossfarmError, ModelError
+from crossfarm.util import sandbox
 from tests.waiting import wait_for_end
 
 RESULT = '{"nanoseconds": [5, 6], "workspace_peak_bytes": 64, "stack_peak_bytes": 320}'

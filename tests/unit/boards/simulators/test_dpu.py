@@ -18,8 +18,6 @@ PLAN = {
     "macs": dpu.MOST_MACS + 1,
     "megahertz": 300,
     "cycles": 600,
-    "core": True,
-    "why": None,
     "contains": "everything",
 }
 ECHO = '#!/bin/sh\ncp "$4" "$5"\n'

@@ -35,6 +35,7 @@ json.dump(answers, open(sys.argv[4], "w"))
 def bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
     (folder / "inputs").mkdir(parents=True)
+    (folder / "deploy").mkdir()
     np.zeros(6, np.float32).tofile(folder / "inputs" / "0.bin")
     Manifest(
         model="m",

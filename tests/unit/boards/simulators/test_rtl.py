@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from crossfarm.boards.simulators import rtl
-from crossfarm.boards.transports import sandbox
-from crossfarm.bundles.rtl import ENVIRONMENT, CoreTensor, RtlCore
+from crossfarm.bundles.rtl import CALIBRATION, ENVIRONMENT, MODEL, CoreTensor, RtlCore
 from crossfarm.errors import BoardError, BundleError
-from crossfarm.util import environments
+from crossfarm.util import environments, sandbox
 from tests.waiting import stretched, wait_for_end
 
 CORE = RtlCore(
@@ -105,10 +104,16 @@ def _environment(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> 
     (place / "bin" / "python").chmod(0o755)
 
 
+def _model_files(bundle: Path) -> None:
+    for name in (MODEL, CALIBRATION):
+        (bundle / name).touch()
+
+
 def test_a_functional_model_that_was_quantised_otherwise_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _environment(tmp_path / "places", monkeypatch, "exit 3")
+    _model_files(tmp_path)
     with pytest.raises(BundleError, match="quantised otherwise here than when its core was made"):
         rtl.evaluate(tmp_path, CORE, INTEGERS, timeout=60)
 
@@ -117,6 +122,7 @@ def test_a_functional_model_that_dies_is_told_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _environment(tmp_path / "places", monkeypatch, "echo 'ValueError: shape' >&2; kill -ABRT $$")
+    _model_files(tmp_path)
     with pytest.raises(BoardError, match=r"(?s)SIGABRT.*ValueError: shape"):
         rtl.evaluate(tmp_path, CORE, INTEGERS, timeout=60)
 

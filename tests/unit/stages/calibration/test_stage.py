@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import yaml
 
 from crossfarm.bundles.calibration import CALIBRATION, read_calibration, write_calibration
 from crossfarm.bundles.compile_report import PortType
@@ -20,6 +21,9 @@ from crossfarm.stages.calibration import stage as calibration
 from crossfarm.stages.compile import stage as compile_stage
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Subject
+from crossfarm.stages.quantize import stage as quantize
+from crossfarm.stages.reference import stage as reference
+from crossfarm.util.paths import HOME
 
 PORT = PortType(name="x", dtype="float32", shape=(1, 1, 8, 8))
 ENTRY = {
@@ -129,3 +133,32 @@ def test_a_damaged_or_empty_calibration_is_refused(tmp_path: Path, damage: str) 
         (made / CALIBRATION).write_text(text)
     with pytest.raises(BundleError, match=r"run the stage `calibration` again|make the artifact again"):
         read_calibration(made, ports=[PORT])
+
+
+OTHERS = {"kind": "rendered_text", "name": "others", "texts": ["six", "seven"]}
+
+
+def test_the_inputs_may_come_from_data_that_the_model_is_not_scored_on() -> None:
+    declared = ModelsFile.model_validate(
+        {"models": [{**ENTRY, "quantisation": {"data": ["others"]}}], "datasets": [LINES, OTHERS]}
+    )
+    found = Subject(pipeline=Pipeline(name="p", targets=("t",)), model=declared.models[0], datasets=declared.datasets)
+    for stage in (calibration, quantize):
+        parameters = stage.needs(found).parameters
+        assert parameters["model m"]["data"] == ["others"]
+        assert "dataset others" in parameters and "dataset lines" not in parameters
+    assert "dataset others" not in reference.needs(found).parameters
+
+
+def test_the_digits_that_are_calibrated_from_are_neither_scored_nor_trained_with() -> None:
+    """The three parts of scikit-learn's digits: what is scored and what is calibrated from share no row."""
+    folder = HOME / "models" / "digits_cnn"
+    scored, calibrated = (
+        (folder / name).read_text(encoding="ascii").splitlines() for name in ("held_out.csv", "calibration.csv")
+    )
+    assert (len(scored), len(calibrated)) == (450, 128)
+    assert set(scored).isdisjoint(calibrated)
+    (model,) = (
+        item for item in yaml.safe_load((HOME / "models.yaml").read_text())["models"] if item["name"] == "digits_cnn"
+    )
+    assert model["quantisation"]["data"] == ["digits_calibration"] != model["data"]

@@ -503,7 +503,7 @@ def test_what_was_built_for_a_card_says_which_boards_hold_one(tmp_path: Path) ->
     assert _rows(job).checks["accelerator"].message == said
     cards = {"cards t-m-float32": {"pc": ["dna-f200"], "other": ["dna-f100"]}}
     other = dataclasses.replace(job, parameters={**job.parameters, **cards})
-    assert "built, not run: pc declares a dna-f200 card, for which there is no driver" in (
+    assert "built, not run: pc declares a dna-f200 card; name the target among the board's" in (
         _rows(other).checks["accelerator"].message
     )
 

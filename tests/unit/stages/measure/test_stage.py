@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from crossfarm.boards.result import RunnerResult
-from crossfarm.boards.transports import sandbox
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
@@ -23,6 +22,7 @@ from crossfarm.stages.job import Job
 from crossfarm.stages.measure import stage as measure
 from crossfarm.stages.measure.artifact import BoardFile, read_file
 from crossfarm.stages.protocol import Subject
+from crossfarm.util import sandbox
 
 RECORD = """
 said="$0 $*"

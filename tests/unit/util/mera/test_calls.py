@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from crossfarm.util import environments
 from crossfarm.util.mera.calls import MERA, Step, call, sentence
 from tests.waiting import wait_until
 
+LONG = f"87654.{os.getpid()}"
+"""Seconds that are no other process's."""
 ABORT = """
 echo 'I1130 14:00:00.000000 12 quantizer.cc:1] loading' >&2
 echo 'F1130 14:00:01.123456    12 mera_quantizer.cc:77] Quantization transformation for SiLU failed: no Var' >&2
@@ -39,10 +43,11 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def run(tmp_path: Path, *, processor_seconds: int = 60, wall_seconds: float = 60.0) -> Any:
     """Call MERA for the cell `c`."""
+    (tmp_path / "work").mkdir()
     return call(
         [Step(doing="quantising", request={"action": "quantise"}), Step(doing="running", request={"action": "run"})],
         cell="c",
-        folder=tmp_path,
+        folder=tmp_path / "work",
         processor_seconds=processor_seconds,
         wall_seconds=wall_seconds,
     )
@@ -80,18 +85,19 @@ def test_a_mera_that_does_not_start_is_no_fault_of_the_model(python: Any, tmp_pa
 
 
 def test_a_hang_ends_with_all_that_it_started(python: Any, tmp_path: Path) -> None:
-    python(f"sleep 1000 & echo $! > {tmp_path}/child; wait")
+    python(f"sleep {LONG} & wait")
     with pytest.raises(ToolTimeoutError, match="did not end within 1 s and was killed; raise the limit"):
         run(tmp_path, wall_seconds=1.0)
-    child = int((tmp_path / "child").read_text())
-    wait_until(lambda: not _runs(child))
+    wait_until(lambda: not _sleeps())
 
 
-def _runs(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def _sleeps() -> bool:
+    """Return whether a process sleeps as long as the one of the test does."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == f"sleep\0{LONG}\0".encode():
+                return True
+    return False
 
 
 def test_a_loop_ends_by_its_processor_time(python: Any, tmp_path: Path) -> None:
@@ -113,9 +119,9 @@ def test_a_missing_environment_says_what_to_type(tmp_path: Path, monkeypatch: py
 
 
 def test_its_libraries_are_found_before_the_system_s(python: Any, tmp_path: Path) -> None:
-    python(f'echo "$LD_LIBRARY_PATH" > {tmp_path}/libraries; echo [] > "$4"')
+    python('echo "$LD_LIBRARY_PATH" >libraries; echo [] > "$4"')
     run(tmp_path)
-    first, second = (tmp_path / "libraries").read_text().strip().split(":")
+    first, second = (tmp_path / "work" / "libraries").read_text().strip().split(":")
     assert first == f"{second}/crossfarm"
 
 

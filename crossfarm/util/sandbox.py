@@ -18,7 +18,7 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -34,7 +34,8 @@ NOBODY = 65534
 """User and group of programs that root starts."""
 ADVICE = "install bubblewrap (apt-get install bubblewrap), and see that the system allows user namespaces"
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache")
+"""What a sandboxed program sees of this host."""
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _TMP_BYTES = 64 << 20
 _PROCESSES = 512
@@ -66,6 +67,7 @@ while [ "$1" != run ]; do
       case $1 in
         read) mount -n -o remount,bind,ro,nosuid,nodev none ".$3" ;;
         write) mount -n -o remount,bind,nosuid,nodev,noexec none ".$3" ;;
+        work) mount -n -o remount,bind,nosuid,nodev none ".$3" ;;
       esac ;;
   esac
   shift 3
@@ -107,10 +109,13 @@ class SandboxContents:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Piece:
-    """Something in the program's file system: what it is, what of this host stands behind it, and where it is seen."""
+class Piece:
+    """Something in the program's file system: what it is, what of this host stands behind it, and where it is seen.
 
-    what: Literal["folder", "link", "scratch", "processes", "read", "write", "device"]
+    What is to `write` holds nothing that can be run; a folder to `work` in may.
+    """
+
+    what: Literal["folder", "link", "scratch", "processes", "read", "write", "work", "device"]
     source: str
     place: str
 
@@ -189,9 +194,25 @@ def sandbox_command(
     Raises:
         FileNotFoundError: a tool is not installed.
     """
-    inner = [*_without_rights(), *_limited(contents), *contents.prefix, *command]
-    pieces = list(_pieces(contents))
-    outer = [_tool("setpriv"), "--pdeathsig", "KILL", "/bin/sh", "-c", _OUTER, "sh"]
+    inner = [*without_rights(), *_limited(contents), *contents.prefix, *command]
+    return entered(kind, _pieces(contents), inner, scratch=scratch)
+
+
+def entered(
+    kind: Literal["bubblewrap", "unshare"], pieces: Iterable[Piece], inner: Sequence[str], *, scratch: Path
+) -> list[str]:
+    """Return the command that runs another one in namespaces of its own, with some pieces for a file system.
+
+    Args:
+        kind: how.
+        pieces: in the order in which they are laid out.
+        inner: gives up its rights first (`without_rights`) and takes on limits (`limits`).
+        scratch: folder of the caller, in which one is made.
+
+    Raises:
+        FileNotFoundError: a tool is not installed.
+    """
+    outer = [found_tool("setpriv"), "--pdeathsig", "KILL", "/bin/sh", "-c", _OUTER, "sh"]
     if kind == "bubblewrap":
         return [*outer, *_bubblewrap(pieces), "--", *inner]
     place = scratch / "root"
@@ -200,11 +221,11 @@ def sandbox_command(
     return [*outer, *_unshare(), "/bin/sh", "-c", _UNSHARED, "sh", str(place), *triples, "run", *inner]
 
 
-def _bubblewrap(pieces: Sequence[_Piece]) -> Iterator[str]:
-    yield from (_tool("bwrap"), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
+def _bubblewrap(pieces: Iterable[Piece]) -> Iterator[str]:
+    yield from (found_tool("bwrap"), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
     yield from ("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
     rights = ["CAP_SETPCAP"]
-    if _is_root():
+    if is_root():
         rights += ["CAP_SETUID", "CAP_SETGID"]
     else:
         yield "--unshare-user"
@@ -222,7 +243,7 @@ def _bubblewrap(pieces: Sequence[_Piece]) -> Iterator[str]:
                 yield from ("--proc", piece.place)
             case "read":
                 yield from ("--ro-bind", piece.source, piece.place)
-            case "write":
+            case "write" | "work":
                 yield from ("--bind", piece.source, piece.place)
             case "device":
                 yield from ("--dev-bind", piece.source, piece.place)
@@ -230,65 +251,93 @@ def _bubblewrap(pieces: Sequence[_Piece]) -> Iterator[str]:
 
 
 def _unshare() -> Iterator[str]:
-    yield from (_tool("unshare"), "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL")
-    if not _is_root():
+    yield from (found_tool("unshare"), "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL")
+    if not is_root():
         yield from ("--user", "--map-root-user")
 
 
-def _without_rights() -> Iterator[str]:
+def without_rights() -> Iterator[str]:
     """Yield what takes the last rights away; a set-user-id program gives none back."""
-    yield _tool("setpriv")
-    if _is_root():
+    yield found_tool("setpriv")
+    if is_root():
         yield from ("--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
     yield from ("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
 
 
 def _limited(contents: SandboxContents) -> Iterator[str]:
-    """Yield what sets the limits; a limit of the caller's that is lower stays."""
-    memory = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _SHARE_OF_MEMORY)
-    addresses = memory + (_EMULATOR_BYTES if contents.prefix else 0)
-    wanted = {"as": (resource.RLIMIT_AS, addresses), "fsize": (resource.RLIMIT_FSIZE, contents.most_bytes)}
-    if _is_root() or _kernel() >= _COUNTED_APART:
-        wanted["nproc"] = (resource.RLIMIT_NPROC, _PROCESSES)
-    yield _tool("prlimit")
-    for name, (number, value) in wanted.items():
+    memory = most_memory() + (_EMULATOR_BYTES if contents.prefix else 0)
+    return limits({"as": (resource.RLIMIT_AS, memory), "fsize": (resource.RLIMIT_FSIZE, contents.most_bytes)})
+
+
+def most_memory() -> int:
+    """Return the bytes that a sandboxed process may take of this machine's memory."""
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _SHARE_OF_MEMORY)
+
+
+def limits(wanted: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Yield what sets the limits; a limit of the caller's that is lower stays.
+
+    Args:
+        wanted: prlimit's name of it -> number of the resource, and the most; processes are limited anyway.
+
+    Raises:
+        FileNotFoundError: a tool is not installed.
+    """
+    all_wanted = dict(wanted)
+    if is_root() or _kernel() >= _COUNTED_APART:
+        all_wanted["nproc"] = (resource.RLIMIT_NPROC, _PROCESSES)
+    yield found_tool("prlimit")
+    for name, (number, value) in all_wanted.items():
         hard = resource.getrlimit(number)[1]
-        yield f"--{name}={value if hard == resource.RLIM_INFINITY else min(value, hard)}"
+        # Processor time has a softer limit already, which says so; that one stays.
+        soft = ":" if number == resource.RLIMIT_CPU else ""
+        yield f"--{name}={soft}{value if hard == resource.RLIM_INFINITY else min(value, hard)}"
     yield from ("--core=0", "--")
 
 
-def _pieces(contents: SandboxContents) -> Iterator[_Piece]:
+def _pieces(contents: SandboxContents) -> Iterator[Piece]:
     """Yield what the program sees, in the order in which it is laid out."""
     known = set[str]()
-    yield from _folders(known, "/etc/x", "/dev/x", f"{OUTPUT}/x", *(f"{OUTPUT}/{name}" for name in contents.files))
-    for place in _SYSTEM:
-        if Path(place).is_symlink():
-            yield _Piece(what="link", source=str(Path(place).readlink()), place=place)
-        elif Path(place).exists():
-            yield _Piece(what="read", source=place, place=place)
-    for place in _DEVICES:
-        yield _Piece(what="device", source=place, place=place)
-    yield _Piece(what="processes", source="", place="/proc")
-    yield _Piece(what="scratch", source=str(_TMP_BYTES), place="/tmp")  # noqa: S108 - its own
+    yield from folders(known, f"{OUTPUT}/x", *(f"{OUTPUT}/{name}" for name in contents.files))
+    yield from system_pieces(known, tmp_bytes=_TMP_BYTES)
     for path in (*contents.prefix[:1], *([str(contents.libraries)] if contents.libraries else [])):
-        if not path.startswith(tuple(f"{place}/" for place in _SYSTEM)):
-            yield from _folders(known, path)
-            yield _Piece(what="read", source=os.path.realpath(path), place=path)
-    yield _Piece(what="read", source=str(contents.bundle.resolve()), place=BUNDLE)
+        if not path.startswith(tuple(f"{place}/" for place in SYSTEM)):
+            yield from folders(known, path)
+            yield Piece(what="read", source=os.path.realpath(path), place=path)
+    yield Piece(what="read", source=str(contents.bundle.resolve()), place=BUNDLE)
     for name in contents.files:
-        yield _Piece(what="write", source=str(contents.output.resolve() / name), place=f"{OUTPUT}/{name}")
+        yield Piece(what="write", source=str(contents.output.resolve() / name), place=f"{OUTPUT}/{name}")
 
 
-def _folders(known: set[str], *paths: str) -> Iterator[_Piece]:
+def system_pieces(known: set[str], *, tmp_bytes: int) -> Iterator[Piece]:
+    """Yield what every program sees of this host's system, and a /tmp of its own.
+
+    Args:
+        known: folders that are there already; gets those that are made here.
+        tmp_bytes: that /tmp holds.
+    """
+    yield from folders(known, "/etc/x", "/dev/x")
+    for place in SYSTEM:
+        if Path(place).is_symlink():
+            yield Piece(what="link", source=str(Path(place).readlink()), place=place)
+        elif Path(place).exists():
+            yield Piece(what="read", source=place, place=place)
+    for place in _DEVICES:
+        yield Piece(what="device", source=place, place=place)
+    yield Piece(what="processes", source="", place="/proc")
+    yield Piece(what="scratch", source=str(tmp_bytes), place="/tmp")  # noqa: S108 - its own
+
+
+def folders(known: set[str], *paths: str) -> Iterator[Piece]:
     """Yield the folders above some paths that are not yet there, from the root on."""
     for path in paths:
         for parent in reversed(PurePosixPath(path).parents):
             if str(parent) not in known and parent != PurePosixPath("/"):
                 known.add(str(parent))
-                yield _Piece(what="folder", source="", place=str(parent))
+                yield Piece(what="folder", source="", place=str(parent))
 
 
-def _tool(name: str) -> str:
+def found_tool(name: str) -> str:
     """Return the path of a tool.
 
     Raises:
@@ -304,7 +353,8 @@ def _found(name: str) -> str | None:
     return shutil.which(name, path=f"{ENVIRONMENT['PATH']}:{os.environ.get('PATH', '')}")
 
 
-def _is_root() -> bool:
+def is_root() -> bool:
+    """Return whether this process is root, whose programs run as nobody."""
     return os.geteuid() == 0
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 import pytest
 
-from crossfarm.boards.transports import sandbox
 from crossfarm.boards.transports.bundle_run import run_bundle
 from crossfarm.errors import BoardError
+from crossfarm.util import sandbox
 
 KINDS: tuple[Literal["bubblewrap", "unshare"], ...] = ("bubblewrap", "unshare")
 AWKWARD = "a b'$(touch x)\n;\"c"
