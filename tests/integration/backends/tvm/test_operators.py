@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from crossfarm.errors import ModelError
 from tests.integration.backends.tvm.onnx_graphs import Array, assert_right, graph_of, numbers
 
 pytestmark = pytest.mark.integration
@@ -54,7 +55,11 @@ def test_resize_in_all_modes(
     )
     inputs, constants = {"x": numbers(2, *extents)}, {"scales": np.array(scales, dtype=np.float32)}
     expected = reference(node, inputs, constants, opset=18)
-    assert_right(node, inputs, constants, opset=18, expected=expected)
+    try:
+        assert_right(node, inputs, constants, opset=18, expected=expected)
+    except ModelError as error:
+        assume("ONNX Runtime refuses" not in str(error))  # prepare asks it, and it has not every mode for every rank
+        raise
 
 
 @few
