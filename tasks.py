@@ -4,7 +4,7 @@ from crossfarm.cli.boards import inspect_boards
 from crossfarm.cli.ci import annotate, matrix, merge
 from crossfarm.cli.clean import clean
 from crossfarm.cli.containers import reproduce, shell
-from crossfarm.cli.develop import bench, fuzz, lint, mutants, test
+from crossfarm.cli.develop import bench, conformance, fuzz, lint, mutants, test
 from crossfarm.cli.history import compare, history, history_export, history_import, history_prune
 from crossfarm.cli.images import images
 from crossfarm.cli.packages import bundle, package
@@ -22,6 +22,7 @@ __all__ = [
     "clean",
     "compare",
     "compile",
+    "conformance",
     "doctor",
     "fuzz",
     "history",

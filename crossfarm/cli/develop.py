@@ -1,4 +1,4 @@
-"""What developers of crossfarm type: tests, style, benchmarks, mutants, fuzzing."""
+"""What developers of crossfarm type: tests, style, benchmarks, mutants, fuzzing, conformance."""
 
 from __future__ import annotations
 
@@ -102,6 +102,24 @@ def fuzz(given: Given) -> int:
     kind = [given["kind"]] if given["kind"] else []
     count = ["--count", str(given["count"])] if given["count"] is not None else []
     return _code_of("tests.fuzz", *kind, *count, "--seed", str(given["seed"]))
+
+
+@verb(
+    Option(name="every", help="one form of so many, in place of all", kind="count"),
+    Option(name="only", help="globs of forms, like node/resize_*", kind="list"),
+    Option(name="jobs", help="so many at a time (one for each processor)", kind="count"),
+    Option(name="write", help="write docs/operators.md and the list of what is right", kind="flag"),
+)
+def conformance(given: Given) -> int:
+    """Compile and run the ONNX backend suite; exit code 1 when an answer is wrong, or what was right is not any more.
+
+    Examples:
+        ./inv conformance --every 20
+        ./inv conformance --only 'node/resize_*,node/maxpool_*'
+    """
+    words = [f"--only={glob}" for glob in given["only"]]
+    words += [f"--{name}={given[name]}" for name in ("every", "jobs") if given[name] is not None]
+    return _code_of("tests.conformance", *words, *(["--write"] if given["write"] else []))
 
 
 def _is_installed(module: str) -> bool:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tvm
-from onnx import ModelProto
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr
-from crossfarm.backends.tvm.unsupported import describe_node, said_by
+from crossfarm.backends.tvm.operators.families import CONVERTERS, REWRITES
+from crossfarm.backends.tvm.operators.graph_rewriting import rewritten
+from crossfarm.backends.tvm.operators.node import Node
+from crossfarm.backends.tvm.operators.qoperators import as_eight_bits
+from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr, RuntimeTensor
+from crossfarm.backends.tvm.unsupported import describe_node, full_name, said_by
 from crossfarm.errors import ModelError
 
 
 def known_operators() -> Collection[str]:
-    """Return the names of the ONNX operators that TVM imports."""
-    return frozenset(onnx_frontend._get_convert_map()) | {"Constant"}
+    """Return the names of the ONNX operators that can be imported, by us or by TVM."""
+    return frozenset(onnx_frontend._get_convert_map()) | {"Constant"} | CONVERTERS.keys() | REWRITES.keys()
 
 
 def import_onnx(model: ModelProto) -> IRModule:
@@ -32,6 +36,7 @@ def import_onnx(model: ModelProto) -> IRModule:
     Raises:
         ModelError: a node uses its operator in a way that TVM cannot import; the message names it.
     """
+    model = rewritten(model, REWRITES)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     importer = _Importer(model)
     try:
@@ -58,59 +63,64 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         number = self._converted
         self._converted += 1
         try:
-            ours = _OURS[op_name](inputs, attrs) if op_name in _OURS else None
+            ours = self._by_us(number, inputs, opset)
             if ours is not None:
-                return self.bb.normalize(ours)
+                return ours
             return super()._convert_operator(op_name, inputs, attrs, opset)
         except Exception as error:
             node = describe_node(self._nodes_in_order[number], number)
             raise ModelError(
-                f"TVM cannot import {node}: {said_by(error)}; replace it before the model is exported, "
+                f"{node} cannot be imported: {said_by(error)}; replace it before the model is exported, "
                 "or list the target under skip with this reason"
             ) from error
 
+    def _by_us(self, number: int, inputs: Sequence[RelaxExpr], opset: int) -> RelaxExpr | None:
+        """Return what our own converter makes of a node; None when there is none, or it leaves the node to TVM."""
+        node = self._nodes_in_order[number]
+        convert = CONVERTERS.get(full_name(node))
+        if convert is None:
+            return None
+        result = convert(
+            Node(
+                operator=full_name(node),
+                inputs=tuple(inputs),
+                outputs=tuple(node.output),
+                attributes={attribute.name: _value(attribute) for attribute in node.attribute},
+                opset=opset,
+                builder=self.bb,
+            )
+        )
+        if result is None:
+            return None
+        if isinstance(result, relax.Expr):
+            return self.bb.normalize(result)
+        values = [self.bb.emit(value) for value in result]
+        return relax.Tuple(values) if len(values) > 1 else values[0]
 
-def _clipped(inputs: Sequence[RelaxExpr], _attrs: Mapping[str, Any]) -> RelaxExpr | None:
-    """Return a Clip between two known bounds as the one operator that it is; None for any other Clip.
+    def _parse_array(self, tensor_proto: TensorProto) -> RuntimeTensor:
+        """Return a constant; numbers of four bits in the dtype of eight, which is what TVM has."""
+        return tvm.runtime.tensor(as_eight_bits(tensor_proto))
 
-    TVM's importer writes five operators, which take several times as long to compile and to run. Both keep NaN
-    (passes/maxima.py).
-    """
-    if len(inputs) != 3 or str(inputs[0].ty.dtype) != "float32":
-        return None
-    bounds = [_scalar(bound) for bound in inputs[1:]]
-    if bounds[0] is None or bounds[1] is None or not bounds[0] <= bounds[1]:
-        return None
-    return relax.op.clip(inputs[0], *bounds)
+    def _parse_graph_input(self, graph: GraphProto) -> None:
+        """Make a parameter of each input; TVM's own takes an extent of 0 for an open one."""
+        for port in graph.input:
+            if port.name not in self._nodes:
+                tensor = port.type.tensor_type
+                dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)
+                shape = [extent.dim_value for extent in tensor.shape.dim]
+                self._num_input += 1
+                self._input_names.append(port.name)
+                self._nodes[port.name] = self._new_var(port.name, shape=shape, dtype=dtype)
+            self._inputs[port.name] = self._nodes[port.name]
 
-
-def _sign(inputs: Sequence[RelaxExpr], _attrs: Mapping[str, Any]) -> RelaxExpr | None:
-    """Return a Sign, of which TVM's alone makes 0 of NaN; None for integers."""
-    if not str(inputs[0].ty.dtype).startswith("float"):
-        return None
-    return relax.op.where(relax.op.isnan(inputs[0]), inputs[0], relax.op.sign(inputs[0]))
-
-
-def _above_threshold(inputs: Sequence[RelaxExpr], attrs: Mapping[str, Any]) -> RelaxExpr:
-    """Return a ThresholdedRelu as a choice; TVM's importer multiplies by 0, which makes NaN of -infinity."""
-    dtype = str(inputs[0].ty.dtype)
-    alpha = relax.const(attrs.get("alpha", 1.0), dtype)
-    return relax.op.where(relax.op.greater(inputs[0], alpha), inputs[0], relax.const(0.0, dtype))
+    def _check_for_unsupported_ops(self, graph: GraphProto) -> None:
+        """Leave it to `unsupported.check_graph`, which names the nodes."""
 
 
-_OURS: dict[str, Callable[[Sequence[RelaxExpr], Mapping[str, Any]], RelaxExpr | None]] = {
-    "Clip": _clipped,
-    "Sign": _sign,
-    "ThresholdedRelu": _above_threshold,
-}
-"""Operators that are imported by these functions of inputs and attributes, where they return something."""
-
-
-def _scalar(expression: RelaxExpr) -> float | None:
-    if not isinstance(expression, tvm.ir.GenericConst) or not isinstance(expression.value, tvm.runtime.Tensor):
-        return None
-    array = expression.value.numpy()
-    return float(array.reshape(-1)[0]) if array.size == 1 else None
+def _value(attribute: AttributeProto) -> Any:
+    """Return the value of an attribute, text as str."""
+    value = helper.get_attribute_value(attribute)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _with_reshaped_constants(module: IRModule) -> IRModule:

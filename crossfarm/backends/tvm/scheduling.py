@@ -30,7 +30,7 @@ from crossfarm.backends.tvm.schedules import (
 )
 from crossfarm.backends.tvm.schedules.choices import Choose
 from crossfarm.backends.tvm.schedules.packing import choose, pack
-from crossfarm.backends.tvm.schedules.primitives import LEFT
+from crossfarm.backends.tvm.schedules.primitives import LEFT, is_of_blocks
 from crossfarm.backends.tvm.schedules.processor import Processor
 from crossfarm.backends.tvm.types import IRModule, PrimFunc
 
@@ -123,7 +123,7 @@ def schedule_function(function: PrimFunc, processor: Processor, *, name: str) ->
         processor: what for.
         name: of the function, for the log.
     """
-    rule = next((rule for rule in RULES if rule.matches(function)), None)
+    rule = next((rule for rule in RULES if is_of_blocks(function) and rule.matches(function)), None)
     if rule is None:
         return None
     try:

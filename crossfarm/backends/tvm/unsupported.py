@@ -10,7 +10,6 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from crossfarm.errors import ModelError
 
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
-_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 
 
 class UnsupportedError(ModelError):
@@ -59,14 +58,19 @@ def check_graph(model: ModelProto, *, known: Collection[str]) -> None:
     unknown = [
         describe_node(node, number)
         for number, node in enumerate(model.graph.node)
-        if node.op_type not in known or node.op_type in _CONTROL_FLOW or node.domain not in _DOMAINS
+        if not (full_name(node) in known or (node.op_type in known and node.domain in _DOMAINS))
     ]
     if unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise ModelError(
-            f"TVM cannot import {shown}; replace the operator before the model is exported, "
+            f"nothing here compiles {shown}; replace the operator before the model is exported, "
             "or list the target under skip with this reason"
         )
+
+
+def full_name(node: NodeProto) -> str:
+    """Return the name of a node's operator, that of another domain than ONNX's with the domain before it."""
+    return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
 
 
 def describe_node(node: NodeProto, number: int) -> str:
@@ -76,7 +80,7 @@ def describe_node(node: NodeProto, number: int) -> str:
         node: of a graph.
         number: its place in the graph, from 0.
     """
-    operator = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    operator = full_name(node)
     name = f"node {node.name!r}" if node.name else f"the node that gives {next(iter(node.output), '')!r}"
     return f"operator {operator} ({name}, number {number})"
 

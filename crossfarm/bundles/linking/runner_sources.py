@@ -9,7 +9,15 @@ from crossfarm.util.paths import HOME
 
 RUNNER = HOME / "runner"
 """The folder that they stand in, beside the package, wherever models.yaml stands."""
-LIBRARY_SOURCES = ("check_tables.c", "division.c", "errors.c", "model.c", "parallel.c", "weights.c", "workspace.c")
+LIBRARY_SOURCES = (
+    "check_tables.c",
+    "compiler_functions.c",
+    "errors.c",
+    "model.c",
+    "parallel.c",
+    "weights.c",
+    "workspace.c",
+)
 """With the model's own tables and object: libMODEL."""
 PROGRAM_SOURCES = (
     "bundle.c",

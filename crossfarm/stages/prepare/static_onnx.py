@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError, nearest
+from crossfarm.stages.prepare.control_flow import has_control_flow, without_control_flow
 from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
 from crossfarm.stages.prepare.growth import check_growth, check_tensors
+from crossfarm.stages.prepare.node_names import blamed, describe
 from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.stages.prepare.shapes import infer_shapes, open_shape
+from crossfarm.stages.prepare.versions import SEPARATE_WEIGHTS_IR, converted, without_functions
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
     import onnx
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_OF_SHAPES = frozenset({"Shape", "Size"})
+_DEEPEST_LOOPS = 8
+"""How deep loops and branches may stand in each other."""
+_FOLDINGS = 4
+"""So many times a model is folded again while something about shapes is left in it: functions call functions."""
 _SAID_LIMIT = 4000
 """So many characters of a message of ONNX Runtime are looked at; a name in it may have a million."""
 
@@ -60,11 +69,13 @@ def make_static(
     """
     model = parse(content)
     inline_external_data(model, read_external)
+    model = converted(model)
     _fix_inputs(model, inputs)
+    model = without_functions(model)
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
     check_growth(model)
-    model = _infer_shapes(_fold(model))
+    model = _unrolled(_folded_to_the_end(model))
     _refuse_dynamic_shapes(model)
     check_tensors(model)
     _strip(model)
@@ -162,6 +173,7 @@ def _fix_inputs(model: onnx.ModelProto, inputs: Sequence[StaticInput]) -> None:
         kept.append(onnx.helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, item.shape))
     del graph.input[:]
     graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, SEPARATE_WEIGHTS_IR)
 
 
 def _check_names(found: Collection[str], declared: Collection[str]) -> None:
@@ -242,6 +254,44 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def _folded_to_the_end(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model folded, with its shapes.
+
+    ONNX Runtime puts the bodies of functions in place of their calls behind its folding of constants, so that those are
+    folded the next time.
+    """
+    folded = infer_shapes(_fold(model))
+    for _ in range(_FOLDINGS):
+        if not _has_constants_to_fold(folded.graph):
+            break
+        nodes = len(folded.graph.node)
+        folded = infer_shapes(_fold(folded))
+        if len(folded.graph.node) >= nodes:
+            break
+    return folded
+
+
+def _has_constants_to_fold(graph: onnx.GraphProto) -> bool:
+    """Say whether a node is left whose result is known: of a shape, or of constants alone."""
+    constants = {tensor.name for tensor in graph.initializer}
+    return any(
+        node.op_type in _OF_SHAPES or (node.input and all(name in constants for name in node.input if name))
+        for node in graph.node
+    )
+
+
+def _unrolled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace branches and loops, from the outermost inwards, each time with what is then known of the shapes."""
+    for _ in range(_DEEPEST_LOOPS):
+        if not has_control_flow(model):
+            return model
+        model = without_control_flow(model)
+        _forget_shapes(model.graph)
+        check_growth(model)
+        model = _folded_to_the_end(model)
+    raise ModelError(f"the model's loops and branches are more than {_DEEPEST_LOOPS} deep; export it without them")
+
+
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
     """Let ONNX Runtime fold constants, inline branches with a known condition, and drop what nothing reads."""
     import onnx
@@ -263,7 +313,9 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
                     "ONNX Runtime needs more memory to compute the model's constants than a job may take; export the "
                     "model with smaller constants, or give jobs more with --memory"
                 ) from error
-            raise ModelError(f"ONNX Runtime refuses the model: {_runtime_text(error)}") from error
+            said = _runtime_text(error)
+            node = blamed(model, said)
+            raise ModelError(f"ONNX Runtime refuses {node or 'the model'}: {said}") from error
         return onnx.load(folded, load_external_data=False)
 
 
@@ -289,42 +341,20 @@ def _runtime_text(error: Exception) -> str:
     return one_line(" ".join(kept), _SAID_LIMIT)
 
 
-def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnx
-
-    try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"the shapes of the model contradict each other: {one_line(str(error))}") from error
-
-
 def _refuse_dynamic_shapes(model: onnx.ModelProto) -> None:
     """Name the first tensor, in the order of computation, whose shape is not a list of numbers."""
     graph = model.graph
     known = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
     constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
+    for number, node in enumerate(graph.node):
         for name in filter(None, node.output):
-            shown = _open_shape(known.get(name))
+            shown = open_shape(known.get(name))
             if shown is not None and name not in constants:
                 raise ModelError(
-                    f"tensor {name!r} keeps the dynamic shape {shown} after all inputs were fixed; it comes from node "
-                    f"{node.name!r} ({node.op_type}), whose shape depends on data: export the model with a fixed size"
+                    f"tensor {name!r} keeps the dynamic shape {shown} after all inputs were fixed; it comes from "
+                    f"{describe(node, number)}, whose shape depends on the values of its inputs: export the model with "
+                    "a fixed size"
                 )
-    for value in graph.output:
-        if value.name in constants or _open_shape(value) is not None:
-            raise ModelError(f"output {value.name!r} does not depend on any input; there is nothing to compile for it")
-
-
-def _open_shape(value: onnx.ValueInfoProto | None) -> str | None:
-    """Return the shape as text when it is not static, else None."""
-    if value is None or not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        return "(unknown)"
-    dims = value.type.tensor_type.shape.dim
-    if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
-        return None
-    shown = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
-    return f"[{shown}]"
 
 
 def _strip(model: onnx.ModelProto) -> None:

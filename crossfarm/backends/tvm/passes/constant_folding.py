@@ -35,8 +35,28 @@ _FOLDED: dict[str, _Compute] = {
     "relax.subtract": lambda _, arrays: arrays[0] - arrays[1],
     "relax.multiply": lambda _, arrays: arrays[0] * arrays[1],
     "relax.sqrt": lambda _, arrays: np.sqrt(arrays[0]),
+    # FoldConstant would begin a maximum with the smallest finite number, and drop NaN.
+    "relax.max": lambda call, arrays: _reduced(np.max, call, arrays[0]),
+    "relax.min": lambda call, arrays: _reduced(np.min, call, arrays[0]),
+    "relax.maximum": lambda _, arrays: np.maximum(arrays[0], arrays[1]),
+    "relax.minimum": lambda _, arrays: np.minimum(arrays[0], arrays[1]),
+    "relax.equal": lambda _, arrays: np.equal(arrays[0], arrays[1]),
+    "relax.not_equal": lambda _, arrays: np.not_equal(arrays[0], arrays[1]),
+    "relax.less": lambda _, arrays: np.less(arrays[0], arrays[1]),
+    "relax.less_equal": lambda _, arrays: np.less_equal(arrays[0], arrays[1]),
+    "relax.greater": lambda _, arrays: np.greater(arrays[0], arrays[1]),
+    "relax.greater_equal": lambda _, arrays: np.greater_equal(arrays[0], arrays[1]),
+    "relax.logical_and": lambda _, arrays: np.logical_and(arrays[0], arrays[1]),
+    "relax.logical_or": lambda _, arrays: np.logical_or(arrays[0], arrays[1]),
+    "relax.logical_not": lambda _, arrays: np.logical_not(arrays[0]),
+    "relax.where": lambda _, arrays: np.where(arrays[0], arrays[1], arrays[2]),
 }
 """Operators of tensors alone -> their value; floats are rounded as on the target, each operation by itself."""
+
+
+def _reduced(reduce: Callable[..., Array], call: RelaxCall, array: Array) -> Array:
+    axes = None if call.attrs.axis is None else integers(call.attrs.axis)
+    return reduce(array, axis=axes, keepdims=bool(call.attrs.keepdims))
 
 
 def fold_constants(module: IRModule) -> IRModule:

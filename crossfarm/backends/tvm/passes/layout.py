@@ -38,8 +38,20 @@ _TO_FIRST, _PIXELS = [0, 3, 1, 2], [2, 3]
 
 def to_channels_last(module: IRModule) -> IRModule:
     """Return a module whose 2-D convolutions are NHWC over HWIO weights, with as few transposes as possible."""
-    module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(module)
+    if _has_convolutions(module):
+        module = relax.transform.ConvertLayout({"relax.nn.conv2d": ["NHWC", "HWIO"]})(module)
     return rewrite_functions(fold_constants(relax.transform.Normalize()(module)), _Sinker)
+
+
+def _has_convolutions(module: IRModule) -> bool:
+    """Say whether there is something to convert; ConvertLayout does not leave every other graph as it is."""
+    blocks = [
+        block
+        for function in module.functions.values()
+        if isinstance(function, relax.Function)
+        for block in function.body.blocks
+    ]
+    return any(operator_name(binding.value) == "relax.nn.conv2d" for block in blocks for binding in block.bindings)
 
 
 def inverse(axes: Sequence[int]) -> list[int]:

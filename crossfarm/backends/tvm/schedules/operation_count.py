@@ -9,9 +9,11 @@ from tvm import tirx
 from tvm.s_tir.analysis import estimate_tir_flops
 
 from crossfarm.backends.tvm.schedules.choices import LAYER
-from crossfarm.backends.tvm.schedules.primitives import blocks, schedule_of
+from crossfarm.backends.tvm.schedules.primitives import blocks, is_of_blocks, schedule_of
 from crossfarm.backends.tvm.types import IRModule, PrimFunc
 
+_MOST = 1 << 60
+"""More than a layer can take; the estimate gives such numbers for loops whose length is computed."""
 _OPERATIONS, _LAYER = "crossfarm.operations", "crossfarm.function_layer"
 
 
@@ -40,6 +42,8 @@ def layers(module: IRModule, functions: Iterable[str]) -> dict[str, str | None]:
 
 
 def _layer_of(function: PrimFunc) -> str | None:
+    if not is_of_blocks(function):
+        return None
     schedule = schedule_of(function)
     annotations = [schedule.get(block).annotations for block in blocks(schedule)]
     return next((str(found[LAYER]) for found in annotations if LAYER in found), None)
@@ -47,7 +51,8 @@ def _layer_of(function: PrimFunc) -> str | None:
 
 def _count(function: PrimFunc) -> int:
     try:
-        return int(estimate_tir_flops(tvm.IRModule({"main": function.with_attr("global_symbol", "main")})))
+        count = int(estimate_tir_flops(tvm.IRModule({"main": function.with_attr("global_symbol", "main")})))
     except Exception:
         # The estimate knows no loops whose length is computed; a number in a report is not worth a model.
         return 0
+    return count if 0 <= count < _MOST else 0

@@ -25,6 +25,11 @@ def schedule_of(function: PrimFunc) -> Schedule:
     return s_tir.Schedule(function.with_attr("global_symbol", "main"))
 
 
+def is_of_blocks(function: PrimFunc) -> bool:
+    """Say whether a PrimFunc can be scheduled; one that was written as loops cannot."""
+    return isinstance(function.body, s_tir.SBlockRealize) and str(function.body.block.name_hint) == "root"
+
+
 def function_of(schedule: Schedule) -> PrimFunc:
     """Return the PrimFunc that a schedule from `schedule_of` made."""
     return schedule.mod["main"]

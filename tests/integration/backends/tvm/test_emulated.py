@@ -90,6 +90,38 @@ def test_nan_and_infinities_go_through_code_for_arm(name: str, tmp_path_factory:
         np.testing.assert_allclose(answer[0], expected[output], rtol=2e-5, atol=2e-5, err_msg=output)
 
 
+def test_integers_of_64_bits_become_floats_and_back_on_arm_of_32_bits(tmp_path_factory: pytest.TempPathFactory) -> None:
+    target = load_target("armv7")
+    prefix(target)
+    kinds = {"f": "float32", "d": "float64", "u": "uint64", "i": "int64"}
+    inputs: dict[str, Array] = {
+        "i": np.array([-(2**40) - 7, -3, 0, 5, 2**40 + 7]),
+        "u": np.array([0, 1, 7, 2**33, 2**40 + 9], np.uint64),
+        "f": np.array([-2.5e9, -3.0, 0.0, 2.75, 3e9], np.float32),
+        "d": np.array([-2.5e12, -3.0, 0.0, 2.75, 3e12]),
+    }
+    pairs = [("i", "f"), ("u", "f"), ("i", "d"), ("u", "d"), ("f", "i"), ("d", "i")]
+    codes = {short: helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for short, kind in kinds.items()}
+    nodes = [helper.make_node("Cast", [one], [f"{one}{other}"], to=codes[other]) for one, other in pairs]
+    nodes += [helper.make_node("Div", ["i", "seven"], ["quotient"]), helper.make_node("Mod", ["i", "seven"], ["rest"])]
+    model = _model(
+        nodes, inputs, {"seven": np.array(7)}, [*(f"{one}{other}" for one, other in pairs), "quotient", "rest"]
+    )
+    for port in model.graph.input:
+        port.type.tensor_type.elem_type = codes[port.name]
+    for port in model.graph.output:
+        port.ClearField("type")
+    del model.graph.value_info[:]
+    builder = CellBuilder(target=target, name="wide", folder=tmp_path_factory.mktemp("builder"))
+    made = builder.bundle(onnx.shape_inference.infer_shapes(model), [inputs])
+    outputs = [port["name"] for port in json.loads((made / "manifest.json").read_text())["outputs"]]
+    found = {name: answer[0] for name, answer in zip(outputs, builder.run(made), strict=True)}
+    for one, other in pairs:
+        np.testing.assert_array_equal(found[f"{one}{other}"], inputs[one].astype(kinds[other]), err_msg=f"{one}{other}")
+    np.testing.assert_array_equal(found["quotient"], np.trunc(inputs["i"] / 7).astype(np.int64))
+    np.testing.assert_array_equal(found["rest"], inputs["i"] % 7)
+
+
 _OF_NAN = ("Relu", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Sigmoid", "Erf", "Sign", "ThresholdedRelu",
            "Softmax over the last axis", "Softmax over the first axis")  # fmt: skip
 

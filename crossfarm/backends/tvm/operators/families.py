@@ -1,0 +1,55 @@
+"""All converters, family by family; the first family that has an operator is asked."""
+
+from __future__ import annotations
+
+from crossfarm.backends.tvm.operators import (
+    attention,
+    contrib,
+    convolution,
+    determinant,
+    elementwise,
+    few_bits,
+    gathering,
+    integer_products,
+    normalisation,
+    ordering,
+    pooling,
+    qoperators,
+    recurrent,
+    reductions,
+    resize,
+    sampling,
+    scattering,
+    shapes,
+    spectrum,
+)
+from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
+from crossfarm.backends.tvm.operators.node import Converter
+
+FAMILIES = (
+    determinant,
+    few_bits,
+    convolution,
+    elementwise,
+    gathering,
+    integer_products,
+    normalisation,
+    ordering,
+    pooling,
+    recurrent,
+    reductions,
+    resize,
+    sampling,
+    scattering,
+    shapes,
+    spectrum,
+)
+"""Modules that declare CONVERTERS, each for a family of operators."""
+
+CONVERTERS: dict[str, Converter] = {
+    operator: converter for family in reversed(FAMILIES) for operator, converter in family.CONVERTERS.items()
+}
+"""Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
+
+REWRITES: dict[str, Rewrite] = {**attention.REWRITES, **contrib.REWRITES, **few_bits.REWRITES, **qoperators.REWRITES}
+"""Operator -> what replaces it by nodes of simpler operators before the graph is imported."""
