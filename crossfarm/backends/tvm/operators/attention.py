@@ -40,8 +40,6 @@ class _Extents:
 def _attention(graph: Rewriting) -> bool:
     extents = _extents(graph)
     attributes = graph.attributes
-    if max(attributes.get("left_window_size", -1), attributes.get("right_window_size", -1)) >= 0:
-        raise UnsupportedForm("its keys are limited to a window")
     query = _by_heads(graph, graph.input(0), extents, heads=extents.heads[0], length=extents.queries)
     fresh = extents.keys - extents.past
     sides = []
@@ -147,6 +145,16 @@ def _bias(graph: Rewriting, extents: _Extents) -> tuple[str, bool]:
         else:
             allowed = columns <= rows + extents.past
             parts.append(graph.constant(np.where(allowed, 0, -np.inf), dtype))
+    left, right = (graph.attributes.get(f"{side}_window_size", -1) for side in ("left", "right"))
+    if left >= 0 or right >= 0:
+        if filled and not extents.past:
+            raise UnsupportedForm("its keys are limited to a window whose place depends on data")
+        may_mask_all = True
+        behind = rows + extents.past - columns
+        allowed = (behind <= (left if left >= 0 else extents.keys + extents.queries)) & (
+            -behind <= (right if right >= 0 else extents.keys)
+        )
+        parts.append(graph.constant(np.where(allowed, 0, -np.inf), dtype))
     if filled:
         may_mask_all = True
         counts = graph.add("Reshape", filled, graph.constant([-1, 1, 1, 1], np.int64))

@@ -109,8 +109,19 @@ def test_weights_of_four_bits_become_packed_columns(kind: int) -> None:
     np.testing.assert_array_equal((numbers[:, :10] - points).T, values)
 
 
+@pytest.mark.parametrize(("left", "right"), [(1, -1), (-1, 0), (2, 1), (0, 0)])
+def test_keys_in_a_window_are_attended_to(left: int, right: int) -> None:
+    inputs = {"q": _numbers(1, 2, 4, 8), "k": _numbers(1, 2, 6, 8), "v": _numbers(1, 2, 6, 8)}
+    node = helper.make_node("Attention", [*inputs], ["y"], left_window_size=left, right_window_size=right)
+    model = _model([node], inputs, {})
+    model.opset_import[0].version = 25
+    (got,) = ReferenceEvaluator(rewritten(model, REWRITES)).run(None, inputs)
+    (right_answer,) = ReferenceEvaluator(model).run(None, inputs)
+    np.testing.assert_allclose(got, right_answer, rtol=1e-5, atol=1e-5)
+
+
 def test_a_node_that_cannot_be_replaced_is_named_with_the_reason() -> None:
-    inputs = {name: _numbers(1, 2, 4, 8) for name in ("q", "k", "v")}
-    node = helper.make_node("Attention", [*inputs], ["y"], left_window_size=2, name="look")
+    inputs = {"q": _numbers(1, 2, 4, 8), "k": _numbers(1, 2, 4, 8), "v": _numbers(1, 2, 4, 8), "n": np.array([3])}
+    node = helper.make_node("Attention", ["q", "k", "v", "", "", "", "n"], ["y"], left_window_size=2, name="look")
     with pytest.raises(ModelError, match=r"operator Attention \(node 'look', number 0\) cannot be imported: .*window"):
         rewritten(_model([node], inputs, {}), REWRITES)
