@@ -64,7 +64,7 @@ def render(
         room = max(_FEWEST_ROWS, rows - 1 - _height("\n".join(foot), columns) - 2)
         below = sum(_height(block, columns) + 1 for block in (*failures, *remarks))
         if len(table) + below > room:
-            table = _first_rows(table, cells, max(room // 2, room - below))
+            table = _first_rows(table, cells, max(room // 2, room - below), columns)
             failures, remarks = _first_blocks(failures, remarks, room - len(table), columns)
     blocks = ["\n".join(table)] if table else []
     return "\n\n".join([*blocks, *failures, *remarks, "\n".join(foot)]) + "\n"
@@ -115,14 +115,15 @@ def _whole(widths: dict[int, int]) -> int:
     return sum(widths.values()) + len(_GAP) * (len(widths) - 1)
 
 
-def _first_rows(table: list[str], cells: Sequence[CellOutcome], most: int) -> list[str]:
+def _first_rows(table: list[str], cells: Sequence[CellOutcome], most: int, columns: int) -> list[str]:
     """Return as many lines of a table as may be shown; the last one then tells what the others are."""
     kept = max(2, most - 1)
     if len(table) <= kept + 1:
         return table
     left = collections.Counter(cell.state for cell in cells[kept - 1 :])
     states = ", ".join(f"{left[state]} {state}" for state in _WORST_FIRST if left[state])
-    return [*table[:kept], f"and {count(left.total(), 'more cell')}: {states}; --all shows every row"]
+    rest = f"and {count(left.total(), 'more cell')}: {states}; --all shows every row"
+    return [*table[:kept], cut(rest, columns)]
 
 
 def _first_blocks(failures: list[str], remarks: list[str], room: int, columns: int) -> tuple[list[str], list[str]]:

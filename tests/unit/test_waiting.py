@@ -16,6 +16,8 @@ TESTS = Path(__file__).resolve().parents[1]
 PAUSE = {
     "waiting.py",
     "mutants/running.py",  # no test
+    "conformance/pool.py",  # no test
+    "unit/util/test_console.py",  # a clock that is looked at in the meantime
     "integration/boards/hostile_board.py",  # a board that is slow on purpose
     "integration/boards/leases/farm.py",  # a farm that uses boards for a while
 }

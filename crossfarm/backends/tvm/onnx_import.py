@@ -117,7 +117,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         """Leave it to `unsupported.check_graph`, which names the nodes."""
 
 
-def _value(attribute: AttributeProto) -> Any:
+def _value(attribute: AttributeProto) -> object:
     """Return the value of an attribute, text as str."""
     value = helper.get_attribute_value(attribute)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

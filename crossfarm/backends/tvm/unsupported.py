@@ -10,6 +10,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from crossfarm.errors import ModelError
 
 _DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+"""What the stage `prepare` unrolls where it can; TVM imports it, but no program here branches."""
 
 
 class UnsupportedError(ModelError):
@@ -58,7 +60,8 @@ def check_graph(model: ModelProto, *, known: Collection[str]) -> None:
     unknown = [
         describe_node(node, number)
         for number, node in enumerate(model.graph.node)
-        if not (full_name(node) in known or (node.op_type in known and node.domain in _DOMAINS))
+        if node.op_type in _CONTROL_FLOW
+        or not (full_name(node) in known or (node.op_type in known and node.domain in _DOMAINS))
     ]
     if unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")

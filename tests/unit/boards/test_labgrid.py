@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -278,7 +279,7 @@ def test_the_boards_that_are_places_are_shown_with_what_labgrid_cannot_promise(
     show_boards(lab.inventory, TARGETS, BoardsRequest())
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("places of labgrid"))
     assert "one is one at lab:20408, two is two at lab:20408; labgrid keeps no time limit" in line
-    show_boards(lab.inventory, TARGETS, BoardsRequest(json=True))
+    show_boards(lab.inventory, TARGETS, BoardsRequest(answer=sys.stdout.write))
     assert json.loads(capsys.readouterr().out)["boards"][0]["labgrid"] == "one at lab:20408"
 
 

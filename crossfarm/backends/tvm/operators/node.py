@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tvm import relax
 
 from crossfarm.backends.tvm.passes.relax_utils import constant_array, dtype_of, static_shape
@@ -82,7 +83,7 @@ class Node:
         """Bind an expression to a variable, whose shape and dtype are known from then on."""
         return self.builder.emit(expression)
 
-    def compute(self, function: Callable[..., Any], *arguments: Any, name: str) -> RelaxExpr:
+    def compute(self, function: Callable[..., object], *arguments: object, name: str) -> RelaxExpr:
         """Emit what a tensor expression computes.
 
         Args:
@@ -113,16 +114,16 @@ def shape_of(expression: RelaxExpr) -> tuple[int, ...]:
     return shape
 
 
-def constant(value: Any, dtype: str) -> RelaxExpr:
+def constant(value: npt.ArrayLike, dtype: str) -> RelaxExpr:
     """Return a constant tensor: a number, or an array of any shape."""
     return relax.const(np.ascontiguousarray(value).reshape(np.shape(value)).astype(_numpy_dtype(dtype)), dtype)
 
 
-def _numpy_dtype(dtype: str) -> Any:
+def _numpy_dtype(dtype: str) -> np.dtype[np.generic]:
     if dtype == "bfloat16":
         import ml_dtypes
 
-        return ml_dtypes.bfloat16
+        return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(dtype)
 
 
