@@ -123,7 +123,8 @@ def _numpy_dtype(dtype: str) -> np.dtype[np.generic]:
     if dtype == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        found: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+        return found
     return np.dtype(dtype)
 
 
