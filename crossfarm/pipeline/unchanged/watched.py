@@ -24,6 +24,7 @@ OWN_FOLDERS = ("crossfarm", "runner", "dockerfiles", "toolchains", "pipelines", 
 OWN_FILES = (
     *("inv", "tasks.py", "requirements.lock", "images.lock", "models.yaml", "boards.yaml"),
     ".crossfarm/images.lock",
+    *("invoke.yaml", "invoke.yml", "invoke.json", "invoke.py"),
 )
 OWN_ENVIRONMENTS = ".crossfarm/environments"
 """Environments of tools; that one is there and whole is told by its own folder."""

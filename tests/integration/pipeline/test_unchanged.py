@@ -189,7 +189,8 @@ try:
     runpy.run_module("crossfarm.cli.program", run_name="__main__", alter_sys=True)
 except SystemExit:
     pass
-print(*sorted(os.path.abspath(path) for path in opened), sep="\\n", file=sys.stderr)
+# What is opened below a folder that is open already has a name of its own only there.
+print(*sorted(os.path.normpath(path) for path in opened if os.path.isabs(path)), sep="\\n", file=sys.stderr)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
