@@ -14,6 +14,10 @@ from crossfarm.util.paths import HOME
 
 SHARED = ("-n", "auto", "--dist", "worksteal")
 """Lets pytest-xdist share tests between the processors."""
+BY_FILE = ("-n", "auto", "--dist", "loadfile")
+"""Likewise, but a file's tests stay together, for they share what takes long to make."""
+COMPUTING = ("tests/integration/backends", "tests/integration/stages")
+"""Integration tests that compile and compute, and use neither ports nor boards nor containers."""
 IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_logo=True))"
 """import-linter is no module that Python could run."""
 LINTERS = (
@@ -27,7 +31,8 @@ LINTERS = (
 def test(given: Given) -> int:
     """Check style, types and imports, then run the unit tests and those integration tests that this machine can do.
 
-    The unit tests share the processors; integration tests, which use ports, boards and containers, run one by one.
+    The unit tests share the processors, and so do integration tests that compute; those that use ports, boards and
+    containers run one by one.
 
     Examples:
         ./inv test
@@ -38,7 +43,12 @@ def test(given: Given) -> int:
     if code := _lint():
         return code
     # Whatever the unit tests find, the integration tests are run too, so that one run tells all.
-    runs = (("tests/unit", *(SHARED if _is_installed("xdist") else ())), ("tests/integration",))
+    is_shared = _is_installed("xdist")
+    runs = (
+        ("tests/unit", *(SHARED if is_shared else ())),
+        (*COMPUTING, *(BY_FILE if is_shared else ())),
+        ("tests/integration", *(f"--ignore={folder}" for folder in COMPUTING)),
+    )
     codes = [_code_of("pytest", *words, "--integration", "-q") for words in runs]
     return next(filter(None, codes), EXIT_GOOD)
 
