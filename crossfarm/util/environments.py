@@ -38,8 +38,9 @@ class ToolEnvironment:
 
     @property
     def lock(self) -> Path:
-        """Return its hashed list of distributions."""
-        return HOME / "requirements" / "environments" / f"{self.name}.txt"
+        """Return its hashed list of distributions: the clone's, or where jobs run in an image the one it was made of."""
+        own = HOME / "requirements" / "environments" / f"{self.name}.txt"
+        return own if own.exists() else PLACES[0] / own.name
 
     @property
     def folder_name(self) -> str:

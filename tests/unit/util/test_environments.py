@@ -44,3 +44,18 @@ def test_another_lock_is_another_environment(environment: ToolEnvironment, tmp_p
     _put(environment, tmp_path / "clone")
     environment.lock.write_text("a==2\n")
     assert environment.interpreter() is None
+
+
+def test_in_an_image_the_lock_is_the_one_that_the_image_was_made_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt" / "tool.txt").write_text("package==1.0\n")
+    monkeypatch.setattr(environments, "HOME", tmp_path / "project")
+    monkeypatch.setattr(environments, "PLACES", (tmp_path / "opt", tmp_path / "project" / ".crossfarm"))
+    tool = environments.ToolEnvironment(name="tool")
+    folder = tmp_path / "opt" / tool.folder_name
+    (folder / "bin").mkdir(parents=True)
+    assert tool.interpreter() is None
+    (folder / environments.COMPLETE).touch()
+    assert tool.interpreter() == folder / "bin" / "python"
