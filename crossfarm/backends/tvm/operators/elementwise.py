@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tvm import relax
@@ -74,6 +75,11 @@ def _clip(node: Node) -> RelaxExpr:
     value, dtype = node.input(0), node.dtype(0)
     bounds = [_bound(node, number, name) for number, name in ((1, "min"), (2, "max"))]
     known = [None if bound is None else _number(bound) for bound in bounds]
+    # A bound that is NaN bounds nothing in ONNX Runtime.
+    bounds = [
+        None if number is not None and math.isnan(number) else bound
+        for bound, number in zip(bounds, known, strict=True)
+    ]
     if dtype == "float32" and known[0] is not None and known[1] is not None and known[0] <= known[1]:
         return relax.op.clip(value, *known)
     for bound, operator in zip(bounds, (relax.op.maximum, relax.op.minimum), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
@@ -105,6 +105,7 @@ def _both_parts(values: Array) -> Array:
     first=st.booleans(),
 )
 def test_transforms_are_numpys(count: int, length: int | None, is_complex: bool, kind: str, first: bool) -> None:
+    assume(not (is_complex and kind == "onesided"))  # ONNX defines that for real inputs alone
     shape = (count, 3) if first else (3, count)
     x = numbers(2, *shape, 2 if is_complex else 1)
     axis = 1 if first else 2
