@@ -38,7 +38,7 @@ class ToolEnvironment:
 
     @property
     def lock(self) -> Path:
-        """Return its hashed list of distributions: the clone's, or where jobs run in an image the one it was made of."""
+        """Return its hashed list of distributions: that of the clone, or in an image the one that it was made of."""
         own = HOME / "requirements" / "environments" / f"{self.name}.txt"
         return own if own.exists() else PLACES[0] / own.name
 
