@@ -66,6 +66,7 @@ def run(
     SCRATCH.mkdir(parents=True, exist_ok=True)
     outcomes: list[attempt.Outcome] = []
     waiting: list[forms.Form] = []
+    dynamic: set[str] = set()
     number = 0
     for case in suite.load():
         why = forms.out_of_scope(case)
@@ -76,14 +77,17 @@ def run(
             continue
         for form in forms.forms(case):
             if selection.has(form.id, number):
+                waiting.append(form)
                 if forms.is_dynamic(form):
-                    outcomes.append(_untried(case, form.id.rpartition("/")[2], attempt.DYNAMIC, ""))
-                else:
-                    waiting.append(form)
+                    dynamic.add(form.id)
             number += 1
     work = functools.partial(attempt.outcome, runner=_runner())
     for done, one in enumerate(pool.run(waiting, work, jobs=jobs, seconds=seconds, log=SCRATCH / "log.txt"), start=1):
-        outcomes.append(one)
+        if one.status == attempt.REFUSED and one.id in dynamic:
+            # Nobody could compile it; where folding tells the shape all the same, it counts as any other.
+            outcomes.append(dataclasses.replace(one, status=attempt.DYNAMIC, reason=""))
+        else:
+            outcomes.append(one)
         show(f"{done}/{len(waiting)} {one.seconds:6.2f} s {one.status:8} {one.id} {one.reason[:300]}")
     return sorted(outcomes, key=lambda one: one.id)
 
