@@ -32,7 +32,8 @@ _DEFAULT_VARIANT = "float32"
 _LONGEST_CLASS, _LONGEST_NAME = 100, 140
 """Characters: with a number behind it, both fit into the title of an annotation on GitHub, which holds 255."""
 _UNNAMED = "unnamed"
-_GATE_NOTHING = ("informative", "unexpected pass")
+GATE_NOTHING = ("informative", "unexpected pass")
+"""States of rows that are no cases of their own."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -159,8 +160,8 @@ def _cell_cases(cell: CellOutcome) -> Iterator[_Case]:
     classname = f"{cell.target}.{cell.model}"
     # The usual variant has plain names, so that they stay what they are when a model gets a second one.
     suffix = f" [{cell.variant}]" if cell.variant and cell.variant != _DEFAULT_VARIANT else ""
-    shown = [check for check in cell.checks if check.status in _GATE_NOTHING]
-    held = [check for check in cell.checks if check.status not in _GATE_NOTHING]
+    shown = [check for check in cell.checks if check.status in GATE_NOTHING]
+    held = [check for check in cell.checks if check.status not in GATE_NOTHING]
     for job in cell.jobs:
         told: list[str] = []
         details: list[str] = []
