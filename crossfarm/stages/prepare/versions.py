@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _STANDARD = ("", "ai.onnx")
+_MOST = 1_000_000
+"""No operator set will have that number; ONNX's own functions take 32 bits of it."""
 
 NEWEST_OPSET = 26
 """The newest operator set that ONNX Runtime reads."""
@@ -88,12 +90,14 @@ def lower_operators(model: onnx.ModelProto) -> None:
     """Give a model the newest operator set that ONNX Runtime reads, where its operators have been the same since then.
 
     Raises:
-        ModelError: one has changed.
+        ModelError: one has changed, or the set is none.
     """
     import onnx
 
     newer = [entry for entry in model.opset_import if entry.domain in _STANDARD and entry.version > NEWEST_OPSET]
     for entry in newer:
+        if entry.version > _MOST:
+            raise ModelError(f"there is no operator set {entry.version} of ONNX; export the model again")
         for number, node in enumerate(model.graph.node):
             if node.domain not in _STANDARD:
                 continue
