@@ -113,5 +113,6 @@ if __name__ == "__main__":
         CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from crossfarm.util.terminal import silence
+
+        silence()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -142,8 +141,9 @@ def finish(action: Callable[[], int], output: JsonOutput | None = None) -> None:
         if output:
             output.failed(str(error), code)
     except BrokenPipeError:
-        # The reader has gone (`| head`). What is still buffered would fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from crossfarm.util.terminal import silence
+
+        silence()
         code = EXIT_GOOD
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -29,7 +29,7 @@ from crossfarm.pipeline.plan import make_plan
 from crossfarm.pipeline.plan_types import Plan, PlannedJob
 from crossfarm.pipeline.recorder import KeptResults, Recorder, run_record
 from crossfarm.pipeline.scheduler import run_schedule
-from crossfarm.pipeline.show import Tell, plan_json, say, show_reports, tell_nobody
+from crossfarm.pipeline.show import Tell, plan_json, show_reports, tell_nobody
 from crossfarm.pipeline.staleness import Decision, find_stale
 from crossfarm.pipeline.unchanged.keep import EndedRun, heard, keep_outcome
 from crossfarm.reports import RESULTS, set_aside
@@ -47,6 +47,7 @@ from crossfarm.store.store import Store
 from crossfarm.util.console import Console
 from crossfarm.util.paths import HOME
 from crossfarm.util.progress import Expected
+from crossfarm.util.terminal import say
 
 
 def plan_and_decide(options: Options, project: Project, store: Store) -> tuple[Plan, Mapping[str, Decision]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,7 @@ from crossfarm.reports.past import PastReader
 from crossfarm.reports.run_view import Overview
 from crossfarm.reports.writing import write_reports
 from crossfarm.results import EndRecord, Record, read_records
-from crossfarm.util.terminal import has_colour, size_of
-from crossfarm.util.text import write
+from crossfarm.util.terminal import has_colour, say, size_of
 
 SHOWN = (PAGE, SUMMARY, JUNIT, RESULTS)
 """Files of a run that its last line names."""
@@ -89,18 +87,3 @@ def plan_json(plan: Plan, decisions: Mapping[str, Decision], counts: Mapping[str
         indent=1,
         ensure_ascii=False,
     )
-
-
-def say(text: str, *, is_clean: bool = False) -> None:
-    """Write to the standard output, cleaned; a reader that has gone (`| head`) does not stop a run.
-
-    Args:
-        text: whole lines.
-        is_clean: it is a report, which was cleaned before it got its colours.
-    """
-    try:
-        write(sys.stdout, text, is_clean=is_clean)
-        sys.stdout.flush()
-    except OSError:
-        # What is still buffered would be written, and fail again, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

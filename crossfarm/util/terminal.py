@@ -7,7 +7,10 @@ as in the log of a CI server that shows them; TERM=dumb takes both colours and d
 from __future__ import annotations
 
 import os
+import sys
 from typing import IO
+
+from crossfarm.util.text import write
 
 _USUAL = os.terminal_size((80, 24))
 _DUMB = ("dumb", "unknown")
@@ -37,3 +40,25 @@ def size_of(stream: IO[str]) -> os.terminal_size | None:
     except (OSError, ValueError):  # it was closed, or has no file
         return _USUAL
     return os.terminal_size((size.columns or _USUAL.columns, size.lines or _USUAL.lines))
+
+
+def say(text: str, *, is_clean: bool = False) -> None:
+    """Write to the standard output, cleaned; a reader that has gone (`| head`) does not stop a run.
+
+    Args:
+        text: whole lines.
+        is_clean: it is a report, which was cleaned before it got its colours.
+    """
+    try:
+        write(sys.stdout, text, is_clean=is_clean)
+        sys.stdout.flush()
+    except OSError:
+        silence()
+
+
+def silence() -> None:
+    """Let the standard output lead nowhere, because its reader has gone.
+
+    What is still buffered would be written, and fail again, when the interpreter ends.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,7 @@ from crossfarm.pipeline.unchanged.watched import Watched, describe_command, init
 from crossfarm.reports import LASTING, RESULTS, set_aside
 from crossfarm.store.objects import OBJECT_MTIME_NS
 from crossfarm.util.files import write_text
-from crossfarm.util.text import write
+from crossfarm.util.terminal import say
 
 _GIT_SECONDS = 120
 
@@ -52,14 +51,10 @@ def run_again(home: Path, arguments: Sequence[str]) -> int | None:
     outcome = read_outcome(path)
     if outcome is None or outcome.settings != wanted:
         return None
-    marks = Marks(
-        run=f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
-        started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        seconds=0.0,
-    )
+    started = datetime.now().astimezone()
     with contextlib.suppress(OSError), _folder_of_reports(Path(outcome.out)) as is_held:
         if is_held and is_unchanged(outcome, path.stat().st_mtime_ns):
-            return _write(outcome, path, marks, began)
+            return _write(outcome, path, started, began)
     return None
 
 
@@ -122,16 +117,27 @@ def _object_is_whole(kept: KeptObject) -> bool:
     return seen.st_size == kept.size and seen.st_mtime_ns == OBJECT_MTIME_NS
 
 
-def _write(outcome: Outcome, path: Path, marks: Marks, began: float) -> int:
-    """Write records and reports, and mark all that was used as used now; returns the exit code."""
+def _write(outcome: Outcome, path: Path, started: datetime, began: float) -> int:
+    """Write records and reports, and mark all that was used as used now; returns the exit code.
+
+    Args:
+        outcome: what to write.
+        path: its file.
+        started: when this run did, for people.
+        began: likewise, on a clock that only grows.
+    """
     out = Path(outcome.out)
     set_aside(out)
-    texts = Marks(run=marks.run, started=marks.started, seconds=time.monotonic() - began).texts()
+    marks = Marks(
+        run=f"{started.astimezone(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}",
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.monotonic() - began,
+    )
     for name, template in outcome.files.items():
-        write_text(out / name, in_place_of(template, outcome.marks, texts), lasting=name in LASTING)
+        write_text(out / name, in_place_of(template, outcome.marks, marks.texts()), lasting=name in LASTING)
     _touch([*(manifest.path for manifest in outcome.manifests), str(path)])
-    untold = _keep_in_history(outcome, marks, float(texts[3]))
-    _say(outcome.output + untold)
+    untold = _keep_in_history(outcome, marks)
+    say(outcome.output + untold, is_clean=True)
     return outcome.exit_code
 
 
@@ -142,14 +148,14 @@ def _touch(paths: Sequence[str]) -> None:
             os.utime(path, ns=(now, now))
 
 
-def _keep_in_history(outcome: Outcome, marks: Marks, seconds: float) -> str:
+def _keep_in_history(outcome: Outcome, marks: Marks) -> str:
     """Add the run to the history as another of the run that is there; returns what to say when that failed."""
     if outcome.history is None:
         return ""
     from crossfarm.reports.history.repeat import OwnValues, repeat_run
 
-    moment = datetime.fromisoformat(marks.started).timestamp() + seconds
-    own = OwnValues(run=marks.run, started=marks.started, seconds=seconds, position=moment)
+    position = datetime.fromisoformat(marks.started).timestamp() + marks.seconds
+    own = OwnValues(run=marks.run, started=marks.started, seconds=marks.seconds, position=position)
     if repeat_run(Path(outcome.history), outcome.run, own):
         return ""
     from crossfarm.reports.history.keep import keep_run
@@ -159,15 +165,6 @@ def _keep_in_history(outcome: Outcome, marks: Marks, seconds: float) -> str:
     results = Path(outcome.out) / RESULTS
     said = keep_run(read_records(results), Place(file=Path(outcome.history)), results=results)
     return f"{said}\n" if said else ""
-
-
-def _say(text: str) -> None:
-    try:
-        write(sys.stdout, text, is_clean=True)
-        sys.stdout.flush()
-    except OSError:
-        # What is still buffered would be written, and fail again, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

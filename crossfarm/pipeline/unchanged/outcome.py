@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from crossfarm.reports import REPORTS, RESULTS
 from crossfarm.util.files import write_text
 from crossfarm.util.text import quantity
 
@@ -184,7 +185,8 @@ def read_outcome(path: Path) -> Outcome | None:
         if document.pop("format") != FORMAT:
             return None
         names = {field.name for field in dataclasses.fields(Outcome)}
-        if document.keys() != names:
+        # A store may have been handed on: what lies in it writes nothing but reports.
+        if document.keys() != names or not {RESULTS, *REPORTS}.issuperset(document["files"]):
             return None
         manifest = [field.name for field in dataclasses.fields(KeptManifest)]
         kept = [field.name for field in dataclasses.fields(KeptObject)]

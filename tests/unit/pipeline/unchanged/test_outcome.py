@@ -49,7 +49,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_outcome(tmp_path / "one.json") == OUTCOME
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"manifests": [[1]]}, {"further": 1}, {"objects": None}])
+@pytest.mark.parametrize(
+    "change", [{"format": 2}, {"manifests": [[1]]}, {"further": 1}, {"objects": None}, {"files": {"../.bashrc": "x"}}]
+)
 def test_another_form_is_as_good_as_none(tmp_path: Path, change: dict[str, object]) -> None:
     write_outcome(tmp_path / "one.json", OUTCOME)
     document = json.loads((tmp_path / "one.json").read_text())
