@@ -24,7 +24,7 @@ def render(seen: Overview) -> str:
     if not seen.is_complete:
         return _badge("incomplete", _ORANGE)
     if not counts["passed"]:
-        return _badge(UNCHECKED, _GREY)
+        return _badge("known failures only" if counts["known failure"] else UNCHECKED, _GREY)
     return _badge(f"{counts['passed']} of {count(len(seen.cells), 'cell')} passed", _GREEN)
 
 

@@ -27,7 +27,7 @@ MERGED_HOST = "merged"
 """The host of a run that several hosts did; each number names its own."""
 _OfCell = JobRecord | CheckRecord | MeasurementRecord
 _MOST_TOLD = 5
-_OUTCOMES = ("failed", "run", "hit", "cancelled", "skipped")
+_OUTCOMES = ("failed", "known failure", "run", "hit", "cancelled", "skipped")
 """States of a job; of two machines' records of one job the first in this order counts."""
 
 
@@ -172,7 +172,7 @@ def _cells(records: Sequence[Record]) -> Mapping[str, tuple[bool, bool]]:
     found: dict[str, tuple[bool, bool]] = {}
     for record in records:
         if isinstance(record, JobRecord) and record.cell is not None:
-            is_done, is_bad = record.state in ("run", "hit"), record.state == "failed"
+            is_done, is_bad = record.state in ("run", "hit", "known failure"), record.state == "failed"
         elif isinstance(record, CheckRecord):
             is_done, is_bad = record.status != "skipped", record.status in ("failed", "error")
         elif isinstance(record, MeasurementRecord):

@@ -97,8 +97,9 @@ class Outcome(BaseModel):
     model_config = _STRICT
 
     outcome: Literal["passed", "failed", "error", "unchecked", "interrupted"]
-    """passed: a check held, and none did not; failed: the product is wrong; error: the infrastructure is, or what was
-    typed; unchecked: nothing was checked; interrupted: the run did not come to its end."""
+    """passed: a check held or is a known failure, and no other did not; failed: the product is wrong; error: the
+    infrastructure is, or what was typed; unchecked: nothing was checked; interrupted: the run did not come to its
+    end."""
     exit_code: int
     """The exit code of the command."""
     error: str | None = None
@@ -162,7 +163,7 @@ def _outcome(seen: Overview) -> Literal["passed", "failed", "error", "unchecked"
         return "error"
     if not seen.is_complete:
         return "interrupted"
-    return "passed" if seen.counts["passed"] else "unchecked"
+    return "passed" if seen.counts["passed"] or seen.counts["known failure"] else "unchecked"
 
 
 def _cell(cell: CellOutcome) -> Cell:

@@ -77,11 +77,13 @@ def _asked(url: str, document: str, headers: Mapping[str, str], seconds: float) 
     try:
         with requests.Session() as session:
             session.auth = _no_password
+            # A proxy of the environment would read what is to stay on this machine.
+            session.trust_env = url.startswith("https:")
             session.headers.update({"Content-Type": "application/json", "User-Agent": "crossfarm", **headers})
             return _sent(session, url, document.encode(), seconds)
     except requests.Timeout:
         return f"{host_of(url)} did not answer within {seconds:g} s"
-    except (requests.RequestException, ValueError) as error:
+    except (OSError, ValueError) as error:
         # The words of these errors hold the address, so only their kind is told.
         return f"{host_of(url)}: {_kind(error)}"
 
@@ -126,6 +128,8 @@ def _kind(error: BaseException) -> str:
         return "no encrypted connection can be made"
     if isinstance(error, requests.ConnectionError):
         return "it cannot be reached"
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        return "the certificates that are to be trusted cannot be read"
     return _NOT_SO
 
 

@@ -29,6 +29,8 @@ OWN_FILES = (
 OWN_ENVIRONMENTS = ".crossfarm/environments"
 """Environments of tools; that one is there and whole is told by its own folder."""
 _BYTECODE = "__pycache__"
+_LISTED = "/."
+"""Ends the path of a folder whose names are listed."""
 _NOT_SETTINGS = frozenset(
     [
         "_",
@@ -134,7 +136,7 @@ def state(watched: Watched) -> tuple[str, float]:
     found = hashlib.sha256()
     newest = 0.0
     for path, seen in _states(watched):
-        line = "-" if seen is None else _line(seen)
+        line = "-" if seen is None else _line(seen, is_listed=path.endswith(_LISTED))
         found.update(f"{path}\0{line}\n".encode("utf-8", "surrogateescape"))
         if seen is not None:
             is_linked_folder = path.endswith("/") and stat.S_ISDIR(seen.st_mode)
@@ -160,7 +162,7 @@ def _file(path: str) -> Iterator[tuple[str, os.stat_result | None]]:
 
 
 def _tree(path: str) -> Iterator[tuple[str, os.stat_result | None]]:
-    yield path, _stat(path)
+    yield f"{path}{_LISTED}", _stat(path)
     waiting = [path]
     while waiting:
         try:
@@ -170,13 +172,17 @@ def _tree(path: str) -> Iterator[tuple[str, os.stat_result | None]]:
         for entry in entries:
             if entry.name == _BYTECODE:
                 continue
-            yield from _file(entry.path)
             if entry.is_dir(follow_symlinks=False):
+                yield f"{entry.path}{_LISTED}", _stat(entry.path)
                 waiting.append(entry.path)
+            else:
+                yield from _file(entry.path)
 
 
-def _line(seen: os.stat_result) -> str:
-    """Return a state as text. A folder's own time of change is left out where its names are listed anyway."""
+def _line(seen: os.stat_result, *, is_listed: bool) -> str:
+    """Return a state as text, without the times of a folder whose names are listed anyway: bytecode changes them."""
+    if is_listed:
+        return f"{seen.st_mode} {seen.st_ino}"
     if stat.S_ISDIR(seen.st_mode):
         return f"{seen.st_mode} {seen.st_ino} {seen.st_mtime_ns}"
     return f"{seen.st_mode} {seen.st_ino} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}"

@@ -98,14 +98,15 @@ class _Unroller:
         condition = self._array(node.input[0])
         if condition is not None:
             chosen = branches[0] if bool(condition.reshape(-1)[0]) else branches[1]
-            copy = self._copied(chosen, {}, f"{node.output[0]}/taken/")
+            prefix = f"{node.output[0]}/taken/"
+            copy = self._copied(chosen, self._weights(chosen, prefix), prefix)
             return [*copy.nodes, *_renamed(copy.outputs, node.output)]
         for one, other in zip(branches[0].output, branches[1].output, strict=True):
             if _shape(one) is None or _shape(one) != _shape(other):
                 raise _refusal(node, "which branch is taken depends on data, and their results differ in shape")
         copies = [
-            self._copied(branch, {}, f"{node.output[0]}/{name}/")
-            for branch, name in zip(branches, ("then", "else"), strict=True)
+            self._copied(branch, self._weights(branch, prefix), prefix)
+            for branch, prefix in zip(branches, (f"{node.output[0]}/then/", f"{node.output[0]}/else/"), strict=True)
         ]
         nodes = [*copies[0].nodes, *copies[1].nodes]
         for one, other, output in zip(copies[0].outputs, copies[1].outputs, node.output, strict=True):
@@ -119,16 +120,20 @@ class _Unroller:
             raise _refusal(node, "its number of trips depends on data")
         if len(node.input) > 1 and node.input[1] and starts is None:
             raise _refusal(node, "whether it starts depends on data")
-        most = int(trips.reshape(-1)[0]) if trips is not None else UNROLLED_LIMIT
+        most = int(trips.reshape(-1)[0]) if trips is not None else UNROLLED_LIMIT + 1
         if starts is not None and not bool(starts.reshape(-1)[0]):
             most = 0
         carried = list(node.input[2:])
         gathered: list[list[str]] = [[] for _ in body.output[1 + len(carried) :]]
-        goes_on = _Condition(body, self._constants)
+        goes_on = _Condition(body, self._constants, self._opset)
+        kept = self._weights(body, f"{next(name for name in node.output if name)}/")
         nodes: list[onnx.NodeProto] = []
         for number in range(most):
+            if number >= UNROLLED_LIMIT:
+                raise _refusal(node, f"it makes more than {UNROLLED_LIMIT} trips")
             prefix = f"{next(name for name in node.output if name)}/trip_{number}/"
             given = {
+                **kept,
                 body.input[0].name: self._constant(prefix + "number", np.array(number, np.int64)),
                 body.input[1].name: self._constant(prefix + "goes_on", np.array(True)),
             }
@@ -163,11 +168,14 @@ class _Unroller:
         if any(shape is None for shape in shapes):
             raise _refusal(node, "the length of what it scans depends on data")
         trips = (shapes[0] or ())[axes[0]]
+        if trips > UNROLLED_LIMIT:
+            raise _refusal(node, f"it makes more than {UNROLLED_LIMIT} trips")
+        kept = self._weights(body, f"{next(name for name in node.output if name)}/")
         gathered: list[list[str]] = [[] for _ in range(results)]
         nodes: list[onnx.NodeProto] = []
         for number in range(trips):
             prefix = f"{next(name for name in node.output if name)}/trip_{number}/"
-            given = dict(zip((value.name for value in body.input), carried, strict=False))
+            given = {**kept, **dict(zip((value.name for value in body.input), carried, strict=False))}
             for value, name, axis, turned in zip(body.input[-count:], scanned, axes, backwards, strict=True):
                 place = np.array(trips - 1 - number if turned else number, np.int64)
                 index, made = self._constant(f"{prefix}place_of_{value.name}", place), f"{prefix}{value.name}"
@@ -203,11 +211,11 @@ class _Unroller:
                 widened.append(made)
             yield _node("Concat", widened, [output], axis=axis)
 
-    def _copied(self, graph: onnx.GraphProto, given: Mapping[str, str], prefix: str) -> _Copy:
-        """Return the nodes of a subgraph with names of their own; names of the graph around it stay."""
+    def _weights(self, graph: onnx.GraphProto, prefix: str) -> dict[str, str]:
+        """Add the initialisers of a subgraph to the graph around it; returns their names there."""
         import onnx
 
-        names = dict(given)
+        names: dict[str, str] = {}
         for tensor in graph.initializer:
             names[tensor.name] = prefix + tensor.name
             added = onnx.TensorProto()
@@ -215,6 +223,11 @@ class _Unroller:
             added.name = prefix + tensor.name
             self._graph.initializer.append(added)
             self._constants[added.name] = added
+        return names
+
+    def _copied(self, graph: onnx.GraphProto, given: Mapping[str, str], prefix: str) -> _Copy:
+        """Return the nodes of a subgraph with names of their own; names of the graph around it stay."""
+        names = dict(given)
         for node in graph.node:
             names.update((name, prefix + name) for name in node.output if name)
         nodes = [_with_names(node, names, prefix) for node in graph.node]
@@ -243,8 +256,8 @@ class _Unroller:
 class _Condition:
     """Whether a loop goes on behind a trip: what follows from constants and the number of the trip alone."""
 
-    def __init__(self, body: onnx.GraphProto, around: Mapping[str, onnx.TensorProto]) -> None:
-        self._body = body
+    def __init__(self, body: onnx.GraphProto, around: Mapping[str, onnx.TensorProto], opset: int) -> None:
+        self._body, self._opset = body, opset
         self._known = {**around, **{tensor.name: tensor for tensor in body.initializer}}
         self._makers = {output: node for node in body.node for output in node.output}
         self._needed = self._needs()
@@ -275,9 +288,12 @@ class _Condition:
             [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None)],
             [self._known[each] for each in used if each in self._known],
         )
-        model = onnx.helper.make_model(graph)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self._opset)])
         given = {self._body.input[0].name: np.array(number, np.int64), self._body.input[1].name: np.array(True)}
-        (answer,) = ReferenceEvaluator(model).run(None, given)
+        try:
+            (answer,) = ReferenceEvaluator(model).run(None, given)
+        except Exception:  # its errors share no base class; what it cannot compute is not known beforehand
+            return None
         return bool(np.asarray(answer).reshape(-1)[0])
 
     def _needs(self) -> list[onnx.NodeProto] | None:

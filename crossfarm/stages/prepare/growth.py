@@ -47,7 +47,7 @@ def check_growth(model: onnx.ModelProto) -> None:
         ModelError: functions call themselves, or too deep, or inlined have too many nodes; or the constants that can be
             computed take too many bytes: the node is named.
     """
-    _check_functions(model)
+    check_functions(model)
     light = _without_weights(model)
     if light.functions:
         light = _inlined(light)
@@ -87,7 +87,7 @@ def check_tensors(model: onnx.ModelProto) -> None:
             )
 
 
-def _check_functions(model: onnx.ModelProto) -> None:
+def check_functions(model: onnx.ModelProto) -> None:
     """Add up nodes from the innermost function to the graph; nothing is inlined."""
     functions = {(item.domain, item.name, item.overload): item for item in model.functions}
     nodes: dict[_Function, int] = {}

@@ -90,7 +90,7 @@ def _read_entry(name: str, entry: Any, start: int) -> StoredTensor:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise _damaged(f"tensor {_shown(name)} does not have dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise _damaged(f"tensor {_shown(name)} is of the type {_shown(str(dtype))}, which is not known")
     if not _are_sizes(shape) or len(shape) > _RANK_LIMIT or not _are_sizes(offsets) or len(offsets) != 2:
         raise _damaged(f"shape or data_offsets of tensor {_shown(name)} are not lists of sizes")

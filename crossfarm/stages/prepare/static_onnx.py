@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from crossfarm.errors import ModelError, nearest
 from crossfarm.stages.prepare.control_flow import has_control_flow, without_control_flow
 from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
-from crossfarm.stages.prepare.growth import check_growth, check_tensors
+from crossfarm.stages.prepare.growth import check_functions, check_growth, check_tensors
 from crossfarm.stages.prepare.node_names import blamed, describe
 from crossfarm.stages.prepare.onnx_session import open_session
 from crossfarm.stages.prepare.shapes import infer_shapes, open_shape
@@ -69,6 +69,7 @@ def make_static(
     """
     model = parse(content)
     inline_external_data(model, read_external)
+    check_functions(model)  # what comes next walks through them
     model = converted(model)
     _fix_inputs(model, inputs)
     model = without_functions(model)

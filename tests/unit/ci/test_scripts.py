@@ -77,16 +77,27 @@ def test_the_nightly_merges_all_targets_of_the_matrix_also_those_that_left_nothi
         "echo '[1]' > merged/benchmark-smaller.json; echo '[]' > merged/benchmark-bigger.json; exit 3",
     )
     matrix = json.dumps({"include": [{"target": "x86_64"}, {"target": "armv7"}]})
-    done = run(CI / "nightly" / "merge", tmp_path, MATRIX=matrix, OUT="merged", HISTORY="h.db")
+    (tmp_path / ".ci").symlink_to(CI)
+    done = run(
+        CI / "nightly" / "merge",
+        tmp_path,
+        GITHUB_ACTION_PATH=str(tmp_path),
+        MATRIX=matrix,
+        OUT="merged",
+        HISTORY="h.db",
+    )
     assert done.returncode == 0, done.stderr
     called = (tmp_path / "called").read_text()
     assert called == "merge parts/part-x86_64 parts/part-armv7 --out=merged --history=h.db\n"
+    assert "::stop-commands::" in done.stdout
     assert (tmp_path / "output").read_text() == "exit-code=3\nsmaller=true\nbigger=false\n"
 
 
 def test_a_nightly_without_any_results_fails(tmp_path: Path) -> None:
     program(tmp_path, "inv", "exit 3")
-    done = run(CI / "nightly" / "merge", tmp_path, MATRIX='{"include": [{"target": "a"}]}', OUT="m", HISTORY="h")
+    (tmp_path / ".ci").symlink_to(CI)
+    given = {"GITHUB_ACTION_PATH": str(tmp_path), "MATRIX": '{"include": [{"target": "a"}]}'}
+    done = run(CI / "nightly" / "merge", tmp_path, **given, OUT="m", HISTORY="h")
     assert done.returncode == 3
 
 

@@ -11,7 +11,7 @@ from crossfarm.reports import badge
 from crossfarm.reports.run_view import overview
 from crossfarm.results import EndRecord, JobRecord, Record
 from tests.unit.reports.kept_runs import records
-from tests.unit.reports.records import job, run_record, whole_run
+from tests.unit.reports.records import check, job, run_record, whole_run
 
 CELLS = ("x86_64-mnist-float32", "armv7-mnist-float32")
 LOST = JobRecord(job="fetch:x", stage="fetch", state="failed", seconds=1.0)
@@ -35,6 +35,16 @@ def said(found: list[Record]) -> tuple[str, str]:
         (
             [run_record(cells=CELLS[:1]), job("measure", CELLS[0]), EndRecord(exit_code=0, seconds=1.0)],
             "nothing was checked",
+            "lightgrey",
+        ),
+        (
+            [
+                run_record(cells=CELLS[:1]),
+                job("measure", CELLS[0]),
+                check(CELLS[0], "accuracy.argmax", "known failure"),
+                EndRecord(exit_code=0, seconds=1.0),
+            ],
+            "known failures only",
             "lightgrey",
         ),
     ],

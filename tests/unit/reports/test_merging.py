@@ -193,3 +193,25 @@ def test_any_records_can_be_merged_and_reported(one: list[Record], other: list[R
         record for each in parts for record in overview(each.records).cells for record in record.measurements.values()
     )
     assert numbers <= {(record.cell, record.name) for record in last}
+
+
+def test_a_known_failure_is_something_that_a_machine_did_and_another_that_left_it_out_does_not_hide_it() -> None:
+    known = dataclasses.replace(job("compile", ONE), state="known failure")
+    left_out = dataclasses.replace(job("compile", ONE), state="skipped")
+    begun, end = run_record(cells=(ONE,)), EndRecord(exit_code=0, seconds=1.0)
+    parts = [
+        Part(
+            name=f"parts/{name}",
+            records=[dataclasses.replace(begun, run=name), row, end],
+        )
+        for name, row in (("a", known), ("b", left_out))
+    ]
+    assert state_of(merged(*parts), ONE) == "known failure"
+
+
+def test_a_known_failure_of_a_job_of_no_cell_is_merged() -> None:
+    row = JobRecord(job="prepare:mnist", stage="prepare", state="known failure", seconds=1.0)
+    found = merged(with_job(part("a", ONE), row), with_job(part("b", TWO), row))
+    assert [item.state for item in found.records if isinstance(item, JobRecord) and item.job == row.job] == [
+        "known failure"
+    ]

@@ -16,6 +16,7 @@ from crossfarm.backends.tvm.types import PrimExpr, RelaxExpr, Tensor, Var
 def _gather_elements(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     data, wanted = node.shape(0), node.shape(1)
     axis = one_axis(int(node.attributes.get("axis", 0)), len(data))
+    node.require_within(1, data, axis=axis)
 
     def compute(values: Tensor, indices: Tensor) -> Tensor:
         return te.compute(
@@ -28,6 +29,8 @@ def _gather_elements(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
 def _gather_nd(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     data, wanted = node.shape(0), node.shape(1)
     batch, depth = int(node.attributes.get("batch_dims", 0)), wanted[-1]
+    if wanted[:batch] != data[:batch] or batch + depth > len(data):
+        raise UnsupportedForm(f"indices of the shape {list(wanted)} do not fit data of the shape {list(data)}")
     shape = (*wanted[:-1], *data[batch + depth :])
 
     def compute(values: Tensor, indices: Tensor) -> Tensor:
@@ -68,6 +71,7 @@ def _reverse_sequence(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     shape = node.shape(0)
     batch = one_axis(int(node.attributes.get("batch_axis", 1)), len(shape))
     time = one_axis(int(node.attributes.get("time_axis", 0)), len(shape))
+    node.require(1, [shape[batch]])
 
     def compute(values: Tensor, lengths: Tensor) -> Tensor:
         def element(*at: Var) -> PrimExpr:

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from crossfarm.backends.tvm.operators.node import UnsupportedForm
 from crossfarm.backends.tvm.types import Array
-from crossfarm.backends.tvm.unsupported import describe_node, full_name
+from crossfarm.backends.tvm.unsupported import describe_node, full_name, said_by
 from crossfarm.errors import ModelError
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -148,10 +147,12 @@ def rewritten(model: ModelProto, rewrites: Mapping[str, Rewrite]) -> ModelProto:
 def _is_replaced(rewrite: Rewrite, rewriting: Rewriting, number: int) -> bool:
     try:
         return rewrite(rewriting)
-    except UnsupportedForm as reason:
+    except ModelError:
+        raise
+    except Exception as reason:  # a node of a form that nobody thought of, such as one of another rank
         raise ModelError(
-            f"{describe_node(rewriting.node, number)} cannot be imported: {reason}; replace it before the model is "
-            "exported, or list the target under skip with this reason"
+            f"{describe_node(rewriting.node, number)} cannot be imported: {said_by(reason)}; replace it before the "
+            "model is exported, or list the target under skip with this reason"
         ) from reason
 
 

@@ -56,6 +56,30 @@ class Node:
         """
         return shape_of(self.input(number))
 
+    def require(self, number: int, shape: Sequence[int]) -> None:
+        """See that an input has a shape, so that a kernel that counts on it reads nothing beside it.
+
+        ONNX Runtime looks only when a model runs, so that a file may state another one.
+
+        Raises:
+            UnsupportedForm: it has another one.
+        """
+        if self.shape(number) != tuple(shape):
+            raise UnsupportedForm(f"input {number} has the shape {list(self.shape(number))}, not {list(shape)}")
+
+    def require_within(self, number: int, shape: Sequence[int], *, axis: int) -> None:
+        """See that an input has as many axes as a shape, and is on each but one as long at most.
+
+        Raises:
+            UnsupportedForm: it is longer, or of another rank.
+        """
+        given = self.shape(number)
+        fits = len(given) == len(shape) and all(
+            one <= most for place, (one, most) in enumerate(zip(given, shape, strict=True)) if place != axis
+        )
+        if not fits:
+            raise UnsupportedForm(f"input {number} has the shape {list(given)}, which does not fit {list(shape)}")
+
     def dtype(self, number: int) -> str:
         """Return the dtype of an input."""
         return dtype_of(self.input(number))

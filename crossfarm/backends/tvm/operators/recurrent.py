@@ -110,6 +110,7 @@ def _import(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     before_reset = bool(node.attributes.get("linear_before_reset", 0)) and node.operator == "GRU"
     projected = _projected(node, form, x, before_reset=before_reset)
     recurrent = _columns(node, form, node.input(2), rows=form.hidden)
+    _require_shapes(node, form, batch_first=batch_first)
     inputs = [projected, recurrent]
     places: dict[str, int] = {}
 
@@ -238,6 +239,20 @@ def _bias(node: Node, form: _Form, *, before_reset: bool) -> RelaxExpr:
 def _recurrent_bias(node: Node, form: _Form) -> RelaxExpr:
     """Return the recurrent bias of GRU's gate h [directions, hidden]."""
     return part(node, node.input(3), axis=1, begin=5 * form.hidden, end=6 * form.hidden)
+
+
+def _require_shapes(node: Node, form: _Form, *, batch_first: bool) -> None:
+    """See that the inputs that may be left out have the shapes that the loops count on.
+
+    Raises:
+        UnsupportedForm: one has another.
+    """
+    first, second = (form.batch, form.directions) if batch_first else (form.directions, form.batch)
+    state = (first, second, form.hidden)
+    wanted = {4: (form.batch,), 5: state, 6: state, 7: (form.directions, 3 * form.hidden)}
+    for number, shape in wanted.items():
+        if node.has(number):
+            node.require(number, shape)
 
 
 def _state(node: Node, place: int, *, batch_first: bool) -> RelaxExpr | None:

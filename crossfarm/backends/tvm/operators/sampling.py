@@ -57,6 +57,8 @@ def _grid_sample(node: Node) -> RelaxExpr:
     if not dtype.startswith("float") or node.dtype(1) != dtype:
         raise UnsupportedForm(f"it samples {dtype} at places of {node.dtype(1)}; both must be the same floating type")
     borders = [(0.0, extent - 1.0) if corners else (-0.5, extent - 0.5) for extent in spatial]
+    if grid[-1] != len(spatial) or grid[0] != shape[0]:
+        raise UnsupportedForm(f"a grid of the shape {list(grid)} does not fit an image of the shape {list(shape)}")
     taps, first = {"nearest": (1, 0), "linear": (2, 0), "cubic": (4, -1)}[mode]
     positions, rank, size = math.prod(grid[1:-1]), len(spatial), math.prod(spatial)
 
@@ -163,6 +165,9 @@ def _deform_conv(node: Node) -> RelaxExpr:
     rows, columns = node.shape(2)[2:]
     taps = kernel[0] * kernel[1]
     has_mask = node.has(4)
+    node.require(2, (batch, 2 * offset_groups * taps, rows, columns))
+    if has_mask:
+        node.require(4, (batch, offset_groups * taps, rows, columns))
 
     def compute(values: Tensor, offsets: Tensor, *masks: Tensor) -> Tensor:
         def element(n: Var, c: Var, tap: Var, row: Var, column: Var) -> PrimExpr:

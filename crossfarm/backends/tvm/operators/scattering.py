@@ -37,6 +37,8 @@ def _copied(source: Row, target: Row, size: int) -> None:
 def _scatter_elements(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     shape, wanted = node.shape(0), node.shape(1)
     axis = one_axis(int(node.attributes.get("axis", 0)), len(shape))
+    node.require_within(1, shape, axis=axis)
+    node.require(2, wanted)
     reduce = _reduction(node)
 
     def body(data: Row, indices: Row, updates: Row, result: Row) -> None:
@@ -56,6 +58,7 @@ def _scatter_elements(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
 def _scatter_nd(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     shape, wanted = node.shape(0), node.shape(1)
     depth = wanted[-1]
+    node.require(2, [*wanted[:-1], *shape[depth:]])
     count, size = math.prod(wanted[:-1]), math.prod(shape[depth:])
     reduce = _reduction(node)
 
@@ -79,8 +82,11 @@ def _tensor_scatter(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     """Write a piece of a sequence into a cache, from a place that each row of the batch states."""
     shape, piece = node.shape(0), node.shape(1)
     axis = one_axis(int(node.attributes.get("axis", -2)), len(shape))
+    node.require_within(1, shape, axis=axis)
     is_circular = node.attributes.get("mode", "linear") == "circular"
     starts = [node.input(2)] if node.has(2) else []
+    if starts:
+        node.require(2, shape[:1])
 
     def body(data: Row, update: Row, *rows: Row) -> None:
         result = rows[-1]
@@ -98,6 +104,7 @@ def _tensor_scatter(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
 
 def _max_unpool(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     shape, attributes = node.shape(0), node.attributes
+    node.require(1, shape)
     kernel = attributes["kernel_shape"]
     strides = attributes.get("strides") or (1,) * len(kernel)
     pads = attributes.get("pads") or (0,) * (2 * len(kernel))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from crossfarm.errors import ModelError
 from tests.integration.backends.tvm.onnx_graphs import assert_right, numbers, places
 
 pytestmark = pytest.mark.integration
@@ -153,3 +155,27 @@ def test_an_index_beyond_reads_no_foreign_memory() -> None:
     x = numbers(2, 2)
     edge = np.array([[x[1, 0], x[0, 1]], [x[0, 0], x[1, 1]]])
     assert_right(helper.make_node("GatherElements", ["x", "i"], ["y"]), {"x": x, "i": indices}, {}, expected=[edge])
+
+
+_ROW, _LONG = np.zeros((2, 3), np.int64), np.zeros((50, 3), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        (helper.make_node("GatherElements", ["x", "i"], ["y"], axis=1), {"x": (2, 3), "i": _LONG}),
+        (helper.make_node("ScatterElements", ["x", "i", "u"], ["y"], axis=1), {"x": (2, 3), "i": _LONG, "u": (50, 3)}),
+        (helper.make_node("ScatterElements", ["x", "i", "u"], ["y"], axis=1), {"x": (2, 3), "i": _ROW, "u": (1, 3)}),
+        (helper.make_node("ReverseSequence", ["x", "i"], ["y"]), {"x": (4, 5, 2), "i": np.zeros(2, np.int64)}),
+        (
+            helper.make_node("LSTM", ["x", "w", "r", "", "", "h"], ["y"], hidden_size=4),
+            {"x": (3, 8, 2), "w": (1, 16, 2), "r": (1, 16, 4), "h": (1, 1, 1)},
+        ),
+        (helper.make_node("GridSample", ["x", "u"], ["y"]), {"x": (2, 1, 4, 4), "u": (1, 2, 2, 2)}),
+    ],
+    ids=["gathered", "scattered", "updates", "reversed", "state", "grid"],
+)
+def test_an_operand_that_is_too_long_or_too_short_is_refused(node: onnx.NodeProto, inputs: dict[str, object]) -> None:
+    arrays = {name: each if isinstance(each, np.ndarray) else numbers(*each) for name, each in inputs.items()}
+    with pytest.raises(ModelError, match=rf"operator {node.op_type} "):
+        assert_right(node, arrays, {}, opset=17 if node.op_type != "GridSample" else 20, expected=[])

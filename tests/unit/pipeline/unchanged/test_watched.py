@@ -67,8 +67,8 @@ def test_a_file_of_the_same_size_with_its_old_time_still_shows(watched: Watched,
 
 
 def test_reading_and_bytecode_do_not_show(watched: Watched, tmp_path: Path) -> None:
-    (tmp_path / "tree" / "__pycache__").mkdir()
     before, _ = state(watched)
+    (tmp_path / "tree" / "__pycache__").mkdir()
     (tmp_path / "tree" / "__pycache__" / "top.cpython-311.pyc").write_text("bytecode")
     (tmp_path / "file").read_text()
     assert state(watched)[0] == before

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.prepare import control_flow
 from crossfarm.stages.prepare.static_onnx import StaticInput, make_static
 
 Array = np.ndarray[Any, Any]
@@ -111,6 +112,47 @@ def test_a_loop_of_too_many_nodes_is_refused() -> None:
     model = _model([_loop(_body())], inputs, {"trips": np.array(10_000_000)}, ["last", "all"])
     with pytest.raises(ModelError, match="more than 20000 nodes"):
         _static(model, inputs)
+
+
+def test_a_loop_of_too_many_trips_is_refused_though_they_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_flow, "UNROLLED_LIMIT", 30)
+    results = [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []), _value("old", 2, 3)]
+    body = helper.make_graph([], "body", [NUMBER, GOES_ON, _value("old", 2, 3)], results)
+    for trips in ("trips", ""):
+        loop = helper.make_node("Loop", [trips, "yes", "x"], ["last"], body=body, name="walk")
+        constants = {"yes": np.array(True), **({"trips": np.array(2**40)} if trips else {})}
+        with pytest.raises(ModelError, match="makes more than 30 trips"):
+            _static(_model([loop], {"x": X}, constants, ["last"]), {"x": X})
+
+
+def test_weights_of_a_body_stand_once_however_often_it_is_walked() -> None:
+    weights = numpy_helper.from_array(np.arange(6000, dtype=np.float32).reshape(2, 3000), "w")
+    nodes = [
+        helper.make_node("MatMul", ["old", "w"], ["wide"]),
+        helper.make_node("Slice", ["wide", "begin", "end", "axis"], ["new"]),
+        helper.make_node("Identity", ["goes_on"], ["still"]),
+    ]
+    places = [
+        numpy_helper.from_array(np.array([value]), name) for name, value in (("begin", 0), ("end", 2), ("axis", 1))
+    ]
+    results = [helper.make_tensor_value_info("still", TensorProto.BOOL, []), _value("new", 2, 2)]
+    body = helper.make_graph(nodes, "body", [NUMBER, GOES_ON, _value("old", 2, 2)], results, [weights, *places])
+    loop = helper.make_node("Loop", ["trips", "", "x"], ["last"], body=body, name="walk")
+    inputs = {"x": np.ones((2, 2), np.float32)}
+    model = _model([loop], inputs, {"trips": np.array(5)}, ["last"])
+    _assert_unrolled(model, inputs)
+    assert _static(model, inputs).ByteSize() < 2 * 4 * 6000
+
+
+def test_a_condition_is_read_by_the_operator_set_of_the_model() -> None:
+    inputs = {"x": X, "step": X + 1}
+    body = _body(helper.make_node("Squeeze", ["listed"], ["still"], axes=[0]))
+    body.node.insert(0, helper.make_node("Less", ["number", "most"], ["one"]))
+    body.node.insert(1, helper.make_node("Unsqueeze", ["one"], ["listed"], axes=[0]))
+    constants = {"trips": np.array(40), "most": np.array(2), "yes": np.array(True)}
+    model = _model([_loop(body, starts="yes")], inputs, constants, ["last", "all"])
+    model.opset_import[0].version = 11
+    _assert_unrolled(model, inputs)
 
 
 @settings(max_examples=15, deadline=None)
