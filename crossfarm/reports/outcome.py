@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -142,7 +143,7 @@ def outcome_json(seen: Overview, exit_code: int, reports: Mapping[str, str]) -> 
         exit_code=exit_code,
         run=seen.run.run if seen.run else None,
         started=seen.run.started if seen.run else None,
-        seconds=seen.end.seconds if seen.end else None,
+        seconds=seen.end.seconds if seen.end and math.isfinite(seen.end.seconds) else None,
         command=seen.run.command if seen.run else None,
         version=seen.run.version if seen.run else None,
         git_commit=seen.run.git_commit if seen.run else None,

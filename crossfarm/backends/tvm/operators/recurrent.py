@@ -242,11 +242,7 @@ def _recurrent_bias(node: Node, form: _Form) -> RelaxExpr:
 
 
 def _require_shapes(node: Node, form: _Form, *, batch_first: bool) -> None:
-    """See that the inputs that may be left out have the shapes that the loops count on.
-
-    Raises:
-        UnsupportedForm: one has another.
-    """
+    """Raise UnsupportedForm for an input that may be left out and has another shape than the loops count on."""
     first, second = (form.batch, form.directions) if batch_first else (form.directions, form.batch)
     state = (first, second, form.hidden)
     wanted = {4: (form.batch,), 5: state, 6: state, 7: (form.directions, 3 * form.hidden)}
