@@ -124,7 +124,16 @@ def store_all_slots(schedule: Schedule, *, accumulators: str, keep: Collection[s
 
     function = function_of(schedule)
     body = tvm_ffi.structural_map(function.body, (s_tir.SBlockRealize, realize))
-    return schedule_of(function.with_body(tvm_ffi.structural_map(body, (tirx.For, loop))))
+    return schedule_of(_with_names_once(function.with_body(tvm_ffi.structural_map(body, (tirx.For, loop)))))
+
+
+def _with_names_once(function: PrimFunc) -> PrimFunc:
+    """Give each `Let` a variable of its own: a function that was inlined at two places has its variables twice.
+
+    A new schedule refuses such a function, which the schedule that inlined it takes.
+    """
+    module = tvm.IRModule({"main": function})
+    return tirx.transform.ConvertSSA()(module)["main"]
 
 
 def _reads_all(block: SBlock, accumulators: Buffer, channels: int, lanes: int) -> bool:

@@ -59,4 +59,4 @@ def test_operators_that_stay_on_the_processor_are_told(records: list[object]) ->
 def test_a_model_that_came_otherwise_is_skipped_with_that_reason(records: list[object]) -> None:
     skipped = [row for row in records if isinstance(row, JobRecord) and row.state == "skipped"]
     reasons = {row.cell: row.reason for row in skipped}
-    assert reasons["ethos_u55_128-mnist_cnn-int8"] == "ethos_u55_128 takes models that come as tflite alone"
+    assert reasons["ethos_u55_128-mnist_cnn-int8"] == "ethos_u55_128 takes int8 models that come as tflite alone"

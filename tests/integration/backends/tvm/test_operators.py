@@ -169,7 +169,8 @@ def test_remainders_of_either_sign(divisor: int, dtype: str, fmod: int) -> None:
 @pytest.mark.parametrize("operator", ["Softplus", "Mish"])
 def test_an_activation_keeps_what_is_small_and_does_not_overflow(operator: str) -> None:
     values = np.concatenate([np.linspace(-80, 80, 641), [-np.inf, np.inf, np.nan]]).astype(np.float32)
-    exact = np.logaddexp(0, values.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # some builds of NumPy tell of the NaN
+        exact = np.logaddexp(0, values.astype(np.float64))
     right = exact if operator == "Softplus" else values[:-3].astype(np.float64) * np.tanh(exact[:-3])
     values = values if operator == "Softplus" else values[:-3]
     model_inputs = {"x": values}
