@@ -14,6 +14,7 @@ from crossfarm.backends.tvm.int8 import convolution as int8_convolution
 from crossfarm.backends.tvm.int8 import depthwise as int8_depthwise
 from crossfarm.backends.tvm.int8 import winograd as int8_winograd
 from crossfarm.backends.tvm.passes.constant_folding import fold_constants
+from crossfarm.backends.tvm.passes.layer_norms import whole_layer_norms
 from crossfarm.backends.tvm.passes.layout import FreeTransposes, to_channels_last
 from crossfarm.backends.tvm.passes.relax_utils import rewrite_functions
 from crossfarm.backends.tvm.passes.transposed_convolution import gather_transposed
@@ -28,10 +29,13 @@ from crossfarm.backends.tvm.schedules import (
     softmax,
     winograd,
 )
+from crossfarm.backends.tvm.schedules.attention_graph import fuse_attention
 from crossfarm.backends.tvm.schedules.choices import Choose
+from crossfarm.backends.tvm.schedules.loops import is_written
 from crossfarm.backends.tvm.schedules.packing import choose, pack
 from crossfarm.backends.tvm.schedules.primitives import LEFT, is_of_blocks
 from crossfarm.backends.tvm.schedules.processor import Processor
+from crossfarm.backends.tvm.schedules.vector_math import with_polynomials
 from crossfarm.backends.tvm.types import IRModule, PrimFunc
 
 _LOG = logging.getLogger(__name__)
@@ -76,7 +80,8 @@ def schedule_module(module: IRModule, processor: Processor, choose: Choose = cho
     """
     module = relax.transform.CanonicalizeBindings()(relax.transform.DecomposeOpsForInference()(module))
     module = gather_transposed(fold_constants(module))
-    module = to_channels_last(module)
+    module = whole_layer_norms(to_channels_last(module))
+    module = fuse_attention(module, processor)
     module = pack(module, processor, choose)
     module = rewrite_functions(module, FreeTransposes)
     return schedule_functions(fuse_module(module), processor)
@@ -123,15 +128,20 @@ def schedule_function(function: PrimFunc, processor: Processor, *, name: str) ->
         processor: what for.
         name: of the function, for the log.
     """
-    rule = next((rule for rule in RULES if is_of_blocks(function) and rule.matches(function)), None)
-    if rule is None:
-        return None
-    try:
-        scheduled = rule.schedule(function, processor)
-    except (s_tir.ScheduleError, ValueError) as error:
-        _LOG.info("%s is left to the default: %s", name, str(error).strip().splitlines()[-1:])
-        return None
+    if is_written(function):
+        scheduled = function
+    else:
+        rule = next((rule for rule in RULES if is_of_blocks(function) and rule.matches(function)), None)
+        if rule is None:
+            return None
+        try:
+            scheduled = rule.schedule(function, processor)
+        except (s_tir.ScheduleError, ValueError) as error:
+            _LOG.info("%s is left to the default: %s", name, str(error).strip().splitlines()[-1:])
+            return None
     symbol = function.attrs.get("global_symbol") if function.attrs is not None else None
+    if processor.widest > 1:
+        scheduled = with_polynomials(scheduled)
     scheduled = scheduled.without_attr("global_symbol")
     if symbol is not None:
         scheduled = scheduled.with_attr("global_symbol", symbol)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from crossfarm.backends.tvm.passes.relax_utils import operator_name, rewrite_functions
-from crossfarm.backends.tvm.schedules import convolution, dense, depthwise, matmul, register_tiling, softmax
+from crossfarm.backends.tvm.schedules import convolution, dense, depthwise, layer_norm, matmul, register_tiling, softmax
 from crossfarm.backends.tvm.schedules.choices import Choice, Choose, Layer
 from crossfarm.backends.tvm.schedules.processor import Processor
 from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr
@@ -17,6 +17,7 @@ _REWRITES = {
         matmul.rewrite,
         dense.rewrite,
     ),
+    "relax.nn.layer_norm": (layer_norm.rewrite,),
     "relax.nn.softmax": (softmax.rewrite,),
 }
 """Operator -> rules, the first that covers a call wins."""
