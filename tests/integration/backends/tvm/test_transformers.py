@@ -73,7 +73,7 @@ def test_an_attention_is_right_for_any_shape(data: st.DataObject, processor: Pro
 def test_an_attention_is_one_kernel_that_reads_and_writes_through_transposes(processor: Processor, keys: int) -> None:
     outcome = attention(heads=2, queries=33, keys=keys, depth=16, columns=24, mask=None, processor=processor)
     outcome.assert_close()
-    assert [name for name in outcome.functions if "attention" not in name] == []
+    assert [name for name in outcome.functions if "reshape" not in name] == ["attention1"], "reshapes are views"
 
 
 @pytest.mark.parametrize("processor", [PROCESSORS["AVX2"], PROCESSORS["none"]], ids=["AVX2", "no vectors"])
@@ -133,7 +133,7 @@ def test_a_layer_norm_is_right_in_both_forms(
     expected = normal * constants["scale"] + constants["bias"]
     assert np.abs(outcome.scheduled[0] - expected).max() <= 2e-4 * max(1.0, np.abs(expected).max())
     if processor.widest > 1 and length >= processor.widest:
-        assert len(outcome.functions) == 1
+        assert [name for name in outcome.functions if "reshape" not in name] == ["layer_norm"], "reshapes are views"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
