@@ -1,6 +1,6 @@
 """Makes one LayerNormalization again of what older exports write as ten operators.
 
-    centred = x - mean(x);  normal = centred / sqrt(mean(centred^2) + epsilon);  y = normal * scale + bias
+centred = x - mean(x);  normal = centred / sqrt(mean(centred^2) + epsilon);  y = normal * scale + bias
 """
 
 from __future__ import annotations

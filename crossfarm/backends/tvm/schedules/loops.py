@@ -117,9 +117,7 @@ def total_of(left: PrimExpr, right: PrimExpr) -> PrimExpr:
     return left + right
 
 
-def share(
-    row: Row, start: PrimExpr, vectors: int, lanes: int, kept: Callable[[PrimExpr, PrimExpr], PrimExpr]
-) -> None:
+def share(row: Row, start: PrimExpr, vectors: int, lanes: int, kept: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> None:
     """Make whole vectors of a row exp(x - max) / sum of them: a softmax.
 
     A row that holds NaN or infinity, or -infinity alone, becomes NaN, as a difference in it is. So the maximum may

@@ -20,8 +20,8 @@ from crossfarm.backends.tvm.passes.views import strides_of, view_of
 from crossfarm.backends.tvm.schedules import register_tiling
 from crossfarm.backends.tvm.schedules.choices import Choose, Layer, ProductChoice, as_attributes
 from crossfarm.backends.tvm.schedules.primitives import block_names, schedule_of
-from crossfarm.backends.tvm.schedules.register_tiling import PADDED_INPUT
 from crossfarm.backends.tvm.schedules.processor import PARALLEL_FLOPS, Processor
+from crossfarm.backends.tvm.schedules.register_tiling import PADDED_INPUT
 from crossfarm.backends.tvm.schedules.tiles import Product, register_tiles
 from crossfarm.backends.tvm.types import BlockBuilder, PrimExpr, PrimFunc, RelaxCall, RelaxExpr, Tensor, Var
 

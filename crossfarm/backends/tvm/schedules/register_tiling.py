@@ -227,7 +227,9 @@ def _schedule_padding(schedule: Schedule, processor: Processor) -> None:
             continue
         loops = schedule.get_loops(block)
         size = total(schedule, loops)
-        mark_copy(schedule, loops[2])
+        if len(loops) > 3:
+            # A matrix alone has three: block, row and column.
+            mark_copy(schedule, loops[2])
         vectorise_copy(schedule, loops, processor)
         if size > PARALLEL_ELEMENTS and block_name(schedule, block) == PADDED_INPUT:
             schedule.parallel(fuse(schedule, schedule.get_loops(block)[:2]))
