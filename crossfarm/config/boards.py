@@ -148,7 +148,9 @@ class Board(Declared):
     power: Power | None = None
     """Commands of this host that switch its power."""
     reset: Arguments | None = None
-    """Command of this host that restarts it."""
+    """Command of this host that restarts it; without one its `power` is switched off and on."""
+    start_time: Annotated[Integer, Field(ge=1, le=3600)] = 120
+    """Seconds after a restart within which it must be fit for use."""
     labgrid: Labgrid | None = None
     """The labgrid place that is acquired before the board is used and released after it."""
     cards: tuple[Card, ...] = ()
@@ -175,6 +177,9 @@ class Board(Declared):
 
 class BoardsFile(Declared):
     """The content of boards.yaml."""
+
+    defaults: dict[str, object] = Field(default_factory=dict)
+    """Merged under every board, mapping by mapping, before validation; lists and scalars are replaced."""
 
     database: DatabaseUrl | None = None
     """Where leases are kept. The default is a file in your home; farms on several hosts share a PostgreSQL database."""

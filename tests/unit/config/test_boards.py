@@ -59,5 +59,19 @@ def test_bad_input_is_told_with_its_place(tmp_path: Path, before: str, after: st
     assert message in str(refused.value).replace(f"{tmp_path}/boards.yaml:", "")
 
 
+def test_defaults_are_merged_under_every_board(tmp_path: Path) -> None:
+    text = f"defaults: {{user: lab, limits: {{load: 3}}, tags: [bench]}}\n{BOARD}    limits: {{temperature: 70}}\n"
+    (board,) = load(tmp_path, text).boards
+    assert (board.user, board.tags) == ("farm", ("bench",)), "what a board says itself goes before"
+    assert (board.limits.load, board.limits.temperature) == (3, 70)
+
+
+def test_what_is_wrong_in_defaults_is_told_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"boards\.yaml:1: defaults\.tagz: unknown key 'tagz'; perhaps you meant 'tags'"
+    ):
+        load(tmp_path, f"defaults: {{tagz: [bench]}}\n{BOARD}")
+
+
 def test_a_file_that_declares_nothing_is_good(tmp_path: Path) -> None:
     assert load(tmp_path, "boards: []\n") == BoardsFile()
