@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossfarm.boards.declare import NewBoard, ask_host_key, fingerprint, split_host, write_entry
+from crossfarm.boards.declare import NewBoard, ask_host_key, split_host, write_entry
 from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.leases.health import quarantined, released
 from crossfarm.boards.power import ACTIONS, Action
+from crossfarm.boards.transports.login import fingerprint
 from crossfarm.config.boards import Board
 from crossfarm.config.targets import Target
 from crossfarm.errors import EXIT_GOOD, EXIT_INFRASTRUCTURE, BusyError, ConfigError, LeaseError, nearest
@@ -124,6 +125,10 @@ def _switch(leases: Leases, board: Board, action: Action) -> None:
     write(sys.stdout, f"{board.name}: power {action}\n")
 
 
+def _typed(path: str) -> str:
+    return path if path.startswith("~") else str(Path(path).absolute())
+
+
 def _power_of(said: str) -> tuple[str, Action | None]:
     """Return the board and what its power is to be; an empty name and None where nothing was said."""
     if not said:
@@ -150,7 +155,8 @@ def add_board(path: Path, addition: BoardAddition, targets: Mapping[str, Target]
         address=address,
         port=port,
         user=user or getpass.getuser(),
-        key=addition.key or "~/.ssh/id_ed25519",
+        # In the file a path is relative to the file; what is typed is relative to where that is done.
+        key=_typed(addition.key) if addition.key else "~/.ssh/id_ed25519",
         targets=addition.targets,
     )
     host_key = ask_host_key(address, port)

@@ -40,7 +40,7 @@ def test_the_example_that_the_other_tests_spoil_is_good(tmp_path: Path) -> None:
         ("    user: farm\n", "    user: -oProxyCommand=x\n", "4: boards[0].user"),
         ("pi.lab", "-oProxyCommand=x", "3: boards[0].address"),
         ("pi.lab", "pi;reboot", "3: boards[0].address"),
-        ("AAAA", "AAAA == x", "6: boards[0].host_key: expected a public host key"),
+        ("AAAA", "AAAA=== x", "6: boards[0].host_key: expected a public host key"),
         ("[armv7]", "[armv7, arm64]", "7: boards[0].targets[1]: there is no target 'arm64'"),
         ("[armv7]", "[armv7, armv7]", "targets must differ"),
         ("    targets", "    folder: a b\n    targets", "7: boards[0].folder"),
