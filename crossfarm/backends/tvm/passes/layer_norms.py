@@ -93,7 +93,7 @@ class _Joiner(PyExprMutator):  # type: ignore[misc]
         return self._taking(call, argument=2, neutral=0.0)
 
     def _taking(self, call: RelaxCall, *, argument: int, neutral: float) -> RelaxExpr | None:
-        """Return a normalisation that takes in a constant beside it, where it has none; the bias comes after a scale."""
+        """Return a normalisation that takes in a constant beside it where it has none; a bias comes after a scale."""
         for one, other in (call.args, reversed(call.args)):
             normal = self._bound(one)
             if operator_name(normal) != "relax.nn.layer_norm" or static_shape(call) != static_shape(normal):

@@ -145,69 +145,98 @@ def _product(form: Form, *, columns: int, steps: int, depth: int) -> Product:
 def kernel(form: Form, tiles: Tiles) -> Callable[..., None]:
     """Return what writes the loops; it takes rows of queries, keys, values, masks, the guard and the result."""
     rows, lanes = tiles.rows, tiles.lanes
-    pitch = -(-max(_padded(form.keys, tiles.scores.columns), form.keys) // lanes) * lanes
+    pitch = -(-_padded(form.keys, tiles.scores.columns) // lanes) * lanes
     tile_count = -(-form.queries // rows)
     is_shared = form.flops > PARALLEL_FLOPS
     chunks = 2 if is_shared and form.heads < _FEW_HEADS and tile_count > 1 else 1
     per_chunk = -(-tile_count // chunks)
 
     def body(query: Row, key: Row, value: Row, *others: Row) -> None:
-        masks, result = others[: len(form.masks)], others[-1]
         jobs = form.heads * chunks
         loop = T.parallel if is_shared and jobs > 1 else T.serial
         with loop(0, jobs) as job:
             head = job // chunks
             keys = _packed(
-                key, _offset(head, form, form.key), form.depth, form.keys, form.key[-2:], tiles.scores, lanes
+                key,
+                _offset(head, form, form.key),
+                shape=(form.depth, form.keys),
+                strides=form.key[-2:],
+                tile=tiles.scores,
             )
             values = _packed(
-                value, _offset(head, form, form.value), form.keys, form.columns, form.value[-2:], tiles.result, lanes
+                value,
+                _offset(head, form, form.value),
+                shape=(form.keys, form.columns),
+                strides=form.value[-2:],
+                tile=tiles.result,
             )
             shares = in_memory(rows * pitch)
             with T.serial(0, per_chunk) as tile:
                 first = tirx.min((job % chunks * per_chunk + tile) * rows, form.queries - rows)
                 base = _offset(head, form, form.query) + first * form.query[-2]
-                with T.serial(0, _blocks(form.keys, tiles.scores.columns)) as block:
-                    sums = _sums(
-                        tiles.scores,
-                        lambda row, k, base=base: query[base + row * form.query[-2] + k * form.query[-1]],
-                        keys,
-                        block,
-                        form.depth,
-                        tiles.depth_unroll,
-                    )
-                    start = block * tiles.scores.columns
-                    _each(tiles.scores, lambda row, column, at: _store(
-                        shares, row * pitch + start + column, sums[at] * number(form.scale)
-                    ))  # fmt: skip
+                _write_scores(form, tiles, query=query, base=base, keys=keys, shares=shares, pitch=pitch)
                 with T.serial(0, rows) as row:
-                    at = row * pitch
-
-                    def place_of(mask: Mask, head: PrimExpr = head, line: PrimExpr = first + row) -> PrimExpr:
-                        return _offset(head, form, mask.strides) + line * mask.strides[-2]
-
-                    for mask, operand in zip(form.masks, masks, strict=True):
-                        _apply(mask, shares, at, operand, place_of(mask), form.keys, lanes)
-                    whole = -(-form.keys // lanes) * lanes
-                    fill(shares, at + form.keys, whole - form.keys, lanes, -math.inf)
-                    kept = _kept(form, others[len(masks)], None if form.guard is None else place_of(form.guard))
-                    share(shares, at, whole // lanes, lanes, kept)
+                    _write_shares(form, tiles, shares, others[:-1], head=head, query=first + row, start=row * pitch)
                 target = _offset(head, form, form.result) + first * form.result[-2]
-                _write_result(form, tiles, shares, pitch, values, result, target)
+                _write_result(
+                    form, tiles, shares=shares, pitch=pitch, values=values, result=others[-1], target=target
+                )  # fmt: skip
 
     return body
 
 
-def _write_result(
-    form: Form, tiles: Tiles, shares: Row, pitch: int, values: Row, result: Row, target: PrimExpr
+def _write_scores(form: Form, tiles: Tiles, *, query: Row, base: PrimExpr, keys: Row, shares: Row, pitch: int) -> None:
+    """Write the products of a tile of queries with all keys."""
+    tile, (down, along) = tiles.scores, form.query[-2:]
+
+    def element(row: int, k: PrimExpr) -> PrimExpr:
+        return query[base + row * down + k * along]
+
+    with T.serial(0, _blocks(form.keys, tile.columns)) as block:
+        sums = _sums(tile, element, keys, block, depth=form.depth, most=tiles.depth_unroll)
+        start = block * tile.columns
+
+        def store(row: int, column: PrimExpr, at: PrimExpr) -> None:
+            shares[row * pitch + start + column] = sums[at] * number(form.scale)
+
+        _each(tile, store)
+
+
+def _write_shares(
+    form: Form, tiles: Tiles, shares: Row, operands: Sequence[Row], *, head: PrimExpr, query: PrimExpr, start: PrimExpr
 ) -> None:
-    tile = tiles.result
-    down, across = form.result[-2:]
+    """Make a row of scores shares; what a whole vector has behind the last key counts for nothing."""
+
+    def place_of(mask: Mask) -> PrimExpr:
+        return _offset(head, form, mask.strides) + query * mask.strides[-2]
+
+    for mask, operand in zip(form.masks, operands, strict=False):
+        _apply(mask, shares, start, operand=operand, place=place_of(mask), keys=form.keys, lanes=tiles.lanes)
+    vectors = _blocks(form.keys, tiles.lanes)
+    fill(shares, start + form.keys, vectors * tiles.lanes - form.keys, tiles.lanes, -math.inf)
+
+    def kept(value: PrimExpr, column: PrimExpr) -> PrimExpr:
+        if form.guard is not None:
+            return form.guard.applied(value, operands[-1][place_of(form.guard)])
+        if form.zeroes_nan:
+            name = tirx.Var("share", "float32")
+            return tirx.Let(name, value, tirx.Select(tirx.isnan(name), number(0.0), name))
+        return value
+
+    share(shares, start, vectors, tiles.lanes, kept)
+
+
+def _write_result(
+    form: Form, tiles: Tiles, *, shares: Row, pitch: int, values: Row, result: Row, target: PrimExpr
+) -> None:
+    """Write the products of a tile of shares with all values."""
+    tile, (down, across) = tiles.result, form.result[-2:]
+
+    def element(row: int, k: PrimExpr) -> PrimExpr:
+        return shares[row * pitch + k]
 
     def block_of(block: PrimExpr, columns: int) -> None:
-        sums = _sums(
-            tile, lambda row, k: shares[row * pitch + k], values, block, form.keys, tiles.depth_unroll
-        )  # fmt: skip
+        sums = _sums(tile, element, values, block, depth=form.keys, most=tiles.depth_unroll)
         start = target + block * (tile.columns * across)
         whole = columns // tile.lanes
         for row in range(tile.rows):
@@ -244,10 +273,9 @@ def _offset(head: PrimExpr, form: Form, strides: Sequence[int]) -> PrimExpr:
     return offset
 
 
-def _packed(
-    source: Row, base: PrimExpr, depth: int, columns: int, strides: Sequence[int], tile: Tile, lanes: int
-) -> Row:
+def _packed(source: Row, base: PrimExpr, *, shape: tuple[int, int], strides: Sequence[int], tile: Tile) -> Row:
     """Write a matrix [depth, columns] as [blocks, depth, columns of a block], with zeros behind the last column."""
+    depth, columns = shape
     width = tile.columns
     full, rest = divmod(columns, width)
     panels = in_memory(_padded(columns, width) * depth)
@@ -263,14 +291,14 @@ def _packed(
     if rest:
         with T.serial(0, depth) as k:
             start = (full * depth + k) * width
-            fill(panels, start + rest, width - rest, lanes, 0.0)
+            fill(panels, start + rest, width - rest, tile.lanes, 0.0)
             with T.serial(0, rest) as column:
                 panels[start + column] = source[base + k * down + (full * width + column) * along]
     return panels
 
 
 def _sums(
-    tile: Tile, left: Callable[[int, PrimExpr], PrimExpr], panels: Row, block: PrimExpr, depth: int, most: int
+    tile: Tile, left: Callable[[int, PrimExpr], PrimExpr], panels: Row, block: PrimExpr, *, depth: int, most: int
 ) -> Row:
     """Write the product of a tile, whose sums stay in registers, and return these."""
     sums = in_registers(tile.rows * tile.columns)
@@ -305,11 +333,7 @@ def _each(tile: Tile, write: Callable[[int, PrimExpr, PrimExpr], None]) -> None:
                 write(row, column, row * tile.columns + column)
 
 
-def _store(row: Row, place: PrimExpr, value: PrimExpr) -> None:
-    row[place] = value
-
-
-def _apply(mask: Mask, shares: Row, start: PrimExpr, operand: Row, place: PrimExpr, keys: int, lanes: int) -> None:
+def _apply(mask: Mask, shares: Row, start: PrimExpr, *, operand: Row, place: PrimExpr, keys: int, lanes: int) -> None:
     """Do to a row of scores what a mask says."""
 
     def one(column: PrimExpr) -> None:
@@ -322,17 +346,3 @@ def _apply(mask: Mask, shares: Row, start: PrimExpr, operand: Row, place: PrimEx
     if keys % lanes:
         with T.serial(whole * lanes, keys) as column:
             one(column)
-
-
-def _kept(form: Form, operand: Row, place: PrimExpr | None) -> Callable[[PrimExpr, PrimExpr], PrimExpr]:
-    """Return what is kept of a share of a row; a guard is one value for the whole row."""
-
-    def kept(value: PrimExpr, column: PrimExpr) -> PrimExpr:
-        if form.guard is not None:
-            return form.guard.applied(value, operand[place])
-        if form.zeroes_nan:
-            name = tirx.Var("share", "float32")
-            return tirx.Let(name, value, tirx.Select(tirx.isnan(name), number(0.0), name))
-        return value
-
-    return kept

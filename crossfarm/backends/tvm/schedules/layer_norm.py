@@ -43,13 +43,13 @@ def rewrite(call: RelaxCall, builder: BlockBuilder, processor: Processor, choose
     def body(values: Row, scale: Row, bias: Row, result: Row) -> None:
         loop = T.parallel if rows * length > PARALLEL_ELEMENTS and rows > 1 else T.serial
         with loop(0, rows) as row:
-            _write_row(values, scale, bias, result, row * length, length, lanes, epsilon)
+            _write_row(values, scale, bias, result, start=row * length, length=length, lanes=lanes, epsilon=epsilon)
 
     return emit(builder, body, call.args, shape, name="layer_norm")
 
 
 def _write_row(
-    values: Row, scale: Row, bias: Row, result: Row, start: PrimExpr, length: int, lanes: int, epsilon: float
+    values: Row, scale: Row, bias: Row, result: Row, *, start: PrimExpr, length: int, lanes: int, epsilon: float
 ) -> None:
     share = number(1.0 / length)
     mean, inverse = in_registers(1), in_registers(1)
