@@ -212,7 +212,55 @@ def reduction(draw: Draw) -> Example:
     )
 
 
-FLOATS: tuple[Callable[[Draw], Example], ...] = (convolution, depthwise, dense, product, softmax, reduction)
+def attention(draw: Draw) -> Example:
+    """Return an attention over heads that are split and joined by transposes, perhaps with a mask."""
+    heads, queries, keys = draw.extent(3), draw.extent(20), draw.extent(40)
+    depth, columns = draw.extent(20), draw.extent(40)
+    sides = [draw.floats(1, length, heads, size) for length, size in ((queries, depth), (keys, depth), (keys, columns))]
+    mask = draw.one(np.zeros((1, 1), np.float32), draw.floats(queries, keys))
+    q, k, v, m, qt, kt, vt, p, s, a, w, y = map(draw.name, ("q", "k", "v", "m", "qt", "kt", "vt", *"psawy"))
+    query, key, value = (side.astype(np.float64).transpose(0, 2, 1, 3) for side in sides)
+    scores = query @ key.swapaxes(2, 3) + mask
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return Example(
+        nodes=[
+            node("Transpose", [q], [qt], perm=[0, 2, 1, 3]),
+            node("Transpose", [k], [kt], perm=[0, 2, 3, 1]),
+            node("Transpose", [v], [vt], perm=[0, 2, 1, 3]),
+            node("MatMul", [qt, kt], [p]),
+            node("Add", [p, m], [s]),
+            node("Softmax", [s], [a], axis=-1),
+            node("MatMul", [a, vt], [w]),
+            node("Transpose", [w], [y], perm=[0, 2, 1, 3]),
+        ],
+        inputs=dict(zip((q, k, v), sides, strict=True)),
+        constants={m: mask},
+        expected=(powers / powers.sum(axis=-1, keepdims=True) @ value).transpose(0, 2, 1, 3),
+        words=f"{heads} heads, {queries}x{depth}x{keys}x{columns}, mask {mask.shape}",
+    )
+
+
+def layer_norm(draw: Draw) -> Example:
+    """Return a LayerNormalization with an activation that is a polynomial behind it."""
+    shape = (draw.extent(4), draw.extent(7), draw.extent(70, least=2))
+    operator, function = draw.one(("Tanh", np.tanh), ("Sigmoid", lambda x: 1 / (1 + np.exp(-x))), ("Exp", np.exp))
+    values, scale, bias = draw.floats(*shape), draw.floats(shape[-1]), draw.floats(shape[-1])
+    x, s, b, n, y = map(draw.name, "xsbny")
+    wide = values.astype(np.float64)
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    normal = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-3) * scale + bias
+    return Example(
+        nodes=[node("LayerNormalization", [x, s, b], [n], axis=-1, epsilon=1e-3), node(operator, [n], [y])],
+        inputs={x: values},
+        constants={s: scale, b: bias},
+        expected=function(normal),
+        words=f"{shape} and {operator}",
+    )
+
+
+FLOATS: tuple[Callable[[Draw], Example], ...] = (
+    convolution, depthwise, dense, product, softmax, reduction, attention, layer_norm
+)  # fmt: skip
 
 
 def draw_examples(families: Sequence[Callable[[Draw], Example]], *, count: int, seed: int) -> dict[str, Example]:
