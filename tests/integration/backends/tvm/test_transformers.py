@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -144,9 +145,16 @@ def test_a_layer_norm_of_a_row_without_numbers_is_nan_in_that_row_alone(value: f
     outcome = run_both(
         nodes, {"x": values}, {"scale": random(40), "bias": random(40)}, processor=PROCESSORS["AVX2"]
     )  # fmt: skip
-    finite = np.isfinite(outcome.scheduled[0]).all(axis=-1)
-    assert finite[[0, 2, 3]].all()
+    assert np.isfinite(outcome.scheduled[0][[0, 2, 3]]).all()
     assert np.isnan(outcome.scheduled[0][1]).all() == (not np.isfinite(value))
+
+
+_EXACT: dict[str, Callable[[Array], Array]] = {
+    "Exp": np.exp,
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "Tanh": np.tanh,
+    "Erf": lambda x: np.array([math.erf(each) for each in x]),
+}
 
 
 @pytest.mark.parametrize(
@@ -160,12 +168,7 @@ def test_functions_are_exact_to_a_few_units_everywhere(operator: str, tolerance:
     (got,) = run_both([node(operator, ["x"], ["y"])], {"x": values}, {}, processor=processor).scheduled
     wide = values.astype(np.float64)
     with np.errstate(over="ignore"):
-        exact = {
-            "Exp": lambda: np.exp(wide),
-            "Sigmoid": lambda: 1 / (1 + np.exp(-wide)),
-            "Tanh": lambda: np.tanh(wide),
-            "Erf": lambda: np.array([math.erf(each) for each in wide]),
-        }[operator]()
+        exact = _EXACT[operator](wide)
         rounded = exact.astype(np.float32)
     finite = np.isfinite(rounded)
     assert np.array_equal(got[~finite], rounded[~finite])
