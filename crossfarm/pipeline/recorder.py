@@ -154,7 +154,8 @@ class Recorder:
         if result.flaky and result.state == "run":
             self._console.line(f"{job.id} is flaky: {'; '.join(result.flaky)}; it ran well on {result.board}")
         known = f" (a known failure: {record.expected})" if record.expected else ""
-        self._console.finished(job.id, result.state, result.seconds, f"{result.cause}{known}" or None)
+        place = f"{self._file}:{record.line}: " if result.state == "failed" and record.line else ""
+        self._console.finished(job.id, result.state, result.seconds, f"{place}{result.cause}{known}" or None)
         if record.state == "failed":
             self._failed = self._failed or result.fault == "product"
             self._broken = self._broken or result.fault != "product"

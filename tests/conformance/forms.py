@@ -102,6 +102,22 @@ def _baked(case: Case, loose: list[str], data: Sequence[tuple[dict[str, Array], 
     return [Form(case=case, name=BAKED, model=model, data=[({loose[0]: given[loose[0]]}, outputs)])]
 
 
+def stated_sizes(form: Form) -> dict[str, int]:
+    """Return what a user would state under `sizes`: the largest counts of outputs whose extent depends on data."""
+    places = {port.name: place for place, port in enumerate(form.model.graph.output)}
+    found = {}
+    for node in form.model.graph.node:
+        name = next((output for output in node.output if output in places), "")
+        if node.op_type not in _DATA_DEPENDENT or not name:
+            continue
+        results = [np.asarray(outputs[places[name]]) for _, outputs in form.data]
+        axis = next((item.i for item in node.attribute if item.name == "axis"), int(node.op_type == "NonZero"))
+        if name != node.output[0]:
+            axis = 0
+        found[name] = max(1, *(result.shape[axis] for result in results))
+    return found
+
+
 def is_dynamic(form: Form) -> bool:
     """Say whether the shape of an output depends on the values of inputs that are not known beforehand.
 
