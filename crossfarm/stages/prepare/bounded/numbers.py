@@ -132,6 +132,20 @@ def _made(walk: Walk, full: Array, other: Array) -> dict[int, str]:
     return found
 
 
+def _as_count(walk: Walk, name: str) -> str:
+    """Return a number as a count: the one that it is, if it is one."""
+    import onnx
+
+    full, other = walk.numbers[name]
+    if full.item() != other.item():
+        try:
+            return walk.count_of_probe(int(other.item()), int(full.item()))
+        except Unfit:
+            pass  # it is less than a count, for instance
+    whole = walk.add("Cast", name, to=onnx.TensorProto.INT64)
+    return walk.add("Reshape", whole, walk.constant(np.zeros(0)))
+
+
 def _constant_of_shape(walk: Walk, node: onnx.NodeProto) -> dict[int, str]:
     full, other = walk.numbers[node.input[0]]
     counts = _made(walk, full, other)
@@ -158,13 +172,11 @@ def _expand(walk: Walk, node: onnx.NodeProto) -> dict[int, str]:
 
 
 def _range(walk: Walk, node: onnx.NodeProto) -> dict[int, str]:
-    import onnx
-
     full, _ = walk.numbers[node.input[1]]
     start, step = walk.array(node.input[0]), walk.array(node.input[2])
     if start is None or step is None or start.item() != 0 or step.item() != 1:
         raise Unfit("it counts from another number than 0, or in other steps than 1")
-    count = walk.add("Cast", node.input[1], to=onnx.TensorProto.INT64)
+    count = _as_count(walk, node.input[1])
     walk.add("Identity", walk.constant(np.arange(full.item(), dtype=full.dtype), full.dtype), gives=node.output[0])
     return {0: count}
 
@@ -175,7 +187,7 @@ def _top_k(walk: Walk, node: onnx.NodeProto) -> dict[int, str]:
     axis = axis_of(int(attribute(node, "axis", -1)), len(shape))
     if not attribute(node, "sorted", 1):
         raise Unfit("its results are in no order, so that the best of fewer are not the first ones")
-    count = walk.add("Reshape", node.input[1], walk.constant(np.zeros(0)))
+    count = _as_count(walk, node.input[1])
     counts = dict(walk.counts_of(name))
     if axis in counts:
         best = lowest_or_highest(bool(attribute(node, "largest", 1)))
