@@ -77,41 +77,30 @@ def _non_max_suppression(node: Node) -> Sequence[RelaxExpr]:
         overlap = number(rows, 3, 0.0, dtype).astype(dtype)
         with T.serial(0, batches * classes) as line:
             length, best, taken = scalar("int32"), scalar("int32"), scalar("int64")
-            kept, after = scalar("int32"), scalar("int32")
-            length[0] = tirx.const(0, "int32")
-            best[0] = tirx.const(-1, "int32")
             taken[0] = tirx.const(0, "int64")
-            base = line * boxes
-            with T.serial(0, valid[0]) as box:
-                counts = tirx.const(True, "bool")
-                if 4 in position:
-                    counts = scores[base + box] > rows[position[4]][0].astype(dtype)
-                with when(counts):
-                    left[length[0]] = box
-                    length[0] = length[0] + 1
-                    _keep_better(scores, base, best, box)
+            base, owner = line * boxes, (line // classes) * boxes
+            threshold = rows[position[4]][0].astype(dtype) if 4 in position else None
+            _candidates(scores, base, left, length, best, valid=valid[0], threshold=threshold)
             with T.While(tirx.all(length[0] > 0, taken[0] < most[0])):
                 with when(found[0] < tirx.const(largest, "int64")):
-                    at = found[0].astype("int32") * 3
-                    selected[at] = (line // classes).astype("int64")
-                    selected[at + 1] = (line % classes).astype("int64")
-                    selected[at + 2] = best[0].astype("int64")
-                found[0] = found[0] + tirx.const(1, "int64")
-                taken[0] = taken[0] + tirx.const(1, "int64")
+                    for column, value in enumerate((line // classes, line % classes, best[0])):
+                        selected[found[0].astype("int32") * 3 + column] = value.astype("int64")
+                for counter in (found, taken):
+                    counter[0] = counter[0] + tirx.const(1, "int64")
+                kept, after = scalar("int32"), scalar("int32")
                 kept[0] = tirx.const(0, "int32")
                 after[0] = tirx.const(-1, "int32")
-                first = ((line // classes) * boxes + best[0]) * 4
                 with T.serial(0, length[0]) as place:
-                    box = scalar("int32")
+                    box, drops = scalar("int32"), scalar("int32")
                     box[0] = left[place]
+                    first, second = (owner + best[0]) * 4, (owner + box[0]) * 4
+                    drops[0] = tirx.const(1, "int32")
                     with when(box[0] != best[0]):
-                        second = ((line // classes) * boxes + box[0]) * 4
-                        drops = scalar("int32")
                         _covers(corners, first, second, overlap, drops, dtype=dtype, is_centred=is_centred)
-                        with when(drops[0] == 0):
-                            left[kept[0]] = box[0]
-                            kept[0] = kept[0] + 1
-                            _keep_better(scores, base, after, box[0])
+                    with when(drops[0] == 0):
+                        left[kept[0]] = box[0]
+                        kept[0] = kept[0] + 1
+                        _keep_better(scores, base, after, box[0])
                 length[0] = kept[0]
                 best[0] = after[0]
         count[0] = found[0]
@@ -119,6 +108,19 @@ def _non_max_suppression(node: Node) -> Sequence[RelaxExpr]:
     outputs = [(shape, "int64"), ((), "int64"), ((max(boxes, 1),), "int32")]
     inputs = [node.input(each) for each in given]
     return run_loops(node, body, inputs=inputs, outputs=outputs, name="non_max_suppression")[:2]
+
+
+def _candidates(
+    scores: Row, base: PrimExpr, left: Row, length: Row, best: Row, *, valid: PrimExpr, threshold: PrimExpr | None
+) -> None:
+    """Write to `left` the boxes whose score is above the threshold, how many to `length`, and the best to `best`."""
+    length[0] = tirx.const(0, "int32")
+    best[0] = tirx.const(-1, "int32")
+    every = tirx.const(True, "bool")
+    with T.serial(0, valid) as box, when(every if threshold is None else scores[base + box] > threshold):
+        left[length[0]] = box
+        length[0] = length[0] + 1
+        _keep_better(scores, base, best, box)
 
 
 def _keep_better(scores: Row, base: PrimExpr, best: Row, box: PrimExpr) -> None:
@@ -164,9 +166,9 @@ def _covers(
     whole[0] = areas[0] + areas[1] - shared[0]
     result[0] = tirx.const(0, "int32")
     exists = tirx.all(sides[0][0] > zero, sides[1][0] > zero, shared[0] > zero)
-    with when(tirx.all(exists, areas[0] > zero, areas[1] > zero, whole[0] > zero)):
-        with when(shared[0] / whole[0] > overlap):
-            result[0] = tirx.const(1, "int32")
+    is_any = tirx.all(exists, areas[0] > zero, areas[1] > zero, whole[0] > zero)
+    with when(is_any), when(shared[0] / whole[0] > overlap):
+        result[0] = tirx.const(1, "int32")
 
 
 def _non_zero(node: Node) -> Sequence[RelaxExpr]:

@@ -38,7 +38,7 @@ def _unique(node: Node) -> Sequence[RelaxExpr]:
         found[0] = tirx.const(0, "int32")
         limit[0] = within(valid[0], extent)
         with T.serial(0, limit[0]) as part:
-            _bisect(values, ranked, found, part, at, same, outer=outer, extent=extent, inner=inner)
+            _bisect(values, ranked, found, part, at=at, same=same, outer=outer, extent=extent, inner=inner)
             with T.If(same[0] > 0):
                 with T.Then():
                     often[named[at[0]]] = often[named[at[0]]] + 1
@@ -59,7 +59,7 @@ def _unique(node: Node) -> Sequence[RelaxExpr]:
                     source = (row * extent + ranked[rank]) * inner + element
                     different[(row * largest + slot) * inner + element] = values[source]
         with T.serial(0, limit[0]) as part:
-            _bisect(values, ranked, found, part, at, same, outer=outer, extent=extent, inner=inner)
+            _bisect(values, ranked, found, part, at=at, same=same, outer=outer, extent=extent, inner=inner)
             inverse[part] = (at[0] if is_sorted else named[at[0]]).astype("int64")
         count[0] = found[0].astype("int64")
 
@@ -73,9 +73,9 @@ def _bisect(
     ranked: Row,
     found: Row,
     part: PrimExpr,
+    *,
     at: Row,
     same: Row,
-    *,
     outer: int,
     extent: int,
     inner: int,

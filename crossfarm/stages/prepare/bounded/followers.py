@@ -1,8 +1,8 @@
 """Which places of a result count, where an operator follows one whose extent depends on data.
 
 The places that count are always the first ones of an axis, and what an operator makes of them must not depend on the
-others. So each operator has a rule: what it does with rows is the same on all of them, or the rest is put out of the way
-first. An operator without a rule is refused.
+others. So each operator has a rule: what it does with rows is the same on all of them, or the rest is put out of the
+way first. An operator without a rule is refused.
 """
 
 from __future__ import annotations
@@ -232,11 +232,26 @@ def _roi_align(walk: Walk, node: onnx.NodeProto) -> list[dict[int, str]]:
 
 
 _ELEMENTWISE = (
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BitShift Cast CastLike Ceil "
-    "Celu Clip Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf "
-    "IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu "
-    "Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
-).split()
+    *("Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh"),
+    *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BitShift"),
+    *("Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh"),
+    *("Div",),
+    *("Elu", "Equal", "Erf", "Exp"),
+    *("Floor",),
+    *("Gelu", "Greater", "GreaterOrEqual"),
+    *("HardSigmoid", "HardSwish"),
+    *("Identity", "IsInf", "IsNaN"),
+    *("LeakyRelu", "Less", "LessOrEqual", "Log"),
+    *("Max", "Mean", "Min", "Mish", "Mod", "Mul"),
+    *("Neg", "Not"),
+    *("Or",),
+    *("PRelu", "Pow"),
+    *("Reciprocal", "Relu", "Round"),
+    *("Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish"),
+    *("Tan", "Tanh", "ThresholdedRelu"),
+    *("Where",),
+    *("Xor",),
+)
 RULES: dict[str, Rule] = {
     **movement.RULES,
     **dict.fromkeys(_ELEMENTWISE, _elementwise),

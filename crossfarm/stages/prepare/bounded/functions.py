@@ -140,7 +140,7 @@ def _compress(opset: int) -> onnx.FunctionProto:
 
 
 def _unique(opset: int) -> onnx.FunctionProto:
-    """Of the first `valid` places along `axis`; `places` and `times` have the extent of `row`, `inverse` of `inverse`."""
+    """Of the first `valid` places along `axis`; `places` and `times` have the shape `row`, `inverse` has `whole`."""
     import onnx
 
     body = _Body()

@@ -110,8 +110,8 @@ def _check_names(model: onnx.ModelProto, sizes: Mapping[str, Size]) -> None:
     for name in sizes:
         if name not in known:
             raise ModelError(
-                f"sizes names {name!r}, which is no tensor of the model{nearest(name, known)}; where it is known before "
-                "the model runs, leave it out"
+                f"sizes names {name!r}, which is no tensor of the model{nearest(name, known)}; where its extent is "
+                "known before the model runs, leave it out"
             )
 
 

@@ -1,8 +1,8 @@
 """Numbers that are computed from true extents: shapes to make, how many to take, where to cut.
 
-They are computed when the model runs, so that what is divided by a count is right. Where a compiler must know them, they
-are computed here too, twice: with the largest counts, and with other ones, by which one sees what follows from which
-count.
+They are computed when the model runs, so that what is divided by a count is right. Where a compiler must know them,
+they are computed here too, twice: with the largest counts, and with other ones, by which one sees what follows from
+which count.
 """
 
 from __future__ import annotations

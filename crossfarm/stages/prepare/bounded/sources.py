@@ -272,7 +272,7 @@ def _most_places(walk: Walk, node: onnx.NodeProto) -> int | None:
 
 
 def _top_k(walk: Walk, node: onnx.NodeProto, size: Size) -> None:
-    """Take the best of the stated number; the first of them are the best of any smaller one, because they are sorted."""
+    """Take the best of the stated number: the first of them are the best of any smaller one, for they are sorted."""
     given = _known_shape(walk, node.input[0])
     axis = axis_of(int(attribute(node, "axis", -1)), len(given))
     if walk.counts_of(node.input[0]):
