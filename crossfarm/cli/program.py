@@ -89,9 +89,14 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     """Return what was typed in the form that invoke reads, which knows no verbs below a verb and no second place.
 
     `history export FILE` is `history-export FILE`, and `history MODEL TARGET` is `history MODEL --target TARGET`.
-    `merge A B C` is `merge A,B,C`.
+    `merge A B C` is `merge A,B,C`, and `boards --power NAME off` is `boards --power NAME:off`.
     """
     spelled = list(words)
+    if spelled[:1] == ["boards"] and "--power" in spelled[:-2]:
+        place = spelled.index("--power") + 1
+        if not spelled[place + 1].startswith("-"):
+            spelled[place : place + 2] = [":".join(spelled[place : place + 2])]
+        return spelled
     if spelled[:1] == ["merge"]:
         folders = list(itertools.takewhile(lambda word: not word.startswith("-"), spelled[1:]))
         return ["merge", *([",".join(folders)] if folders else []), *spelled[1 + len(folders) :]]

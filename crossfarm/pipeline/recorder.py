@@ -153,9 +153,9 @@ class Recorder:
         self._results.write(record)
         if result.flaky and result.state == "run":
             self._console.line(f"{job.id} is flaky: {'; '.join(result.flaky)}; it ran well on {result.board}")
-        known = f" (a known failure: {record.expected})" if record.expected else ""
+        why = f"{record.expected}: {result.cause}" if record.state == "known failure" else result.cause
         place = f"{self._file}:{record.line}: " if result.state == "failed" and record.line else ""
-        self._console.finished(job.id, result.state, result.seconds, f"{place}{result.cause}{known}" or None)
+        self._console.finished(job.id, record.state, result.seconds, f"{place}{why}" or None)
         if record.state == "failed":
             self._failed = self._failed or result.fault == "product"
             self._broken = self._broken or result.fault != "product"
