@@ -12,6 +12,7 @@ import numpy as np
 from crossfarm.stages.prepare.bounded.functions import DOMAIN
 from crossfarm.stages.prepare.bounded.walk import STANDARD, Unfit, Walk, attribute, axis_of
 from crossfarm.stages.prepare.node_names import describe
+from crossfarm.stages.prepare.shapes import open_shape
 
 if TYPE_CHECKING:
     import onnx
@@ -50,8 +51,8 @@ def advice(walk: Walk, node: onnx.NodeProto, number: int) -> str:
     shown = most if most is not None and most <= 1000 else 100
     bound = f"; it can be {most} at most" if most is not None else ""
     return (
-        f"tensor {name!r} keeps a dynamic shape after all inputs were fixed; it comes from {describe(node, number)}, "
-        f"whose extent depends on the values of its inputs{bound}: state its largest count for the model in "
+        f"tensor {name!r} keeps the dynamic shape {open_shape(walk.types.get(name))} after all inputs were fixed; it "
+        f"comes from {describe(node, number)}, whose extent depends on the values of its inputs{bound}: state its largest count for the model in "
         f"models.yaml, `sizes: {{{_quoted(name)}: {shown}}}`, or export the model with a fixed size"
     )
 
