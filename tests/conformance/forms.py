@@ -108,10 +108,12 @@ def stated_sizes(form: Form) -> dict[str, int]:
     found = {}
     for node in form.model.graph.node:
         name = next((output for output in node.output if output in places), "")
-        if node.op_type not in _DATA_DEPENDENT or not name:
+        is_counted = node.op_type == "TopK" and any(port.name in node.input[1:2] for port in form.model.graph.input)
+        if not name or not (is_counted or node.op_type in _DATA_DEPENDENT):
             continue
         results = [np.asarray(outputs[places[name]]) for _, outputs in form.data]
-        axis = next((item.i for item in node.attribute if item.name == "axis"), int(node.op_type == "NonZero"))
+        usual = {"NonZero": 1, "TopK": -1}.get(node.op_type, 0)
+        axis = next((item.i for item in node.attribute if item.name == "axis"), usual)
         if name != node.output[0]:
             axis = 0
         found[name] = max(1, *(result.shape[axis] for result in results))

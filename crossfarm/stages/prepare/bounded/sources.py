@@ -12,7 +12,6 @@ import numpy as np
 from crossfarm.stages.prepare.bounded.functions import DOMAIN
 from crossfarm.stages.prepare.bounded.walk import STANDARD, Unfit, Walk, attribute, axis_of
 from crossfarm.stages.prepare.node_names import describe
-from crossfarm.stages.prepare.shapes import open_shape
 
 if TYPE_CHECKING:
     import onnx
@@ -51,10 +50,20 @@ def advice(walk: Walk, node: onnx.NodeProto, number: int) -> str:
     shown = most if most is not None and most <= 1000 else 100
     bound = f"; it can be {most} at most" if most is not None else ""
     return (
-        f"tensor {name!r} keeps the dynamic shape {open_shape(walk.types.get(name))} after all inputs were fixed; it "
-        f"comes from {describe(node, number)}, whose extent depends on the values of its inputs{bound}: state its largest count for the model in "
-        f"models.yaml, `sizes: {{{_quoted(name)}: {shown}}}`, or export the model with a fixed size"
+        f"tensor {name!r} keeps the dynamic shape {_open_shape(walk, name)} after all inputs were fixed; it comes from "
+        f"{describe(node, number)}, whose extent depends on the values of its inputs{bound}: state its largest count "
+        f"for the model in models.yaml, `sizes: {{{_quoted(name)}: {shown}}}`, or export the model with a fixed size"
     )
+
+
+def _open_shape(walk: Walk, name: str) -> str:
+    """Return a shape as text, what is not known of it as question marks."""
+    value = walk.types.get(name)
+    if value is None or not value.type.tensor_type.HasField("shape"):
+        return "(unknown)"
+    extents = value.type.tensor_type.shape.dim
+    shown = ", ".join(str(extent.dim_value) if extent.HasField("dim_value") else "?" for extent in extents)
+    return f"[{shown}]"
 
 
 def _quoted(name: str) -> str:
