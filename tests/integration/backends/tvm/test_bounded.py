@@ -253,6 +253,27 @@ _FOLLOWERS = {
         {"kept": 4},
         ("y",),
     ),
+    "cut twice by the same number": (
+        [
+            ("Compress", ["x", "mask1"], ["kept"], {"axis": 0}),
+            ("Neg", ["kept"], ["n"], {}),
+            ("Slice", ["kept", "axis0", "three", "axis0"], ["a"], {}),
+            ("Slice", ["n", "axis0", "three", "axis0"], ["b"], {}),
+            ("Exp", ["b"], ["e"], {}),
+            ("Add", ["a", "e"], ["y"], {}),
+        ],
+        {"kept": 5},
+        ("y",),
+    ),
+    "picked from the end": (
+        [
+            ("Compress", ["x", "mask1"], ["kept"], {"axis": 0}),
+            ("Gather", ["kept", "minus"], ["y"], {"axis": 0}),
+            ("Cast", ["kept"], ["k"], {"to": 7}),
+        ],
+        {"kept": 5},
+        ("y", "k"),
+    ),
     "one after the other": (
         [
             ("Compress", ["x", "mask1"], ["kept"], {"axis": 0}),

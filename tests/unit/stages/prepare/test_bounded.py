@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.prepare.blame import refused_alone
 from crossfarm.stages.prepare.bounded.graph import Bounded
 from crossfarm.stages.prepare.static_onnx import StaticInput, make_bounded, serialise, signature
 
@@ -108,3 +109,11 @@ def test_a_name_that_the_count_would_take_is_refused() -> None:
     nodes = [FIND, FOUND, helper.make_node("Abs", ["x"], ["y.count"])]
     with pytest.raises(ModelError, match=r"tensor 'y\.count'"):
         _bounded(nodes, {"at": 3}, outputs=("y", "y.count"))
+
+
+def test_a_node_that_onnx_runtime_refuses_without_naming_it_is_found() -> None:
+    good = helper.make_node("Relu", ["x"], ["r"], name="good")
+    bad = helper.make_node("Conv", ["r", "x"], ["y"], name="bad")
+    model = onnx.load_model_from_string(_model([good, bad]))
+    assert refused_alone(model) == "operator Conv (node 'bad', number 1)"
+    assert refused_alone(onnx.load_model_from_string(_model([helper.make_node("Relu", ["x"], ["y"])]))) == ""
