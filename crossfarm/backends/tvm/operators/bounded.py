@@ -40,6 +40,19 @@ def within(count: PrimExpr, extent: int) -> PrimExpr:
     return tirx.max(tirx.min(count.astype("int64"), most), tirx.const(0, "int64")).astype("int32")
 
 
+def check_shape(shape: Sequence[int], wanted: Sequence[int | None]) -> None:
+    """See that the stated shape of a result is one that a kernel counts on; None stands for any extent.
+
+    Raises:
+        UnsupportedForm: it is another one.
+    """
+    fits = len(shape) == len(wanted) and all(
+        extent > 0 if want is None else extent == want for extent, want in zip(shape, wanted, strict=True)
+    )
+    if not fits:
+        raise UnsupportedForm(f"the stated shape {list(shape)} does not fit its inputs")
+
+
 def is_on(value: PrimExpr, dtype: str) -> PrimExpr:
     """Say whether a value is not 0; NaN is not."""
     return value.astype("int32") != 0 if dtype == "bool" else value != tirx.const(0, dtype)
@@ -56,10 +69,10 @@ def _non_max_suppression(node: Node) -> Sequence[RelaxExpr]:
     classes = node.shape(1)[1]
     node.require(1, (batches, classes, boxes))
     dtype, shape = node.dtype(0), tuple(node.integers("shape", ()))
+    check_shape(shape, (None, 3))
     if four != 4 or dtype not in ("float32", "float64", "float16"):
         raise UnsupportedForm(f"its boxes are {dtype} of the shape {list(node.shape(0))}")
-    is_centred = bool(node.attributes.get("center_point_box", 0))
-    largest = shape[0]
+    is_centred, largest = bool(node.attributes.get("center_point_box", 0)), shape[0]
     given = [number for number in range(6) if number < 2 or node.has(number)]
     position = {number: place for place, number in enumerate(given)}
 
@@ -174,6 +187,7 @@ def _covers(
 def _non_zero(node: Node) -> Sequence[RelaxExpr]:
     """Return where a tensor is not 0, a column for each place, in the order of memory."""
     given, shape, dtype = node.shape(0), tuple(node.integers("shape", ())), node.dtype(0)
+    check_shape(shape, (len(given), None))
     along, largest = int(node.attributes.get("along", 0)), shape[1]
 
     def body(values: Row, valid: Row, places: Row, count: Row) -> None:
@@ -198,6 +212,7 @@ def _compress(node: Node) -> Sequence[RelaxExpr]:
     """Return the parts along an axis for which a condition holds."""
     given, shape, dtype = node.shape(0), tuple(node.integers("shape", ())), node.dtype(0)
     axis = int(node.attributes["axis"])
+    check_shape(shape, [None if place == axis else extent for place, extent in enumerate(given)])
     extent, largest = min(given[axis], node.shape(1)[0]), shape[axis]
     outer, inner = math.prod(given[:axis]), math.prod(given[axis + 1 :])
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
-from crossfarm.backends.tvm.operators.bounded import DOMAIN, when, within, zeroed
+from crossfarm.backends.tvm.operators.bounded import DOMAIN, check_shape, when, within, zeroed
 from crossfarm.backends.tvm.operators.node import Converter, Node
 from crossfarm.backends.tvm.operators.serial import Row, run_loops, scalar
 from crossfarm.backends.tvm.types import PrimExpr, RelaxExpr
@@ -22,6 +22,7 @@ def _unique(node: Node) -> Sequence[RelaxExpr]:
     """
     given, shape, dtype = node.shape(0), tuple(node.integers("shape", ())), node.dtype(0)
     axis, is_sorted = int(node.attributes["axis"]), bool(node.attributes.get("sorted", 1))
+    check_shape(shape, [None if place == axis else extent for place, extent in enumerate(given)])
     extent, largest = given[axis], shape[axis]
     outer, inner = math.prod(given[:axis]), math.prod(given[axis + 1 :])
 
