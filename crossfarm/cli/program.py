@@ -5,7 +5,9 @@ invoke ends with 1 there, which in a pipeline's words means that a check failed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import itertools
 import os
 import re
@@ -43,6 +45,7 @@ import crossfarm  # noqa: E402
 from crossfarm.errors import EXIT_BAD_CONFIG, nearest  # noqa: E402
 
 _UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
+_COMPLETION = "--print-completion-script"
 _HISTORY_VERBS = ("export", "import", "prune")
 
 
@@ -51,10 +54,15 @@ class CommandLine(Program):
 
     def parse_core(self, argv: list[str] | None) -> None:
         """Read what stands before the first task."""
+        said = io.StringIO()
+        is_completion = any(word.startswith(_COMPLETION) for word in argv or sys.argv)
         try:
-            super().parse_core(argv)
+            with contextlib.redirect_stdout(said) if is_completion else contextlib.nullcontext():
+                super().parse_core(argv)
         except ParseError as error:
             raise Exit(str(error), EXIT_BAD_CONFIG) from error
+        finally:
+            sys.stdout.write(as_typed(said.getvalue()))
 
     def parse_tasks(self) -> None:
         """Read the tasks and their options."""
@@ -83,6 +91,17 @@ class CommandLine(Program):
         if word.startswith("-"):
             return f"there is no option {word}{nearest(word, options)}; ./inv --help TASK lists those of a task"
         return f"there is no task {word!r}{nearest(word, self.parser.contexts)}; ./inv --list names all"
+
+
+def as_typed(script: str) -> str:
+    """Return a completion script of invoke that asks the program by the name that is typed: it is on no PATH."""
+    for inner, outer in (
+        ("`inv --complete", "`${COMP_WORDS[0]} --complete"),
+        ("$(inv ${=", "$(${words[1]} ${="),
+        ("    inv --complete", "    ./inv --complete"),
+    ):
+        script = script.replace(inner, outer)
+    return script
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:
@@ -115,7 +134,8 @@ if __name__ == "__main__":
     # Looking for plugins of pydantic reads the metadata of every distribution; there are none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
-        CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()
+        names = ["inv", "./inv"]
+        CommandLine(name="crossfarm", binary="./inv", binary_names=names, version=crossfarm.__version__).run()
         sys.stdout.flush()
     except BrokenPipeError:
         from crossfarm.util.terminal import silence

@@ -274,3 +274,21 @@ def test_a_plain_invoke_of_another_environment_hands_over_to_inv(tmp_path: Path)
         assert said(python, "-m", "invoke", *typed) == said(HOME / "inv", *typed)
     code, _, errors = said(python, "-m", "invoke", "pipeline", "--models", "nothing.yaml")
     assert code == 2 and "nothing.yaml" in errors
+
+
+def test_completion_works_for_inv_where_it_stands() -> None:
+    """In a real bash, which asks the program that is being typed."""
+    script = """
+        source <(./inv --print-completion-script bash)
+        complete -p ./inv inv
+        COMP_WORDS=(./inv pipe) COMP_CWORD=1; _complete_inv ./inv pipe ./inv; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(./inv pipeline --mod) COMP_CWORD=2; _complete_inv ./inv --mod pipeline; echo "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=HOME, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "complete -o default -F _complete_inv ./inv",
+        "complete -o default -F _complete_inv inv",
+        "pipeline",
+        "--models",
+    ]
