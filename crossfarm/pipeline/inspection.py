@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +70,7 @@ def inspect_models(options: Options, name: str) -> Iterator[Inspected]:
         wanted = dataclasses.replace(
             options, selection=selection, out=Path(out), quiet=True, history="none", boards=(), boards_file=None
         )
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):  # what failed is told below, in our words
             _, plan = run_planned(wanted)
         causes = {
             record.model: record.cause or ""
@@ -85,7 +85,7 @@ def inspect_models(options: Options, name: str) -> Iterator[Inspected]:
         artifact = store.read(job.key)
         place = f"{project.models_path.name}:{project.lines[model.name]}"
         if artifact is None or model.name in causes:
-            why = causes.get(model.name) or "it was not prepared; see above"
+            why = causes.get(model.name) or "it was not prepared; ./inv pipeline --stages prepare tells why"
             yield Inspected(name=model.name, place=place, signature=None, refused=(why,))
             continue
         signature = json.loads(store.file_path(artifact, "signature.json").read_text(encoding="utf-8"))
