@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
     attention,
+    bounded,
     contrib,
     convolution,
     determinant,
@@ -22,11 +23,13 @@ from crossfarm.backends.tvm.operators import (
     scattering,
     shapes,
     spectrum,
+    unique,
 )
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
 
 FAMILIES = (
+    bounded,
     determinant,
     few_bits,
     convolution,
@@ -43,6 +46,7 @@ FAMILIES = (
     scattering,
     shapes,
     spectrum,
+    unique,
 )
 """Modules that declare CONVERTERS, each for a family of operators."""
 
