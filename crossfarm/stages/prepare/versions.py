@@ -6,13 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.prepare.node_names import describe
+from crossfarm.util.onnx_nodes import STANDARD_DOMAINS, describe_node, opset_of
 
 if TYPE_CHECKING:
     import onnx
 
 _LOG = logging.getLogger(__name__)
-_STANDARD = ("", "ai.onnx")
 _MOST = 1_000_000
 """No operator set will have that number; ONNX's own functions take 32 bits of it."""
 
@@ -43,7 +42,7 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
 
     lower_format(model)
     lower_operators(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), OLDEST_OPSET)
+    opset = opset_of(model, OLDEST_OPSET)
     if opset >= OLDEST_OPSET:
         return model
     try:
@@ -63,7 +62,7 @@ def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx.inliner
 
     graphs = [model.graph, *model.functions]
-    if not any(node.op_type in INLINED and node.domain in _STANDARD for graph in graphs for node in graph.node):
+    if not any(node.op_type in INLINED and node.domain in STANDARD_DOMAINS for graph in graphs for node in graph.node):
         return model
     chosen = [("", name) for name in INLINED]
     try:
@@ -94,12 +93,13 @@ def lower_operators(model: onnx.ModelProto) -> None:
     """
     import onnx
 
-    newer = [entry for entry in model.opset_import if entry.domain in _STANDARD and entry.version > NEWEST_OPSET]
+    sets = [entry for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
+    newer = [entry for entry in sets if entry.version > NEWEST_OPSET]
     for entry in newer:
         if entry.version > _MOST:
             raise ModelError(f"there is no operator set {entry.version} of ONNX; export the model again")
         for number, node in enumerate(model.graph.node):
-            if node.domain not in _STANDARD:
+            if node.domain not in STANDARD_DOMAINS:
                 continue
             try:
                 since = onnx.defs.get_schema(node.op_type, entry.version).since_version
@@ -107,7 +107,7 @@ def lower_operators(model: onnx.ModelProto) -> None:
                 continue  # what is unknown is told when the model is read
             if since > NEWEST_OPSET:
                 raise ModelError(
-                    f"{describe(node, number)} is of operator set {since}, and {NEWEST_OPSET} is the newest that ONNX "
-                    f"Runtime reads; export the model with operator set {NEWEST_OPSET} or older"
+                    f"{describe_node(node, number)} is of operator set {since}, and {NEWEST_OPSET} is the newest that "
+                    f"ONNX Runtime reads; export the model with operator set {NEWEST_OPSET} or older"
                 )
         entry.version = NEWEST_OPSET

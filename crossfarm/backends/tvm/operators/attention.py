@@ -188,10 +188,7 @@ def _softmax(graph: Rewriting, scores: str, guard: str) -> str:
         shares = graph.add("Cast", shares, to=own)
     if not guard:
         return shares
-    if graph.opset >= 18:
-        most = graph.add("ReduceMax", guard, graph.constant([-1], np.int64), keepdims=1)
-    else:
-        most = graph.add("ReduceMax", guard, axes=[-1], keepdims=1)
+    most = graph.reduced("ReduceMax", guard, [-1])
     masked = graph.add("Equal", most, graph.constant(-np.inf, dtype))
     return graph.add("Where", masked, graph.constant(0, dtype), shares)
 
@@ -215,15 +212,14 @@ def _rotary(graph: Rewriting) -> bool:
         cache = graph.input(number)
         if graph.input(3):
             cache = graph.add("Gather", cache, graph.input(3), axis=0)
-        pairs.append(graph.add("Unsqueeze", cache, graph.constant([1], np.int64)))
+        pairs.append(graph.unsqueezed(cache, 1))
     half, step = turned // 2, 2 if attributes.get("interleaved", 0) else 1
     places = ((0, turned), (1, turned)) if step == 2 else ((0, half), (half, turned))
     one, other = (_slice(graph, value, begin, end, step) for begin, end in places)
     real = graph.add("Sub", graph.add("Mul", pairs[0], one), graph.add("Mul", pairs[1], other))
     imaginary = graph.add("Add", graph.add("Mul", pairs[1], one), graph.add("Mul", pairs[0], other))
     if step == 2:
-        last = graph.constant([-1], np.int64)
-        joined = graph.add("Concat", *(graph.add("Unsqueeze", each, last) for each in (real, imaginary)), axis=-1)
+        joined = graph.add("Concat", *(graph.unsqueezed(each, -1) for each in (real, imaginary)), axis=-1)
         made = graph.add("Reshape", joined, graph.constant([batch, heads, length, turned], np.int64))
     else:
         made = graph.add("Concat", real, imaginary, axis=-1)
@@ -239,7 +235,7 @@ def _rotary(graph: Rewriting) -> bool:
 
 def _slice(graph: Rewriting, value: str, begin: int, end: int, step: int) -> str:
     """Return a part of the last of four axes."""
-    return graph.add("Slice", value, *(graph.constant([each], np.int64) for each in (begin, end, 3, step)))
+    return graph.sliced(value, begin, end, axis=3, step=step)
 
 
 REWRITES: dict[str, Rewrite] = {"Attention": _attention, "RotaryEmbedding": _rotary}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
     attention,
+    cached_attention,
     contrib,
     convolution,
     determinant,
     elementwise,
+    features,
     few_bits,
     gathering,
     integer_products,
@@ -22,6 +24,7 @@ from crossfarm.backends.tvm.operators import (
     scattering,
     shapes,
     spectrum,
+    trees,
 )
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
@@ -31,6 +34,7 @@ FAMILIES = (
     few_bits,
     convolution,
     elementwise,
+    features,
     gathering,
     integer_products,
     normalisation,
@@ -43,6 +47,7 @@ FAMILIES = (
     scattering,
     shapes,
     spectrum,
+    trees,
 )
 """Modules that declare CONVERTERS, each for a family of operators."""
 
@@ -51,5 +56,9 @@ CONVERTERS: dict[str, Converter] = {
 }
 """Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
 
-REWRITES: dict[str, Rewrite] = {**attention.REWRITES, **contrib.REWRITES, **few_bits.REWRITES, **qoperators.REWRITES}
+REWRITES: dict[str, Rewrite] = {
+    operator: rewrite
+    for family in (attention, cached_attention, contrib, few_bits, qoperators)
+    for operator, rewrite in family.REWRITES.items()
+}
 """Operator -> what replaces it by nodes of simpler operators before the graph is imported."""

@@ -45,12 +45,13 @@ class Windows:
         return (self.count - 1) * self.stride + (self.kernel - 1) * self.dilation + 1 - self.extent - self.before
 
     def elements(self, *, with_padding: bool) -> list[int]:
-        """Return how many elements of each window count."""
+        """Return how many elements of each window count: of a large kernel none is looked at by itself."""
         low = -self.before if with_padding else 0
         high = self.extent + (self.after if with_padding else 0)
-        starts = [window * self.stride - self.before for window in range(self.count)]
-        places = [[start + tap * self.dilation for tap in range(self.kernel)] for start in starts]
-        return [sum(low <= place < high for place in window) for window in places]
+        starts = np.arange(self.count) * self.stride - self.before
+        first = np.maximum(-((starts - low) // self.dilation), 0)
+        last = np.minimum((high - 1 - starts) // self.dilation, self.kernel - 1)
+        return [int(count) for count in np.maximum(last - first + 1, 0)]
 
 
 def windows(node: Node) -> list[Windows]:
