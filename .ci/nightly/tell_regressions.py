@@ -17,9 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MARK = "<!-- crossfarm regressions "
+WORKFLOW = os.environ.get("GITHUB_WORKFLOW", "")
+"""Each has an issue of its own."""
+MARK = f"<!-- crossfarm regressions {hashlib.sha256(WORKFLOW.encode('utf-8', 'replace')).hexdigest()[:8]} "
 """Begins the issue's text, by which it is found again; a digest of what is bad follows."""
-TITLE = "Regressions found by the nightly run"
+TITLE = f"Regressions found by {WORKFLOW or 'a run'}"
 LONGEST = 60_000
 """Characters of a text: GitHub takes 65,536."""
 MOST_NAMED = 50

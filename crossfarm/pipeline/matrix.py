@@ -11,7 +11,7 @@ from typing import Any
 from crossfarm.boards.inventory import Inventory
 from crossfarm.config.project import Project
 from crossfarm.errors import ConfigError
-from crossfarm.pipeline.plan import Selection, select_cells
+from crossfarm.pipeline.plan import Selection, declared_refusal, select_cells
 
 MOST_GITHUB, MOST_GITLAB = 256, 200
 """Jobs that one matrix may have."""
@@ -49,9 +49,8 @@ def matrix(project: Project, selection: Selection, inventory: Inventory | None) 
     models = {model.name: model for model in project.models_file.models}
     counts: Counter[str] = Counter()
     for cell in select_cells(project, selection):
-        model = models[cell.model]
-        is_skipped = any(skip.target == cell.target for skip in model.skip)
-        if not is_skipped and not project.targets[cell.target].refuses(variant=cell.variant, form=model.format):
+        # What this machine cannot build is kept: another one has the job.
+        if declared_refusal(project, models[cell.model], cell) is None:
             counts[cell.target] += 1
     if not counts:
         raise ConfigError("no target has a cell that is not skipped; ./inv plan lists all cells and why")

@@ -126,10 +126,7 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
     planned_cells: list[Cell] = []
     for cell in cells:
         model = builder.models[cell.model]
-        reason = next((skip.reason for skip in model.skip if skip.target == cell.target), None)
-        if reason is None:
-            reason = project.targets[cell.target].refuses(variant=cell.variant, form=model.format)
-        reason = reason or context.boards[cell.target].unbuilt
+        reason = declared_refusal(project, model, cell) or context.boards[cell.target].unbuilt
         if reason:
             skipped.append(SkippedCell(cell=cell, stage=None, reason=reason))
             continue
@@ -143,6 +140,12 @@ def _make_plan(project: Project, selection: Selection, stages: Mapping[str, Stag
         if missing and any(declared.board for declared in wanted_stages.values()):
             skipped.append(SkippedCell(cell=cell, stage=_board_stage(stages), reason=missing))
     return Plan(jobs=builder.jobs, wanted=frozenset(wanted), cells=tuple(planned_cells), skipped=tuple(skipped))
+
+
+def declared_refusal(project: Project, model: Model, cell: Cell) -> str | None:
+    """Return why a cell is not made on any machine: it is declared under `skip`, or its target takes no such model."""
+    reason = next((skip.reason for skip in model.skip if skip.target == cell.target), None)
+    return reason or project.targets[cell.target].refuses(variant=cell.variant, form=model.format)
 
 
 def _native_cells(

@@ -153,8 +153,8 @@ class Recorder:
         self._results.write(record)
         if result.flaky and result.state == "run":
             self._console.line(f"{job.id} is flaky: {'; '.join(result.flaky)}; it ran well on {result.board}")
-        known = f" (a known failure: {record.expected})" if record.expected else ""
-        self._console.finished(job.id, result.state, result.seconds, f"{result.cause}{known}" or None)
+        why = f"{record.expected}: {result.cause}" if record.state == "known failure" else result.cause
+        self._console.finished(job.id, record.state, result.seconds, why or None)
         if record.state == "failed":
             self._failed = self._failed or result.fault == "product"
             self._broken = self._broken or result.fault != "product"

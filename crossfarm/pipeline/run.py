@@ -36,7 +36,7 @@ from crossfarm.reports import RESULTS, set_aside
 from crossfarm.reports.history.keep import keep_run
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.past import PastReader
-from crossfarm.reports.run_view import overview
+from crossfarm.reports.run_view import Overview, overview
 from crossfarm.reports.writing import write_begun, write_reports
 from crossfarm.results import EndRecord, Record
 from crossfarm.setup.leftovers import compiler_cache
@@ -181,11 +181,13 @@ class _Run:
                 results.write(EndRecord(exit_code=code, seconds=seconds, interrupted=code == EXIT_INTERRUPTED))
         untold = keep_run(results.written, self.history, results=results_path) if self.history else ""
         past = PastReader(self.history, results.written)
+        seen: Overview | None = None
         with contextlib.suppress(*hidden):
-            self.tell(show_reports(results.written, self.options.out, past, everything=self.options.everything))
+            seen = show_reports(results.written, self.options.out, past, everything=self.options.everything)
+            self.tell(seen)
         if untold:
             say(f"{untold}\n")
-        self._notify(results.written, past)
+        self._notify(seen or overview(results.written), past)
         if broken:
             raise broken
         return code, results.written, commit
@@ -214,15 +216,14 @@ class _Run:
         )
         keep_outcome(ended, home=HOME)
 
-    def _notify(self, records: Sequence[Record], past: PastReader) -> None:
+    def _notify(self, seen: Overview, past: PastReader) -> None:
         """Tell those whom the pipeline names; that somebody could not be told changes nothing."""
         if not self.project.pipeline.notify:
             return
         from crossfarm.pipeline.notify import notify
 
-        for line in notify(
-            self.project.pipeline.notify, overview(records), lambda: past.compared, folder=self.project.root
-        ):
+        notices, folder = self.project.pipeline.notify, self.project.root
+        for line in notify(notices, seen, past.compared, folder=folder, why_not=past.why_not):
             say(f"{line}\n")
 
     def _run_jobs(self, run: str, results: KeptResults, work: Path, commit: str | None) -> int:

@@ -19,6 +19,8 @@ REPORTS = (JUNIT, SUMMARY, PAGE, BADGE, SMALLER_IS_BETTER, BIGGER_IS_BETTER)
 """Files of a run that are made of its records."""
 LASTING = (RESULTS, JUNIT, SUMMARY, PAGE)
 """Files that are synced. Each sync costs a warm run milliseconds, and the others are made again in no time."""
+QUIET = ("unchanged", "inconclusive")
+"""Kinds of rows of a comparison of which nobody is told unless everything is asked for."""
 COMPARISON = ("comparison.json", "comparison.md")
 """What `./inv compare --write` puts beside them."""
 

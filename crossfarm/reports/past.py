@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from crossfarm.errors import HistoryError, StoreError
+from crossfarm.reports import QUIET
 from crossfarm.reports.history.kept_run import KeptRun, kept_run
 from crossfarm.reports.history.place import Place
 from crossfarm.reports.history.sqlite_file import BUSY_SECONDS
@@ -47,9 +48,7 @@ class Past:
     @property
     def is_settled(self) -> bool:
         """Say whether a run that does the same again would have the same past: nothing changed in this one."""
-        return not self.told and all(
-            row.kind in ("unchanged", "inconclusive") for row in (self.compared.rows if self.compared else ())
-        )
+        return not self.told and all(row.kind in QUIET for row in (self.compared.rows if self.compared else ()))
 
 
 class PastReader:
@@ -67,22 +66,31 @@ class PastReader:
     @property
     def compared(self) -> Comparison | None:
         """Return the run beside those before; None where there are none, or where they cannot be read."""
-        try:
-            return self._compared
-        except (HistoryError, StoreError):
-            return None
+        return self._found[0]
+
+    @property
+    def why_not(self) -> str:
+        """Return why the runs before cannot be read; empty where they can, or where there are none."""
+        return self._found[1]
 
     def read(self, seen: Overview) -> Past:
         """Return the past of the run that `seen` shows; what goes wrong is told in it."""
         if self._place is None:
             return Past()
         try:
-            return Past(compared=self._compared, rows=tuple(self._rows(seen, self._compared)))
+            return Past(compared=self.compared, rows=tuple(self._rows(seen, self.compared)), told=self.why_not)
         except (HistoryError, StoreError) as error:
             return Past(told=str(error))
 
     @functools.cached_property
-    def _compared(self) -> Comparison | None:
+    def _found(self) -> tuple[Comparison | None, str]:
+        """The run beside those before, and why these cannot be read: asked for once, read once."""
+        try:
+            return self._compare(), ""
+        except (HistoryError, StoreError) as error:
+            return None, str(error)
+
+    def _compare(self) -> Comparison | None:
         if self._place is None or not self._is_there():
             return None
         from crossfarm.reports.history.database import History

@@ -21,31 +21,10 @@ from crossfarm.reports import (
     page_again,
     summary,
 )
-from crossfarm.reports.history.place import Place
 from crossfarm.reports.past import PastReader
 from crossfarm.reports.run_view import Overview, overview
-from crossfarm.results import Record, read_records
+from crossfarm.results import Record
 from crossfarm.util.files import write_text
-
-
-def write_all(results: Path, out: Path, *, history: Place | None = None) -> Overview:
-    """Write the REPORTS of the last run of `results` into the folder `out`, each at once or not at all.
-
-    A run that was interrupted or killed is reported as far as it went, and the reports say so and name what is missing.
-
-    Args:
-        results: the run's results.jsonl.
-        out: the folder of the reports.
-        history: of all runs, for the page; None where there is none.
-
-    Returns:
-        The run, for crossfarm.reports.terminal.
-
-    Raises:
-        StoreError: the results cannot be read, or a report cannot be written.
-    """
-    records = read_records(results)
-    return write_reports(records, out, past=PastReader(history, records))
 
 
 def write_begun(records: Sequence[Record], out: Path) -> None:
@@ -58,7 +37,21 @@ def write_begun(records: Sequence[Record], out: Path) -> None:
 
 
 def write_reports(records: Sequence[Record], out: Path, *, past: PastReader | None = None) -> Overview:
-    """Write the reports as `write_all` does, of records that are at hand already."""
+    """Write the REPORTS of a run into the folder `out`, each at once or not at all.
+
+    A run that was interrupted or killed is reported as far as it went, and the reports say so and name what is missing.
+
+    Args:
+        records: the run's.
+        out: the folder of the reports.
+        past: of the runs before, for the page.
+
+    Returns:
+        The run, for crossfarm.reports.terminal.
+
+    Raises:
+        StoreError: a report cannot be written.
+    """
     seen = overview(records)
     for name, text in rendered(seen, records, out, past or PastReader(None, records)):
         _write(out / name, text)

@@ -20,6 +20,8 @@ from crossfarm.setup.leftovers import (
     remove_compiler_cache,
     remove_folders,
     remove_logs,
+    remove_tool_caches,
+    tool_caches,
     vanished_logs,
 )
 from crossfarm.store.garbage import Retention, collect_garbage, count_garbage, remove_store
@@ -80,6 +82,10 @@ def clean_up(request: CleanRequest, places: CleanedPlaces) -> int:
         ConfigError: images are to go, and a Dockerfile or images.lock cannot be used.
     """
     _clean_store(request, places)
+    if request.everything or request.days is not None:
+        age = None if request.everything else (request.days or 0.0) * _DAY
+        freed = remove_tool_caches(tool_caches(places.home), age_seconds=age, dry_run=request.dry_run)
+        _tell(request, freed, "what tools of accelerators built once; the next run builds it again")
     folders = abandoned()
     _tell(request, remove_folders(folders, dry_run=request.dry_run), f"{len(folders)} abandoned temporary folders")
     if places.project is not None and not request.everything:
@@ -149,14 +155,15 @@ def _old_images(home: Path, *, days: float) -> list[OldImage]:
 def holdings(places: CleanedPlaces) -> Iterator[str]:
     """Yield a line for each thing that has grown by more than a mebibyte, and what removes it; takes milliseconds."""
     now = time.time()
-    for name, path, command in (
-        ("artifacts", places.store / "objects", "./inv clean --older-than 30, or --larger-than 2000"),
-        ("the compiler's cache", compiler_cache(places.store), "./inv clean --older-than 30"),
+    old = "./inv clean --older-than 30"
+    for name, found, command in (
+        ("artifacts", held(places.store / "objects"), f"{old}, or --larger-than 2000"),
+        ("the compiler's cache", held(compiler_cache(places.store)), old),
+        *(("what tools of accelerators built once", cache, old) for cache in tool_caches(places.home)),
     ):
-        found = held(path)
         if found.size >= _WORTH_TELLING:
             age = f", {(now - found.used) / _DAY:.0f} days since the last change" if now - found.used > _DAY else ""
-            yield f"{name}: {_amount(found.size)} in {path}{age}: {command}"
+            yield f"{name}: {_amount(found.size)} in {found.path}{age}: {command}"
     folders = abandoned()
     if (size := sum(folder.size for folder in folders)) >= _WORTH_TELLING:
         yield f"{len(folders)} abandoned temporary folders: {_amount(size)} in {folders[0].path.parent}: ./inv clean"

@@ -1,4 +1,4 @@
-"""What grows beside the artifacts: zig's cache, abandoned temporary folders, logs of jobs that nothing declares."""
+"""What grows beside the artifacts: caches of tools, abandoned temporary folders, logs of jobs that nothing declares."""
 
 from __future__ import annotations
 
@@ -91,6 +91,24 @@ def remove_compiler_cache(
     except OSError as error:
         raise_store_error(error, f"cannot remove {cache.path}")
     return cache.size
+
+
+def tool_caches(home: Path) -> list[HeldSpace]:
+    """Return what tools of accelerators built once: a C library for MERA's links, Verilated cores. All is made again.
+
+    Args:
+        home: the project's folder.
+    """
+    folders = (home / ".crossfarm" / name for name in ("zig-mera", "cores"))
+    return [held(folder) for folder in folders if folder.is_dir()]
+
+
+def remove_tool_caches(caches: list[HeldSpace], *, age_seconds: float | None, dry_run: bool) -> int:
+    """Remove caches to which nothing was added for so long, None for all of them; returns their bytes."""
+    old = [cache for cache in caches if age_seconds is None or time.time() - cache.used > age_seconds]
+    for cache in () if dry_run else old:
+        shutil.rmtree(cache.path, ignore_errors=True)
+    return sum(cache.size for cache in old)
 
 
 def abandoned() -> list[HeldSpace]:

@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     from crossfarm.results import JobState
     from crossfarm.util.live_block import LiveBlock
 
-_COLOURS: dict[JobState, str] = {"run": "32", "failed": "31;1", "skipped": "33", "cancelled": "33", "hit": "2"}
-_LISTED: frozenset[JobState] = frozenset({"run", "failed"})
+_COLOURS: dict[JobState, str] = {
+    "run": "32",
+    "failed": "31;1",
+    "known failure": "33",
+    "skipped": "33",
+    "cancelled": "33",
+    "hit": "2",
+}
+_LISTED: frozenset[JobState] = frozenset({"run", "failed", "known failure"})
 _SECONDS_BETWEEN_DRAWINGS = 0.5
 _MOST_JOBS_IN_A_LINE = 3
 _LONGEST_CAUSE = 4000

@@ -11,6 +11,7 @@ from crossfarm.util.text import one_line
 ENDED: Mapping[str, str] = {
     "run": "run",
     "failed": "failed",
+    "known failure": "known failure",
     "skipped": "skipped",
     "cancelled": "cancelled",
     "hit": "up to date",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import ssl
 import threading
 import urllib.parse
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from crossfarm.util.https import authorities, bad_certificate, is_private, no_password
 
 if TYPE_CHECKING:
     import requests
 
 _REDIRECTS = 3
 _GOOD = range(200, 300)
-_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 _SEE_OTHER = HTTPStatus.SEE_OTHER
 """The document has arrived; another page tells of it."""
 
@@ -57,18 +55,6 @@ def host_of(url: str) -> str:
         return "?"
 
 
-def is_private(url: str) -> bool:
-    """Return whether nobody on the way can read what is sent there: https, or http that stays on this machine."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme == "https":
-            return bool(host)
-        return parts.scheme == "http" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
-    except ValueError:
-        return False
-
-
 def _asked(url: str, document: str, headers: Mapping[str, str], seconds: float) -> str:
     import requests
 
@@ -76,7 +62,7 @@ def _asked(url: str, document: str, headers: Mapping[str, str], seconds: float) 
         return f"{host_of(url)}: {_NOT_SO}"
     try:
         with requests.Session() as session:
-            session.auth = _no_password
+            session.auth = no_password
             # A proxy of the environment would read what is to stay on this machine.
             session.trust_env = url.startswith("https:")
             session.headers.update({"Content-Type": "application/json", "User-Agent": "crossfarm", **headers})
@@ -94,7 +80,7 @@ def _sent(session: requests.Session, url: str, content: bytes, seconds: float) -
         if not is_private(place):
             return f"{host_of(url)}: the address is not https"
         answer = session.post(
-            place, data=content, timeout=seconds, allow_redirects=False, stream=True, verify=_authorities()
+            place, data=content, timeout=seconds, allow_redirects=False, stream=True, verify=authorities()
         )
         target = session.get_redirect_target(answer)
         answer.close()
@@ -117,13 +103,9 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 def _kind(error: BaseException) -> str:
     import requests
 
-    seen: set[int] = set()
-    inner: Any = error
-    while isinstance(inner, BaseException) and id(inner) not in seen:
-        seen.add(id(inner))
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({inner.verify_message})"
-        inner = inner.__cause__ or inner.__context__ or getattr(inner, "reason", None)
+    certificate = bad_certificate(error)
+    if certificate is not None:
+        return f"its certificate is not trusted ({certificate.verify_message})"
     if isinstance(error, requests.exceptions.SSLError):
         return "no encrypted connection can be made"
     if isinstance(error, requests.ConnectionError):
@@ -131,15 +113,3 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
         return "the certificates that are to be trusted cannot be read"
     return _NOT_SO
-
-
-def _authorities() -> str | bool:
-    """Return the certificate authorities that are trusted: those of a variable, of this machine, or of certifi."""
-    named = next(filter(None, map(os.environ.get, _VARIABLES)), None)
-    paths = ssl.get_default_verify_paths()
-    return named or paths.cafile or paths.capath or True
-
-
-def _no_password(request: Any) -> Any:
-    """Stand in for ~/.netrc: the secrets of a webhook are those that were declared."""
-    return request

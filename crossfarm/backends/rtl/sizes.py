@@ -59,16 +59,17 @@ def resources(folder: Path, *, seconds: int) -> tuple[tuple[Quantity, ...], str]
     """
     if shutil.which("yosys") is None:
         return (), f"{_NOTHING}: yosys is not installed"
+    why = ""
     if seconds:
         script = f"read_verilog {VERILOG}; synth_xilinx -family xcup -top dut; tee -q -o stat.json stat -json"
-        cells, _ = _cells(folder, script, seconds)
+        cells, why = _cells(folder, script, seconds)
         if cells is not None:
             return counted(cells["num_cells_by_type"]), _MAPPED
     script = "hierarchy -top dut; proc; flatten; opt_expr; opt_clean; tee -q -o stat.json stat -width -json"
-    cells, why = _cells(folder, f"read_verilog {VERILOG}; {script}", COUNTING_SECONDS)
+    cells, why_none = _cells(folder, f"read_verilog {VERILOG}; {script}", COUNTING_SECONDS)
     if cells is None:
-        return (), f"{_NOTHING}: {why}"
-    late = f"; yosys did not map it within {seconds} s of processor time (code.synthesis_seconds)" if seconds else ""
+        return (), f"{_NOTHING}: {why_none}"
+    late = f"; it is not mapped: {why} (code.synthesis_seconds is {seconds})" if seconds else ""
     return words_counted(cells["num_cells_by_type"], memory_bits=int(cells["num_memory_bits"])), f"{_COUNTED}{late}"
 
 
@@ -80,8 +81,8 @@ def _cells(folder: Path, script: str, seconds: int) -> tuple[Any, str]:
         run_sandboxed(["yosys", "-q", "-p", script], folder=folder, processor_seconds=seconds)
         design = json.loads(table.read_text(encoding="utf-8"))["design"]
         return ({**design, "num_cells_by_type": dict(design["num_cells_by_type"])}, "")
-    except ToolError:
-        return None, f"yosys did not end within {seconds} s of processor time"
+    except ToolError as error:
+        return None, str(error)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return None, f"yosys gave no numbers ({error})"
 

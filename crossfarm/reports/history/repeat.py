@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from crossfarm.reports.history.columns import CELLS, CHECKS, COLUMNS, NUMBERS, RUNS, SCHEMA, STEP, VERSION_TABLE
 
-_BUSY_SECONDS = 5.0
+BUSY_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def repeat_run(path: Path, known: str, own: OwnValues) -> bool:
     """
     address = f"file:{quote(str(path))}?mode=rw"
     with contextlib.suppress(sqlite3.Error, OSError):
-        connection = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         with contextlib.closing(connection):
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")

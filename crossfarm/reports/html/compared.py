@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from crossfarm.reports import QUIET
 from crossfarm.reports.regression.comparison import KINDS, Comparison
-from crossfarm.reports.regression.comparison_text import QUIET, texts
+from crossfarm.reports.regression.comparison_text import texts
 from crossfarm.util.text import one_line
 
 MOST_LINES = 200

@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from crossfarm.reports.regression.comparison import KINDS, Comparison, Kind, Row
+from crossfarm.reports import QUIET
+from crossfarm.reports.regression.comparison import KINDS, Comparison, Row
 from crossfarm.reports.shown import shown
 from crossfarm.reports.summary import plain
 from crossfarm.util.text import count, one_line
 
 _HEADS = ("", "cell", "board", "number", "before", "now", "change", "why")
-QUIET: tuple[Kind, ...] = ("unchanged", "inconclusive")
 _MOST_ROWS = 200
 """In Markdown: a comment on GitHub takes 64 KB."""
 _LONGEST_REASON = 120

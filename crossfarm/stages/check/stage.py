@@ -50,9 +50,10 @@ def needs(subject: Subject) -> Needs:
         raise ValueError("the stage `check` is about a cell")
     kind = "own" if target.has_own_reference else variant if variant in QUANTISING else "float32"
     parameters = {f"model {model.name}": subject.group("check", model.name, kind, make=lambda: _limits(model, kind))}
-    budgets = target.checks.of_target(target.name) | model.checks.of_target(target.name)
-    if budgets:
-        parameters[f"budgets {target.name}"] = budgets
+    own = subject.group("check", target.name, make=lambda: target.checks.of_target(target.name))
+    of_model = model.checks.of_target(target.name)
+    if own or of_model:
+        parameters[f"budgets {target.name}"] = own | of_model
     inputs = {role: (role, None) for role in ("measure", "reference", "bundle")}
     if variant in QUANTISING:
         inputs["quantize"] = (QUANTISING[variant], None)

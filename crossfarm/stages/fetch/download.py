@@ -93,9 +93,10 @@ def download_url(
         FetchError: the address is not allowed, the server refuses, six attempts failed, or the content is not the
             pinned one.
     """
-    from crossfarm.stages.fetch.http_client import download, is_safe
+    from crossfarm.stages.fetch.http_client import download
+    from crossfarm.util.https import is_private
 
-    if not is_safe(url):
+    if not is_private(url):
         raise FetchError(f"{url} is neither https nor on this machine; give an https address in `url`")
     path = folder / base_name(url)
     size = download(url, sha256=sha256, path=path, size_limit=size_limit, wait=sleep)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import ssl
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from crossfarm.errors import FetchError
+from crossfarm.util.https import authorities, bad_certificate, is_private, no_password
 
 ATTEMPTS = 6
 TIMEOUT_SECONDS = 60.0
@@ -67,7 +66,7 @@ class Patience(Retry):
         _stacktrace: Any = None,
     ) -> Self:
         """Count one attempt; a certificate that is not trusted will not be trusted the next time."""
-        if isinstance(error, SSLError) and _bad_certificate(error) is not None:
+        if isinstance(error, SSLError) and bad_certificate(error) is not None:
             raise MaxRetryError(_pool, url or "", error)
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
@@ -76,7 +75,7 @@ def download(url: str, *, sha256: str, path: Path, size_limit: int, wait: Callab
     """Download an address to a file and return its size in bytes; on any error the file is not there.
 
     Args:
-        url: an address that `is_safe` allows.
+        url: an address that `is_private` allows.
         sha256: digest that the content must have, 64 hexadecimal digits.
         path: of the file; it is not read before this returns.
         size_limit: bytes after which the download is given up.
@@ -91,8 +90,8 @@ def download(url: str, *, sha256: str, path: Path, size_limit: int, wait: Callab
             session.mount(scheme, adapter)
         # The file is pinned as it is sent, so it may not be compressed on the way.
         session.headers.update({"User-Agent": "crossfarm", "Accept-Encoding": "identity"})
-        session.verify = _authorities()
-        session.auth = _no_password
+        session.verify = authorities()
+        session.auth = no_password
         try:
             while True:
                 with _open(session, adapter, url) as response:
@@ -127,7 +126,7 @@ def _open(session: requests.Session, adapter: HTTPAdapter, url: str) -> requests
             return response
         response.close()
         target = urllib.parse.urljoin(place, target)
-        if not is_safe(target):
+        if not is_private(target):
             raise FetchError(
                 f"{place} redirects to {target}, which is not https; give the final https address in `url`"
             )
@@ -192,7 +191,7 @@ def _failed(url: str, error: Exception) -> FetchError:
         inner, Exception
     ):
         reason = inner
-    certificate = _bad_certificate(reason)
+    certificate = bad_certificate(reason)
     if certificate is not None:
         return FetchError(
             f"{url}: the server's certificate is not trusted: {certificate.verify_message}; "
@@ -207,42 +206,3 @@ def _failed(url: str, error: Exception) -> FetchError:
 
 def _given_up(url: str, reason: str) -> FetchError:
     return FetchError(f"could not download {url} in {ATTEMPTS} attempts: {reason}; check the network and try again")
-
-
-def _bad_certificate(error: object) -> ssl.SSLCertVerificationError | None:
-    while isinstance(error, Exception):
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error
-        error = error.args[0] if error.args else None
-    return None
-
-
-def _authorities() -> str | bool:
-    """Return where this machine keeps the certificate authorities that it trusts; without any, those of certifi."""
-    paths = ssl.get_default_verify_paths()
-    return paths.cafile or paths.capath or True
-
-
-def _no_password(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand in for ~/.netrc: what is pinned is public, and a server that a file names gets no password."""
-    return request
-
-
-def is_safe(url: str) -> bool:
-    """Whether an address is https, or http on this machine: anything else could be read or changed on the way."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        return False
-    if parts.scheme == "https":
-        return bool(parts.hostname)
-    return parts.scheme == "http" and _is_loopback(parts.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -169,7 +169,7 @@ def test_images_are_kept_once_and_the_store_small(action: Action) -> None:
 
 def test_a_run_is_asked_for_what_the_inputs_say(action: Action) -> None:
     (action.folder / "out").mkdir()
-    (action.folder / "out" / "results.jsonl").touch()
+    program(action.folder, "inv", f'echo inv "$@" >>{action.folder}/called; touch out/results.jsonl')
     done = action.run("run", IN_TARGETS="armv7", IN_ONLY="*-int8", IN_BOARDS="b.yaml", IN_ENGINE="local")
     assert done.returncode == 0
     assert action.called == [
@@ -181,6 +181,8 @@ def test_a_run_is_asked_for_what_the_inputs_say(action: Action) -> None:
 
 def test_a_run_without_results_ends_the_action_and_shows_nothing(action: Action) -> None:
     program(action.folder, "inv", "exit 2")
+    (action.folder / "out").mkdir()
+    (action.folder / "out" / "results.jsonl").write_text("of an earlier step")
     (action.folder / "output").touch()
     assert action.run("run").returncode == 2
     assert (action.folder / "output").read_text() == ""

@@ -29,7 +29,8 @@ if words[:2] == ["issue", "list"]:
     print(json.dumps([issue for issue in issues if issue.get("open", True)]))
 elif words[:2] == ["issue", "create"]:
     assert words[2] == "--title" and words[4:] == ["--body-file", "-"]
-    issues.append({{"number": len(issues) + 1, "body": sys.stdin.read(), "author": {{"is_bot": True}}, "comments": []}})
+    issue = {{"number": len(issues) + 1, "title": words[3], "body": sys.stdin.read()}}
+    issues.append({{**issue, "author": {{"is_bot": True}}, "comments": []}})
     print("created", len(issues))
 elif words[:2] in (["issue", "edit"], ["issue", "comment"]):
     assert words[3:] == ["--body-file", "-"]
@@ -77,7 +78,7 @@ class GitHub:
         found: list[dict[str, Any]] = json.loads(self.path.read_text())
         return found
 
-    def tell(self, *rows: dict[str, Any]) -> str:
+    def tell(self, *rows: dict[str, Any], workflow: str = "Nightly") -> str:
         comparison = {"old": "the last 12 runs before", "new": "20261130T020000-0a", "gates": bool(rows), "rows": rows}
         (self.folder / "comparison.json").write_text(json.dumps(comparison))
         environment = {
@@ -87,6 +88,7 @@ class GitHub:
             "GITHUB_REPOSITORY": "owner/name",
             "GITHUB_SERVER_URL": "https://git.example",
             "GITHUB_RUN_ID": "7",
+            "GITHUB_WORKFLOW": workflow,
         }
         # -S: without the packages of this environment, as in the workflow.
         done = subprocess.run(
@@ -108,6 +110,16 @@ def github(tmp_path: Path) -> GitHub:
 def test_nothing_that_gates_opens_nothing(github: GitHub) -> None:
     assert "1 comparisons: nothing regressed" in github.tell(row(gates=False, kind="unconfirmed"))
     assert github.issues == []
+
+
+def test_each_workflow_has_an_issue_of_its_own(github: GitHub) -> None:
+    github.tell(row())
+    github.tell(row(cell="armv7-other-int8"), workflow="Boards")
+    github.tell(row())
+    assert [issue["title"] for issue in github.issues] == [
+        f"Regressions found by {name}" for name in ("Nightly", "Boards")
+    ]
+    assert [issue["comments"] for issue in github.issues] == [[], []]
 
 
 def test_the_first_regression_opens_an_issue_with_what_it_is_and_how_to_see_it(github: GitHub) -> None:

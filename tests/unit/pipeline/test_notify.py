@@ -40,7 +40,7 @@ def tell(
 ) -> tuple[list[str], dict[str, Any] | None]:
     """Tell one; return what could not be told, and what a command was told."""
     found = comparison if comparison is not None else compared(*rows) if rows else None
-    lines = list(notify([notice(**fields)], seen, lambda: found, folder=folder))
+    lines = list(notify([notice(**fields)], seen, found, folder=folder))
     told = folder / "told.json"
     return lines, json.loads(told.read_text()) if told.exists() else None
 
@@ -147,15 +147,18 @@ def test_an_address_in_a_variable_that_is_not_https_is_refused_without_saying_it
         notify(
             [Notice.model_validate({"name": "chat", "url_variable": "CHAT", "when": "always"})],
             FINE,
-            lambda: None,
+            None,
             folder=tmp_path,
         )
     )
     assert lines == ["notify chat: not told: CHAT holds no https:// address"]
 
 
-def test_nothing_is_compared_where_nobody_is_to_be_told(tmp_path: Path) -> None:
-    assert list(notify([], FINE, lambda: pytest.fail("compared"), folder=tmp_path)) == []
+def test_a_history_that_cannot_be_read_is_told_as_such_and_not_as_none(tmp_path: Path) -> None:
+    why = "history.db: it is no database"
+    assert list(notify([notice(when="always")], FINE, None, folder=tmp_path, why_not=why)) == []
+    told = json.loads((tmp_path / "told.json").read_text())["text"].splitlines()
+    assert told[-1] == f"the runs before cannot be read: {why}"
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_a_known_failure_of_a_stage_gates_nothing_and_says_so_at_once(make: Any)
     )
     assert run.ended("compile", PRODUCT) is False
     assert run.code() == EXIT_GOOD
-    assert "wrong (a known failure: the vendor knows)" in run.screen.getvalue()
+    assert "known failure 0.0 s: the vendor knows: wrong" in run.screen.getvalue()
     assert run.records("job")[0].state == "known failure"
 
 

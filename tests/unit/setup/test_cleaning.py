@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def test_everything_is_the_store_and_the_reports_and_nothing_beside_them(tmp_pat
     _put(store, "a")
     assert _clean(tmp_path / "store", tmp_path / "out", everything=True) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["zig"]
+
+
+def test_what_tools_built_once_goes_when_it_is_old_or_with_everything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / ".crossfarm" / "zig-mera" / "1-2"
+    cache.mkdir(parents=True)
+    (cache / "libc.a").write_bytes(bytes(2 << 20))
+    places = CleanedPlaces(store=tmp_path / "store", out=tmp_path / "out", home=tmp_path)
+    assert any("built once: 2.0 MiB" in line and "./inv clean" in line for line in holdings(places))
+    _clean(tmp_path / "store", tmp_path / "out", days=1)
+    assert cache.exists()
+    for path in (cache / "libc.a", cache, cache.parent):
+        os.utime(path, (1, 1))
+    _clean(tmp_path / "store", tmp_path / "out", days=1)
+    assert not cache.exists()
+    assert "2.0 MiB: what tools of accelerators built once" in capsys.readouterr().out
 
 
 def test_a_live_run_keeps_its_store(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.util.webhook import host_of, is_private, post
+from crossfarm.util.https import is_private
+from crossfarm.util.webhook import host_of, post
 
 
 @pytest.mark.parametrize(

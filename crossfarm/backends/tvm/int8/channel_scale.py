@@ -117,9 +117,11 @@ def _compute(
     # image: [N, H, W, C] uint8 or int8; scales: [N, 1, 1, C] of the same dtype
     batch, _, _, channels = (int(each) for each in image.shape)
     by = tirx.const(params.factor, "float32")
+    exact = params.exact
 
     def one(n: Var, _pixel: Var, c: Var) -> PrimExpr:
-        return rounding.of((scales[n, 0, 0, c].astype("int32") - params.zeros[1]).astype("float32") * by)
+        scale = scales[n, 0, 0, c].astype("int32") - params.zeros[1]
+        return rounding.of(scale.astype("float32") * by) if exact is None else scale.astype("int16")
 
     # factors: [N, repeated pixels, C] int16
     factors = te.compute((batch, pixels, channels), one, name=FACTORS)
@@ -127,8 +129,13 @@ def _compute(
     least, most = (tirx.const(int(bound), "int16") for bound in (information.min, information.max))
 
     def element(n: Var, y: Var, x: Var, c: Var) -> PrimExpr:
-        # int16: 9 bits of (image - zero point), moved up by 7
+        # int16: 9 bits of (image - zero point)
         centred = image[n, y, x, c].astype("int16") - tirx.const(params.zeros[0], "int16")
+        if exact is not None:
+            rounded = _shifted(centred * factors[n, tirx.floormod(x, pixels), c], exact.shift)
+            result = rounded + tirx.const(exact.zero, "int16")
+            return tirx.max(tirx.min(result, most), least).astype(dtype)
+        # moved up by 7
         wide = tirx.shift_left(centred, tirx.const(7, "int16")).astype("int32")
         # int32, of which the upper half is kept: one instruction of most processors
         product = wide * factors[n, tirx.floormod(x, pixels), c].astype("int32")
@@ -139,6 +146,15 @@ def _compute(
 
     # result: [N, H, W, C] uint8 or int8
     return te.compute(image.shape, element, name=BLOCK, attrs={_REPEATED: pixels})
+
+
+def _shifted(product: PrimExpr, shift: int) -> PrimExpr:
+    """Return an int16 expression times 2**-shift, rounded with ties to even."""
+    if shift == 0:
+        return product
+    is_odd = tirx.bitwise_and(tirx.shift_right(product, tirx.const(shift, "int16")), tirx.const(1, "int16"))
+    below_half = tirx.const((1 << (shift - 1)) - 1, "int16")
+    return tirx.shift_right(product + below_half + is_odd, tirx.const(shift, "int16"))
 
 
 def matches(function: PrimFunc) -> bool:

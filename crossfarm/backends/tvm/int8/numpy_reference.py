@@ -98,12 +98,46 @@ class ChannelScaleParams:
         factor: float32.
         fraction: bits, at least 1.
         offset: the zero point of the result and a half, both with `fraction` bits.
+        exact: how it is computed without any error instead, where that can be.
     """
 
     zeros: tuple[int, int]
     factor: float
     fraction: int
     offset: int
+    exact: ExactScaleParams | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExactScaleParams:
+    """The product of two centred integers, which 16 bits hold, times 2**-shift: rounded with ties to even.
+
+    Scales that are powers of two give such a product. There every 2**shift-th one is a tie, so that rounding them in
+    one direction would be an error that adds up.
+
+    Attributes:
+        shift: 0 to 14.
+        zero: of the result.
+    """
+
+    shift: int
+    zero: int
+
+
+def _exact_scale_params(ratio: float, most: int, zero: int) -> ExactScaleParams | None:
+    """Return the integers of an exact product.
+
+    Args:
+        ratio: scales of both factors over that of the result.
+        most: the largest product of two centred integers, without its sign.
+        zero: of the result.
+    """
+    mantissa, exponent = math.frexp(ratio)
+    shift = 1 - exponent
+    # Half a step may be added before the shift, and the zero point behind it.
+    if mantissa != 0.5 or not 0 <= shift <= 14 or most + (1 << shift >> 1) + abs(zero) > INT16_MAX:
+        return None
+    return ExactScaleParams(shift=shift, zero=zero)
 
 
 def channel_scale_params(
@@ -113,9 +147,8 @@ def channel_scale_params(
 
     Before the last rounding the result errs by the last of `fraction` bits and by 1/64 of a step at most.
     """
-    info = np.iinfo(dtype)
     ratio = np.float64(image.scale) * np.float64(scales.scale) / np.float64(result.scale)
-    most = float(ratio) * max(info.max - scales.zero, scales.zero - info.min)
+    most = float(ratio) * _reach(scales, dtype)
     bits = min(CHANNEL_SCALE_BITS, math.floor(math.log2((2**15 - 1) / most)))
     # 7 bits in front of the product and 16 that are dropped.
     fraction = bits + 7 - 16
@@ -126,7 +159,14 @@ def channel_scale_params(
         factor=float(np.float32(ratio * 2.0**bits)),
         fraction=fraction,
         offset=(result.zero << fraction) + (1 << (fraction - 1)),
+        exact=_exact_scale_params(float(ratio), _reach(image, dtype) * _reach(scales, dtype), result.zero),
     )
+
+
+def _reach(params: QuantParams, dtype: str) -> int:
+    """Return the largest integer less its zero point, without its sign."""
+    info = np.iinfo(dtype)
+    return max(int(info.max) - params.zero, params.zero - int(info.min))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,6 +267,10 @@ def add(left: Array, right: Array, *, params: AddParams, low: float, high: float
 def scale_channels(image: Array, scales: Array, *, params: ChannelScaleParams, dtype: str) -> Array:
     """Return the quantised integers of an image [N, H, W, C] times a number for each channel, [N, 1, 1, C]."""
     info = np.iinfo(dtype)
+    if params.exact is not None:
+        centred = (image.astype(np.int32) - params.zeros[0]) * (scales.astype(np.int32) - params.zeros[1])
+        rounded = np.rint(np.ldexp(centred.astype(np.float64), -params.exact.shift)).astype(np.int32)
+        return np.clip(rounded + params.exact.zero, info.min, info.max).astype(dtype)
     factors = np.rint((scales.astype(np.int32) - params.zeros[1]).astype(np.float32) * np.float32(params.factor))
     product = ((image.astype(np.int32) - params.zeros[0]) * 2**7 * factors.astype(np.int32)) >> 16
     result: Array = np.clip((product + params.offset) >> params.fraction, info.min, info.max).astype(dtype)

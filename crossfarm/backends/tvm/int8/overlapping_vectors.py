@@ -28,6 +28,7 @@ from crossfarm.backends.tvm.types import (
     BufferLoad,
     For,
     PrimExpr,
+    PrimFunc,
     SBlock,
     SBlockRealize,
     Schedule,

@@ -159,6 +159,41 @@ def test_a_product_with_gates_is_that_of_the_reference(
 
 
 @laws
+@given(
+    st.tuples(st.integers(1, 3), st.integers(2, 5), st.integers(1, 12), st.integers(1, 70)),
+    targets,
+    st.sampled_from([("int8", 0), ("uint8", 128)]),
+    st.integers(0, 14),
+    seeds,
+)
+def test_a_product_with_gates_whose_scales_are_powers_of_two_is_exact(
+    shape: tuple[int, int, int, int], target: str, stored: tuple[str, int], shift: int, seed: int
+) -> None:
+    """Each 2**shift-th product is a tie there; rounding them all up would turn a decision of a network."""
+    dtype, zero = stored
+    left, right, result = (
+        Tensor(dtype=dtype, params=numpy_reference.QuantParams(scale=2.0**exponent, zero=zero))
+        for exponent in (-4, -7, shift - 11)
+    )
+    image = any_integers(seed, shape, dtype)
+    gates = any_integers(seed + 1, (shape[0], 1, 1, shape[3]), dtype)
+    found, _ = run_and_count(
+        target,
+        [
+            node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["r"]),
+            node("DequantizeLinear", ["z", "z_scale", "z_zero"], ["g"]),
+            node("Mul", ["r", "g"], ["m"]),
+            *quantised_as(result, "m", "y"),
+        ],
+        {"x": first(image), "z": first(gates)},
+        {**left.constants("x"), **right.constants("z"), **result.constants("y")},
+    )
+    exact = np.rint((image.astype(np.float64) - zero) * (gates.astype(np.float64) - zero) * 2.0**-shift) + zero
+    information = np.iinfo(dtype)
+    assert np.array_equal(found, first(np.clip(exact, information.min, information.max).astype(dtype)))
+
+
+@laws
 @example(shape=(1, 9, 9, 4), target=sorted(TARGETS)[0], drawn=None, seed=1)
 @given(
     st.tuples(st.integers(1, 2), st.integers(2, 9), st.integers(2, 9), st.integers(1, 40)),
