@@ -62,7 +62,7 @@ class Selection:
 
 
 def run(
-    selection: Selection, *, jobs: int, seconds: float = 120.0, show: Callable[[str], None] = lambda line: None
+    selection: Selection, *, jobs: int, seconds: float = 300.0, show: Callable[[str], None] = lambda line: None
 ) -> list[attempt.Outcome]:
     """Try the selected forms and return what became of each, sorted by id."""
     for name in PRELOAD:

@@ -45,6 +45,7 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = opset_of(model, OLDEST_OPSET)
     if opset >= OLDEST_OPSET:
         return model
+    _spread_slopes(model)
     try:
         newer = version_converter.convert_version(model, CONVERTED_OPSET)
     except Exception as error:  # it raises what its C++ code throws
@@ -52,6 +53,25 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     newer.ir_version = max(newer.ir_version, SEPARATE_WEIGHTS_IR)
     return newer
+
+
+def _spread_slopes(model: onnx.ModelProto) -> None:
+    """Give the slopes of a PRelu, one for each channel in old operator sets, the axes behind that of the channels."""
+    import onnx
+
+    nodes = [node for node in model.graph.node if node.op_type == "PRelu" and node.domain in STANDARD_DOMAINS]
+    if not nodes:
+        return
+    typed = onnx.shape_inference.infer_shapes(model)
+    values = (*typed.graph.input, *typed.graph.value_info, *typed.graph.output)
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    slopes = {node.input[1]: ranks.get(node.input[0], 0) for node in nodes if len(node.input) > 1}
+    for tensor in model.graph.initializer:
+        if tensor.name in slopes and len(tensor.dims) == 1 and tensor.dims[0] > 1:
+            tensor.dims.extend([1] * (slopes[tensor.name] - 2))
+            for port in model.graph.input:
+                if port.name == tensor.name:
+                    port.CopyFrom(onnx.helper.make_tensor_value_info(port.name, tensor.data_type, tensor.dims))
 
 
 def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
