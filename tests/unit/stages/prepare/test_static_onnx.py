@@ -315,3 +315,4 @@ def test_quantised_weights_do_not_make_the_model_be_folded_again(monkeypatch: py
     made = make_static(serialise(_model(nodes, initialisers=constants)), [X])
     assert sorted(node.op_type for node in made.graph.node) == sorted(node.op_type for node in nodes)
     assert folded == [4]
+    assert serialise(make_static(serialise(made), [X])) == serialise(made)
