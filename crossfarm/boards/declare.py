@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 import re
 import socket
 from collections.abc import Collection, Sequence
@@ -83,12 +81,6 @@ def ask_host_key(address: str, port: int) -> str:
             "in the network, and runs sshd"
         ) from error
     return f"{key.get_name()} {key.get_base64()}"
-
-
-def fingerprint(host_key: str) -> str:
-    """Return the fingerprint of a public key as `ssh-keygen -l` shows it: `SHA256:...`."""
-    digest = hashlib.sha256(base64.b64decode(host_key.split()[1])).digest()
-    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def write_entry(path: Path, board: NewBoard, host_key: str, *, targets: Collection[str]) -> str:

@@ -73,7 +73,7 @@ def load_inventory(
         file, declared = BoardsFile(), {}
     else:
         file = load_boards(found, targets=targets)
-        declared = {board.name: _with_key_path(board, found.absolute().parent) for board in file.boards}
+        declared = {board.name: _with_key_paths(board, found.absolute().parent) for board in file.boards}
     place = str(found or default)
     _refuse_unknown("--board", boards, declared, place)
     _refuse_unknown("--tag", tags, {tag for board in declared.values() for tag in board.tags}, place)
@@ -97,10 +97,13 @@ def default_database() -> str:
     return f"sqlite:///{Path(state).absolute() / 'crossfarm' / 'leases.db'}"
 
 
-def _with_key_path(board: Board, folder: Path) -> Board:
-    if board.key is None:
-        return board
-    return board.model_copy(update={"key": str(folder / Path(board.key).expanduser())})
+def _with_key_paths(board: Board, folder: Path) -> Board:
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(folder / Path(path).expanduser())
+
+    found = {"key": absolute(board.key), "passphrase_file": absolute(board.passphrase_file)}
+    via = board.via and board.via.model_copy(update={"key": absolute(board.via.key)})
+    return board.model_copy(update={**found, "via": via})
 
 
 def _refuse_unknown(option: str, names: Sequence[str], known: Collection[str], place: str) -> None:

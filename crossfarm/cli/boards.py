@@ -22,6 +22,8 @@ from crossfarm.cli.verbs import JSON, Given, Option, verb
     Option(name="quarantine", help="name of a board that is not to be granted any more"),
     Option(name="reason", help="with --quarantine: why"),
     Option(name="release", help="name of a board to be put back into use"),
+    Option(name="power", help="NAME on, NAME off or NAME cycle: switch a board's power; nobody may hold it"),
+    Option(name="reset", help="name of a board to be restarted, waited for and probed; nobody may hold it"),
     JSON,
     name="boards",
 )
@@ -33,6 +35,8 @@ def inspect_boards(given: Given) -> int:
         ./inv boards --add farm@192.168.7.21 --name zero2w-1 --targets aarch64
         ./inv boards --quarantine zero2w-1 --reason 'the fan is broken'
         ./inv boards --release zero2w-1
+        ./inv boards --power zero2w-1 cycle
+        ./inv boards --reset zero2w-1
     """
     from crossfarm.backends.project_files import load_targets
     from crossfarm.boards.inventory import load_inventory
@@ -47,6 +51,6 @@ def inspect_boards(given: Given) -> int:
     inventory = load_inventory(
         path, default=HOME / "boards.yaml", targets=known, boards=given["board"], tags=given["tag"]
     )
-    asked = {name: given[name] for name in ("probe", "quarantine", "reason", "release")}
+    asked = {name: given[name] for name in ("probe", "quarantine", "reason", "release", "power", "reset")}
     request = BoardsRequest(**asked, answer=given["json"].write if given["json"] else None)
     return show_boards(inventory, known, request)

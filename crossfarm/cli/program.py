@@ -5,7 +5,9 @@ invoke ends with 1 there, which in a pipeline's words means that a check failed.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import itertools
 import os
 import re
@@ -43,6 +45,7 @@ import crossfarm  # noqa: E402
 from crossfarm.errors import EXIT_BAD_CONFIG, nearest  # noqa: E402
 
 _UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
+_COMPLETION = "--print-completion-script"
 _HISTORY_VERBS = ("export", "import", "prune")
 
 
@@ -51,10 +54,15 @@ class CommandLine(Program):
 
     def parse_core(self, argv: list[str] | None) -> None:
         """Read what stands before the first task."""
+        said = io.StringIO()
+        is_completion = any(word.startswith(_COMPLETION) for word in argv or sys.argv)
         try:
-            super().parse_core(argv)
+            with contextlib.redirect_stdout(said) if is_completion else contextlib.nullcontext():
+                super().parse_core(argv)
         except ParseError as error:
             raise Exit(str(error), EXIT_BAD_CONFIG) from error
+        finally:
+            sys.stdout.write(as_typed(said.getvalue()))
 
     def parse_tasks(self) -> None:
         """Read the tasks and their options."""
@@ -85,13 +93,29 @@ class CommandLine(Program):
         return f"there is no task {word!r}{nearest(word, self.parser.contexts)}; ./inv --list names all"
 
 
+def as_typed(script: str) -> str:
+    """Return a completion script of invoke that asks the program by the name that is typed: it is on no PATH."""
+    for inner, outer in (
+        ("`inv --complete", "`${COMP_WORDS[0]} --complete"),
+        ("$(inv ${=", "$(${words[1]} ${="),
+        ("    inv --complete", "    ./inv --complete"),
+    ):
+        script = script.replace(inner, outer)
+    return script
+
+
 def spelled_out(words: Sequence[str]) -> list[str]:
     """Return what was typed in the form that invoke reads, which knows no verbs below a verb and no second place.
 
     `history export FILE` is `history-export FILE`, and `history MODEL TARGET` is `history MODEL --target TARGET`.
-    `merge A B C` is `merge A,B,C`.
+    `merge A B C` is `merge A,B,C`, and `boards --power NAME off` is `boards --power NAME:off`.
     """
     spelled = list(words)
+    if spelled[:1] == ["boards"] and "--power" in spelled[:-2]:
+        place = spelled.index("--power") + 1
+        if not spelled[place + 1].startswith("-"):
+            spelled[place : place + 2] = [":".join(spelled[place : place + 2])]
+        return spelled
     if spelled[:1] == ["merge"]:
         folders = list(itertools.takewhile(lambda word: not word.startswith("-"), spelled[1:]))
         return ["merge", *([",".join(folders)] if folders else []), *spelled[1 + len(folders) :]]
@@ -110,7 +134,8 @@ if __name__ == "__main__":
     # Looking for plugins of pydantic reads the metadata of every distribution; there are none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
-        CommandLine(name="crossfarm", binary="./inv", version=crossfarm.__version__).run()
+        names = ["inv", "./inv"]
+        CommandLine(name="crossfarm", binary="./inv", binary_names=names, version=crossfarm.__version__).run()
         sys.stdout.flush()
     except BrokenPipeError:
         from crossfarm.util.terminal import silence

@@ -34,7 +34,7 @@ User = Annotated[
 HostKey = Annotated[
     str,
     Field(
-        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}$",
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( [^\x00-\x1f\x7f]*)?$",
         max_length=2000,
         description="a public host key such as `ssh-ed25519 AAAA...`; ./inv boards --add HOST asks a board for its own",
     ),
@@ -103,6 +103,21 @@ class Power(Declared):
     """The program and its arguments."""
 
 
+class JumpHost(Declared):
+    """The machine by way of which a board is reached, as `ssh -J` does it. It logs in with the board's own means."""
+
+    address: Address
+    """Host name or IP address."""
+    port: Annotated[Integer, Field(ge=1, le=65535)] = 22
+    """Of its sshd."""
+    user: User
+    """Who logs in there."""
+    key: Line | None = None
+    """Path of the private key; without one that of the board."""
+    host_key: HostKey
+    """Its own public key; any other is refused."""
+
+
 class Labgrid(Declared):
     """The place of a labgrid coordinator that a board is."""
 
@@ -129,6 +144,12 @@ class Board(Declared):
     """Who logs in there; not for `local`."""
     key: Line | None = None
     """Path of the private key that logs in; relative to boards.yaml, `~` is your home. Not for `local`."""
+    agent: bool = False
+    """Keys of the ssh agent that runs here are tried too; `key` may then be left out."""
+    passphrase_file: Line | None = None
+    """Path of a file with the passphrase of `key`, readable by you alone; relative to boards.yaml."""
+    via: JumpHost | None = None
+    """A jump host by way of which it is reached."""
     host_key: HostKey | None = None
     """The board's own public key; any other is refused. Not for `local`."""
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -148,7 +169,9 @@ class Board(Declared):
     power: Power | None = None
     """Commands of this host that switch its power."""
     reset: Arguments | None = None
-    """Command of this host that restarts it."""
+    """Command of this host that restarts it; without one its `power` is switched off and on."""
+    start_time: Annotated[Integer, Field(ge=1, le=3600)] = 120
+    """Seconds after a restart within which it must be fit for use."""
     labgrid: Labgrid | None = None
     """The labgrid place that is acquired before the board is used and released after it."""
     cards: tuple[Card, ...] = ()
@@ -162,12 +185,15 @@ class Board(Declared):
         if self.transport == "virtual" and self.timing == "silicon":
             raise ValueError("a board with `transport: virtual` is emulated; remove `timing: silicon`")
         needed = {"address": self.address, "user": self.user, "key": self.key, "host_key": self.host_key}
+        ways = {"agent": self.agent or None, "passphrase_file": self.passphrase_file, "via": self.via}
         if self.transport == "local":
-            given = [name for name, value in needed.items() if value is not None]
+            given = [name for name, value in (needed | ways).items() if value is not None]
             if given:
                 raise ValueError(f"a board with `transport: local` is this host; remove {', '.join(given)}")
             return self
-        missing = [name for name, value in needed.items() if value is None]
+        missing = [name for name, value in needed.items() if value is None and not (name == "key" and self.agent)]
+        if self.passphrase_file is not None and self.key is None:
+            raise ValueError("`passphrase_file` is of a `key`; name that too")
         if missing:
             raise ValueError(f"a board with `transport: {self.transport}` needs {', '.join(missing)}")
         return self
@@ -175,6 +201,9 @@ class Board(Declared):
 
 class BoardsFile(Declared):
     """The content of boards.yaml."""
+
+    defaults: dict[str, object] = Field(default_factory=dict)
+    """Merged under every board, mapping by mapping, before validation; lists and scalars are replaced."""
 
     database: DatabaseUrl | None = None
     """Where leases are kept. The default is a file in your home; farms on several hosts share a PostgreSQL database."""

@@ -52,12 +52,12 @@ def raise_all(problems: Iterable[Problem]) -> None:
 def locate(file: str, root: Any, path: Path, message: str) -> Problem:
     """Return the problem with the line of the deepest part of `path` that stands in the file.
 
-    What a model inherited from `defaults` is shown there: `models[3].checks.top1` becomes `defaults.checks.top1`.
+    What an entry inherited from `defaults` is shown there: `models[3].checks.top1` becomes `defaults.checks.top1`.
     """
     line, node, shown = getattr(root, "line", 1), root, path
     for step in path:
         if isinstance(node, yaml_reader.YamlMapping) and step in node.lines:
-            if step in node.inherited and path[0] == "models":
+            if step in node.inherited and path[0] in ("models", "boards"):
                 shown = ("defaults", *path[2:])
             line, node = node.lines[str(step)], node[str(step)]
         elif isinstance(node, yaml_reader.YamlSequence) and isinstance(step, int) and step < len(node):

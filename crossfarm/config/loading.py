@@ -77,7 +77,7 @@ def load_boards(path: Path, *, targets: Collection[str]) -> BoardsFile:
         ConfigError: a line for every problem of the file.
     """
     found: list[Problem] = []
-    tree = _read_tree(path, found)
+    tree = _merge_defaults(_read_tree(path, found), "boards")
     boards = _validate(path, tree, BoardsFile, found)
     if isinstance(tree, yaml_reader.YamlMapping):
         report = _reporter(path, tree, found)
@@ -158,7 +158,7 @@ def _read_models(
     path: Path, found: list[Problem], *, targets: Collection[str] | None
 ) -> tuple[ModelsFile | None, dict[str, int]]:
     """Return models.yaml and the line of each model; add to `found`. Targets are checked when they are given."""
-    tree = _merge_defaults(_read_tree(path, found))
+    tree = _merge_defaults(_read_tree(path, found), "models")
     models_file = _validate(path, tree, ModelsFile, found)
     if not isinstance(tree, yaml_reader.YamlMapping):
         return models_file, {}
@@ -185,20 +185,20 @@ def _read_models(
     return models_file, {name: tree["models"].lines[index] for name, index in model_names.items()}
 
 
-def _merge_defaults(tree: Any) -> Any:
-    """Return the tree of models.yaml with `defaults` under each model; what is malformed is left for validation."""
+def _merge_defaults(tree: Any, key: str) -> Any:
+    """Return the tree of a file with `defaults` under each entry of `key`; what is malformed is left for validation."""
     if not isinstance(tree, yaml_reader.YamlMapping):
         return tree
-    defaults, models = tree.get("defaults"), tree.get("models")
-    if not isinstance(defaults, yaml_reader.YamlMapping) or not isinstance(models, yaml_reader.YamlSequence):
+    defaults, entries = tree.get("defaults"), tree.get(key)
+    if not isinstance(defaults, yaml_reader.YamlMapping) or not isinstance(entries, yaml_reader.YamlSequence):
         return tree
-    merged_models = yaml_reader.YamlSequence(models.line)
-    merged_models.extend(
-        merge(defaults, model) if isinstance(model, yaml_reader.YamlMapping) else model for model in models
+    merged_entries = yaml_reader.YamlSequence(entries.line)
+    merged_entries.extend(
+        merge(defaults, entry) if isinstance(entry, yaml_reader.YamlMapping) else entry for entry in entries
     )
-    merged_models.lines = models.lines
+    merged_entries.lines = entries.lines
     merged = yaml_reader.YamlMapping(tree.line)
-    merged.update(tree, models=merged_models)
+    merged.update(tree, **{key: merged_entries})
     merged.lines = tree.lines
     return merged
 

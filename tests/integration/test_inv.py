@@ -13,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import invoke
 import pytest
 
 from crossfarm.util.paths import HOME
@@ -255,3 +256,39 @@ def test_the_script_costs_next_to_nothing_when_all_is_there(used_project: Projec
     python.unlink()
     python.symlink_to(real)
     assert best < 0.030, "15 ms are the goal on a quiet machine"
+
+
+def test_a_plain_invoke_of_another_environment_hands_over_to_inv(tmp_path: Path) -> None:
+    """It knows invoke and nothing else of what is needed here; what is typed and the exit code are the same."""
+    (tmp_path / "invoke").symlink_to(Path(invoke.__file__).parent, target_is_directory=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    python = Path(sys.base_prefix) / "bin" / "python3.11"
+
+    def said(*command: str | Path) -> tuple[int, str, str]:
+        done = subprocess.run(
+            command, cwd=HOME, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    for typed in (("--list",), ("--help", "pipeline"), ("pipelin",), ("pipeline", "--models", "nothing.yaml")):
+        assert said(python, "-m", "invoke", *typed) == said(HOME / "inv", *typed)
+    code, _, errors = said(python, "-m", "invoke", "pipeline", "--models", "nothing.yaml")
+    assert code == 2 and "nothing.yaml" in errors
+
+
+def test_completion_works_for_inv_where_it_stands() -> None:
+    """In a real bash, which asks the program that is being typed."""
+    script = """
+        source <(./inv --print-completion-script bash)
+        complete -p ./inv inv
+        COMP_WORDS=(./inv pipe) COMP_CWORD=1; _complete_inv ./inv pipe ./inv; echo "${COMPREPLY[@]}"
+        COMP_WORDS=(./inv pipeline --mod) COMP_CWORD=2; _complete_inv ./inv --mod pipeline; echo "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=HOME, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "complete -o default -F _complete_inv ./inv",
+        "complete -o default -F _complete_inv inv",
+        "pipeline",
+        "--models",
+    ]

@@ -5,11 +5,9 @@ Nothing that a board sends is waited for, or kept, without end: every command ha
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import dataclasses
-import hashlib
+import functools
 import logging
 import select
 import shlex
@@ -21,9 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from crossfarm.boards.transports.allowance import Allowance, BoundedSocket
+from crossfarm.boards.transports.login import Login, explain_failure, logins, passphrase, pinned
 from crossfarm.config.boards import Board
 from crossfarm.errors import BoardError
-from crossfarm.util.text import clean, one_line
+from crossfarm.util.text import clean
 
 if TYPE_CHECKING:
     import fabric
@@ -87,6 +86,7 @@ class Connection:
         self._board = board
         self._timeouts = timeouts or Timeouts()
         self._fabric: fabric.Connection | None = None
+        self._jump: fabric.Connection | None = None
         self._closing = threading.Event()
         self._last_sign = 0.0
         self._allowance = Allowance()
@@ -99,34 +99,27 @@ class Connection:
         """Connect and log in.
 
         Raises:
-            BoardError: the board does not answer, has another host key than the pinned one, or refuses the user's key.
+            BoardError: the board or its jump host does not answer, has another host key than the pinned one, or refuses
+                the user's key.
         """
-        import fabric
         import paramiko
 
         logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # its threads log tracebacks of what is raised here
-        board, timeouts = self._board, self._timeouts
-        self._fabric = fabric.Connection(
-            board.address or "",
-            user=board.user,
-            port=board.port,
-            config=fabric.Config(overrides={"load_ssh_configs": False}),
-            connect_timeout=timeouts.connect,
-            connect_kwargs={
-                "key_filename": board.key,
-                "allow_agent": False,
-                "look_for_keys": False,
-                "banner_timeout": timeouts.connect,
-                "auth_timeout": timeouts.connect,
-                "transport_factory": self._transport,
-            },
-        )
-        self._fabric.client.set_missing_host_key_policy(_pinned(board))
+        login, jump = logins(self._board)
         try:
-            with _explain_failure(board), self._given_up_after(3 * timeouts.connect):
-                self._fabric.open()
+            with self._given_up_after((6 if jump else 3) * self._timeouts.connect):
+                way = None
+                if jump is not None:
+                    with explain_failure(jump):
+                        self._jump = self._opened(jump, None)
+                    with explain_failure(login, jump):
+                        way = self._jump.transport.open_channel(
+                            "direct-tcpip", (login.address, login.port), ("", 0), timeout=self._timeouts.connect
+                        )
+                with explain_failure(login):
+                    self._fabric = self._opened(login, way)
         except (BoardError, paramiko.SSHException):
-            self._fabric.close()
+            self._close()
             raise
         self._last_sign = time.monotonic()
         threading.Thread(target=self._send_keepalives, daemon=True).start()
@@ -135,9 +128,47 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._closing.set()
-        if self._fabric is not None:
-            with contextlib.suppress(Exception):  # a broken connection is as closed as it gets
-                self._fabric.close()
+        self._close()
+
+    def _opened(self, login: Login, way: paramiko.Channel | None) -> fabric.Connection:
+        """Return a connection that is logged in.
+
+        Args:
+            login: where and how.
+            way: through a jump host; None for a connection of its own.
+        """
+        import fabric
+
+        made = fabric.Connection(
+            login.address,
+            user=login.user,
+            port=login.port,
+            config=fabric.Config(overrides={"load_ssh_configs": False}),
+            connect_timeout=self._timeouts.connect,
+            connect_kwargs={
+                "key_filename": [login.key] if login.key else [],
+                "passphrase": passphrase(login),
+                "allow_agent": login.agent,
+                "look_for_keys": False,
+                "banner_timeout": self._timeouts.connect,
+                "auth_timeout": self._timeouts.connect,
+                "transport_factory": functools.partial(self._transport, login),
+                "sock": way,
+            },
+        )
+        made.client.set_missing_host_key_policy(pinned(login))
+        try:
+            made.open()
+        except BaseException:
+            made.client.close()  # fabric closes what is connected alone, and an agent may be
+            raise
+        return made
+
+    def _close(self) -> None:
+        for each in (self._fabric, self._jump):
+            if each is not None:
+                with contextlib.suppress(Exception):  # a broken connection is as closed as it gets
+                    each.close()
 
     def execute(
         self, arguments: Sequence[str], *, timeout: float, most: int = MOST_TEXT_BYTES, feed: Feed | None = None
@@ -244,6 +275,11 @@ class Connection:
             raise self._lost()
         return transport
 
+    @property
+    def _or_jump_host(self) -> str:
+        via = self._board.via
+        return "" if via is None else f", or its jump host {via.address},"
+
     def _overdue(self) -> BoardError:
         return BoardError(f"board {self._board.name} answers, but did not finish in time; look at its load and disk")
 
@@ -276,8 +312,8 @@ class Connection:
         if self._is_overdue:
             return self._overdue()
         return BoardError(
-            f"board {self._board.name}: the connection broke: it died, was restarted, or the network is cut; see that "
-            "it is on and reachable"
+            f"board {self._board.name}: the connection broke: it{self._or_jump_host} died, was restarted, or the "
+            "network is cut; see that it is on and reachable"
         )
 
     @contextlib.contextmanager
@@ -301,75 +337,21 @@ class Connection:
                 if transport.is_active():
                     self._last_sign = time.monotonic()
 
-    def _transport(self, sock: socket.socket, **options: Any) -> paramiko.Transport:
+    def _transport(self, login: Login, sock: socket.socket, **options: Any) -> paramiko.Transport:
         """Make paramiko's transport, with fast ciphers and the pinned key's type first."""
         import paramiko
 
-        transport = paramiko.Transport(BoundedSocket(sock, self._allowance), **options)
+        # What a jump host passes on is counted once, behind it.
+        bounded = BoundedSocket(sock, self._allowance) if login.is_board else sock
+        transport = paramiko.Transport(bounded, **options)
         self._transport_made = transport
         # Else each small message waits until the board has acknowledged the one before, which it puts off by 40 ms.
         with contextlib.suppress(AttributeError, OSError):  # what is not TCP has no such wait
             transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         security = transport.get_security_options()
         security.ciphers = tuple(name for name in _CIPHERS if name in security.ciphers)
-        kind = (self._board.host_key or "").split()[0]
+        kind = login.host_key.split()[0]
         wanted = ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
         offered = tuple(security.key_types)
         security.key_types = sorted(offered, key=lambda name: name not in wanted)
         return transport
-
-
-def fingerprint(key: str) -> str:
-    """Return what `ssh-keygen -l` shows of a public key `TYPE BASE64`: `SHA256:...`."""
-    try:
-        digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
-    except (binascii.Error, IndexError):
-        return "a key that is not whole"
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
-
-def _pinned(board: Board) -> paramiko.MissingHostKeyPolicy:
-    """Return a policy that takes the declared host key and no other."""
-    import paramiko
-
-    class Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]
-        """Compares; nothing is ever learnt."""
-
-        def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-            """Refuse another key than the pinned one."""
-            shown = f"{key.get_name()} {key.get_base64()}"
-            declared = board.host_key or ""
-            if shown.split() != declared.split():
-                raise BoardError(
-                    f"board {board.name} at {board.address} shows the host key {fingerprint(shown)} "
-                    f"({key.get_name()}), boards.yaml has pinned {fingerprint(declared)}: it was set up anew, or "
-                    "another machine answers. Nothing was sent; if you know why, put the new key into boards.yaml"
-                )
-
-    return Pinned()
-
-
-@contextlib.contextmanager
-def _explain_failure(board: Board) -> Iterator[None]:
-    """Turn the errors of connecting into a BoardError that says what to do."""
-    import paramiko
-
-    where = f"board {board.name} at {board.address}:{board.port}"
-    try:
-        yield
-    except paramiko.AuthenticationException as error:
-        raise BoardError(
-            f"{where} refuses user {board.user} with the key {board.key}; copy the key there: "
-            f"ssh-copy-id -i {shlex.quote(str(board.key))} -p {board.port} {board.user}@{board.address}"
-        ) from error
-    except paramiko.SSHException as error:
-        raise BoardError(
-            f"{where} speaks no ssh that fits: {one_line(str(error))}; look at its sshd and at the key {board.key}"
-        ) from error
-    except FileNotFoundError as error:
-        raise BoardError(f"{where}: the key {board.key} is not there; correct `key` in boards.yaml") from error
-    except (OSError, EOFError) as error:
-        raise BoardError(
-            f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}; see that it is on, that its sshd "
-            "runs, and that address and port in boards.yaml are right"
-        ) from error

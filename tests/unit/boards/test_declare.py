@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfarm.boards.declare import NewBoard, fingerprint, split_host, write_entry
+from crossfarm.boards.declare import NewBoard, split_host, write_entry
+from crossfarm.boards.transports.login import fingerprint
 from crossfarm.config.loading import load_boards
 from crossfarm.errors import ConfigError
 

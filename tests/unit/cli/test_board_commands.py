@@ -14,7 +14,7 @@ from crossfarm.boards.inventory import Inventory
 from crossfarm.boards.leases.leases import Leases
 from crossfarm.cli.board_commands import BoardsRequest, show_boards
 from crossfarm.config.boards import Board
-from crossfarm.errors import ConfigError
+from crossfarm.errors import ConfigError, LeaseError
 from crossfarm.util.paths import HOME
 
 TARGETS = load_targets(HOME / "toolchains")
@@ -72,6 +72,12 @@ def test_a_board_comes_back_when_it_is_released(inventory: Inventory, capsys: Ca
         (BoardsRequest(quarantine="pi-1"), "say why with --reason"),
         (BoardsRequest(quarantine="pi-9", reason="x"), "--quarantine pi-9: .* perhaps you meant 'pi-"),
         (BoardsRequest(release="zero"), "--release zero"),
+        (BoardsRequest(reset="zero"), "--reset zero"),
+        (BoardsRequest(power="zero:on"), "--power zero: .* declares none"),
+        (BoardsRequest(power="pi-1"), "--power pi-1: say which board and how"),
+        (BoardsRequest(power="pi-1:up"), "on, off or cycle"),
+        (BoardsRequest(power="pi-1:on"), "pi-1 has no `power`"),
+        (BoardsRequest(reset="pi-1"), "neither `reset` nor `power`"),
     ],
 )
 def test_what_cannot_be_done_is_refused(inventory: Inventory, asked: BoardsRequest, message: str) -> None:
@@ -86,6 +92,30 @@ def test_a_board_in_use_is_not_probed(inventory: Inventory, capsys: Capture, mon
         assert show_boards(inventory, TARGETS, BoardsRequest(probe=True)) == 0
         leases.confirm(lease)
     assert capsys.readouterr().err == "pi-1 is in use and was not probed\n"
+
+
+def test_a_board_in_use_keeps_its_power(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossfarm.cli.board_commands.PROBE_WAIT_SECONDS", 0.2)
+    with Leases(inventory.database) as leases:
+        leases.acquire(["pi-1"], user="ada", purpose="measure:x", timeout=5)
+        with pytest.raises(LeaseError, match=r"\./inv boards shows who holds pi-1"):
+            show_boards(inventory, TARGETS, BoardsRequest(power="pi-1:off"))
+
+
+def test_a_board_without_power_is_not_granted_until_it_has_power_again(
+    inventory: Inventory, tmp_path: Path, capsys: Capture
+) -> None:
+    switched = {key: [sys.executable, "-c", f"open({str(tmp_path / key)!r}, 'w')"] for key in ("on", "off")}
+    board = Board.model_validate({"name": "pi-1", "transport": "local", "targets": ["x86_64"], "power": switched})
+    only = Inventory(path=inventory.path, declared={"pi-1": board}, chosen={"pi-1": board}, database=inventory.database)
+    assert show_boards(only, TARGETS, BoardsRequest(power="pi-1:off")) == 0
+    assert re.search(r"pi-1 .* quarantined .*\n  its power is off; ./inv boards --power", capsys.readouterr().out)
+    assert show_boards(only, TARGETS, BoardsRequest(power="pi-1:on")) == 0
+    assert (tmp_path / "off").exists() and (tmp_path / "on").exists()
+    assert re.search(r"pi-1 .* good ", capsys.readouterr().out)
+    show_boards(only, TARGETS, BoardsRequest(quarantine="pi-1", reason="the fan is broken"))
+    show_boards(only, TARGETS, BoardsRequest(power="pi-1:on"))
+    assert "the fan is broken" in capsys.readouterr().out, "what a person took out of use stays there"
 
 
 def test_a_probe_that_finds_a_fault_notes_it_and_ends_with_3(inventory: Inventory, capsys: Capture) -> None:

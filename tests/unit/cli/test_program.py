@@ -63,9 +63,13 @@ def test_help_of_a_task_is_shown_even_where_it_wants_an_argument(words: tuple[st
         ("merge a b --out o", "merge a,b --out o"),
         ("merge --folders a,b", "merge --folders a,b"),
         ("merge", "merge"),
+        ("boards --power pi-1 off", "boards --power pi-1:off"),
+        ("boards --power pi-1 off --json", "boards --power pi-1:off --json"),
+        ("boards --power pi-1 --json", "boards --power pi-1 --json"),
+        ("boards --power", "boards --power"),
         ("plan history export", "plan history export"),
         ("", ""),
     ],
 )
-def test_verbs_below_history_and_its_second_place_are_spelled_out(typed: str, meant: str) -> None:
+def test_verbs_below_a_verb_and_second_places_are_spelled_out(typed: str, meant: str) -> None:
     assert spelled_out(typed.split()) == meant.split()

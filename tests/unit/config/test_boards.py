@@ -40,7 +40,7 @@ def test_the_example_that_the_other_tests_spoil_is_good(tmp_path: Path) -> None:
         ("    user: farm\n", "    user: -oProxyCommand=x\n", "4: boards[0].user"),
         ("pi.lab", "-oProxyCommand=x", "3: boards[0].address"),
         ("pi.lab", "pi;reboot", "3: boards[0].address"),
-        ("AAAA", "AAAA == x", "6: boards[0].host_key: expected a public host key"),
+        ("AAAA", "AAAA=== x", "6: boards[0].host_key: expected a public host key"),
         ("[armv7]", "[armv7, arm64]", "7: boards[0].targets[1]: there is no target 'arm64'"),
         ("[armv7]", "[armv7, armv7]", "targets must differ"),
         ("    targets", "    folder: a b\n    targets", "7: boards[0].folder"),
@@ -57,6 +57,20 @@ def test_bad_input_is_told_with_its_place(tmp_path: Path, before: str, after: st
     with pytest.raises(ConfigError) as refused:
         load(tmp_path, BOARD.replace(before, after, 1))
     assert message in str(refused.value).replace(f"{tmp_path}/boards.yaml:", "")
+
+
+def test_defaults_are_merged_under_every_board(tmp_path: Path) -> None:
+    text = f"defaults: {{user: lab, limits: {{load: 3}}, tags: [bench]}}\n{BOARD}    limits: {{temperature: 70}}\n"
+    (board,) = load(tmp_path, text).boards
+    assert (board.user, board.tags) == ("farm", ("bench",)), "what a board says itself goes before"
+    assert (board.limits.load, board.limits.temperature) == (3, 70)
+
+
+def test_what_is_wrong_in_defaults_is_told_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"boards\.yaml:1: defaults\.tagz: unknown key 'tagz'; perhaps you meant 'tags'"
+    ):
+        load(tmp_path, f"defaults: {{tagz: [bench]}}\n{BOARD}")
 
 
 def test_a_file_that_declares_nothing_is_good(tmp_path: Path) -> None:

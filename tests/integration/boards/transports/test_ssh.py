@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from crossfarm.boards.protocol import open_board
-from crossfarm.boards.transports.connection import Timeouts, fingerprint
+from crossfarm.boards.transports.connection import Timeouts
+from crossfarm.boards.transports.login import fingerprint
 from crossfarm.boards.transports.ssh import SshBoard
 from crossfarm.config.boards import Board
 from crossfarm.config.llvm import LlvmCode
