@@ -29,6 +29,7 @@ try:
     from crossfarm.cli.develop import bench, conformance, fuzz, lint, mutants, test
     from crossfarm.cli.history import compare, history, history_export, history_import, history_prune
     from crossfarm.cli.images import images
+    from crossfarm.cli.inspection import inspect
     from crossfarm.cli.packages import bundle, package
     from crossfarm.cli.pipeline import compile, measure, pipeline, plan, report
     from crossfarm.cli.setup import doctor, setup
@@ -57,6 +58,7 @@ __all__ = [
     "history_import",
     "history_prune",
     "images",
+    "inspect",
     "inspect_boards",
     "lint",
     "matrix",

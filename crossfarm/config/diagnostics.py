@@ -146,6 +146,8 @@ def _follow(model: type[BaseModel], loc: Path) -> _Place:
             items = typing.get_args(expected)
             index = step if isinstance(step, int) and items[-1] is not ... else 0
             expected = items[min(index, len(items) - 1)]
+        elif typing.get_origin(expected) is dict:
+            expected = typing.get_args(expected)[1]
         else:
             expected = object
     expected, inner = _unwrap(expected)

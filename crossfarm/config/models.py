@@ -31,6 +31,7 @@ Extent = Count
 Bounds = tuple[Number, Number]
 HeightWidth = tuple[Extent, Extent]
 PerChannel = Number | tuple[Number, ...]
+Sizes = dict[TensorName, Extent | Annotated[tuple[Extent, ...], Field(min_length=1)]]
 Rotation = Literal[0, 90, 180, 270]
 
 MAX_RANK = 8
@@ -326,6 +327,8 @@ class Model(Declared):
     """One line for people."""
     inputs: Annotated[tuple[Input, ...], Field(min_length=1, max_length=64)]
     """Every input of the model; the first one takes the data."""
+    sizes: Annotated[Sizes, Field(default_factory=dict)]
+    """Tensor whose extent depends on data -> its largest count, or its shape."""
     preprocess: Preprocess | None = None
     """From a raw sample of `data` to the first input."""
     data: tuple[Name, ...] = ()

@@ -154,7 +154,8 @@ class Recorder:
         if result.flaky and result.state == "run":
             self._console.line(f"{job.id} is flaky: {'; '.join(result.flaky)}; it ran well on {result.board}")
         why = f"{record.expected}: {result.cause}" if record.state == "known failure" else result.cause
-        self._console.finished(job.id, record.state, result.seconds, why or None)
+        place = f"{self._file}:{record.line}: " if record.state == "failed" and record.line else ""
+        self._console.finished(job.id, record.state, result.seconds, f"{place}{why}" or None)
         if record.state == "failed":
             self._failed = self._failed or result.fault == "product"
             self._broken = self._broken or result.fault != "product"

@@ -102,6 +102,24 @@ def _baked(case: Case, loose: list[str], data: Sequence[tuple[dict[str, Array], 
     return [Form(case=case, name=BAKED, model=model, data=[({loose[0]: given[loose[0]]}, outputs)])]
 
 
+def stated_sizes(form: Form) -> dict[str, int]:
+    """Return what a user would state under `sizes`: the largest counts of outputs whose extent depends on data."""
+    places = {port.name: place for place, port in enumerate(form.model.graph.output)}
+    found = {}
+    for node in form.model.graph.node:
+        name = next((output for output in node.output if output in places), "")
+        is_counted = node.op_type == "TopK" and any(port.name in node.input[1:2] for port in form.model.graph.input)
+        if not name or not (is_counted or node.op_type in _DATA_DEPENDENT):
+            continue
+        results = [np.asarray(outputs[places[name]]) for _, outputs in form.data]
+        usual = {"NonZero": 1, "TopK": -1}.get(node.op_type, 0)
+        axis = next((item.i for item in node.attribute if item.name == "axis"), usual)
+        if name != node.output[0]:
+            axis = 0
+        found[name] = max(1, *(result.shape[axis] for result in results))
+    return found
+
+
 def is_dynamic(form: Form) -> bool:
     """Say whether the shape of an output depends on the values of inputs that are not known beforehand.
 

@@ -32,6 +32,7 @@ DECLARATION = BackendDeclaration(
     sources={
         "compile": (
             "crossfarm/backends/tvm/",
+            "!crossfarm/backends/tvm/inspection.py",
             "!crossfarm/backends/tvm/processor_names.py",
             "!crossfarm/backends/tvm/search_programs.py",
             "!crossfarm/backends/tvm/unsupported.py",

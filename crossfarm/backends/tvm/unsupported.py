@@ -83,7 +83,7 @@ def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelPr
     Returns:
         The error to raise, which names the node; or says that none fails alone.
     """
-    for number, alone in _nodes_alone(model):
+    for number, alone in nodes_alone(model):
         try:
             attempt(alone)
         except UnsupportedError as found:
@@ -154,7 +154,7 @@ def blame_for_port(model: ModelProto, error: WrongPortError, attempt: Callable[[
     """
     advice = "this is a limitation of the compiler, not a fault of the model: replace the operator before the model is "
     advice += "exported, or list the target under skip with this reason"
-    for number, alone in _nodes_alone(model):
+    for number, alone in nodes_alone(model):
         try:
             attempt(alone)
         except WrongPortError as found:
@@ -173,7 +173,7 @@ def said_by(error: Exception) -> str:
     return lines[-1][:300] if lines else type(error).__name__
 
 
-def _nodes_alone(model: ModelProto) -> Iterator[tuple[int, ModelProto]]:
+def nodes_alone(model: ModelProto) -> Iterator[tuple[int, ModelProto]]:
     """Yield number and one-node model of each node whose inputs have known types and shapes."""
     inferred = shape_inference.infer_shapes(model, data_prop=True)
     graph = inferred.graph

@@ -14,9 +14,11 @@ _OPERATORS = (
     re.compile(r"(?:implementation|kernel) for (?:[\w.]{1,80}\.)?(\w{1,80})\(\d+\)"),
     re.compile(r"\bOp(?:type)? \((\w{1,80})\)"),
     re.compile(r'In Node, \("[^"]{0,200}", (\w{1,80})'),
+    re.compile(r"(?:[\w.]{1,80}:)?\b(\w{1,80})\(-?\d+\) is not a registered"),
+    re.compile(r"\(op_type:(\w{1,80})"),
     re.compile(r"While executing (\w{1,80}) node"),
 )
-"""How ONNX Runtime names the operator that it refuses."""
+"""How ONNX Runtime and ONNX name the operator that they refuse."""
 
 
 def blamed(model: onnx.ModelProto, said: str) -> str:

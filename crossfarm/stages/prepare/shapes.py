@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.prepare.node_names import blamed
 from crossfarm.stages.prepare.onnx_session import open_session
 from crossfarm.util.onnx_nodes import static_shape
 from crossfarm.util.text import one_line
@@ -30,7 +31,13 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"the shapes of the model contradict each other: {one_line(str(error))}") from error
+        said = one_line(str(error))
+        node = blamed(model, said)
+        where = f" at {node}" if node else ""
+        raise ModelError(
+            f"the shapes of the model contradict each other{where}: {said}; correct the shapes under inputs in "
+            "models.yaml, or export the model again"
+        ) from error
     return _completed(inferred)
 
 
@@ -43,6 +50,13 @@ def open_shape(value: onnx.ValueInfoProto | None) -> str | None:
     dims = value.type.tensor_type.shape.dim
     shown = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
     return f"[{shown}]"
+
+
+def has_open_shapes(model: onnx.ModelProto) -> bool:
+    """Say whether the shape of a value inside is not static."""
+    known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
+    names = (name for node in model.graph.node for name in node.output if name)
+    return any(open_shape(known.get(name)) is not None for name in names)
 
 
 def _drop_names_of_extents(graph: onnx.GraphProto) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from crossfarm.config.models import Input
+from crossfarm.config.models import Input, Sizes
 from crossfarm.config.sources import FactorySource, FileSource, Package, PackageSource, Source, UrlSource
 from crossfarm.errors import ConfigError, FetchError
 from crossfarm.stages.fetch.artifact import content_folder, fetch_source, fetched_bytes, fetched_file
@@ -47,6 +47,7 @@ def needs(subject: Subject) -> Needs:
             "source": model.source.model_dump(mode="json", exclude_none=True),
             "format": model.format,
             "inputs": [item.model_dump(mode="json", include=_INPUT_FIELDS) for item in model.inputs],
+            **({"sizes": dict(model.sizes)} if model.sizes else {}),
         }
     }
     if EXTRA_TOOLS[model.format]:
@@ -77,12 +78,15 @@ def factory_file(source: FactorySource) -> str:
 def run(job: Job) -> None:
     """Write model.onnx and signature.json, and beside them the file of a TFLite or TorchScript model as it came.
 
+    Of a model with `sizes`, exact.onnx has the true extents.
+
     Raises:
         ModelError: the model cannot be read, made static or converted.
         ConfigError: the declared file is not in its wheel.
         ToolError: PyTorch is needed and not installed.
     """
-    from crossfarm.stages.prepare.static_onnx import make_static, serialise, signature
+    from crossfarm.stages.prepare.onnx_session import EXACT
+    from crossfarm.stages.prepare.static_onnx import make_bounded, serialise, signature
 
     group = job.group("model")
     adapter: TypeAdapter[Source] = TypeAdapter(Source)
@@ -91,9 +95,12 @@ def run(job: Job) -> None:
     if group["format"] in ORIGINALS and not isinstance(source, FactorySource):
         (job.output / ORIGINALS[group["format"]]).write_bytes(fetched_bytes(source, job.inputs["source"]))
     content, read_external = _as_onnx(job, source, group["format"], inputs)
-    model = make_static(content, _static_inputs(inputs), read_external=read_external)
-    (job.output / "model.onnx").write_bytes(serialise(model))
-    text = json.dumps(signature(model), indent=1)
+    sizes = TypeAdapter(Sizes).validate_python(group.get("sizes", {}))
+    made = make_bounded(content, _static_inputs(inputs), read_external=read_external, sizes=sizes)
+    (job.output / "model.onnx").write_bytes(serialise(made.model))
+    if made.exact is not None:
+        (job.output / EXACT).write_bytes(serialise(made.exact))
+    text = json.dumps(signature(made.model), indent=1)
     (job.output / "signature.json").write_text(text + "\n", encoding="utf-8")
 
 

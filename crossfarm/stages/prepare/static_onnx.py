@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError, nearest
+from crossfarm.stages.prepare.blame import refused_alone
+from crossfarm.stages.prepare.bounded.functions import functions_of
+from crossfarm.stages.prepare.bounded.graph import Bounded, bounded, written_newer
+from crossfarm.stages.prepare.bounded.sources import Size
 from crossfarm.stages.prepare.control_flow import has_control_flow, without_control_flow
 from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
 from crossfarm.stages.prepare.growth import check_functions, check_growth, check_tensors
 from crossfarm.stages.prepare.node_names import blamed
 from crossfarm.stages.prepare.onnx_session import open_session
-from crossfarm.stages.prepare.shapes import infer_shapes, open_shape
+from crossfarm.stages.prepare.shapes import has_open_shapes, infer_shapes, open_shape
 from crossfarm.stages.prepare.versions import SEPARATE_WEIGHTS_IR, converted, without_functions
 from crossfarm.util.onnx_nodes import RANDOM_OPERATORS, STANDARD_DOMAINS, describe_node, opset_of, subgraphs
 from crossfarm.util.text import one_line
@@ -57,12 +61,24 @@ class StaticInput:
 def make_static(
     content: bytes, inputs: Sequence[StaticInput], *, read_external: ReadExternal = no_external_data
 ) -> onnx.ModelProto:
-    """Return the model with static shapes; the same bytes give the same model.
+    """Return the model with static shapes; the same bytes give the same model; see make_bounded."""
+    return make_bounded(content, inputs, read_external=read_external).model
+
+
+def make_bounded(
+    content: bytes,
+    inputs: Sequence[StaticInput],
+    *,
+    read_external: ReadExternal = no_external_data,
+    sizes: Mapping[str, Size] | None = None,
+) -> Bounded:
+    """Return the model with static shapes, and with the true ones where some depend on data.
 
     Args:
         content: an ONNX file.
         inputs: one for each input of the model, in any order.
         read_external: returns the content of a file beside the model, for tensors that are stored outside it.
+        sizes: tensor whose extent depends on data -> its largest count, or its shape.
 
     Raises:
         ModelError: not ONNX, external data that may not be read, declared inputs that do not fit, functions, constants
@@ -73,15 +89,27 @@ def make_static(
     inline_external_data(model, read_external)
     check_functions(model)  # what comes next walks through them
     model = converted(model)
+    if sizes:
+        model = written_newer(model)
     _fix_inputs(model, inputs)
     model = without_functions(model)
     _replace_sums(model.graph)
     _forget_shapes(model.graph)
     check_growth(model)
     model = _unrolled(_folded_to_the_end(model))
+    if not sizes and not has_open_shapes(model):
+        return Bounded(model=_finished(model), exact=None)
+    made = bounded(model, sizes or {})
+    if made.exact is not None:
+        _strip(made.exact)
+    return Bounded(model=_finished(made.model), exact=made.exact)
+
+
+def _finished(model: onnx.ModelProto) -> onnx.ModelProto:
     _refuse_dynamic_shapes(model)
     check_tensors(model)
     _strip(model)
+    model.functions.extend(functions_of(model))
     return model
 
 
@@ -311,7 +339,7 @@ def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
                     "model with smaller constants, or give jobs more with --memory"
                 ) from error
             said = _runtime_text(error)
-            node = blamed(model, said)
+            node = blamed(model, said) or refused_alone(model)
             raise ModelError(f"ONNX Runtime refuses {node or 'the model'}: {said}") from error
         return onnx.load(folded, load_external_data=False)
 

@@ -25,8 +25,9 @@ from crossfarm.errors import ConfigError, ModelError, nearest
 from crossfarm.stages.data.tensors import Array, little_endian
 from crossfarm.stages.fetch.artifact import fetched_bytes
 from crossfarm.stages.job import Job
-from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.stages.prepare.onnx_session import EXACT, open_session
 from crossfarm.stages.reference.artifact import Case, Reference, TensorFile
+from crossfarm.stages.reference.bounded import bounded
 from crossfarm.stages.reference.cases import Trial, data_trials, random_trials
 
 _ORT_ERRORS = (
@@ -74,7 +75,8 @@ def write_reference(job: Job) -> None:
         ModelError: ONNX Runtime cannot run the model, or it answers NaN or infinity.
     """
     model = _Declaration.model_validate(job.group("model"))
-    runtime = Runtime(job.inputs["prepare"] / "model.onnx", model=model.name)
+    prepared, exact = job.inputs["prepare"] / "model.onnx", job.inputs["prepare"] / EXACT
+    runtime = Runtime(prepared, model=model.name, exact=exact if exact.exists() else None)
     inputs = _present_inputs(model, runtime)
     trials = itertools.chain(
         random_trials(inputs, seed=model.seed, count=model.random_cases),
@@ -129,8 +131,14 @@ class Runtime:
         metadata: metadata_props of the ONNX file.
     """
 
-    def __init__(self, path: Path, *, model: str) -> None:
+    def __init__(self, path: Path, *, model: str, exact: Path | None = None) -> None:
         """Load a static ONNX file.
+
+        Args:
+            path: the file.
+            model: its name, for messages.
+            exact: the same model with the true extents, where some depend on data: it is run, and what it gives is cut
+                or filled up with zeros to the static ones.
 
         Raises:
             ModelError: it cannot be loaded, or has an open shape or a type that is no plain tensor.
@@ -144,6 +152,7 @@ class Runtime:
         options.log_severity_level = 3
         try:
             self._session = open_session(path.read_bytes(), options)
+            self._exact = self._session if exact is None else open_session(exact.read_bytes(), options)
         except _ORT_ERRORS as error:
             raise ModelError(
                 f"model {model}: ONNX Runtime cannot load it: {_first_line(error)}; "
@@ -167,13 +176,15 @@ class Runtime:
             ModelError: ONNX Runtime fails, or an output holds NaN or infinity.
         """
         try:
-            values = self._session.run(None, dict(tensors))
+            values = self._exact.run([port.name for port in self.outputs], dict(tensors))
         except _ORT_ERRORS as error:
             raise ModelError(
                 f"model {self._model}, case {case}: ONNX Runtime cannot run it: {_first_line(error)}; "
                 "check the model's inputs"
             ) from error
-        outputs = {port.name: np.asarray(value) for port, value in zip(self.outputs, values, strict=True)}
+        outputs = {
+            port.name: bounded(np.asarray(value), port.shape) for port, value in zip(self.outputs, values, strict=True)
+        }
         for name, value in outputs.items():
             wrong = int(np.count_nonzero(~np.isfinite(value))) if value.dtype.kind == "f" else 0
             if wrong:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crossfarm.backends.tvm.operators import (
     attention,
+    bounded,
     cached_attention,
     contrib,
     convolution,
@@ -25,11 +26,13 @@ from crossfarm.backends.tvm.operators import (
     shapes,
     spectrum,
     trees,
+    unique,
 )
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
 from crossfarm.backends.tvm.operators.node import Converter
 
 FAMILIES = (
+    bounded,
     determinant,
     few_bits,
     convolution,
@@ -48,6 +51,7 @@ FAMILIES = (
     shapes,
     spectrum,
     trees,
+    unique,
 )
 """Modules that declare CONVERTERS, each for a family of operators."""
 

@@ -130,10 +130,11 @@ def _reduce_in_parts(schedule: Schedule, block: BlockRV, processor: Processor) -
 def _reduced_axis_is_contiguous(schedule: Schedule, block: BlockRV) -> bool:
     body = schedule.get(block)
     last = body.iter_vars[-1].var
-    return any(read.region[-1].min.same_as(last) for read in body.reads)
+    return any(read.region[-1].min.same_as(last) for read in body.reads if len(read.region))
 
 
 def _kept_axis_is_contiguous(schedule: Schedule, block: BlockRV, is_reduced: list[bool]) -> bool:
     body = schedule.get(block)
     kept = [axis.var for axis, reduced in zip(body.iter_vars, is_reduced, strict=True) if not reduced]
-    return bool(body.reads) and bool(body.reads[-1].region[-1].min.same_as(kept[-1]))
+    reads = [read for read in body.reads if len(read.region)]  # a scalar has none
+    return bool(reads) and bool(reads[-1].region[-1].min.same_as(kept[-1]))
