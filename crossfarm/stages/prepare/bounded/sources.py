@@ -52,7 +52,8 @@ def advice(walk: Walk, node: onnx.NodeProto, number: int) -> str:
     return (
         f"tensor {name!r} keeps the dynamic shape {_open_shape(walk, name)} after all inputs were fixed; it comes from "
         f"{describe_node(node, number)}, whose extent depends on the values of its inputs{bound}: state its largest "
-        f"count for the model in models.yaml, `sizes: {{{_quoted(name)}: {shown}}}`, or export the model with a fixed size"
+        f"count for the model in models.yaml, `sizes: {{{_quoted(name)}: {shown}}}`, or export the model with a fixed "
+        "size"
     )
 
 
