@@ -7,6 +7,7 @@ import fnmatch
 import functools
 import hashlib
 import importlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,6 +32,10 @@ PRELOAD = (
     "crossfarm.backends.tvm.schedules.recorded_choices",
 )
 """Imported once, before the forks."""
+_OF_SHAPES = re.compile(
+    r"dynamic shape|known only when the model runs|has to be a constant here|depends on (?:data|the values)|sizes:"
+)
+"""What is said of a shape that is known only when the model runs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class Selection:
 
 
 def run(
-    selection: Selection, *, jobs: int, seconds: float = 120.0, show: Callable[[str], None] = lambda line: None
+    selection: Selection, *, jobs: int, seconds: float = 300.0, show: Callable[[str], None] = lambda line: None
 ) -> list[attempt.Outcome]:
     """Try the selected forms and return what became of each, sorted by id."""
     for name in PRELOAD:
@@ -83,8 +88,8 @@ def run(
             number += 1
     work = functools.partial(attempt.outcome, runner=_runner())
     for done, one in enumerate(pool.run(waiting, work, jobs=jobs, seconds=seconds, log=SCRATCH / "log.txt"), start=1):
-        if one.status == attempt.REFUSED and one.id in dynamic:
-            # Nobody could compile it; where folding tells the shape all the same, it counts as any other.
+        if one.id in dynamic and is_of_shapes(one):
+            # Where folding tells the shape all the same, it counts as any other.
             outcomes.append(dataclasses.replace(one, status=attempt.DYNAMIC, reason=""))
         else:
             outcomes.append(one)
@@ -109,3 +114,8 @@ def _untried(case: suite.Case, form: str, status: str, reason: str) -> attempt.O
     return attempt.Outcome(
         id=f"{case.kind}/{case.name}/{form}", operator=case.operator, opset=case.opset, status=status, reason=reason
     )
+
+
+def is_of_shapes(one: attempt.Outcome) -> bool:
+    """Say whether a form is refused because a shape of it depends on data, and not for any other reason."""
+    return one.status == attempt.REFUSED and bool(_OF_SHAPES.search(one.reason))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossfarm.config.cell import Cell
 from crossfarm.errors import ModelError, UnfitError
+from crossfarm.util.onnx_nodes import opset_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def older(model: ModelProto, *, cell: Cell) -> ModelProto:
     copy.CopyFrom(model)
     copy.ir_version = min(copy.ir_version, _FORMAT)
     del copy.metadata_props[:]
-    if _opset(copy) not in TAKEN:
+    if opset_of(copy) not in TAKEN:
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in copy.graph.initializer}
         for node in copy.graph.node:
             del node.metadata_props[:]
@@ -67,14 +68,10 @@ def older(model: ModelProto, *, cell: Cell) -> ModelProto:
         onnx.checker.check_model(copy)
     except onnx.checker.ValidationError as error:
         raise UnfitError(
-            f"{cell.id}: MERA reads ONNX opset {TAKEN[0]} to {TAKEN[-1]}, and this model of opset {_opset(model)} "
+            f"{cell.id}: MERA reads ONNX opset {TAKEN[0]} to {TAKEN[-1]}, and this model of opset {opset_of(model)} "
             f"cannot be said in that: {' '.join(str(error).split())}; export it with opset 11"
         ) from error
     return copy
-
-
-def _opset(model: ModelProto) -> int:
-    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def _restamp(node: NodeProto, constants: Mapping[str, Array], *, cell: Cell) -> None:
@@ -136,5 +133,5 @@ def require_equal(model: ModelProto, other: ModelProto, inputs: Mapping[str, Arr
     if answers[0] != answers[1]:
         raise ModelError(
             f"{cell.id}: MERA reads ONNX opset {TAKEN[0]} to {TAKEN[-1]}, and written so this model of opset "
-            f"{_opset(model)} answers otherwise in ONNX Runtime; export it with opset {_OPSET}"
+            f"{opset_of(model)} answers otherwise in ONNX Runtime; export it with opset {_OPSET}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossfarm.errors import ModelError
+from crossfarm.util.onnx_nodes import describe_node
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -41,8 +42,8 @@ def _of_nodes(model: ModelProto) -> list[str]:
             onnx_import.import_onnx(alone)
         except ModelError as error:
             node, here = model.graph.node[number], alone.graph.node[0]
-            place = unsupported.describe_node(node, number)
-            found.append(str(error).replace(unsupported.describe_node(here, 0), place))
+            place = describe_node(node, number)
+            found.append(str(error).replace(describe_node(here, 0), place))
         if len(found) == _MOST:
             break
     return found

@@ -15,8 +15,9 @@ from crossfarm.backends.tvm.operators.graph_rewriting import rewritten
 from crossfarm.backends.tvm.operators.node import Node
 from crossfarm.backends.tvm.operators.qoperators import as_eight_bits
 from crossfarm.backends.tvm.types import IRModule, RelaxCall, RelaxExpr, RuntimeTensor
-from crossfarm.backends.tvm.unsupported import describe_node, full_name, said_by
+from crossfarm.backends.tvm.unsupported import said_by
 from crossfarm.errors import ModelError
+from crossfarm.util.onnx_nodes import describe_node, full_name, opset_of
 
 
 def known_operators() -> Collection[str]:
@@ -37,7 +38,7 @@ def import_onnx(model: ModelProto) -> IRModule:
         ModelError: a node uses its operator in a way that TVM cannot import; the message names it.
     """
     model = rewritten(model, REWRITES)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = opset_of(model)
     importer = _Importer(model)
     try:
         return _with_reshaped_constants(importer.from_onnx(model.graph, opset))

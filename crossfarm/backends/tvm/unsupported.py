@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, shape_inference
 
 from crossfarm.errors import ModelError
+from crossfarm.util.onnx_nodes import STANDARD_DOMAINS, describe_node, full_name, static_shape
 
-_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+_DOMAINS = frozenset({*STANDARD_DOMAINS, "com.microsoft"})
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 """What the stage `prepare` unrolls where it can; TVM imports it, but no program here branches."""
 
@@ -69,33 +70,6 @@ def check_graph(model: ModelProto, *, known: Collection[str]) -> None:
             f"nothing here compiles {shown}; replace the operator before the model is exported, "
             "or list the target under skip with this reason"
         )
-
-
-def full_name(node: NodeProto) -> str:
-    """Return the name of a node's operator, that of another domain than ONNX's with the domain before it."""
-    return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-
-
-def describe_node(node: NodeProto, number: int) -> str:
-    """Return a text that finds a node: `operator TopK (node 'select', number 17)`.
-
-    Args:
-        node: of a graph.
-        number: its place in the graph, from 0.
-    """
-    operator = full_name(node)
-    name = f"node {node.name!r}" if node.name else f"the node that gives {next(iter(node.output), '')!r}"
-    return f"operator {operator} ({name}, number {number})"
-
-
-def static_shape(port: ValueInfoProto) -> tuple[int, ...] | None:
-    """Return the shape of an input, an output or a value in between; None when it is not known before the run."""
-    if not port.type.HasField("tensor_type") or not port.type.tensor_type.HasField("shape"):
-        return None
-    extents = port.type.tensor_type.shape.dim
-    if not all(extent.HasField("dim_value") and extent.dim_value >= 0 for extent in extents):
-        return None
-    return tuple(extent.dim_value for extent in extents)
 
 
 def blame(model: ModelProto, error: UnsupportedError, attempt: Callable[[ModelProto], object]) -> ModelError:

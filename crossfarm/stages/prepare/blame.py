@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from crossfarm.stages.prepare.node_names import describe
 from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.util.onnx_nodes import describe_node
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +37,7 @@ def refused_alone(model: onnx.ModelProto) -> str:
         try:
             open_session(alone.SerializeToString(), options)
         except Exception:  # its errors share no base class
-            return describe(model.graph.node[number], number)
+            return describe_node(model.graph.node[number], number)
     return ""
 
 

@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.prepare.loop_condition import LoopCondition
+from crossfarm.util.onnx_nodes import (
+    STANDARD_DOMAINS,
+    describe_node,
+    opset_of,
+    static_shape,
+    subgraphs,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -19,8 +27,9 @@ if TYPE_CHECKING:
 
 UNROLLED_LIMIT = 20_000
 """The most nodes that loops may become."""
-_DOMAINS = ("", "ai.onnx")
 _OPERATORS = ("If", "Loop", "Scan")
+_SCANS_WITHOUT_BATCH = 9
+"""From this operator set on, the first axis of what a Scan goes over is no batch."""
 
 
 def has_control_flow(model: onnx.ModelProto) -> bool:
@@ -57,13 +66,12 @@ def without_control_flow(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_control_flow(node: onnx.NodeProto) -> bool:
-    return node.op_type in _OPERATORS and node.domain in _DOMAINS
+    return node.op_type in _OPERATORS and node.domain in STANDARD_DOMAINS
 
 
 def _refusal(node: onnx.NodeProto, why: str) -> ModelError:
-    name = f"node {node.name!r}" if node.name else f"the node that gives {next(iter(node.output), '')!r}"
     return ModelError(
-        f"operator {node.op_type} ({name}) cannot be compiled: {why}; export the model with a fixed number of steps, "
+        f"{describe_node(node)} cannot be compiled: {why}; export the model with a fixed number of steps, "
         "or without the branch"
     )
 
@@ -76,15 +84,36 @@ class _Copy:
     outputs: list[str]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Walk:
+    """What a Scan goes over, and how.
+
+    Attributes:
+        node: that is replaced.
+        body: what is done at each place.
+        weights: of the body: name inside -> name in the graph around it.
+        trips: places.
+        axes: of each input along which it is read.
+        backwards: of each input, whether it is read from its end.
+    """
+
+    node: onnx.NodeProto
+    body: onnx.GraphProto
+    weights: Mapping[str, str]
+    trips: int
+    axes: Sequence[int]
+    backwards: Sequence[int]
+
+
 class _Unroller:
     """Replaces the control flow of one graph; new initialisers are added to it."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._graph = model.graph
-        self._opset = max(entry.version for entry in model.opset_import if entry.domain in _DOMAINS)
+        self._opset = opset_of(model)
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
-        self._shapes = {value.name: _shape(value) for value in values}
+        self._shapes = {value.name: static_shape(value) for value in values}
 
     def replaced(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Return what a node of control flow becomes."""
@@ -102,15 +131,21 @@ class _Unroller:
             copy = self._copied(chosen, self._weights(chosen, prefix), prefix)
             return [*copy.nodes, *_renamed(copy.outputs, node.output)]
         for one, other in zip(branches[0].output, branches[1].output, strict=True):
-            if _shape(one) is None or _shape(one) != _shape(other):
+            if static_shape(one) is None or static_shape(one) != static_shape(other):
                 raise _refusal(node, "which branch is taken depends on data, and their results differ in shape")
         copies = [
             self._copied(branch, self._weights(branch, prefix), prefix)
             for branch, prefix in zip(branches, (f"{node.output[0]}/then/", f"{node.output[0]}/else/"), strict=True)
         ]
         nodes = [*copies[0].nodes, *copies[1].nodes]
+        taken = node.input[0]
+        if self._shape_of(taken) != ():
+            # One of a single element along an axis would give a scalar that axis too.
+            taken = f"{node.output[0]}/taken"
+            shape = self._constant(f"{taken}/shape", np.zeros(0, np.int64))
+            nodes.append(_node("Reshape", [node.input[0], shape], [taken]))
         for one, other, output in zip(copies[0].outputs, copies[1].outputs, node.output, strict=True):
-            nodes.append(_node("Where", [node.input[0], one, other], [output]))
+            nodes.append(_node("Where", [taken, one, other], [output]))
         return nodes
 
     def _loop(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -125,7 +160,7 @@ class _Unroller:
             most = 0
         carried = list(node.input[2:])
         gathered: list[list[str]] = [[] for _ in body.output[1 + len(carried) :]]
-        goes_on = _Condition(body, self._constants, self._opset)
+        goes_on = LoopCondition(body, self._constants, self._opset)
         kept = self._weights(body, f"{next(name for name in node.output if name)}/")
         nodes: list[onnx.NodeProto] = []
         for number in range(most):
@@ -154,8 +189,8 @@ class _Unroller:
         return [*nodes, *self._stacked(node, gathered, node.output[len(carried) :], [0] * len(gathered))]
 
     def _scan(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        if self._opset < 9:
-            raise _refusal(node, "Scan of operator set 8 is not known")
+        if self._opset < _SCANS_WITHOUT_BATCH:
+            return self._scan_of_batches(node)
         body = _graph(node, "body")
         count = _integer(node, "num_scan_inputs")
         carried, scanned = list(node.input[:-count]), list(node.input[-count:])
@@ -164,33 +199,84 @@ class _Unroller:
         backwards = _integers(node, "scan_input_directions") or [0] * count
         made_axes = _integers(node, "scan_output_axes") or [0] * results
         made_backwards = _integers(node, "scan_output_directions") or [0] * results
-        shapes = [self._shape_of(name) for name in scanned]
-        if any(shape is None for shape in shapes):
-            raise _refusal(node, "the length of what it scans depends on data")
-        trips = (shapes[0] or ())[axes[0]]
-        if trips > UNROLLED_LIMIT:
-            raise _refusal(node, f"it makes more than {UNROLLED_LIMIT} trips")
-        kept = self._weights(body, f"{next(name for name in node.output if name)}/")
-        gathered: list[list[str]] = [[] for _ in range(results)]
-        nodes: list[onnx.NodeProto] = []
-        for number in range(trips):
-            prefix = f"{next(name for name in node.output if name)}/trip_{number}/"
-            given = {**kept, **dict(zip((value.name for value in body.input), carried, strict=False))}
-            for value, name, axis, turned in zip(body.input[-count:], scanned, axes, backwards, strict=True):
-                place = np.array(trips - 1 - number if turned else number, np.int64)
-                index, made = self._constant(f"{prefix}place_of_{value.name}", place), f"{prefix}{value.name}"
-                nodes.append(_node("Gather", [name, index], [made], axis=axis))
-                given[value.name] = made
-            copy = self._copied(body, given, prefix)
-            nodes.extend(copy.nodes)
-            carried = copy.outputs[: len(carried)]
-            for list_of, name in zip(gathered, copy.outputs[len(carried) :], strict=True):
-                list_of.append(name)
-            if len(nodes) > UNROLLED_LIMIT:
-                raise _refusal(node, f"it has more than {UNROLLED_LIMIT} nodes when it is unrolled")
+        trips = self._extents(node, scanned)[axes[0]]
+        prefix = f"{next(name for name in node.output if name)}/"
+        walk = _Walk(
+            node=node, body=body, weights=self._weights(body, prefix), trips=trips, axes=axes, backwards=backwards
+        )
+        nodes, carried, gathered = self._walked(walk, carried, scanned, prefix)
         ordered = [parts[::-1] if turned else parts for parts, turned in zip(gathered, made_backwards, strict=True)]
         nodes.extend(_renamed(carried, node.output))
         return [*nodes, *self._stacked(node, ordered, node.output[len(carried) :], made_axes)]
+
+    def _scan_of_batches(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Unroll a Scan of operator set 8: its first axis is that of a batch, whose elements are walked one by one."""
+        if node.input[0]:
+            raise _refusal(node, "it is told the length of each of its sequences, which depends on data")
+        body = _graph(node, "body")
+        count = _integer(node, "num_scan_inputs")
+        carried, scanned = list(node.input[1:-count]), list(node.input[-count:])
+        backwards = _integers(node, "directions") or [0] * count
+        batch, trips, *_ = self._extents(node, scanned)
+        prefix = f"{next(name for name in node.output if name)}/"
+        walk = _Walk(
+            node=node,
+            body=body,
+            weights=self._weights(body, prefix),
+            trips=trips,
+            axes=[0] * count,
+            backwards=backwards,
+        )
+        nodes: list[onnx.NodeProto] = []
+        made: list[list[str]] = [[] for _ in node.output]
+        for number in range(batch):
+            place = f"{prefix}element_{number}/"
+            index = self._constant(place + "index", np.array(number, np.int64))
+            parts = [f"{place}part_{k}" for k in range(len(carried) + count)]
+            taken = zip([*carried, *scanned], parts, strict=True)
+            nodes.extend(_node("Gather", [name, index], [part], axis=0) for name, part in taken)
+            walked, last, gathered = self._walked(walk, parts[: len(carried)], parts[len(carried) :], place)
+            seen = [f"{place}seen_{k}" if node.output[len(last) + k] else "" for k in range(len(gathered))]
+            nodes += [*walked, *self._stacked(node, gathered, seen, [0] * len(gathered))]
+            for names, name in zip(made, [*last, *seen], strict=True):
+                names.append(name)
+            if len(nodes) > UNROLLED_LIMIT:
+                raise _refusal(node, f"it has more than {UNROLLED_LIMIT} nodes when it is unrolled")
+        return [*nodes, *self._stacked(node, made, node.output, [0] * len(made))]
+
+    def _extents(self, node: onnx.NodeProto, scanned: Sequence[str]) -> tuple[int, ...]:
+        """Return the shape of the first of what is scanned."""
+        shapes = [self._shape_of(name) for name in scanned]
+        if any(shape is None for shape in shapes):
+            raise _refusal(node, "the length of what it scans depends on data")
+        return shapes[0] or ()
+
+    def _walked(
+        self, walk: _Walk, carried: Sequence[str], scanned: Sequence[str], prefix: str
+    ) -> tuple[list[onnx.NodeProto], list[str], list[list[str]]]:
+        """Return the nodes of all trips, the states behind the last one, and for each result what each trip gave."""
+        body, states = walk.body, list(carried)
+        if walk.trips > UNROLLED_LIMIT:
+            raise _refusal(walk.node, f"it makes more than {UNROLLED_LIMIT} trips")
+        gathered: list[list[str]] = [[] for _ in range(len(body.output) - len(states))]
+        nodes: list[onnx.NodeProto] = []
+        for number in range(walk.trips):
+            trip = f"{prefix}trip_{number}/"
+            given = {**walk.weights, **dict(zip((value.name for value in body.input), states, strict=False))}
+            ports = body.input[len(states) :]
+            for value, name, axis, turned in zip(ports, scanned, walk.axes, walk.backwards, strict=True):
+                place = np.array(walk.trips - 1 - number if turned else number, np.int64)
+                index, made = self._constant(f"{trip}place_of_{value.name}", place), f"{trip}{value.name}"
+                nodes.append(_node("Gather", [name, index], [made], axis=axis))
+                given[value.name] = made
+            copy = self._copied(body, given, trip)
+            nodes.extend(copy.nodes)
+            states = copy.outputs[: len(states)]
+            for list_of, name in zip(gathered, copy.outputs[len(states) :], strict=True):
+                list_of.append(name)
+            if len(nodes) > UNROLLED_LIMIT:
+                raise _refusal(walk.node, f"it has more than {UNROLLED_LIMIT} nodes when it is unrolled")
+        return nodes, states, gathered
 
     def _stacked(
         self, node: onnx.NodeProto, parts: Sequence[Sequence[str]], outputs: Sequence[str], axes: Sequence[int]
@@ -253,66 +339,6 @@ class _Unroller:
         return self._shapes.get(name)
 
 
-class _Condition:
-    """Whether a loop goes on behind a trip: what follows from constants and the number of the trip alone."""
-
-    def __init__(self, body: onnx.GraphProto, around: Mapping[str, onnx.TensorProto], opset: int) -> None:
-        self._body, self._opset = body, opset
-        self._known = {**around, **{tensor.name: tensor for tensor in body.initializer}}
-        self._makers = {output: node for node in body.node for output in node.output}
-        self._needed = self._needs()
-
-    def after(self, number: int) -> bool | None:
-        """Return whether the loop goes on behind trip `number`; None when that depends on data."""
-        import onnx
-        from onnx.reference import ReferenceEvaluator
-
-        if self._needed is None:
-            return None
-        name = self._body.output[0].name
-        if name == self._body.input[1].name:
-            return True
-        if name in self._known:
-            return bool(onnx.numpy_helper.to_array(self._known[name]).reshape(-1)[0])
-        inside = {output for node in self._needed for output in node.output}
-        used = {name for node in self._needed for name in node.input if name} - inside
-        graph = onnx.helper.make_graph(
-            self._needed,
-            "condition",
-            [
-                onnx.helper.make_tensor_value_info(value.name, kind, [])
-                for value, kind in zip(
-                    self._body.input[:2], (onnx.TensorProto.INT64, onnx.TensorProto.BOOL), strict=True
-                )
-            ],
-            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None)],
-            [self._known[each] for each in used if each in self._known],
-        )
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self._opset)])
-        given = {self._body.input[0].name: np.array(number, np.int64), self._body.input[1].name: np.array(True)}
-        try:
-            (answer,) = ReferenceEvaluator(model).run(None, given)
-        except Exception:  # its errors share no base class; what it cannot compute is not known beforehand
-            return None
-        return bool(np.asarray(answer).reshape(-1)[0])
-
-    def _needs(self) -> list[onnx.NodeProto] | None:
-        """Return the nodes that the condition is computed by; None when one of them reads data."""
-        free = {value.name for value in self._body.input[:2]}
-        found: set[str] = set()
-        waiting = [self._body.output[0].name]
-        while waiting:
-            name = waiting.pop()
-            if not name or name in free or name in self._known or name in found:
-                continue
-            node = self._makers.get(name)
-            if node is None or any(attribute.HasField("g") for attribute in node.attribute):
-                return None
-            found.update(node.output)
-            waiting.extend(node.input)
-        return [node for node in self._body.node if any(output in found for output in node.output)]
-
-
 def _with_names(node: onnx.NodeProto, names: Mapping[str, str], prefix: str) -> onnx.NodeProto:
     """Return a copy of a node with other names, also of what its subgraphs read from around them."""
     import onnx
@@ -323,9 +349,8 @@ def _with_names(node: onnx.NodeProto, names: Mapping[str, str], prefix: str) -> 
     del copy.input[:], copy.output[:]
     copy.input.extend(names.get(name, name) for name in node.input)
     copy.output.extend(names.get(name, name) for name in node.output)
-    for attribute in copy.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            _rename_inside(graph, names)
+    for graph in subgraphs(copy):
+        _rename_inside(graph, names)
     return copy
 
 
@@ -337,9 +362,8 @@ def _rename_inside(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
         given = [seen.get(name, name) for name in node.input]
         del node.input[:]
         node.input.extend(given)
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _rename_inside(inner, seen)
+        for inner in subgraphs(node):
+            _rename_inside(inner, seen)
     for value in graph.output:
         value.name = seen.get(value.name, value.name)
 
@@ -367,12 +391,3 @@ def _integer(node: onnx.NodeProto, name: str) -> int:
 
 def _integers(node: onnx.NodeProto, name: str) -> list[int]:
     return next(([int(each) for each in item.ints] for item in node.attribute if item.name == name), [])
-
-
-def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
-    tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
-        return None
-    if any(not extent.HasField("dim_value") for extent in tensor.shape.dim):
-        return None
-    return tuple(extent.dim_value for extent in tensor.shape.dim)

@@ -6,6 +6,8 @@ import io
 import zipfile
 from collections.abc import Callable
 
+from crossfarm.stages.prepare.safetensors import is_safetensors
+
 _SHOWN_FILES = 2000
 """So many names of an archive are looked at."""
 _KERAS = (
@@ -63,10 +65,6 @@ def _archive_kind(content: bytes) -> str:
     return _OTHER_ARCHIVE
 
 
-def _is_safetensors(content: bytes) -> bool:
-    return content[8:10] == b'{"' and 0 < int.from_bytes(content[:8], "little") <= len(content) - 8
-
-
 def _is_saved_model(content: bytes) -> bool:
     """The version of its schema, 1, comes first, then its graphs with their tags."""
     return content.startswith(b"\x08\x01\x12") and b"serve" in content[:65536]
@@ -81,9 +79,9 @@ _BY_BYTES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (lambda content: content[4:8] == b"TFL3", _TFLITE),
     (lambda content: content.startswith(b"\x89HDF\r\n\x1a\n"), _KERAS),
     (lambda content: content.startswith(b"ML\xefR"), _JAX),
+    (is_safetensors, _SAFETENSORS),
     # A pickle, PyTorch's oldest form: its protocol, then its magic number.
     (lambda content: content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"), _TORCH),
-    (_is_safetensors, _SAFETENSORS),
     (_is_saved_model, _SAVED_MODEL),
     (_is_flax, _FLAX),
 )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crossfarm.errors import ModelError
+from crossfarm.util.onnx_nodes import describe_node, static_shape, subgraphs
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
@@ -140,15 +141,8 @@ def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     while waiting:
         node = waiting.pop()
         yield node
-        for graph in _subgraphs(node):
+        for graph in subgraphs(node):
             waiting.extend(graph.node)
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _stored_bytes(model: onnx.ModelProto) -> int:
@@ -216,10 +210,10 @@ def _foldable(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, _Scope]]
         for sparse in graph.sparse_initializer:
             scope.constants[sparse.values.name] = 0
         for node in graph.node:
-            subgraphs = list(_subgraphs(node))
-            waiting.extend((inner, scope.constants, scope.types) for inner in subgraphs)
+            inner = list(subgraphs(node))
+            waiting.extend((each, scope.constants, scope.types) for each in inner)
             given = [name for name in node.input if name]
-            if not subgraphs and (node.op_type in _FROM_SHAPES or all(name in scope.constants for name in given)):
+            if not inner and (node.op_type in _FROM_SHAPES or all(name in scope.constants for name in given)):
                 yield node, scope
                 length = _extents(node, [scope.constants.get(name, 0) for name in given])
                 scope.constants.update((name, length) for name in node.output if name)
@@ -245,7 +239,7 @@ def _check_lengths(model: onnx.ModelProto) -> None:
     for node, scope in _foldable(model):
         if _extents(node, [scope.constants.get(name, 0) for name in node.input]) > _LENGTH_LIMIT:
             raise ModelError(
-                f"{_shown(node)} makes a list of more than {_LENGTH_LIMIT} extents; export the model again"
+                f"{describe_node(node)} makes a list of more than {_LENGTH_LIMIT} extents; export the model again"
             )
 
 
@@ -265,24 +259,15 @@ def _check_folded(model: onnx.ModelProto, *, allowed: int) -> None:
         taken += sum(_size(scope.types.get(name)) or 0 for name in node.output)
         if taken > allowed:
             raise ModelError(
-                f"{_shown(node)} is computed from constants, which take {taken} bytes up to there, and {allowed} is "
-                "the most that is computed; export the model with smaller constants"
+                f"{describe_node(node)} is computed from constants, which take {taken} bytes up to there, and "
+                f"{allowed} is the most that is computed; export the model with smaller constants"
             )
-
-
-def _shown(node: onnx.NodeProto) -> str:
-    name = f"node {node.name[:200]!r}" if node.name else f"the node that gives {next(iter(node.output), '')[:200]!r}"
-    return f"operator {node.op_type[:200]} ({name})"
 
 
 def _size(value: Any) -> int | None:
     """Return the bytes of a tensor; None when its type or shape is not known."""
-    if value is None or not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        return None
-    extents = value.type.tensor_type.shape.dim
-    if not all(extent.HasField("dim_value") for extent in extents):
-        return None
-    return _bytes(value.type.tensor_type.elem_type, [extent.dim_value for extent in extents])
+    shape = static_shape(value)
+    return None if shape is None else _bytes(value.type.tensor_type.elem_type, shape)
 
 
 def _bytes(element_type: int, extents: Sequence[int]) -> int:

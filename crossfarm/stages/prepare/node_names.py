@@ -1,15 +1,15 @@
-"""Texts that find a node of a graph, and the node that a message of ONNX Runtime is about."""
+"""The node that a message of ONNX Runtime is about."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+from crossfarm.util.onnx_nodes import describe_node
+
 if TYPE_CHECKING:
     import onnx
 
-_STANDARD = ("", "ai.onnx")
-_LONGEST = 200
 _OPERATORS = (
     re.compile(r"(?:implementation|kernel) for (?:[\w.]{1,80}\.)?(\w{1,80})\(\d+\)"),
     re.compile(r"\bOp(?:type)? \((\w{1,80})\)"),
@@ -21,18 +21,10 @@ _OPERATORS = (
 """How ONNX Runtime and ONNX name the operator that they refuse."""
 
 
-def describe(node: onnx.NodeProto, number: int) -> str:
-    """Return a text that finds a node: `operator TopK (node 'select', number 17)`."""
-    domain = f"{node.domain}." if node.domain not in _STANDARD else ""
-    given = next(iter(node.output), "")[:_LONGEST]
-    name = f"node {node.name[:_LONGEST]!r}" if node.name else f"the node that gives {given!r}"
-    return f"operator {domain}{node.op_type[:_LONGEST]} ({name}, number {number})"
-
-
 def blamed(model: onnx.ModelProto, said: str) -> str:
     """Return a text that finds the first node of the operator that a message names; empty when it names none."""
     operator = next((found[1] for pattern in _OPERATORS if (found := pattern.search(said))), None)
     for number, node in enumerate(model.graph.node):
         if node.op_type == operator:
-            return describe(node, number)
+            return describe_node(node, number)
     return ""

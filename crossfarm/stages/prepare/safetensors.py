@@ -53,9 +53,15 @@ class StoredTensor:
     end: int
 
 
-def is_safetensors(content: bytes) -> bool:
-    """Say whether a file begins as one of this form does: a length that fits, then a JSON object."""
-    return content[8:9] == b"{" and 2 <= int.from_bytes(content[:8], "little") <= len(content) - 8
+def is_safetensors(head: bytes, size: int | None = None) -> bool:
+    """Say whether a file begins as one of this form does: a length that fits, then a JSON object.
+
+    Args:
+        head: the file, or at least its first nine bytes.
+        size: of the whole file, where `head` is not all of it.
+    """
+    length = len(head) if size is None else size
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= length - 8
 
 
 def read_safetensors(content: bytes) -> dict[str, StoredTensor]:

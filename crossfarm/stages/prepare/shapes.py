@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from crossfarm.errors import ModelError
 from crossfarm.stages.prepare.node_names import blamed
 from crossfarm.stages.prepare.onnx_session import open_session
+from crossfarm.util.onnx_nodes import static_shape
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def open_shape(value: onnx.ValueInfoProto | None) -> str | None:
     """Return the shape of a tensor as text when it is not static, else None."""
+    if static_shape(value) is not None:
+        return None
     if value is None or not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         return "(unknown)"
     dims = value.type.tensor_type.shape.dim
-    if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
-        return None
     shown = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
     return f"[{shown}]"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,21 @@ from crossfarm.stages.prepare.bounded.sources import Size
 from crossfarm.stages.prepare.control_flow import has_control_flow, without_control_flow
 from crossfarm.stages.prepare.external_data import ReadExternal, inline_external_data, no_external_data
 from crossfarm.stages.prepare.growth import check_functions, check_growth, check_tensors
-from crossfarm.stages.prepare.node_names import blamed, describe
+from crossfarm.stages.prepare.node_names import blamed
 from crossfarm.stages.prepare.onnx_session import open_session
 from crossfarm.stages.prepare.shapes import has_open_shapes, infer_shapes, open_shape
 from crossfarm.stages.prepare.versions import SEPARATE_WEIGHTS_IR, converted, without_functions
+from crossfarm.util.onnx_nodes import RANDOM_OPERATORS, STANDARD_DOMAINS, describe_node, opset_of, subgraphs
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
     import onnx
 
-_STANDARD_DOMAINS = ("", "ai.onnx")
 _OF_SHAPES = frozenset({"Shape", "Size"})
 _DEEPEST_LOOPS = 8
 """How deep loops and branches may stand in each other."""
+_KEPT = frozenset({"DequantizeLinear", *RANDOM_OPERATORS})
+"""What ONNX Runtime does not compute beforehand: weights stay quantised, and random numbers are drawn each time."""
 _FOLDINGS = 4
 """So many times a model is folded again while something about shapes is left in it: functions call functions."""
 _SAID_LIMIT = 4000
@@ -161,7 +163,7 @@ def signature(model: onnx.ModelProto) -> dict[str, Any]:
         "outputs": [_describe(value) for value in model.graph.output],
         "parameters": sum(parameters.values()),
         "nodes": len(model.graph.node),
-        "opset": max(entry.version for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS),
+        "opset": opset_of(model),
     }
 
 
@@ -246,9 +248,9 @@ def _replace_sums(graph: onnx.GraphProto) -> None:
 
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        for subgraph in _subgraphs(node):
+        for subgraph in subgraphs(node):
             _replace_sums(subgraph)
-        if node.op_type != "Sum" or node.domain not in _STANDARD_DOMAINS:
+        if node.op_type != "Sum" or node.domain not in STANDARD_DOMAINS or not node.input:
             nodes.append(node)
             continue
         if len(node.input) == 1:
@@ -272,15 +274,8 @@ def _forget_shapes(graph: onnx.GraphProto) -> None:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
     for node in graph.node:
-        for subgraph in _subgraphs(node):
+        for subgraph in subgraphs(node):
             _forget_shapes(subgraph)
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _folded_to_the_end(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -301,10 +296,11 @@ def _folded_to_the_end(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _has_constants_to_fold(graph: onnx.GraphProto) -> bool:
-    """Say whether a node is left whose result is known: of a shape, or of constants alone."""
+    """Say whether a node is left whose result ONNX Runtime would compute: of a shape, or of constants alone."""
     constants = {tensor.name for tensor in graph.initializer}
     return any(
-        node.op_type in _OF_SHAPES or (node.input and all(name in constants for name in node.input if name))
+        node.op_type in _OF_SHAPES
+        or (node.op_type not in _KEPT and node.input and all(name in constants for name in node.input if name))
         for node in graph.node
     )
 
@@ -381,8 +377,8 @@ def _refuse_dynamic_shapes(model: onnx.ModelProto) -> None:
             if shown is not None and name not in constants:
                 raise ModelError(
                     f"tensor {name!r} keeps the dynamic shape {shown} after all inputs were fixed; it comes from "
-                    f"{describe(node, number)}, whose shape depends on the values of its inputs: export the model with "
-                    "a fixed size"
+                    f"{describe_node(node, number)}, whose shape depends on the values of its inputs: export the model "
+                    "with a fixed size"
                 )
 
 
@@ -392,7 +388,7 @@ def _strip(model: onnx.ModelProto) -> None:
     The model's own metadata stays: it may hold the characters or classes of the outputs.
     """
     graph = model.graph
-    used = {node.domain for node in graph.node} | set(_STANDARD_DOMAINS[:1])
+    used = {node.domain for node in graph.node} | set(STANDARD_DOMAINS[:1])
     opsets = sorted((entry.domain, entry.version) for entry in model.opset_import if entry.domain in used)
     metadata = sorted((entry.key, entry.value) for entry in model.metadata_props)
     del model.opset_import[:]
@@ -411,5 +407,5 @@ def _strip_graph(graph: onnx.GraphProto) -> None:
         item.ClearField("doc_string")
         del item.metadata_props[:]
     for node in graph.node:
-        for subgraph in _subgraphs(node):
+        for subgraph in subgraphs(node):
             _strip_graph(subgraph)

@@ -195,11 +195,13 @@ def _load_state(path: Path) -> Mapping[str, Any]:
 
     from crossfarm.stages.prepare.safetensors import is_safetensors, read_safetensors
 
-    content = path.read_bytes()
-    if not is_safetensors(content):
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not is_safetensors(head, path.stat().st_size):
         state = torch.load(path, map_location="cpu", weights_only=True)
         loaded: Mapping[str, Any] = state.get("state_dict", state)
         return loaded
+    content = path.read_bytes()
     weights = {}
     for name, stored in read_safetensors(content).items():
         dtype = getattr(torch, _SAFETENSORS_DTYPES[stored.dtype])

@@ -6,13 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.prepare.node_names import describe
+from crossfarm.util.onnx_nodes import STANDARD_DOMAINS, describe_node, opset_of
 
 if TYPE_CHECKING:
     import onnx
 
 _LOG = logging.getLogger(__name__)
-_STANDARD = ("", "ai.onnx")
 _MOST = 1_000_000
 """No operator set will have that number; ONNX's own functions take 32 bits of it."""
 
@@ -43,9 +42,10 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
 
     lower_format(model)
     lower_operators(model)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in _STANDARD), OLDEST_OPSET)
+    opset = opset_of(model, OLDEST_OPSET)
     if opset >= OLDEST_OPSET:
         return model
+    _spread_slopes(model)
     try:
         newer = version_converter.convert_version(model, CONVERTED_OPSET)
     except Exception as error:  # it raises what its C++ code throws
@@ -53,6 +53,25 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     newer.ir_version = max(newer.ir_version, SEPARATE_WEIGHTS_IR)
     return newer
+
+
+def _spread_slopes(model: onnx.ModelProto) -> None:
+    """Give the slopes of a PRelu, one for each channel in old operator sets, the axes behind that of the channels."""
+    import onnx
+
+    nodes = [node for node in model.graph.node if node.op_type == "PRelu" and node.domain in STANDARD_DOMAINS]
+    if not nodes:
+        return
+    typed = onnx.shape_inference.infer_shapes(model)
+    values = (*typed.graph.input, *typed.graph.value_info, *typed.graph.output)
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    slopes = {node.input[1]: ranks.get(node.input[0], 0) for node in nodes if len(node.input) > 1}
+    for tensor in model.graph.initializer:
+        if tensor.name in slopes and len(tensor.dims) == 1 and tensor.dims[0] > 1:
+            tensor.dims.extend([1] * (slopes[tensor.name] - 2))
+            for port in model.graph.input:
+                if port.name == tensor.name:
+                    port.CopyFrom(onnx.helper.make_tensor_value_info(port.name, tensor.data_type, tensor.dims))
 
 
 def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -63,7 +82,7 @@ def without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx.inliner
 
     graphs = [model.graph, *model.functions]
-    if not any(node.op_type in INLINED and node.domain in _STANDARD for graph in graphs for node in graph.node):
+    if not any(node.op_type in INLINED and node.domain in STANDARD_DOMAINS for graph in graphs for node in graph.node):
         return model
     chosen = [("", name) for name in INLINED]
     try:
@@ -94,12 +113,13 @@ def lower_operators(model: onnx.ModelProto) -> None:
     """
     import onnx
 
-    newer = [entry for entry in model.opset_import if entry.domain in _STANDARD and entry.version > NEWEST_OPSET]
+    sets = [entry for entry in model.opset_import if entry.domain in STANDARD_DOMAINS]
+    newer = [entry for entry in sets if entry.version > NEWEST_OPSET]
     for entry in newer:
         if entry.version > _MOST:
             raise ModelError(f"there is no operator set {entry.version} of ONNX; export the model again")
         for number, node in enumerate(model.graph.node):
-            if node.domain not in _STANDARD:
+            if node.domain not in STANDARD_DOMAINS:
                 continue
             try:
                 since = onnx.defs.get_schema(node.op_type, entry.version).since_version
@@ -107,7 +127,7 @@ def lower_operators(model: onnx.ModelProto) -> None:
                 continue  # what is unknown is told when the model is read
             if since > NEWEST_OPSET:
                 raise ModelError(
-                    f"{describe(node, number)} is of operator set {since}, and {NEWEST_OPSET} is the newest that ONNX "
-                    f"Runtime reads; export the model with operator set {NEWEST_OPSET} or older"
+                    f"{describe_node(node, number)} is of operator set {since}, and {NEWEST_OPSET} is the newest that "
+                    f"ONNX Runtime reads; export the model with operator set {NEWEST_OPSET} or older"
                 )
         entry.version = NEWEST_OPSET

@@ -28,6 +28,7 @@ from crossfarm.stages.quantize.nodes import PRODUCTS, chosen_nodes, is_quantised
 from crossfarm.stages.quantize.scales import to_powers_of_two
 from crossfarm.stages.reference.answers import Runtime
 from crossfarm.stages.reference.artifact import Reference
+from crossfarm.util.onnx_nodes import opset_of
 from crossfarm.util.scratch import scratch_folder
 
 OPSET = 17
@@ -134,7 +135,7 @@ def _layers(
 
 def of_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model of an opset in which everything can be quantised."""
-    current = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    current = opset_of(model)
     return model if current >= OPSET else onnx.version_converter.convert_version(model, OPSET)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite, Rewriting
 from crossfarm.backends.tvm.operators.node import UnsupportedForm
@@ -49,35 +49,59 @@ def _attention(graph: Rewriting) -> bool:
             side = graph.add("Concat", graph.input(3 + number), side, axis=2)
         if graph.output(number):
             graph.add("Identity", side, gives=graph.output(number))
-        sides.append(_repeated(graph, side, extents))
-    dtype = graph.dtype(graph.input(0))
+        sides.append(_widened(graph, _repeated(graph, side, extents)))
+    dtype, query = _computed(graph), _widened(graph, query)
     scale = np.sqrt(attributes.get("scale") or 1 / np.sqrt(extents.sizes[0]))
     factor = graph.constant(scale, dtype)
     turned = graph.add("Transpose", sides[0], perm=[0, 1, 3, 2])
     scores = graph.add("MatMul", graph.add("Mul", query, factor), graph.add("Mul", turned, factor))
     mode, kept = attributes.get("qk_matmul_output_mode", 0), graph.output(3)
     if kept and mode == 0:
-        graph.add("Identity", scores, gives=kept)
+        _gives(graph, scores, kept)
     if cap := attributes.get("softcap", 0.0):
         inner = graph.add("Tanh", graph.add("Div", scores, graph.constant(cap, dtype)))
         scores = graph.add("Mul", inner, graph.constant(cap, dtype))
     if kept and mode == 1:
-        graph.add("Identity", scores, gives=kept)
+        _gives(graph, scores, kept)
     bias, may_mask_all = _bias(graph, extents)
     if bias:
         scores = graph.add("Add", scores, bias)
     if kept and mode == 2:
-        graph.add("Identity", scores, gives=kept)
+        _gives(graph, scores, kept)
     shares = _softmax(graph, scores, bias if may_mask_all else "")
     if kept and mode == 3:
-        graph.add("Identity", shares, gives=kept)
-    made = "" if extents.is_flat else graph.output(0)
+        _gives(graph, shares, kept)
+    narrow = graph.dtype(graph.input(0)) == np.float16
+    made = "" if extents.is_flat or narrow else graph.output(0)
     result = graph.add("MatMul", shares, sides[1], gives=made)
+    if narrow:
+        given = "" if extents.is_flat else graph.output(0)
+        result = graph.add("Cast", result, gives=given, to=TensorProto.FLOAT16)
     if extents.is_flat:
         shape = [extents.batch, extents.queries, extents.heads[0] * extents.sizes[1]]
         flat = graph.add("Transpose", result, perm=[0, 2, 1, 3])
         graph.add("Reshape", flat, graph.constant(shape, np.int64), gives=graph.output(0))
     return True
+
+
+def _computed(graph: Rewriting) -> np.dtype[np.generic]:
+    """Return the dtype in which it is computed: float16 in float32, and rounded once, as ONNX Runtime has it."""
+    dtype = graph.dtype(graph.input(0))
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def _widened(graph: Rewriting, value: str) -> str:
+    """Return a value in the dtype in which the attention is computed."""
+    is_narrow = graph.dtype(graph.input(0)) == np.float16
+    return graph.add("Cast", value, to=TensorProto.FLOAT) if is_narrow else value
+
+
+def _gives(graph: Rewriting, value: str, output: str) -> None:
+    """Write an output in the dtype of the inputs."""
+    if graph.dtype(graph.input(0)) == np.float16:
+        graph.add("Cast", value, gives=output, to=TensorProto.FLOAT16)
+    else:
+        graph.add("Identity", value, gives=output)
 
 
 def _extents(graph: Rewriting) -> _Extents:
@@ -128,7 +152,7 @@ def _repeated(graph: Rewriting, side: str, extents: _Extents) -> str:
 
 def _bias(graph: Rewriting, extents: _Extents) -> tuple[str, bool]:
     """Return what is added to the scores, empty for nothing, and whether it may mask a whole row."""
-    dtype = graph.dtype(graph.input(0))
+    dtype = _computed(graph)
     zero, least = graph.constant(0, dtype), graph.constant(-np.inf, dtype)
     parts, may_mask_all = [], False
     if graph.input(3):
@@ -174,13 +198,15 @@ def _mask(graph: Rewriting, extents: _Extents, zero: str, least: str) -> str:
     if missing > 0:
         behind: Array = np.full((*shape[:-1], missing), False if is_bool else -np.inf)
         mask = graph.add("Concat", mask, graph.constant(behind, graph.dtype(mask)), axis=-1)
-    return graph.add("Where", mask, zero, least) if is_bool else mask
+    return graph.add("Where", mask, zero, least) if is_bool else _widened(graph, mask)
 
 
 def _softmax(graph: Rewriting, scores: str, guard: str) -> str:
-    dtype = graph.dtype(graph.input(0))
+    dtype = _computed(graph)
     own = helper.np_dtype_to_tensor_dtype(dtype)
     precision = graph.attributes.get("softmax_precision", 0) or own
+    if precision == TensorProto.FLOAT16 and own == TensorProto.FLOAT:
+        precision = own
     if precision != own:
         scores = graph.add("Cast", scores, to=precision)
     shares = graph.add("Softmax", scores, axis=-1)
@@ -188,10 +214,7 @@ def _softmax(graph: Rewriting, scores: str, guard: str) -> str:
         shares = graph.add("Cast", shares, to=own)
     if not guard:
         return shares
-    if graph.opset >= 18:
-        most = graph.add("ReduceMax", guard, graph.constant([-1], np.int64), keepdims=1)
-    else:
-        most = graph.add("ReduceMax", guard, axes=[-1], keepdims=1)
+    most = graph.reduced("ReduceMax", guard, [-1])
     masked = graph.add("Equal", most, graph.constant(-np.inf, dtype))
     return graph.add("Where", masked, graph.constant(0, dtype), shares)
 
@@ -215,15 +238,14 @@ def _rotary(graph: Rewriting) -> bool:
         cache = graph.input(number)
         if graph.input(3):
             cache = graph.add("Gather", cache, graph.input(3), axis=0)
-        pairs.append(graph.add("Unsqueeze", cache, graph.constant([1], np.int64)))
+        pairs.append(graph.unsqueezed(cache, 1))
     half, step = turned // 2, 2 if attributes.get("interleaved", 0) else 1
     places = ((0, turned), (1, turned)) if step == 2 else ((0, half), (half, turned))
     one, other = (_slice(graph, value, begin, end, step) for begin, end in places)
     real = graph.add("Sub", graph.add("Mul", pairs[0], one), graph.add("Mul", pairs[1], other))
     imaginary = graph.add("Add", graph.add("Mul", pairs[1], one), graph.add("Mul", pairs[0], other))
     if step == 2:
-        last = graph.constant([-1], np.int64)
-        joined = graph.add("Concat", *(graph.add("Unsqueeze", each, last) for each in (real, imaginary)), axis=-1)
+        joined = graph.add("Concat", *(graph.unsqueezed(each, -1) for each in (real, imaginary)), axis=-1)
         made = graph.add("Reshape", joined, graph.constant([batch, heads, length, turned], np.int64))
     else:
         made = graph.add("Concat", real, imaginary, axis=-1)
@@ -239,7 +261,7 @@ def _rotary(graph: Rewriting) -> bool:
 
 def _slice(graph: Rewriting, value: str, begin: int, end: int, step: int) -> str:
     """Return a part of the last of four axes."""
-    return graph.add("Slice", value, *(graph.constant([each], np.int64) for each in (begin, end, 3, step)))
+    return graph.sliced(value, begin, end, axis=3, step=step)
 
 
 REWRITES: dict[str, Rewrite] = {"Attention": _attention, "RotaryEmbedding": _rotary}

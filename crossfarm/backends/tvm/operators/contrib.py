@@ -127,10 +127,7 @@ def _skip_normalisation(graph: Rewriting) -> bool:
 def _simplified(graph: Rewriting, x: str, scale: str, *, axes: list[int], epsilon: float) -> bool:
     """x / sqrt(mean(x^2) + epsilon) * scale."""
     square = graph.add("Mul", x, x)
-    if graph.opset >= 18:
-        mean = graph.add("ReduceMean", square, graph.constant(axes, np.int64), keepdims=1)
-    else:
-        mean = graph.add("ReduceMean", square, axes=axes, keepdims=1)
+    mean = graph.reduced("ReduceMean", square, axes)
     root = graph.add("Sqrt", graph.add("Add", mean, _number(graph, epsilon)))
     graph.add("Mul", graph.add("Div", x, root), scale, gives=graph.output(0))
     return True
@@ -162,8 +159,7 @@ def _embedding(graph: Rewriting) -> bool:
         graph.add("Identity", total, gives=graph.output(2))
     if graph.output(1):
         if graph.input(7):
-            axis = [graph.constant([1], np.int64)]
-            graph.add("ReduceSum", graph.input(7), *axis, gives=graph.output(1), keepdims=0)
+            graph.reduced("ReduceSum", graph.input(7), [1], gives=graph.output(1), keepdims=0)
         else:
             graph.add("Identity", graph.constant(np.zeros(shape[0], np.int32)), gives=graph.output(1))
     epsilon = graph.attributes.get("epsilon", 1e-12)
@@ -187,8 +183,7 @@ def _attention(graph: Rewriting) -> bool:
     ends = np.cumsum(sizes).tolist()
     parts = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        limits = [graph.constant([each], np.int64) for each in (start, end, 2)]
-        parts.append(graph.add("Slice", joined, *limits))
+        parts.append(graph.sliced(joined, start, end, axis=2))
     mask = _mask(graph, graph.input(3), batch=batch, length=length)
     if mask is None:
         raise UnsupportedForm("its mask has a form that is not known here")
@@ -215,8 +210,7 @@ def _multi_head(graph: Rewriting) -> bool:
     if graph.input(3):
         start = 0
         for number, size in enumerate(sizes):
-            limits = [graph.constant([each], np.int64) for each in (start, start + size)]
-            parts[number] = graph.add("Add", parts[number], graph.add("Slice", graph.input(3), *limits))
+            parts[number] = graph.add("Add", parts[number], graph.sliced(graph.input(3), start, start + size))
             start += size
     mask = _mask(graph, graph.input(4), batch=batch, length=key[1])
     if mask is None:
@@ -234,15 +228,15 @@ def _mask(graph: Rewriting, mask: str, *, batch: int, length: int) -> str | None
     filtered = graph.attributes.get("mask_filter_value", -10000.0)
     if shape == (batch,) and batch > 1:
         places = graph.constant(np.arange(length, dtype=np.int32)[None])
-        row = graph.add("Less", places, graph.add("Unsqueeze", mask, graph.constant([1], np.int64)))
+        row = graph.add("Less", places, graph.unsqueezed(mask, 1))
     elif shape == (batch, length):
         row = graph.add("Cast", mask, to=9)
     elif shape is not None and len(shape) == 3 and shape[0] == batch:
-        kept = graph.add("Unsqueeze", graph.add("Cast", mask, to=9), graph.constant([1], np.int64))
+        kept = graph.unsqueezed(graph.add("Cast", mask, to=9), 1)
         return graph.add("Where", kept, _number(graph, 0), _number(graph, filtered))
     else:
         return None
-    kept = graph.add("Unsqueeze", row, graph.constant([1, 2], np.int64))
+    kept = graph.unsqueezed(row, 1, 2)
     return graph.add("Where", kept, _number(graph, 0), _number(graph, filtered))
 
 

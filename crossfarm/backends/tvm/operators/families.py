@@ -5,10 +5,12 @@ from __future__ import annotations
 from crossfarm.backends.tvm.operators import (
     attention,
     bounded,
+    cached_attention,
     contrib,
     convolution,
     determinant,
     elementwise,
+    features,
     few_bits,
     gathering,
     integer_products,
@@ -23,6 +25,7 @@ from crossfarm.backends.tvm.operators import (
     scattering,
     shapes,
     spectrum,
+    trees,
     unique,
 )
 from crossfarm.backends.tvm.operators.graph_rewriting import Rewrite
@@ -34,6 +37,7 @@ FAMILIES = (
     few_bits,
     convolution,
     elementwise,
+    features,
     gathering,
     integer_products,
     normalisation,
@@ -46,6 +50,7 @@ FAMILIES = (
     scattering,
     shapes,
     spectrum,
+    trees,
     unique,
 )
 """Modules that declare CONVERTERS, each for a family of operators."""
@@ -55,5 +60,9 @@ CONVERTERS: dict[str, Converter] = {
 }
 """Operator -> its converter; one of another domain than ONNX's is `domain.operator`."""
 
-REWRITES: dict[str, Rewrite] = {**attention.REWRITES, **contrib.REWRITES, **few_bits.REWRITES, **qoperators.REWRITES}
+REWRITES: dict[str, Rewrite] = {
+    operator: rewrite
+    for family in (attention, cached_attention, contrib, few_bits, qoperators)
+    for operator, rewrite in family.REWRITES.items()
+}
 """Operator -> what replaces it by nodes of simpler operators before the graph is imported."""

@@ -1,22 +1,50 @@
-"""Operators that read elements at computed places: GatherElements, GatherND, OneHot, ReverseSequence, Trilu."""
+"""Operators that read elements at computed places: the gathers, OneHot, ReverseSequence, Trilu."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from tvm import te, tirx
+import numpy as np
+from tvm import relax, te, tirx
 
 from crossfarm.backends.tvm.operators.emitting import one_axis, reshaped
-from crossfarm.backends.tvm.operators.node import Converter, Node, UnsupportedForm
+from crossfarm.backends.tvm.operators.node import Converter, Node, UnsupportedForm, constant
 from crossfarm.backends.tvm.operators.serial import inside
 from crossfarm.backends.tvm.passes.relax_utils import constant_array
 from crossfarm.backends.tvm.types import PrimExpr, RelaxExpr, Tensor, Var
+
+
+def _gather(node: Node) -> RelaxExpr | Sequence[RelaxExpr] | None:
+    """Return a Gather at computed places, which stay inside of the axis; None, TVM's own, where they are known.
+
+    Raises:
+        UnsupportedForm: a known place is not on the axis.
+    """
+    places = node.input(1)
+    if isinstance(places, relax.ShapeExpr) or isinstance(node.input(0), relax.ShapeExpr):
+        return None
+    shape = node.shape(0)
+    axis = one_axis(int(node.attributes.get("axis", 0)), len(shape))
+    extent, known = shape[axis], constant_array(places)
+    if known is not None:
+        if known.size and not -extent <= int(known.min()) <= int(known.max()) < extent:
+            raise UnsupportedForm(f"it reads a place that is not on its axis of {extent} elements")
+        return None
+    if not extent:
+        raise UnsupportedForm("it looks for a place on an axis without elements")
+    dtype = node.dtype(1)
+    wrapped = relax.op.add(places, constant(extent, dtype))
+    counted = node.emit(relax.op.where(relax.op.less(places, constant(0, dtype)), wrapped, places))
+    return relax.op.take(node.input(0), counted, axis, mode="clip")
 
 
 def _gather_elements(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     data, wanted = node.shape(0), node.shape(1)
     axis = one_axis(int(node.attributes.get("axis", 0)), len(data))
     node.require_within(1, data, axis=axis)
+    if not math.prod(wanted):
+        return constant(np.zeros(wanted), node.dtype(0))
 
     def compute(values: Tensor, indices: Tensor) -> Tensor:
         return te.compute(
@@ -106,6 +134,7 @@ def _trilu(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
 
 
 CONVERTERS: dict[str, Converter] = {
+    "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
     "OneHot": _one_hot,

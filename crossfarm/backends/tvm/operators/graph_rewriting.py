@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,16 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from crossfarm.backends.tvm.operators.node import UnsupportedForm
 from crossfarm.backends.tvm.types import Array
-from crossfarm.backends.tvm.unsupported import describe_node, full_name, said_by
+from crossfarm.backends.tvm.unsupported import said_by
 from crossfarm.errors import ModelError
+from crossfarm.util.onnx_nodes import STANDARD_DOMAINS, describe_node, full_name, opset_of, static_shape
 
-STANDARD_DOMAINS = ("", "ai.onnx")
+_AXES_AS_INPUT = 13
+_REDUCTIONS_WITH_INPUT = 18
+_SLICES_WITH_INPUT = 10
+"""From these operator sets on, what were attributes are inputs."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -91,6 +96,35 @@ class Rewriting:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=self.node.name, **attributes))
         return output
 
+    def unsqueezed(self, value: str, *axes: int) -> str:
+        """Return a value with new axes of one element; operator sets before 13 take them as an attribute."""
+        if self.opset >= _AXES_AS_INPUT:
+            return self.add("Unsqueeze", value, self.constant(axes, np.int64))
+        return self.add("Unsqueeze", value, axes=list(axes))
+
+    def reduced(self, operator: str, value: str, axes: Sequence[int], *, keepdims: int = 1, gives: str = "") -> str:
+        """Return a reduction over axes; ReduceSum takes them as an input from operator set 13 on, the others from 18.
+
+        Args:
+            operator: ReduceSum, ReduceMean and so on.
+            value: name of what is reduced.
+            axes: at least one.
+            keepdims: whether reduced axes stay, with one element.
+            gives: name of the output; a new one when it is empty.
+        """
+        if self.opset >= (_AXES_AS_INPUT if operator == "ReduceSum" else _REDUCTIONS_WITH_INPUT):
+            names = [value, self.constant(axes, np.int64)]
+            return self.add(operator, *names, gives=gives, keepdims=keepdims)
+        return self.add(operator, value, gives=gives, axes=list(axes), keepdims=keepdims)
+
+    def sliced(self, value: str, begin: int, end: int, *, axis: int = 0, step: int = 1) -> str:
+        """Return a part of an axis; operator sets before 10 take its places as attributes, and no step."""
+        if self.opset >= _SLICES_WITH_INPUT:
+            return self.add("Slice", value, *(self.constant([each], np.int64) for each in (begin, end, axis, step)))
+        if step != 1:
+            raise UnsupportedForm(f"operator set {self.opset} has no steps of a slice")
+        return self.add("Slice", value, starts=[begin], ends=[end], axes=[axis])
+
     def _name(self) -> str:
         """Return a name that nothing has yet: those of outputs are unique in a graph."""
         made = next(name for name in self.node.output if name)
@@ -114,10 +148,11 @@ def rewritten(model: ModelProto, rewrites: Mapping[str, Rewrite]) -> ModelProto:
     graph = model.graph
     if not any(full_name(node) in rewrites for node in graph.node):
         return model
-    types = {value.name: _type(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+    values = (*graph.input, *graph.value_info, *graph.output)
+    types = {value.name: (value.type.tensor_type.elem_type, static_shape(value)) for value in values}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
-    opset = max(entry.version for entry in model.opset_import if entry.domain in STANDARD_DOMAINS)
+    opset = opset_of(model)
     nodes: list[NodeProto] = []
     added: list[TensorProto] = []
     changes = False
@@ -138,7 +173,8 @@ def rewritten(model: ModelProto, rewrites: Mapping[str, Rewrite]) -> ModelProto:
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     result.graph.initializer.extend(added)
-    for domain in {node.domain for node in nodes} - {entry.domain for entry in result.opset_import} - {"ai.onnx"}:
+    known = {*STANDARD_DOMAINS, *(entry.domain for entry in result.opset_import)}
+    for domain in sorted({node.domain for node in nodes} - known):
         result.opset_import.add(domain=domain, version=1)
     # What was made of one may be replaced again, and needs the types of what is new.
     return rewritten(onnx.shape_inference.infer_shapes(result, data_prop=True), rewrites)
@@ -154,10 +190,3 @@ def _is_replaced(rewrite: Rewrite, rewriting: Rewriting, number: int) -> bool:
             f"{describe_node(rewriting.node, number)} cannot be imported: {said_by(reason)}; replace it before the "
             "model is exported, or list the target under skip with this reason"
         ) from reason
-
-
-def _type(value: onnx.ValueInfoProto) -> tuple[int, tuple[int, ...] | None]:
-    tensor = value.type.tensor_type
-    if not tensor.HasField("shape") or any(not extent.HasField("dim_value") for extent in tensor.shape.dim):
-        return tensor.elem_type, None
-    return tensor.elem_type, tuple(extent.dim_value for extent in tensor.shape.dim)

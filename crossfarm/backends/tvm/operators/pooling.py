@@ -45,12 +45,13 @@ class Windows:
         return (self.count - 1) * self.stride + (self.kernel - 1) * self.dilation + 1 - self.extent - self.before
 
     def elements(self, *, with_padding: bool) -> list[int]:
-        """Return how many elements of each window count."""
+        """Return how many elements of each window count: of a large kernel none is looked at by itself."""
         low = -self.before if with_padding else 0
         high = self.extent + (self.after if with_padding else 0)
-        starts = [window * self.stride - self.before for window in range(self.count)]
-        places = [[start + tap * self.dilation for tap in range(self.kernel)] for start in starts]
-        return [sum(low <= place < high for place in window) for window in places]
+        starts = np.arange(self.count) * self.stride - self.before
+        first = np.maximum(-((starts - low) // self.dilation), 0)
+        last = np.minimum((high - 1 - starts) // self.dilation, self.kernel - 1)
+        return [int(count) for count in np.maximum(last - first + 1, 0)]
 
 
 def windows(node: Node) -> list[Windows]:
@@ -185,7 +186,6 @@ def _average(node: Node) -> RelaxExpr | None:
         return None
     axes, dtype = windows(node), node.dtype(0)
     value, padding = _padded(node, node.input(0), axes, 0.0)
-    size = math.prod(one.kernel for one in axes)
     pooled = _pool("avg", len(axes))(  # type: ignore[operator]
         value,
         [one.kernel for one in axes],
@@ -195,13 +195,15 @@ def _average(node: Node) -> RelaxExpr | None:
         False,
         True,
     )
-    counts = np.ones([1, 1] + [1] * len(axes))
     with_padding = bool(node.attributes.get("count_include_pad", 0))
     for place, one in enumerate(axes):
-        shape = [1] * (len(axes) + 2)
-        shape[place + 2] = one.count
-        counts = counts * np.reshape(one.elements(with_padding=with_padding), shape)
-    return relax.op.multiply(node.emit(pooled), constant(size / np.maximum(counts, 1), dtype))
+        counts = np.asarray(one.elements(with_padding=with_padding))
+        if np.any(counts != one.kernel):
+            # One factor for each window of an axis: one for each element of the result would be as large as that.
+            shape = [-1 if axis == place + 2 else 1 for axis in range(len(axes) + 2)]
+            factors = (one.kernel / np.maximum(counts, 1)).reshape(shape)
+            pooled = relax.op.multiply(node.emit(pooled), constant(factors, dtype))
+    return pooled
 
 
 CONVERTERS: dict[str, Converter] = {"AveragePool": _average, "MaxPool": _max}

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from tvm import relax, tirx
 from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
-from crossfarm.backends.tvm.operators.emitting import one_axis
+from crossfarm.backends.tvm.operators.emitting import one_axis, reshaped
 from crossfarm.backends.tvm.operators.node import Converter, Node, UnsupportedForm
 from crossfarm.backends.tvm.operators.serial import Row, inside, ravel, run_loops, scalar, unravel
+from crossfarm.backends.tvm.passes.relax_utils import constant_array
 from crossfarm.backends.tvm.types import PrimExpr, RelaxExpr
 
 _REDUCTIONS: dict[str, Callable[[PrimExpr, PrimExpr], PrimExpr]] = {
@@ -163,11 +164,16 @@ def _col2im(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
 
 def _cumulative(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
     """Return sums or products along an axis up to each element."""
-    shape, dtype = node.shape(0), node.dtype(0)
-    axis = one_axis(int(node.constant(1).reshape(-1)[0]), len(shape))
-    is_sum = node.operator == "CumSum"
-    exclusive, backwards = bool(node.attributes.get("exclusive", 0)), bool(node.attributes.get("reverse", 0))
+    shape = node.shape(0)
+    if not math.prod(shape):
+        return relax.op.add(node.input(0), node.input(0))
+    known = constant_array(node.input(1))
+    if known is None:
+        return _cumulative_along_any(node)
+    axis = one_axis(int(known.reshape(-1)[0]), len(shape))
     outer, extent, inner = math.prod(shape[:axis]), shape[axis] if shape else 1, math.prod(shape[axis + 1 :])
+    is_sum, exclusive, backwards = _cumulation(node)
+    dtype = node.dtype(0)
 
     def body(values: Row, result: Row) -> None:
         with T.serial(0, outer * inner) as line:
@@ -182,9 +188,52 @@ def _cumulative(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
                 if not exclusive:
                     result[place] = total[0]
 
-    if not math.prod(shape):
-        return relax.op.add(node.input(0), node.input(0))
     return run_loops(node, body, inputs=[node.input(0)], outputs=[(shape, dtype)])
+
+
+def _cumulation(node: Node) -> tuple[bool, bool, bool]:
+    """Return whether it sums up, leaves out the element itself, and begins at the end."""
+    attributes = node.attributes
+    return node.operator == "CumSum", bool(attributes.get("exclusive", 0)), bool(attributes.get("reverse", 0))
+
+
+def _cumulative_along_any(node: Node) -> RelaxExpr | Sequence[RelaxExpr]:
+    """Return sums or products along an axis that is computed: each from the one before it, in the order of memory."""
+    shape, dtype = node.shape(0) or (1,), node.dtype(0)
+    is_sum, exclusive, backwards = _cumulation(node)
+    size = math.prod(shape)
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    first = tirx.const(0 if is_sum else 1, dtype)
+
+    def of_axis(axis: PrimExpr, numbers: Sequence[int]) -> PrimExpr:
+        chosen: PrimExpr = tirx.const(numbers[0], "int32")
+        for place, number in enumerate(numbers[1:], start=1):
+            chosen = tirx.Select(axis == place, tirx.const(number, "int32"), chosen)
+        return chosen
+
+    def body(values: Row, axes: Row, result: Row) -> None:
+        axis, step, extent = scalar("int32"), scalar("int32"), scalar("int32")
+        axis[0] = inside(axes[0], len(shape))
+        step[0] = of_axis(axis[0], steps)
+        extent[0] = of_axis(axis[0], shape)
+        with T.serial(0, size) as number:
+            place, before, total = scalar("int32"), scalar("int32"), scalar(dtype)
+            place[0] = size - 1 - number if backwards else number
+            before[0] = place[0] + step[0] if backwards else place[0] - step[0]
+            at = tirx.floormod(tirx.floordiv(place[0], step[0]), extent[0])
+            total[0] = first
+            with T.If(at < extent[0] - 1 if backwards else at > 0), T.Then():
+                total[0] = result[before[0]]
+                if exclusive:
+                    total[0] = total[0] + values[before[0]] if is_sum else total[0] * values[before[0]]
+            if exclusive:
+                result[place[0]] = total[0]
+            else:
+                result[place[0]] = total[0] + values[place[0]] if is_sum else total[0] * values[place[0]]
+
+    inputs = [node.input(0), node.input(1)]
+    made = run_loops(node, body, inputs=inputs, outputs=[(shape, dtype)])
+    return reshaped(node, made[0], node.shape(0)) if shape != node.shape(0) else made
 
 
 CONVERTERS: dict[str, Converter] = {

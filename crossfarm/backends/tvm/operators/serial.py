@@ -14,7 +14,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T  # noqa: N812 - the name that all TVM code has
 
 from crossfarm.backends.tvm.operators.emitting import reshaped
-from crossfarm.backends.tvm.operators.node import Node, shape_of
+from crossfarm.backends.tvm.operators.node import Node, UnsupportedForm, shape_of
 from crossfarm.backends.tvm.types import Buffer, PrimExpr, RelaxExpr, RelaxVar, Stmt, Tensor
 
 Row = Any
@@ -92,7 +92,12 @@ def inside(value: PrimExpr, extent: int) -> PrimExpr:
     """Return an index of the standard as int32: a negative one counts from the end; one beyond is moved to the edge.
 
     ONNX Runtime refuses an index beyond at run time; here it must at least not read foreign memory.
+
+    Raises:
+        UnsupportedForm: the axis has no elements, and so no place that an index could be moved to.
     """
+    if extent < 1:
+        raise UnsupportedForm("it looks for a place on an axis without elements")
     value = value.astype("int64")
     wrapped = tirx.Select(value < 0, value + extent, value)
     return tirx.max(tirx.min(wrapped, tirx.const(extent - 1, "int64")), tirx.const(0, "int64")).astype("int32")

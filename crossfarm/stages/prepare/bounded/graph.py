@@ -14,7 +14,7 @@ from crossfarm.stages.prepare.bounded.functions import DOMAIN, OLDEST_IR, OLDEST
 from crossfarm.stages.prepare.bounded.numbers import is_about_extents, note_numbers, take
 from crossfarm.stages.prepare.bounded.sources import Size, advice, source_of
 from crossfarm.stages.prepare.bounded.walk import STANDARD, Unfit, Walk, refuse
-from crossfarm.stages.prepare.node_names import describe
+from crossfarm.util.onnx_nodes import describe_node
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _take(walk: Walk, node: onnx.NodeProto, number: int, sizes: Mapping[str, Siz
             note_numbers(walk, copy)
     except Unfit as reason:
         if source is not None:
-            raise ModelError(f"{describe(node, number)} cannot be given a largest extent: {reason}") from reason
+            raise ModelError(f"{describe_node(node, number)} cannot be given a largest extent: {reason}") from reason
         refuse(node, number, str(reason))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossfarm.stages.prepare.bounded.functions import DOMAIN
 from crossfarm.stages.prepare.bounded.walk import STANDARD, Unfit, Walk, attribute, axis_of
-from crossfarm.stages.prepare.node_names import describe
+from crossfarm.util.onnx_nodes import describe_node
 
 if TYPE_CHECKING:
     import onnx
@@ -51,8 +51,9 @@ def advice(walk: Walk, node: onnx.NodeProto, number: int) -> str:
     bound = f"; it can be {most} at most" if most is not None else ""
     return (
         f"tensor {name!r} keeps the dynamic shape {_open_shape(walk, name)} after all inputs were fixed; it comes from "
-        f"{describe(node, number)}, whose extent depends on the values of its inputs{bound}: state its largest count "
-        f"for the model in models.yaml, `sizes: {{{_quoted(name)}: {shown}}}`, or export the model with a fixed size"
+        f"{describe_node(node, number)}, whose extent depends on the values of its inputs{bound}: state its largest "
+        f"count for the model in models.yaml, `sizes: {{{_quoted(name)}: {shown}}}`, or export the model with a fixed "
+        "size"
     )
 
 

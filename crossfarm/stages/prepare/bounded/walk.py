@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from crossfarm.errors import ModelError
-from crossfarm.stages.prepare.node_names import describe
+from crossfarm.util.onnx_nodes import describe_node
 from crossfarm.util.text import one_line
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def refuse(node: onnx.NodeProto, number: int, why: str) -> NoReturn:
         why: continues the sentence "operator ... follows one whose extent depends on data, and".
     """
     raise ModelError(
-        f"{describe(node, number)} follows an operator whose extent depends on data, and {why}; {_WAY_OUT}"
+        f"{describe_node(node, number)} follows an operator whose extent depends on data, and {why}; {_WAY_OUT}"
     )
 
 

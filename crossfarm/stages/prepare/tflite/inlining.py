@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 from crossfarm.errors import ModelError
 from crossfarm.stages.prepare.tflite.operators import INLINED
-from crossfarm.stages.prepare.tflite.reader import Operator, TfliteGraph, TfliteTensor
+from crossfarm.stages.prepare.tflite.reader import TENSORS_LIMIT, Operator, TfliteGraph, TfliteTensor
 
 OPERATORS_LIMIT = 100_000
 """The most operators of a graph with all calls written out."""
-TENSORS_LIMIT = 1_000_000
-"""The most tensors of such a graph."""
 DEPTH_LIMIT = 16
 """How deep subgraphs may call each other."""
 

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from crossfarm.errors import ModelError
 from crossfarm.stages.prepare.foreign_files import foreign_kind
 from crossfarm.stages.prepare.tflite.options import OperatorOptions, read_options
-from crossfarm.stages.prepare.tflite.sparse import read_sparse
+from crossfarm.stages.prepare.tflite.sparse import DenseBudget, read_sparse
 
 IDENTIFIER = b"TFL3"
+TENSORS_LIMIT = 1_000_000
+"""The most tensors of all subgraphs of a file, and of its graph with all calls written out."""
 
 _ADVICE = "give a TFLite file, or say `format: onnx`"
 _DTYPES = {
@@ -125,7 +127,9 @@ def read_tflite(content: bytes) -> TfliteGraph:
     try:
         model = tflite.Model.GetRootAsModel(content, 0)
         count = max(model.SubgraphsLength(), 1)
-        graphs = [_read_graph(model, model.Subgraphs(number), content) for number in range(count)]
+        _check_tensors(model, count)
+        budget = DenseBudget()
+        graphs = [_read_graph(model, model.Subgraphs(number), content, budget) for number in range(count)]
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise ModelError(f"the TFLite file is damaged: {error}; fetch or export it again") from error
     first = graphs[0]
@@ -134,8 +138,21 @@ def read_tflite(content: bytes) -> TfliteGraph:
     return dataclasses.replace(first, called=tuple(graphs))
 
 
-def _read_graph(model: Any, graph: Any, content: bytes) -> TfliteGraph:
-    tensors = tuple(_read_tensor(model, graph.Tensors(index), index, content) for index in range(graph.TensorsLength()))
+def _check_tensors(model: Any, count: int) -> None:
+    """Refuse a file with too many tensors before any is read: subgraphs may share their tables in the file."""
+    tensors = 0
+    for number in range(count):
+        tensors += model.Subgraphs(number).TensorsLength()
+        if tensors > TENSORS_LIMIT:
+            raise ModelError(
+                f"the TFLite file has more than {TENSORS_LIMIT} tensors in its first {number + 1} subgraphs; export a "
+                "smaller model"
+            )
+
+
+def _read_graph(model: Any, graph: Any, content: bytes, budget: DenseBudget) -> TfliteGraph:
+    count = graph.TensorsLength()
+    tensors = tuple(_read_tensor(model, graph.Tensors(index), index, content, budget) for index in range(count))
     operators = tuple(_read_operator(model, graph.Operators(index), index) for index in range(graph.OperatorsLength()))
     inputs, outputs = _ints(graph.InputsAsNumpy()), _ints(graph.OutputsAsNumpy())
     _check_references(tensors, operators, inputs, outputs)
@@ -155,7 +172,7 @@ def _check_references(
         raise ModelError("the TFLite file is damaged: it names tensors that it does not hold; fetch or export it again")
 
 
-def _read_tensor(model: Any, tensor: Any, index: int, content: bytes) -> TfliteTensor:
+def _read_tensor(model: Any, tensor: Any, index: int, content: bytes, budget: DenseBudget) -> TfliteTensor:
     name = (tensor.Name() or b"").decode("utf-8", errors="replace") or f"tensor_{index}"
     dtype = _DTYPES.get(tensor.Type())
     if dtype is None:
@@ -167,8 +184,10 @@ def _read_tensor(model: Any, tensor: Any, index: int, content: bytes) -> TfliteT
     shape = _ints(tensor.ShapeAsNumpy())
     stored = _stored(model.Buffers(tensor.Buffer()), content)
     if stored is None and tensor.Buffer() and 0 in shape:
-        stored = b""
-    data = None if stored is None or dtype in WITHOUT_VALUES else _values(stored, dtype, shape, tensor.Sparsity())
+        stored = np.zeros(0, np.uint8)
+    data = None
+    if stored is not None and dtype not in WITHOUT_VALUES:
+        data = _values(stored, dtype, shape, tensor.Sparsity(), budget)
     if dtype == "int4" and data is not None:
         dtype = "int8"
     return TfliteTensor(
@@ -182,28 +201,30 @@ def _read_tensor(model: Any, tensor: Any, index: int, content: bytes) -> TfliteT
     )
 
 
-def _stored(buffer: Any, content: bytes) -> bytes | None:
-    """Return the bytes of a buffer, which large files keep behind the flatbuffer."""
+def _stored(buffer: Any, content: bytes) -> NDArray[np.uint8] | None:
+    """Return the bytes of a buffer as a view of the file; large files keep them behind the flatbuffer."""
     stored = buffer.DataAsNumpy()
     if isinstance(stored, np.ndarray) and stored.size:
-        return stored.tobytes()
+        return stored
     if buffer.Offset() > 1:
         if buffer.Offset() + buffer.Size() > len(content):
             raise ValueError("a buffer lies outside of the file")
-        return content[buffer.Offset() : buffer.Offset() + buffer.Size()]
+        return np.frombuffer(content, np.uint8, buffer.Size(), buffer.Offset())
     return None
 
 
-def _values(stored: bytes, dtype: str, shape: tuple[int, ...], sparsity: Any) -> NDArray[Any]:
+def _values(
+    stored: NDArray[np.uint8], dtype: str, shape: tuple[int, ...], sparsity: Any, budget: DenseBudget
+) -> NDArray[Any]:
     if dtype == "int4":
-        pairs = np.frombuffer(stored, np.uint8)
+        budget.take(2 * stored.size, what=f"a tensor of 4 bits of shape {list(shape)}")
         # Two to a byte, the first one low; both are signed.
-        nibbles = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(-1)
+        nibbles = np.stack([stored & 15, stored >> 4], axis=-1).reshape(-1)
         array = np.where(nibbles > 7, nibbles.astype(np.int8) - 16, nibbles).astype(np.int8)
         array = array if sparsity is not None else array[: math.prod(shape)]
     else:
         array = np.frombuffer(stored, dtype=np.dtype(dtype).newbyteorder("<"))
-    return read_sparse(sparsity, array, shape) if sparsity is not None else array.reshape(shape)
+    return array.reshape(shape) if sparsity is None else read_sparse(sparsity, array, shape, budget=budget)
 
 
 def _read_quantisation(parameters: Any) -> TensorQuantisation | None:

@@ -7,6 +7,7 @@ before it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -20,20 +21,44 @@ _VECTORS = {
     tflite.SparseIndexVector.Uint8Vector: tflite.Uint8Vector,
 }
 ELEMENTS_LIMIT = 1 << 28
-"""The most elements of a tensor that is filled up: a small file may claim a large one."""
+"""The most elements of all tensors of a file that are filled up: a small file may claim large ones."""
+_LEVELS_LIMIT = 16
+"""The most axes of a tensor and of its blocks; a place is as many numbers."""
 
 
 class DenseSizeError(ValueError):
     """A sparse tensor would become too large, or its indices do not fit its shape."""
 
 
-def read_sparse(sparsity: Any, stored: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+@dataclasses.dataclass(kw_only=True)
+class DenseBudget:
+    """How many elements may still be filled up, of all tensors of a file.
+
+    Attributes:
+        elements: that are left.
+    """
+
+    elements: int = ELEMENTS_LIMIT
+
+    def take(self, count: int, *, what: str) -> None:
+        """Use up a part of it.
+
+        Raises:
+            DenseSizeError: not so much is left.
+        """
+        if count > self.elements:
+            raise DenseSizeError(f"{what} is too large: all of a file may have {ELEMENTS_LIMIT} elements unpacked")
+        self.elements -= count
+
+
+def read_sparse(sparsity: Any, stored: NDArray[Any], shape: tuple[int, ...], *, budget: DenseBudget) -> NDArray[Any]:
     """Return all values of a sparse tensor, zeros where nothing is stored.
 
     Args:
         sparsity: of the schema's class `SparsityParameters`.
         stored: the stored values, one axis.
         shape: of the tensor.
+        budget: of the file that the tensor is from.
 
     Raises:
         DenseSizeError: the tensor is too large, or what is stored does not fit the shape.
@@ -41,11 +66,12 @@ def read_sparse(sparsity: Any, stored: NDArray[Any], shape: tuple[int, ...]) -> 
     order = [int(axis) for axis in _array(sparsity.TraversalOrderAsNumpy())]
     blocked = [int(axis) for axis in _array(sparsity.BlockMapAsNumpy())]
     levels = sparsity.DimMetadataLength()
-    known = all(0 <= axis < len(shape) for axis in blocked)
-    if not known or sorted(order) != list(range(len(shape) + len(blocked))) or levels != len(order):
+    known = min(shape, default=0) >= 0 and all(0 <= axis < len(shape) for axis in blocked)
+    known = known and len(set(blocked)) == len(blocked)
+    fits = sorted(order) == list(range(len(shape) + len(blocked))) and levels == len(order) <= _LEVELS_LIMIT
+    if not known or not fits:
         raise DenseSizeError("the axes of a sparse tensor do not fit its shape")
-    if math.prod(shape) > ELEMENTS_LIMIT:
-        raise DenseSizeError(f"a sparse tensor of shape {list(shape)} is too large")
+    budget.take(math.prod(shape), what=f"a sparse tensor of shape {list(shape)}")
     metadata = [sparsity.DimMetadata(level) for level in range(levels)]
     # No axis can have more places than there are values, or segments for them in the file.
     limit = max(
@@ -87,8 +113,10 @@ def _filled(  # noqa: PLR0917
     """Put the values to their places; an index of an axis with blocks is block times its size plus the index inside."""
     columns = {axis: positions[:, level] for level, axis in enumerate(order)}
     for inner, axis in enumerate(blocked):
-        level = metadata[order.index(len(shape) + inner)]
-        columns[axis] = columns[axis] * level.DenseSize() + columns[len(shape) + inner]
+        size = metadata[order.index(len(shape) + inner)].DenseSize()
+        if not 0 < size <= max(shape[axis], 1):
+            raise DenseSizeError(f"a block of a sparse tensor has {size} of the {shape[axis]} places of its axis")
+        columns[axis] = columns[axis] * size + columns[len(shape) + inner]
     flat = np.zeros(len(stored), np.int64)
     for axis, extent in enumerate(shape):
         if len(stored) and (columns[axis].min() < 0 or columns[axis].max() >= extent):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import hypothesis
 import numpy as np
 import onnx
 import onnxruntime
@@ -21,17 +22,39 @@ from tests.integration.backends.tvm.running import HOST, PROCESSORS
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
-RANDOM = np.random.default_rng(16)
+
+
+class _Generator:
+    """Random numbers that begin anew with each test (conftest.py) and with each example, which hypothesis sees to."""
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+
+    def seed(self, value: int = 0) -> None:
+        """Begin anew."""
+        self.random = np.random.default_rng(value)
+
+    def getstate(self) -> np.random.Generator:
+        """Return what `setstate` goes on with."""
+        return self.random
+
+    def setstate(self, state: np.random.Generator) -> None:
+        """Go on where `getstate` was called."""
+        self.random = state
+
+
+GENERATOR = _Generator()
+hypothesis.register_random(GENERATOR)
 
 
 def numbers(*shape: int) -> Array:
     """Return float32 numbers around 0."""
-    return RANDOM.standard_normal(shape).astype(np.float32)
+    return GENERATOR.random.standard_normal(shape).astype(np.float32)
 
 
 def places(low: int, high: int, *shape: int) -> Array:
     """Return int64 numbers from `low` up to below `high`."""
-    return RANDOM.integers(low, high, shape)
+    return GENERATOR.random.integers(low, high, shape)
 
 
 def graph_of(
@@ -41,6 +64,7 @@ def graph_of(
     *,
     outputs: Sequence[str] = ("y",),
     opset: int = 21,
+    ml_opset: int = 5,
 ) -> onnx.ModelProto:
     """Return a model whose outputs have no declared type."""
     graph = helper.make_graph(
@@ -53,7 +77,8 @@ def graph_of(
         [onnx.ValueInfoProto(name=name) for name in outputs],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    versions = {"": opset, "com.microsoft": 1, "ai.onnx.ml": ml_opset}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
@@ -95,12 +120,13 @@ def assert_right(
     *,
     outputs: Sequence[str] = ("y",),
     opset: int = 21,
+    ml_opset: int = 5,
     expected: Sequence[Array] | None = None,
     tolerance: float = 2e-5,
 ) -> None:
     """Compare what compiled code computes with what is right: ONNX Runtime's answer, unless one is given."""
     nodes = [nodes] if isinstance(nodes, onnx.NodeProto) else nodes
-    model = graph_of(nodes, inputs, constants, outputs=outputs, opset=opset)
+    model = graph_of(nodes, inputs, constants, outputs=outputs, opset=opset, ml_opset=ml_opset)
     wanted = runtimes_answer(model, inputs) if expected is None else expected
     for got, right in zip(compiled_and_run(model, inputs), wanted, strict=True):
         assert got.shape == right.shape

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from tests.integration.backends.tvm.onnx_graphs import RANDOM, Array, compiled_and_run, runtimes_answer
+from tests.integration.backends.tvm.onnx_graphs import Array, compiled_and_run, numbers, places, runtimes_answer
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ def _drawn(port: onnx.ValueInfoProto) -> Array:
     tensor = port.type.tensor_type
     shape = [extent.dim_value for extent in tensor.shape.dim]
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    values = RANDOM.standard_normal(shape) if dtype.kind == "f" else RANDOM.integers(0, 3, shape)
+    values = numbers(*shape) if dtype.kind == "f" else places(0, 3, *shape)
     return np.asarray(values).astype(dtype)
 
 

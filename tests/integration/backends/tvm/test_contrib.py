@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from tests.integration.backends.tvm.onnx_graphs import RANDOM, Array, Arrays, assert_right, graph_of, numbers
+from tests.integration.backends.tvm.onnx_graphs import Array, Arrays, assert_right, graph_of, numbers, places
 
 pytestmark = pytest.mark.integration
 
@@ -54,8 +54,8 @@ def test_normalised_sums(operator: str, wide: int) -> None:
 
 def test_embedded_words() -> None:
     inputs = {
-        "words": RANDOM.integers(0, 9, (2, 4)).astype("int32"),
-        "parts": RANDOM.integers(0, 2, (2, 4)).astype("int32"),
+        "words": places(0, 9, 2, 4).astype("int32"),
+        "parts": places(0, 2, 2, 4).astype("int32"),
     }
     constants = {"w": numbers(9, 8), "p": numbers(6, 8), "e": numbers(2, 8), "g": numbers(8), "b": numbers(8)}
     _compare("EmbedLayerNormalization", inputs, constants, *inputs, *constants, outputs=("y", "m"), epsilon=1e-5)
@@ -70,8 +70,8 @@ def test_embedded_words() -> None:
 )
 def test_attention_over_one_product(mask: str, causal: int, batch: int, length: int) -> None:
     masks: dict[str, Array] = {
-        "lengths": RANDOM.integers(1, length + 1, batch),
-        "rows": np.arange(length) < RANDOM.integers(1, length + 1, (batch, 1)),
+        "lengths": places(1, length + 1, batch),
+        "rows": np.arange(length) < places(1, length + 1, batch, 1),
         "full": np.tril(np.ones((batch, length, length))),
     }
     inputs = {"x": numbers(batch, length, 8)}
@@ -101,11 +101,11 @@ def test_attention_of_queries_to_other_keys() -> None:
 def test_products_with_blocks_of_few_bits(bits: int, zeros: bool, depth: int, columns: int) -> None:
     block, blocks = 32, -(-depth // 32)
     constants = {
-        "w": RANDOM.integers(0, 256, (columns, blocks, block * bits // 8)).astype("uint8"),
+        "w": places(0, 256, columns, blocks, block * bits // 8).astype("uint8"),
         "s": numbers(columns * blocks),
     }
     if zeros:
-        constants["z"] = RANDOM.integers(0, 256, columns * -(-blocks * bits // 8)).astype("uint8")
+        constants["z"] = places(0, 256, columns * -(-blocks * bits // 8)).astype("uint8")
     _compare(
         "MatMulNBits",
         {"x": numbers(2, 3, depth)},
@@ -125,7 +125,7 @@ def test_fused_convolutions() -> None:
 
 
 def test_sums_of_quantised_tensors() -> None:
-    integers = {name: RANDOM.integers(0, 256, (2, 8)).astype("uint8") for name in "ab"}
+    integers = {name: places(0, 256, 2, 8).astype("uint8") for name in "ab"}
     constants = {
         name: np.array(value, dtype)
         for name, value, dtype in (
@@ -171,7 +171,7 @@ def test_attention_of_onnx(
     names = ["q", "k", "v", "", "", ""]
     if mask != "none":
         wide = keys + past
-        kept = RANDOM.integers(0, 4, (queries, wide)) > 0
+        kept = places(0, 4, queries, wide) > 0
         inputs["m"] = kept if mask == "bool" else np.where(kept, 0, -np.inf).astype("float32")
         names[3] = "m"
     if cached:
@@ -197,7 +197,7 @@ def test_rotated_embeddings(flat: bool, interleaved: int, turned: int, by_place:
     constants = {"c": numbers(*angles), "s": numbers(*angles)}
     names = ["x", "c", "s"]
     if by_place:
-        inputs["p"] = RANDOM.integers(0, 10, (2, 3))
+        inputs["p"] = places(0, 10, 2, 3)
         names.append("p")
     attributes = {"interleaved": interleaved, "rotary_embedding_dim": turned, **({"num_heads": 2} if flat else {})}
     _reference(helper.make_node("RotaryEmbedding", names, ["y"], **attributes), inputs, constants, ("y",), 23)

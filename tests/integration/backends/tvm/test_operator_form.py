@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from crossfarm.errors import ModelError
-from tests.integration.backends.tvm.onnx_graphs import RANDOM, Array, assert_right, compiled_and_run, graph_of, numbers
+from tests.integration.backends.tvm.onnx_graphs import Array, assert_right, compiled_and_run, graph_of, numbers, places
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +30,7 @@ rounds it to the other side."""
 
 def _integers(dtype: str, *shape: int) -> Array:
     limits = np.iinfo(dtype)
-    return RANDOM.integers(limits.min, limits.max + 1, shape).astype(dtype)
+    return places(limits.min, limits.max + 1, *shape).astype(dtype)
 
 
 def _scalar(value: float, dtype: str = "float32") -> Array:
@@ -162,7 +162,7 @@ def test_weights_of_four_bits_are_multiplied(kind: int) -> None:
 
 def places_of(kind: int) -> Array:
     """Return all numbers of four bits."""
-    return RANDOM.integers(-8, 8, (16, 5)) if kind == TensorProto.INT4 else RANDOM.integers(0, 16, (16, 5))
+    return places(-8, 8, 16, 5) if kind == TensorProto.INT4 else places(0, 16, 16, 5)
 
 
 def test_numbers_of_four_bits_that_are_computed_are_refused_with_the_node() -> None:

@@ -150,11 +150,85 @@ def test_columns_become_an_image(dilations: tuple[int, ...], pads: tuple[int, ..
     assert_right(node, {"x": numbers(2, 12, steps[0] * steps[1])}, constants, opset=18)
 
 
-def test_an_index_beyond_reads_no_foreign_memory() -> None:
-    indices = np.array([[9, -9], [0, 1]])
-    x = numbers(2, 2)
-    edge = np.array([[x[1, 0], x[0, 1]], [x[0, 0], x[1, 1]]])
-    assert_right(helper.make_node("GatherElements", ["x", "i"], ["y"]), {"x": x, "i": indices}, {}, expected=[edge])
+_X = np.arange(6, dtype=np.float32).reshape(3, 2)
+_BEYOND = np.array([9, -9])
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "expected"),
+    [
+        (helper.make_node("Gather", ["x", "i"], ["y"]), {"x": _X, "i": _BEYOND}, _X[[2, 0]]),
+        (helper.make_node("Gather", ["x", "i"], ["y"], axis=1), {"x": _X, "i": np.array(9, np.int32)}, _X[:, 1]),
+        (helper.make_node("GatherElements", ["x", "i"], ["y"]), {"x": _X, "i": _BEYOND[None]}, [[_X[2, 0], _X[0, 1]]]),
+        (helper.make_node("GatherND", ["x", "i"], ["y"]), {"x": _X, "i": _BEYOND[None]}, [_X[2, 0]]),
+        (
+            helper.make_node("ScatterElements", ["x", "i", "u"], ["y"]),
+            {"x": _X, "i": _BEYOND[None], "u": np.array([[7, 8]], np.float32)},
+            [[0, 8], [2, 3], [7, 5]],
+        ),
+        (
+            helper.make_node("ScatterND", ["x", "i", "u"], ["y"]),
+            {"x": _X, "i": _BEYOND[None], "u": np.array([7], np.float32)},
+            [[0, 1], [2, 3], [7, 5]],
+        ),
+        (
+            helper.make_node("TensorScatter", ["x", "u", "i"], ["y"]),
+            {"x": _X[None], "u": np.array([[[7, 8]]], np.float32), "i": np.array([9])},
+            [[[0, 1], [2, 3], [7, 8]]],
+        ),
+        (
+            helper.make_node("MaxUnpool", ["x", "i"], ["y"], kernel_shape=[1, 2], strides=[1, 2]),
+            {"x": np.array([[[[7]], [[8]]]], np.float32), "i": np.array([[[[-9]], [[99]]]])},
+            [[[[7, 0]], [[0, 8]]]],
+        ),
+        (helper.make_node("OneHot", ["i", "d", "v"], ["y"]), {"i": _BEYOND}, np.zeros((2, 3))),
+        (helper.make_node("CumSum", ["x", "i"], ["y"]), {"x": _X, "i": np.array(9)}, np.cumsum(_X, axis=1)),
+        (
+            helper.make_node("ArrayFeatureExtractor", ["x", "i"], ["y"], domain="ai.onnx.ml"),
+            {"x": _X, "i": _BEYOND},
+            _X[:, [1, 0]],
+        ),
+    ],
+    ids=lambda value: value.op_type if isinstance(value, onnx.NodeProto) else "",
+)
+def test_an_index_beyond_reads_and_writes_no_foreign_memory(
+    node: onnx.NodeProto, inputs: dict[str, np.ndarray], expected: object
+) -> None:
+    constants = {"d": np.array(3), "v": np.array([0, 1], np.float32)} if node.op_type == "OneHot" else {}
+    opset = 24 if node.op_type == "TensorScatter" else 21
+    assert_right(node, inputs, constants, expected=[np.asarray(expected, np.float32)], opset=opset)
+
+
+def test_a_known_index_beyond_is_refused_with_its_node() -> None:
+    node = helper.make_node("Gather", ["x", "i"], ["y"], name="look")
+    with pytest.raises(ModelError, match=r"operator Gather \(node 'look'"):
+        assert_right(node, {"x": _X}, {"i": _BEYOND}, expected=[_X])
+
+
+@few
+@given(
+    shape=SHAPES,
+    operator=st.sampled_from(["CumSum", "CumProd"]),
+    exclusive=st.integers(0, 1),
+    reverse=st.integers(0, 1),
+    data=st.data(),
+)
+def test_cumulation_along_an_axis_that_is_computed(
+    *, shape: tuple[int, ...], operator: str, exclusive: int, reverse: int, data: st.DataObject
+) -> None:
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    node = helper.make_node(operator, ["x", "a"], ["y"], exclusive=exclusive, reverse=reverse)
+    inputs = {"x": numbers(*shape), "a": np.array(axis, np.int32)}
+    assert_right(node, inputs, {}, opset=26 if operator == "CumProd" else 21)
+
+
+@few
+@given(shape=SHAPES, more=st.lists(st.integers(1, 3), max_size=2), narrow=st.booleans(), data=st.data())
+def test_gathered_slices(shape: tuple[int, ...], more: list[int], narrow: bool, data: st.DataObject) -> None:
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    indices = np.asarray(places(-shape[axis], shape[axis], *more), np.int32 if narrow else np.int64)
+    node = helper.make_node("Gather", ["x", "i"], ["y"], axis=axis)
+    assert_right(node, {"x": numbers(*shape), "i": indices}, {})
 
 
 _ROW, _LONG = np.zeros((2, 3), np.int64), np.zeros((50, 3), np.int64)

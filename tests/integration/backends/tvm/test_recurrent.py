@@ -11,7 +11,7 @@ from crossfarm.backends.tvm import lowering
 from crossfarm.backends.tvm.backend import translate
 from crossfarm.config.llvm import LlvmCode
 from crossfarm.errors import ModelError
-from tests.integration.backends.tvm.onnx_graphs import RANDOM, Array, assert_right, graph_of, numbers, prepared
+from tests.integration.backends.tvm.onnx_graphs import Array, assert_right, graph_of, numbers, places, prepared
 
 pytestmark = pytest.mark.integration
 
@@ -50,7 +50,7 @@ def test_every_form_computes_what_onnx_runtime_computes(
     inputs = {"x": numbers(steps, batch, width)}
     optional: dict[str, Array] = {
         "bias": numbers(directions, 2 * rows) / 2,
-        "lengths": RANDOM.integers(1, steps + 1, batch).astype("int32"),
+        "lengths": places(1, steps + 1, batch).astype("int32"),
         "h": numbers(directions, batch, hidden),
         "c": numbers(directions, batch, hidden),
         "peepholes": numbers(directions, 3 * hidden) / 2,

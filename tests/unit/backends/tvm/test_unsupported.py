@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from crossfarm.backends.tvm.unsupported import UnsupportedError, blame, check_graph, describe_node
+from crossfarm.backends.tvm.unsupported import UnsupportedError, blame, check_graph
 from crossfarm.errors import ModelError
 
 KNOWN = frozenset({"Relu", "If", "TopK", "Identity"})
@@ -35,10 +35,6 @@ def test_an_unknown_operator_is_named_with_its_node() -> None:
     model = _model([_relu(give="r"), helper.make_node("LSTM", ["r"], ["y"], name="memory")])
     with pytest.raises(ModelError, match=r"operator LSTM \(node 'memory', number 1\)"):
         check_graph(model, known=KNOWN)
-
-
-def test_a_node_without_name_is_found_by_its_output() -> None:
-    assert describe_node(_relu(), 7) == "operator Relu (the node that gives 'y', number 7)"
 
 
 def test_a_foreign_domain_is_unknown_even_when_the_name_is_known() -> None:

@@ -231,3 +231,60 @@ def test_a_loop_in_a_loop_is_unrolled_from_the_outside() -> None:
     loop = helper.make_node("Loop", ["trips", "", "x"], ["last"], body=outer)
     constants = {"trips": np.array(2), "two": np.array(2)}
     _assert_unrolled(_model([loop], inputs, constants, ["last"]), inputs)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_condition_of_one_element_along_an_axis_gives_results_no_axis(taken: bool, shape: tuple[int, ...]) -> None:
+    inputs = {"x": np.ones(shape, np.float32), "c": np.array([taken])}
+    graphs = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(operator, ["x"], [name])], name, [], [_value(name, *shape)]
+        )
+        for name, operator in (("then", "Exp"), ("else", "Neg"))
+    }
+    _assert_unrolled(_model([helper.make_node("If", ["c"], ["y"], **graphs)], inputs, {}, ["y"]), inputs)
+
+
+def test_a_condition_that_is_drawn_at_random_is_not_known_beforehand() -> None:
+    inputs = {"x": X, "step": X + 1}
+    body = _body(helper.make_node("Less", ["drawn", "half"], ["still"]))
+    body.node.insert(0, helper.make_node("RandomUniform", [], ["drawn"], shape=[1]))
+    model = _model([_loop(body)], inputs, {"trips": np.array(5), "half": np.array(0.5, np.float32)}, ["last", "all"])
+    with pytest.raises(ModelError, match="when it ends depends on data"):
+        _static(model, inputs)
+
+
+@settings(max_examples=10, deadline=None)
+@given(batch=st.integers(1, 3), length=st.integers(1, 4), turned=st.integers(0, 1))
+def test_a_scan_of_operator_set_8_goes_over_each_element_of_a_batch(*, batch: int, length: int, turned: int) -> None:
+    nodes = [helper.make_node("Add", ["state", "part"], ["next"]), helper.make_node("Relu", ["next"], ["seen"])]
+    body = helper.make_graph(
+        nodes, "body", [_value("state", 3), _value("part", 3)], [_value("next", 3), _value("seen", 3)]
+    )
+    outputs = ["last", "all"]
+    names = ["", "first", "x"]
+    scan = helper.make_node("Scan", names, outputs, body=body, num_scan_inputs=1, directions=[turned])
+    random = np.random.default_rng(batch + 10 * length)
+    inputs = {
+        "first": random.standard_normal((batch, 3)).astype(np.float32),
+        "x": random.standard_normal((batch, length, 3)).astype(np.float32),
+    }
+    model = _model([scan], inputs, {}, outputs)
+    model.opset_import[0].version = 8
+    _assert_unrolled(model, inputs)
+
+
+def test_a_scan_that_is_told_lengths_is_refused_with_its_node() -> None:
+    body = helper.make_graph(
+        [helper.make_node("Add", ["state", "part"], ["next"])],
+        "body",
+        [_value("state", 3), _value("part", 3)],
+        [_value("next", 3)],
+    )
+    scan = helper.make_node("Scan", ["n", "first", "x"], ["last"], body=body, num_scan_inputs=1, name="walk")
+    inputs = {"n": np.array([2]), "first": np.ones((1, 3), np.float32), "x": np.ones((1, 4, 3), np.float32)}
+    model = _model([scan], inputs, {}, ["last"])
+    model.opset_import[0].version = 8
+    with pytest.raises(ModelError, match=r"operator Scan \(node 'walk'\) cannot be compiled: .*length of each"):
+        _static(model, inputs)

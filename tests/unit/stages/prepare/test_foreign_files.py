@@ -57,3 +57,10 @@ def test_a_tflite_file_that_is_called_onnx_is_told_its_format() -> None:
 @pytest.mark.parametrize("content", [b"", b"\x08", b"not a model at all", b"PK\x03\x04 and then nothing"])
 def test_what_is_not_recognised_is_no_other_framework(content: bytes) -> None:
     assert foreign_kind(content) in (None, "a zip archive; name the file inside of it, or unpack it")
+
+
+def test_weights_whose_header_is_as_long_as_a_pickle_begins_are_safetensors() -> None:
+    padded = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode().ljust(0x280)
+    content = len(padded).to_bytes(8, "little") + padded + bytes(4)
+    assert content.startswith(b"\x80\x02")
+    assert "safetensors form" in (foreign_kind(content) or "")

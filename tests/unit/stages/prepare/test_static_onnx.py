@@ -292,3 +292,29 @@ def test_places_in_onnx_runtime_are_left_out_of_its_message() -> None:
         "void onnxruntime::Graph::Check(const Node&, int) status failed: shapes differ (3 and 4)"
     )
     assert static_onnx._runtime_text(RuntimeError(said)) == "Node (n) Op (Gemm) status failed: shapes differ (3 and 4)"
+
+
+def test_a_sum_of_nothing_is_refused_in_words() -> None:
+    with pytest.raises(ModelError, match="Sum"):
+        make_static(serialise(_model([helper.make_node("Sum", [], ["y"])])), [X])
+
+
+def test_quantised_weights_do_not_make_the_model_be_folded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded = []
+    fold = static_onnx._fold
+    monkeypatch.setattr(static_onnx, "_fold", lambda model: folded.append(len(model.graph.node)) or fold(model))
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["r"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["v"]),
+        helper.make_node("Conv", ["r", "v"], ["y"]),
+    ]
+    constants = {
+        "s": np.array(0.5, np.float32),
+        "z": np.array(3, np.int8),
+        "w": np.ones((4, 3, 3, 3), np.int8),
+    }
+    made = make_static(serialise(_model(nodes, initialisers=constants)), [X])
+    assert sorted(node.op_type for node in made.graph.node) == sorted(node.op_type for node in nodes)
+    assert folded == [4]
+    assert serialise(make_static(serialise(made), [X])) == serialise(made)

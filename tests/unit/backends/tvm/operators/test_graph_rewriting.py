@@ -125,3 +125,57 @@ def test_a_node_that_cannot_be_replaced_is_named_with_the_reason() -> None:
     node = helper.make_node("Attention", ["q", "k", "v", "", "", "", "n"], ["y"], left_window_size=2, name="look")
     with pytest.raises(ModelError, match=r"operator Attention \(node 'look', number 0\) cannot be imported: .*window"):
         rewritten(_model([node], inputs, {}), REWRITES)
+
+
+@pytest.mark.parametrize("opset", [9, 11, 12, 13, 17, 18, 21])
+@pytest.mark.parametrize(
+    ("operator", "inputs", "constants", "attributes"),
+    [
+        (
+            "MultiHeadAttention",
+            {"q": (2, 4, 8), "k": (2, 4, 8), "v": (2, 4, 8)},
+            {"b": np.ones(24, np.float32), "m": np.array([3, 2], np.int32)},
+            {"num_heads": 2},
+        ),
+        (
+            "Attention",
+            {"x": (2, 4, 8)},
+            {"w": np.ones((8, 24), np.float32), "b": np.ones(24, np.float32)},
+            {"num_heads": 2},
+        ),
+        ("SkipSimplifiedLayerNormalization", {"x": (2, 8), "s": (2, 8)}, {"g": np.ones(8, np.float32)}, {}),
+    ],
+)
+def test_what_replaces_a_node_is_of_the_operator_set_of_the_model(
+    opset: int,
+    operator: str,
+    inputs: Mapping[str, tuple[int, ...]],
+    constants: Mapping[str, Array],
+    attributes: Mapping[str, int],
+) -> None:
+    node = helper.make_node(operator, [*inputs, *constants], ["y"], domain="com.microsoft", **attributes)
+    model = _model([node], {name: _numbers(*shape) for name, shape in inputs.items()}, constants)
+    model.opset_import[0].version = opset
+    made = rewritten(model, REWRITES)
+    assert made is not model
+    for each in made.graph.node:
+        schema = onnx.defs.get_schema(each.op_type, opset)
+        assert schema.min_input <= len(each.input) <= schema.max_input, each.op_type
+        assert {item.name for item in each.attribute} <= set(schema.attributes), each.op_type
+
+
+def test_the_lengths_that_an_embedding_counts_are_of_the_operator_set_too() -> None:
+    constants = {
+        "w": _numbers(9, 8),
+        "p": _numbers(6, 8),
+        "g": _numbers(8),
+        "b": _numbers(8),
+        "m": np.ones((2, 4), np.int32),
+    }
+    names = ["x", "", "w", "p", "", "g", "b", "m"]
+    node = helper.make_node("EmbedLayerNormalization", names, ["y", "n"], domain="com.microsoft")
+    model = _model([node], {"x": np.zeros((2, 4), np.int32)}, constants)
+    model.opset_import[0].version = 12
+    (counting,) = [each for each in rewritten(model, REWRITES).graph.node if each.op_type == "ReduceSum"]
+    assert len(counting.input) == 1
+    assert [list(item.ints) for item in counting.attribute if item.name == "axes"] == [[1]]

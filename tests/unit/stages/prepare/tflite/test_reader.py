@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfarm.errors import ModelError
+from crossfarm.stages.prepare.tflite import reader
 from crossfarm.stages.prepare.tflite.graph import convert_graph
 from crossfarm.stages.prepare.tflite.reader import read_tflite
 
@@ -180,3 +181,16 @@ def test_an_output_that_does_not_fit_its_operator_is_named() -> None:
     tensors[output] = dataclasses.replace(tensors[output], shape=(1, 2))
     with pytest.raises(ModelError, match=r"the TFLite (output|operator) .* does not fit"):
         convert_graph(dataclasses.replace(graph, tensors=tuple(tensors)), [])
+
+
+def test_tensors_of_all_subgraphs_are_counted_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "TENSORS_LIMIT", 2)
+    monkeypatch.setattr(reader, "_read_tensor", lambda *arguments: pytest.fail("a tensor was read"))
+    with pytest.raises(ModelError, match="more than 2 tensors in its first 1 subgraphs"):
+        read_tflite(GOOD)
+
+
+def test_constants_are_no_copies_of_the_file() -> None:
+    data = read_tflite(GOOD).tensors[1].data
+    assert data is not None
+    assert np.shares_memory(data, np.frombuffer(GOOD, np.uint8))
