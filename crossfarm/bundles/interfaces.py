@@ -14,7 +14,8 @@ from typing import Any
 
 import crossfarm
 from crossfarm.bundles.compile_report import CompileReport
-from crossfarm.config.models import Classify, CtcText, Decode, Detect, Preprocess
+from crossfarm.config.decoding import Boxes, Classify, CtcText, Decode, Detect, Embeddings, Masks
+from crossfarm.config.models import Preprocess
 
 INTERFACES = "interfaces"
 """Folder in runner/."""
@@ -65,7 +66,7 @@ def write_interfaces(
     """
     sources = runner / INTERFACES
     _write_cmake(sources / EXAMPLE, report, output)
-    _copy(sources / EXAMPLE, output / EXAMPLE, suffixes=(".cpp", ".hpp"))
+    _copy(sources / EXAMPLE, output / EXAMPLE, suffixes=(".cpp", ".hpp", ".h"))
     names = classes or characters or ()
     info = _model_info(report, about, names=[name.partition(",")[0].strip() if classes else name for name in names])
     (output / EXAMPLE / "model_info.cpp").write_text(info, encoding="ascii")
@@ -107,7 +108,7 @@ def _copy(source: Path, folder: Path, *, suffixes: Sequence[str]) -> None:
 
 
 def _image_steps(about: About) -> Preprocess | None:
-    return about.preprocess if about.preprocess is not None and about.preprocess.frames is None else None
+    return about.preprocess if about.preprocess is not None and about.preprocess.is_about_images else None
 
 
 def _image_input(report: CompileReport, about: About) -> int:
@@ -133,7 +134,7 @@ def _description(
         "outputs": [port.model_dump(mode="json") for port in report.outputs],
         "classes": classes,
         "characters": characters,
-        "preprocess": steps.model_dump(mode="json", exclude={"frames"}) if steps else None,
+        "preprocess": steps.model_dump(mode="json", exclude={"frames", "bytes", "tokens"}) if steps else None,
         "image_input": _image_input(report, about),
         "threshold": about.decode.threshold if isinstance(about.decode, Detect) else None,
     }
@@ -172,7 +173,7 @@ def _decode_kind(decode: Decode | None) -> str:
             return "text"
         case Detect():
             return "threshold"
-        case None:
+        case Boxes() | Masks() | Embeddings() | None:
             return "none"
 
 

@@ -50,6 +50,14 @@ class Checks(Budgets):
     """Share of labelled cases whose class must be among the best five."""
     text: Share | None = None
     """Share of texts that must be read exactly."""
+    map50: Share | None = None
+    """Least mean precision of labelled boxes, matched at an intersection over union of 0.5."""
+    iou: Share = 0.99
+    """Least intersection over union of a mask and the reference's."""
+    cosine: Share = 0.9999
+    """Least cosine of a vector and the reference's, for embeddings."""
+    rank1: Share | None = None
+    """Share of labelled cases whose nearest other case must have their label, for embeddings."""
 
 
 def inherited(outputs: Sequence[OutputCheck], given: Sequence[OutputCheck]) -> tuple[OutputCheck, ...]:

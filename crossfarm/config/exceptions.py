@@ -19,9 +19,10 @@ CELL_STAGES: tuple[StageName, ...] = ("compile", "bundle", "interfaces", "measur
 """Stages whose jobs are about a cell, so that one of them can be known to fail."""
 ALL_OUTPUTS = "accuracy.output.*"
 _OUTPUT = "accuracy.output."
-_OF_DATA = ("accuracy.top1", "accuracy.top5", "text")
+_OF_DATA = ("accuracy.top1", "accuracy.top5", "text", "accuracy.map50", "accuracy.rank1")
 _PLAIN = (
     *("accuracy.argmax", "accuracy.decision", "accuracy.ladder", "simulator.equal", "cycles"),
+    *("accuracy.boxes", "accuracy.masks", "accuracy.embeddings", "accuracy.rank"),
     *(f"budget.{key}" for key in Budgets.model_fields if key != "cycles"),
     *CELL_STAGES,
 )

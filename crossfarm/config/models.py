@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -22,8 +22,10 @@ from crossfarm.config.base import (
     refuse_repeated,
 )
 from crossfarm.config.checks import Checks
+from crossfarm.config.decoding import Decode
 from crossfarm.config.exceptions import Expected, Skip
 from crossfarm.config.quantisation import Quantisation
+from crossfarm.config.samples import ByteWindow, Files, Tokens, TokenWindow, label_pattern
 from crossfarm.config.sources import FactorySource, FileOrPackage, SingleFile, Source
 
 DType = Literal["float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "bool"]
@@ -33,7 +35,10 @@ HeightWidth = tuple[Extent, Extent]
 PerChannel = Number | tuple[Number, ...]
 Sizes = dict[TensorName, Extent | Annotated[tuple[Extent, ...], Field(min_length=1)]]
 Rotation = Literal[0, 90, 180, 270]
+Box = tuple[Number, Number, Number, Number]
+"""Left, top, right and bottom in pixels of the image."""
 
+_DATA = {"frames": "audio", "bytes": "files", "tokens": "texts"}
 MAX_RANK = 8
 MAX_ELEMENTS = 2**28
 """Most elements of an input: 1 GiB of float32."""
@@ -142,11 +147,20 @@ class Preprocess(Declared):
     """Order of the axes of the input."""
     frames: Framing | None = None
     """For audio."""
+    bytes: ByteWindow | None = None
+    """For files."""
+    tokens: TokenWindow | None = None
+    """For texts that were made into tokens."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Preprocess:
-        if self.frames is not None and (self.resize is not None or self.crop is not None):
-            raise ValueError("frames is for audio, resize and crop are for images; remove one or the other")
+        others = [key for key in ("frames", "bytes", "tokens") if getattr(self, key) is not None]
+        if others and (self.resize is not None or self.crop is not None):
+            raise ValueError(
+                f"{others[0]} is for {_DATA[others[0]]}, resize and crop are for images; remove one or the other"
+            )
+        if len(others) > 1:
+            raise ValueError(f"{others[0]} and {others[1]} are for different data; remove one of them")
         count = self.channel_count
         for key, value in (("mean", self.mean), ("scale", self.scale)):
             if isinstance(value, tuple) and len(value) != count:
@@ -162,26 +176,25 @@ class Preprocess(Declared):
 
     @property
     def channel_count(self) -> int:
-        """Number of channels after preprocessing; audio has one."""
-        return 1 if self.frames is not None or self.channels == "GRAY" else 3
+        """Number of channels after preprocessing; what is no image has one."""
+        return 1 if not self.is_about_images or self.channels == "GRAY" else 3
+
+    @property
+    def is_about_images(self) -> bool:
+        """Whether the data are images."""
+        return self.frames is None and self.bytes is None and self.tokens is None
 
     def shape(self) -> tuple[int | None, ...]:
         """Return the shape of one preprocessed sample, without the batch; None where the raw file decides."""
         if self.frames is not None:
             return (self.frames.context + self.frames.size,)
+        if self.bytes is not None:
+            return (self.bytes.head + self.bytes.tail,)
+        if self.tokens is not None:
+            return (self.tokens.length,)
         resized = (self.resize.size or self.resize.fit) if self.resize is not None else None
         height, width = self.crop or resized or (None, None)
         return (self.channel_count, height, width) if self.layout == "NCHW" else (height, width, self.channel_count)
-
-
-def _label_pattern(pattern: str) -> str:
-    try:
-        groups = re.compile(pattern).groups
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}; correct it") from None
-    if groups == 0:
-        raise ValueError(f"{pattern!r} has no group; put the label in parentheses")
-    return pattern
 
 
 class Images(Declared):
@@ -193,12 +206,14 @@ class Images(Declared):
     """A package (the whole wheel), or `file`: a folder."""
     glob: RelativePath
     """Which files of it."""
-    label: Annotated[Line, AfterValidator(_label_pattern)] | None = None
+    label: Annotated[Line, AfterValidator(label_pattern)] | None = None
     """Regular expression over the file's name; group 1 is the label."""
     fixed_label: Annotated[Integer, Field(ge=0)] | None = None
     """The label of every image."""
     limit: Extent | None = None
     """At most so many images, in the order of their names."""
+    boxes: Mapping[Line, tuple[Box, ...]] | None = None
+    """Name of a file without its ending -> boxes around what it shows; files that are not named show nothing."""
     rotations: Annotated[tuple[Rotation, ...], Field(min_length=1)] = (0,)
     """Each image is shown once per counter-clockwise rotation; with several, the label is its place in the list."""
 
@@ -207,6 +222,8 @@ class Images(Declared):
         refuse_repeated("rotations", self.rotations)
         if sum((self.label is not None, self.fixed_label is not None, len(self.rotations) > 1)) > 1:
             raise ValueError("label, fixed_label and several rotations each give the label; keep one of them")
+        if self.boxes is not None and self.rotations != (0,):
+            raise ValueError("boxes are those of the image as it is; leave rotations out")
         return self
 
 
@@ -263,53 +280,7 @@ class Audio(Declared):
         return self
 
 
-Dataset = Annotated[Images | Csv | RenderedText | Audio, Field(discriminator="kind")]
-
-
-class ClassNames(Declared):
-    """Names of the classes in order: a list, or a JSON file (a list, or an object from index to name)."""
-
-    names: Annotated[tuple[Line, ...], Field(min_length=1)] | None = None
-    """The names, in the order of the scores."""
-    source: SingleFile | None = None
-    """The JSON file."""
-
-    @model_validator(mode="after")
-    def _one_form(self) -> ClassNames:
-        if (self.names is None) == (self.source is None):
-            raise ValueError("give exactly one of names, source")
-        return self
-
-
-class Classify(Declared):
-    """The first output holds one score per class."""
-
-    kind: Literal["classify"]
-    classes: ClassNames | None = None
-    """For people; without it classes are numbers."""
-    top: Extent = 5
-    """Number of best classes that the report lists."""
-    labels: Annotated[tuple[Annotated[Integer, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """The class that each label of the data stands for, where the model numbers its classes otherwise."""
-
-
-class CtcText(Declared):
-    """The first output is [1, time, characters] scores, read by greedy CTC with blank 0."""
-
-    kind: Literal["ctc_text"]
-    metadata_key: Line = "character"
-    """Key of the ONNX metadata that holds the characters, one a line."""
-
-
-class Detect(Declared):
-    """The first output is one probability per frame; above `threshold` counts as class 1."""
-
-    kind: Literal["threshold"]
-    threshold: Number = 0.5
-    """Least probability of class 1."""
-
-
-Decode = Annotated[Classify | CtcText | Detect, Field(discriminator="kind")]
+Dataset = Annotated[Images | Csv | RenderedText | Audio | Files | Tokens, Field(discriminator="kind")]
 
 
 class Model(Declared):
@@ -325,6 +296,8 @@ class Model(Declared):
     """SPDX expression: `Apache-2.0`."""
     description: Annotated[str, Field(max_length=1000)] = ""
     """One line for people."""
+    tags: tuple[Name, ...] = ()
+    """Words by which a pipeline leaves it out (`without_tags`)."""
     inputs: Annotated[tuple[Input, ...], Field(min_length=1, max_length=64)]
     """Every input of the model; the first one takes the data."""
     sizes: Annotated[Sizes, Field(default_factory=dict)]
@@ -402,6 +375,8 @@ class Model(Declared):
             ("top1", self.checks.top1, ("classify", "threshold")),
             ("top5", self.checks.top5, ("classify",)),
             ("text", self.checks.text, ("ctc_text",)),
+            ("map50", self.checks.map50, ("boxes",)),
+            ("rank1", self.checks.rank1, ("embeddings",)),
         ):
             if limit is not None and (kind not in kinds or not self.data):
                 raise ValueError(f"checks.{key} needs data, and decode of kind {' or '.join(kinds)}; add them")

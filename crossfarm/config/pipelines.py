@@ -62,6 +62,8 @@ class Pipeline(Declared):
     """One line for people."""
     models: Annotated[tuple[Line, ...], Field(min_length=1)] = ("*",)
     """Globs over model names."""
+    without_tags: tuple[Name, ...] = ()
+    """Models that have one of these tags are left out; no model need have one."""
     targets: Annotated[tuple[Name, ...], Field(min_length=1)]
     """Names of toolchain files."""
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = VARIANTS

@@ -54,10 +54,12 @@ def select_cells(project: Project, selection: Selection) -> tuple[Cell, ...]:
                 f"--targets {name}: there is no toolchains/{name}.yaml{nearest(name, project.targets)}; "
                 f"known targets: {', '.join(sorted(project.targets))}"
             )
+    left_out = frozenset(project.pipeline.without_tags)
     models = [
         model
         for model in project.models_file.models
         if any(fnmatch.fnmatchcase(model.name, glob) for glob in project.pipeline.models)
+        and left_out.isdisjoint(model.tags)
     ]
     cells = [
         Cell(model=model.name, target=target, variant=variant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from crossfarm.reports.run_view import CellOutcome
-from crossfarm.reports.shown import cases_by_name, cases_of, label, shown
+from crossfarm.reports.shown import RIGHT, cases_by_name, cases_of, label, shown
 from crossfarm.results import CheckRecord
 from crossfarm.util.text import one_line, quantity
 
@@ -64,11 +64,10 @@ def _quantising(cell: CellOutcome) -> str:
 
 
 def _right(cell: CellOutcome) -> str:
-    prefixes = ("accuracy.top1.", "text.")
-    found = [check for check in cell.checks if check.name.startswith(prefixes) and check.value is not None]
+    found = [check for check in cell.checks if check.name.startswith(RIGHT) and check.value is not None]
     told = []
     for check in found:
-        dataset = next(check.name.removeprefix(prefix) for prefix in prefixes if check.name.startswith(prefix))
+        dataset = next(check.name.removeprefix(prefix) for prefix in RIGHT if check.name.startswith(prefix))
         note = f" ({check.note})" if check.note else ""
         told.append(f"{shown(check.value or 0.0, check.unit, cases=check.cases)} {dataset}{note}")
     return ", ".join(told)

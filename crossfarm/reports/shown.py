@@ -13,6 +13,8 @@ _OF_THE_BOARD = frozenset({"latency.cv", "peak_rss", "budget.peak_rss", "code.un
 """Numbers that are not times and yet depend on what ran the program."""
 _OF_THE_HOST = "compile_time"
 LADDER = "accuracy.ladder"
+RIGHT = ("accuracy.top1.", "text.", "accuracy.map50.", "accuracy.rank1.")
+"""How the names of checks begin that say how many labelled cases are right; the data set follows."""
 
 
 def label(name: str, unit: str | None, timing: str | None) -> str:

@@ -143,7 +143,7 @@ def test_the_exit_codes_are_those_of_the_code(document: Path) -> None:
 def _names_in_code() -> set[str]:
     """Return the names of checks and measurements, up to where an output or data set begins: `accuracy.output.`."""
     found: set[str] = set()
-    for module in ("rows", "outputs", "decoded", "ladder", "code", "accelerators", "budgets"):
+    for module in ("rows", "outputs", "decoded", "shapes", "ladder", "code", "accelerators", "budgets"):
         tree = ast.parse((HOME / "crossfarm" / "stages" / "check" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             makers = ("measurement", "CheckRecord", "check")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from crossfarm.reports.columns import COLUMNS
 from crossfarm.reports.html.history import History, Series
 from crossfarm.reports.run_view import CellOutcome
-from crossfarm.reports.shown import cases_by_name, cases_of, shown
+from crossfarm.reports.shown import RIGHT, cases_by_name, cases_of, shown
 from crossfarm.reports.shown import label as label_of
 from crossfarm.results import CheckRecord, JobRecord, MeasurementRecord, Provenance
 from crossfarm.util.text import one_line, quantity
@@ -327,7 +327,7 @@ def sort_value(cell: CellOutcome, column: str) -> float | None:
         "memory": "arena",
     }.get(column)
     if column == "right":
-        shares = [check.value for check in cell.checks if check.name.startswith(("accuracy.top1.", "text."))]
+        shares = [check.value for check in cell.checks if check.name.startswith(RIGHT)]
         return next((_finite(value) for value in shares if value is not None), None)
     found = cell.measurements.get(name) if name else None
     return None if found is None else _finite(found.value)

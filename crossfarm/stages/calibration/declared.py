@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossfarm.config.models import RenderedText
+from crossfarm.config.samples import Tokens
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.stages.fetch.artifact import fetch_source
 from crossfarm.stages.protocol import Needs, Subject
@@ -24,6 +25,6 @@ def data_needs(subject: Subject) -> Needs:
     for dataset in subject.datasets:
         if dataset.name in model.calibration_data:
             parameters[f"dataset {dataset.name}"] = dataset.model_dump(mode="json")
-            if not isinstance(dataset, RenderedText):
+            if not isinstance(dataset, RenderedText | Tokens):
                 inputs[f"dataset {dataset.name}"] = ("fetch", fetch_source(dataset.source))
     return Needs(parameters=parameters, inputs=inputs)

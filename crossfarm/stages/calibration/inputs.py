@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from crossfarm.config.base import Declared, Name
-from crossfarm.config.models import CtcText, Dataset, Decode, Input, Preprocess
+from crossfarm.config.decoding import CtcText, Decode
+from crossfarm.config.models import Dataset, Input, Preprocess
 from crossfarm.errors import ConfigError
 from crossfarm.stages.data.tensors import Array
 from crossfarm.stages.job import Job

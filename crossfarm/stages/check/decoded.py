@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from crossfarm.config.checks import Checks
-from crossfarm.config.models import Classify, CtcText, Decode, Detect
+from crossfarm.config.decoding import Classify, CtcText, Detect
 from crossfarm.results import CheckRecord, MeasurementRecord
 from crossfarm.stages.check.comparison import argmax_agrees
 from crossfarm.stages.check.decoding import class_name, ctc_text, decisions, top_classes
@@ -38,7 +38,7 @@ class Decoded:
     output: Array
     expected: Array
     reference: Reference
-    decode: Decode
+    decode: Classify | CtcText | Detect
     checks: Checks
     labelled_only: bool = False
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from crossfarm.config.models import CtcText, Decode, Detect
+from crossfarm.config.decoding import Classify, CtcText, Detect
 from crossfarm.results import CheckRecord, MeasurementRecord
 from crossfarm.stages.check.comparison import OutputScale, compare
 from crossfarm.stages.check.decoded import Decoded, answer
@@ -140,7 +140,7 @@ def _decisions(output: Array, decoded: Decoded | None) -> list[object]:
     return [_decision(scores, decoded.decode, decoded.reference.characters or ()) for scores in output]
 
 
-def _decision(scores: Array, decode: Decode, characters: Sequence[str]) -> object:
+def _decision(scores: Array, decode: Classify | CtcText | Detect, characters: Sequence[str]) -> object:
     if isinstance(decode, CtcText):
         return ctc_text(scores, characters)
     if isinstance(decode, Detect):

@@ -11,7 +11,7 @@ from crossfarm.boards.result import OUTPUTS, RESULT, SIMULATED, OutputFile, Runn
 from crossfarm.bundles.accelerator import ACCELERATOR, AcceleratorReport
 from crossfarm.config.base import Declared, Name, Share
 from crossfarm.config.checks import Checks
-from crossfarm.config.models import Decode, Detect
+from crossfarm.config.decoding import Boxes, Classify, CtcText, Decode, Detect, Embeddings, Masks
 from crossfarm.errors import BundleError
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
 from crossfarm.stages.check.accelerators import (
@@ -27,6 +27,7 @@ from crossfarm.stages.check.code import code_records
 from crossfarm.stages.check.decoded import Decoded, decoded_records
 from crossfarm.stages.check.ladder import Rung, ladder_records, layer_records
 from crossfarm.stages.check.outputs import judged, output_records
+from crossfarm.stages.check.shapes import Shapes, shape_records
 from crossfarm.stages.check.statistics import Summary, summarise
 from crossfarm.stages.data.tensors import Array, read_stacked
 from crossfarm.stages.job import HOST, Job
@@ -123,7 +124,7 @@ def records(job: Job) -> Iterator[Row]:
     }
     quantised = Quantised.read(job.inputs["quantize"]) if "quantize" in job.inputs else None
     how = judged(model.name, reference.outputs, model.checks, steps=quantised.steps if quantised is not None else {})
-    is_scored = model.decode is not None and not isinstance(model.decode, Detect)
+    is_scored = isinstance(model.decode, Classify | CtcText)
     for number, (name, (output, expected)) in enumerate(pairs.items()):
         yield from output_records(
             name,
@@ -137,7 +138,13 @@ def records(job: Job) -> Iterator[Row]:
             measurement=measured.measurement,
         )
     decoded = None
-    if model.decode is not None and pairs:
+    if isinstance(model.decode, Boxes | Masks | Embeddings) and pairs:
+        yield from shape_records(
+            Shapes(model=model.name, pairs=pairs, reference=reference, decode=model.decode, checks=model.checks),
+            check=measured.check,
+            measurement=measured.measurement,
+        )
+    elif isinstance(model.decode, Classify | CtcText | Detect) and pairs:
         output, expected = next(iter(pairs.values()))
         decoded = Decoded(
             output=output,

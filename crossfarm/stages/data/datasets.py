@@ -10,13 +10,13 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from crossfarm.config.models import Csv, Images, RenderedText
+from crossfarm.config.models import Box, Csv, Images, RenderedText
 from crossfarm.errors import ConfigError, FetchError
 from crossfarm.stages.fetch.archives import list_files, read_member
 from crossfarm.stages.fetch.artifact import fetched_bytes, fetched_file
@@ -27,7 +27,8 @@ _TURNS = {
     270: Image.Transpose.ROTATE_270,
 }
 """Pillow turns counter-clockwise."""
-_LARGEST_IMAGE_FILE = 64 << 20
+_LARGEST_FILE = 64 << 20
+_INK = 128
 _LARGEST_CSV = 1 << 30
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -41,11 +42,13 @@ class Sample:
         image: raw, of any mode and size.
         label: what it shows: a number in the data set's own numbering, or the text as it was found; None where nobody
             says.
+        boxes: around what it shows, in pixels of the image; None where nobody says.
     """
 
     name: str
     image: Image.Image
     label: int | str | None
+    boxes: tuple[Box, ...] | None = None
 
 
 def samples(dataset: Images | Csv | RenderedText, folder: Path | None) -> Iterator[Sample]:
@@ -78,18 +81,36 @@ def image_files(dataset: Images, location: Path) -> Iterator[Sample]:
         ConfigError: nothing matches, a file is no image, or a path gives no label.
     """
     where = f"dataset {dataset.name}"
-    files = dict(_folder_files(location) if location.is_dir() else _zip_files(location, where))
-    matching = sorted(name for name in files if fnmatch.fnmatchcase(name, dataset.glob))
-    count = len(matching) if dataset.limit is None else min(dataset.limit, len(matching))
-    names = [matching[taken * len(matching) // count] for taken in range(count)]
-    if not names:
-        raise ConfigError(f"{where}: no file of {location.name} matches glob {dataset.glob!r}; correct the glob")
+    files = listed_files(location, where=where)
+    names = matching_files(files, [dataset.glob], limit=dataset.limit, location=location, where=where)
     stems = collections.Counter(PurePosixPath(name).stem for name in names)
     for name in names:
         stem = PurePosixPath(name).stem
-        image = _decoded(_read(location, name, size=files[name], where=where), f"{where}: {name}")
-        label = dataset.fixed_label if dataset.label is None else _label(name, dataset.label, where)
-        yield from _turned(stem if stems[stem] == 1 else name, image, label, dataset.rotations)
+        image = _decoded(read_listed(location, name, size=files[name], where=where), f"{where}: {name}")
+        label = dataset.fixed_label if dataset.label is None else label_of(name, dataset.label, where)
+        boxes = None if dataset.boxes is None else dataset.boxes.get(stem, ())
+        yield from _turned(stem if stems[stem] == 1 else name, image, label, dataset.rotations, boxes=boxes)
+
+
+def listed_files(location: Path, *, where: str) -> Mapping[str, int]:
+    """Return path -> size of every file of a folder, a wheel or another zip archive; `where` is for messages."""
+    return dict(_folder_files(location) if location.is_dir() else _zip_files(location, where))
+
+
+def matching_files(
+    files: Mapping[str, int], globs: Sequence[str], *, limit: int | None, location: Path, where: str
+) -> list[str]:
+    """Return the paths that a glob matches, in order; with a limit, path i * paths // limit for each i < limit.
+
+    Raises:
+        ConfigError: nothing matches.
+    """
+    matching = sorted(name for name in files if any(fnmatch.fnmatchcase(name, glob) for glob in globs))
+    count = len(matching) if limit is None else min(limit, len(matching))
+    if not count:
+        shown = ", ".join(map(repr, globs))
+        raise ConfigError(f"{where}: no file of {location.name} matches glob {shown}; correct the glob")
+    return [matching[taken * len(matching) // count] for taken in range(count)]
 
 
 def csv_rows(dataset: Csv, content: bytes) -> Iterator[Sample]:
@@ -148,16 +169,38 @@ def rendered_lines(dataset: RenderedText) -> Iterator[Sample]:
         size = (int(right - left) + 2 * margin + 1, int(bottom - top) + 2 * margin + 1)
         image = Image.new("RGB", size, "white")
         ImageDraw.Draw(image).multiline_text((margin - left, margin - top), text, fill="black", font=font)
-        yield from _turned(f"text {number}", image, text, dataset.rotations)
+        boxes = line_boxes(image) if set(dataset.rotations) <= {0} else None
+        yield from _turned(f"text {number}", image, text, dataset.rotations, boxes=boxes)
 
 
-def _turned(name: str, image: Image.Image, label: int | str | None, rotations: tuple[int, ...]) -> Iterator[Sample]:
+def line_boxes(image: Image.Image) -> tuple[Box, ...]:
+    """Return a box around the ink of each line of a dark text on white, from top to bottom.
+
+    Rows without ink part the lines, as they do between lines of letters of an ordinary height.
+    """
+    ink = np.asarray(image.convert("L")) < _INK
+    rows = np.flatnonzero(np.diff(ink.any(axis=1).astype(np.int8), prepend=0, append=0))
+    found: list[Box] = []
+    for top, bottom in zip(rows[::2], rows[1::2], strict=True):
+        columns = np.flatnonzero(ink[top:bottom].any(axis=0))
+        found.append((float(columns[0]), float(top), float(columns[-1] + 1), float(bottom)))
+    return tuple(found)
+
+
+def _turned(
+    name: str,
+    image: Image.Image,
+    label: int | str | None,
+    rotations: tuple[int, ...],
+    *,
+    boxes: tuple[Box, ...] | None = None,
+) -> Iterator[Sample]:
     """Yield an image once per rotation; with one that is no choice, hence none that would change the label."""
     chosen = rotations or (0,)
     for place, angle in enumerate(chosen):
         turned = image.transpose(_TURNS[angle]) if angle else image
         if len(chosen) == 1:
-            yield Sample(name=name, image=turned, label=label)
+            yield Sample(name=name, image=turned, label=label, boxes=boxes)
         else:
             yield Sample(name=f"{name} at {angle}", image=turned, label=place)
 
@@ -175,9 +218,14 @@ def _zip_files(path: Path, where: str) -> list[tuple[str, int]]:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _read(location: Path, name: str, *, size: int, where: str) -> bytes:
-    if size > _LARGEST_IMAGE_FILE:
-        raise ConfigError(f"{where}: {name} has {size} bytes, the limit is {_LARGEST_IMAGE_FILE}; leave it out")
+def read_listed(location: Path, name: str, *, size: int, where: str) -> bytes:
+    """Return a listed file's content.
+
+    Raises:
+        ConfigError: it is too large.
+    """
+    if size > _LARGEST_FILE:
+        raise ConfigError(f"{where}: {name} has {size} bytes, the limit is {_LARGEST_FILE}; leave it out")
     return (location / name).read_bytes() if location.is_dir() else read_member(location, name)
 
 
@@ -191,8 +239,12 @@ def _decoded(content: bytes, where: str) -> Image.Image:
     return image
 
 
-def _label(name: str, expression: str, where: str) -> str:
-    """Return group 1 of the expression in the path."""
+def label_of(name: str, expression: str, where: str) -> str:
+    """Return group 1 of the expression in the path.
+
+    Raises:
+        ConfigError: it has none.
+    """
     found = re.search(expression, name)
     if found is None or not found.groups() or found.group(1) is None:
         raise ConfigError(f"{where}: the expression {expression!r} finds no label (group 1) in {name}; correct label")

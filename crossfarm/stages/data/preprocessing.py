@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from crossfarm.config.models import Framing, Preprocess, Resize
+from crossfarm.config.models import Box, Framing, Preprocess, Resize
 from crossfarm.errors import ConfigError
 
 Floats = NDArray[np.float32]
@@ -47,6 +48,32 @@ def image_tensor(image: Image.Image, steps: Preprocess) -> Floats:
         pixels = pixels[:, :, ::-1]
     normalised = normalise(pixels, mean=steps.mean, scale=steps.scale)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1) if steps.layout == "NCHW" else normalised)
+
+
+def boxes_in_input(boxes: Sequence[Box], *, width: int, height: int, steps: Preprocess) -> tuple[Box, ...]:
+    """Return where boxes of an upright image stand in the input that is made of it, cut at its edges.
+
+    Args:
+        boxes: left, top, right and bottom in pixels of the image; those that are cut away are left out.
+        width: of the image.
+        height: of the image.
+        steps: what models.yaml declares.
+    """
+    new_width, new_height = _new_size(width, height, steps.resize)
+    across, down = new_width / width, new_height / height
+    if steps.resize is not None and steps.resize.fit is not None:
+        new_width = steps.resize.fit[1]
+    left = top = 0
+    if steps.crop is not None:
+        left, top = (new_width - steps.crop[1]) // 2, (new_height - steps.crop[0]) // 2
+        new_height, new_width = steps.crop
+    found = []
+    for box in boxes:
+        x = [min(max(place * across - left, 0.0), float(new_width)) for place in (box[0], box[2])]
+        y = [min(max(place * down - top, 0.0), float(new_height)) for place in (box[1], box[3])]
+        if x[0] < x[1] and y[0] < y[1]:
+            found.append((x[0], y[0], x[1], y[1]))
+    return tuple(found)
 
 
 def normalise(pixels: Floats, *, mean: float | tuple[float, ...], scale: float | tuple[float, ...]) -> Floats:
@@ -132,15 +159,19 @@ def _resized(image: Image.Image, form: Resize | None) -> Image.Image:
     """Resize an image; for `fit` only the scaling to the height."""
     if form is None:
         return image
-    width, height = image.size
+    return image.resize(_new_size(*image.size, form), _RESAMPLING[form.interpolation])
+
+
+def _new_size(width: int, height: int, form: Resize | None) -> tuple[int, int]:
+    """Return width and height of an image behind `resize`; for `fit` before it is cut or padded."""
+    if form is None:
+        return width, height
     if form.size is not None:
-        height, width = form.size
-    elif form.fit is not None:
-        height, width = form.fit[0], max(1, round(width * form.fit[0] / height))
-    elif form.shorter_side is not None:
-        share = form.shorter_side / min(width, height)
-        width, height = round(width * share), round(height * share)
-    return image.resize((width, height), _RESAMPLING[form.interpolation])
+        return form.size[1], form.size[0]
+    if form.fit is not None:
+        return max(1, round(width * form.fit[0] / height)), form.fit[0]
+    share = (form.shorter_side or 1) / min(width, height)
+    return round(width * share), round(height * share)
 
 
 def _fitted(pixels: Floats, *, width: int, pad_value: float) -> Floats:

@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 from crossfarm.config.base import Declared
-from crossfarm.config.models import Decode, Preprocess
+from crossfarm.config.decoding import Decode
+from crossfarm.config.models import Preprocess
 from crossfarm.stages.job import Job
 from crossfarm.stages.protocol import Declaration, Needs, Subject
 from crossfarm.util.paths import HOME

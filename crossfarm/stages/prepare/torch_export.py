@@ -173,7 +173,7 @@ def _export(request: ExportRequest) -> None:
     torch.manual_seed(0)
     module = load_factory(request.factory)(*request.arguments)
     if request.state is not None:
-        module.load_state_dict(_load_state(Path(request.state)))
+        give_state(module, Path(request.state))
     module.eval()
     example = tuple(torch.zeros(item["shape"], dtype=getattr(torch, item["dtype"])) for item in request.inputs)
     torch.onnx.export(
@@ -187,6 +187,14 @@ def _export(request: ExportRequest) -> None:
         output_names=list(request.output_names),
         verbose=False,
     )
+
+
+def give_state(module: Any, path: Path) -> None:
+    """Load the weights of a file; a module with a method `load_state_file` reads a form of its own."""
+    if hasattr(module, "load_state_file"):
+        module.load_state_file(path)
+    else:
+        module.load_state_dict(_load_state(path))
 
 
 def _load_state(path: Path) -> Mapping[str, Any]:
@@ -214,8 +222,8 @@ def _load_state(path: Path) -> Mapping[str, Any]:
 def load_factory(factory: str) -> Any:
     """Return the callable that `module:callable` names; the callable may be a method: `module:Class.from_name`.
 
-    A package whose own __init__ needs something that is not installed is entered without it: its modules for training
-    or for pictures are not needed to build the network.
+    A package whose own __init__ needs something that is not here is entered without it: its modules for training or for
+    pictures are not needed to build the network, nor are the compiled operators that torchvision's brings.
 
     Raises:
         ImportError: the module cannot be imported either way.
@@ -224,7 +232,7 @@ def load_factory(factory: str) -> Any:
     name, _, attribute = factory.partition(":")
     try:
         found: Any = importlib.import_module(name)
-    except ModuleNotFoundError:
+    except (ImportError, RuntimeError):  # RuntimeError: operators of a compiled part that does not fit this PyTorch
         _enter_without_init(name)
         found = importlib.import_module(name)
     for part in attribute.split("."):

@@ -20,7 +20,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from pydantic import Field, TypeAdapter
 
 from crossfarm.config.base import Declared, Name
-from crossfarm.config.models import Classify, CtcText, Dataset, Decode, DType, Input, Preprocess
+from crossfarm.config.decoding import Classify, CtcText, Decode
+from crossfarm.config.models import Dataset, DType, Input, Preprocess
 from crossfarm.errors import ConfigError, ModelError, nearest
 from crossfarm.stages.data.tensors import Array, little_endian
 from crossfarm.stages.fetch.artifact import fetched_bytes
@@ -93,6 +94,8 @@ def write_reference(job: Job) -> None:
     cases = _run_all(runtime, trials, inputs=inputs, folder=job.output)
     carried = carried_by_runs(inputs)
     if isinstance(model.decode, Classify):
+        if model.decode.labels is None:
+            cases = tuple(named(case, classes or ()) for case in cases)
         check_labels(cases, model.decode, scores=math.prod(runtime.outputs[0].shape), model=model.name)
     Reference(
         cases=cases,
@@ -300,17 +303,24 @@ def _class_names(model: _Declaration, job: Job) -> tuple[str, ...] | None:
     classes = model.decode.classes if isinstance(model.decode, Classify) else None
     if classes is None or classes.source is None:
         return classes.names if classes is not None else None
-    return parse_class_names(fetched_bytes(classes.source, job.inputs["classes"]), model=model.name)
+    content = fetched_bytes(classes.source, job.inputs["classes"])
+    return parse_class_names(content, key=classes.key, model=model.name)
 
 
-def parse_class_names(content: bytes, *, model: str) -> tuple[str, ...]:
+def parse_class_names(content: bytes, *, model: str, key: str | None = None) -> tuple[str, ...]:
     """Read names of classes from JSON: a list of them, or an object from index ("0", "1" ...) to name.
+
+    Args:
+        content: the file.
+        model: its name, for the message.
+        key: where in the file's object they stand; None if they are all of it.
 
     Raises:
         ConfigError: it is something else, or an index is missing.
     """
     try:
         value = json.loads(content)
+        value = value[key] if key is not None and isinstance(value, dict) else value
         names = [value[str(index)] for index in range(len(value))] if isinstance(value, dict) else value
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
             return tuple(names)
@@ -320,6 +330,13 @@ def parse_class_names(content: bytes, *, model: str) -> tuple[str, ...]:
         f"model {model}: decode.classes.source is neither a JSON list of names nor an object from every index to its "
         "name; correct the source"
     )
+
+
+def named(case: Case, classes: Sequence[str]) -> Case:
+    """Return a case whose label is the name of a class with that class's number in its place."""
+    if not isinstance(case.label, str) or case.label not in classes:
+        return case
+    return case.model_copy(update={"label": classes.index(case.label)})
 
 
 def check_labels(cases: Sequence[Case], decode: Classify, *, scores: int, model: str) -> None:

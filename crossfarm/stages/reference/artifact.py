@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from crossfarm.config.base import Declared
-from crossfarm.config.models import DType
+from crossfarm.config.models import Box, DType
 from crossfarm.errors import StoreError
 
 FILE_NAME = "reference.json"
@@ -23,6 +23,8 @@ class Case(Declared):
     dataset: str | None = None
     label: int | str | None = None
     """What the answer should be, in the data set's own numbering; None where nobody knows."""
+    boxes: tuple[Box, ...] | None = None
+    """Around what it shows, in pixels of the first input; None where nobody knows."""
     continues: bool = False
     """The inputs that are carried are outputs of the case before."""
 

@@ -10,17 +10,39 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
+from PIL import ImageOps
 
-from crossfarm.config.models import Audio, Csv, Images, Input, Preprocess, RenderedText
+from crossfarm.config.models import Audio, Box, Csv, Dataset, Images, Input, Preprocess, RenderedText
+from crossfarm.config.samples import Files, Tokens
 from crossfarm.errors import ConfigError
 from crossfarm.stages.data.audio import frames
 from crossfarm.stages.data.datasets import samples
-from crossfarm.stages.data.preprocessing import image_tensor, to_input
+from crossfarm.stages.data.preprocessing import boxes_in_input, image_tensor, to_input
 from crossfarm.stages.data.tensors import Array
-from crossfarm.stages.fetch.artifact import fetched_bytes
+from crossfarm.stages.data.windows import file_rows, token_rows
+from crossfarm.stages.fetch.artifact import fetched_bytes, fetched_file
 from crossfarm.stages.reference.artifact import Case
 
 _Found = TypeVar("_Found")
+_PREPROCESS: Mapping[type, str] = {Audio: "frames", Files: "bytes", Tokens: "tokens"}
+_WORDS = {"frames": "audio", "bytes": "data of kind files", "tokens": "data of kind tokens"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Made:
+    """What preprocessing makes of a sample.
+
+    Attributes:
+        name: unique in its data set.
+        values: of the first input.
+        label: as it was found.
+        boxes: in pixels of the input; None where nobody says.
+    """
+
+    name: str
+    values: Array
+    label: int | str | None
+    boxes: tuple[Box, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +98,7 @@ def random_tensor(tensor: Input, *, seed: int, case: int) -> Array:
 
 
 def data_trials(
-    dataset: Images | Csv | RenderedText | Audio,
+    dataset: Dataset,
     folder: Path | None,
     *,
     model: str,
@@ -107,21 +129,22 @@ def data_trials(
     carried = {tensor.name for tensor in others if is_sequence and tensor.carry_from is not None}
     where = f"model {model}, data {dataset.name}"
     values_of = _values(dataset, folder, preprocess, where)
-    chosen = values_of if limit is None or carried else spread(list(values_of), limit, label=lambda value: value[2])
-    for number, (name, values, found) in enumerate(chosen):
-        known = {first.name: to_input(values, shape=first.shape, dtype=first.dtype, where=where)}
+    chosen = values_of if limit is None or carried else spread(list(values_of), limit, label=lambda value: value.label)
+    for number, made in enumerate(chosen):
+        known = {first.name: to_input(made.values, shape=first.shape, dtype=first.dtype, where=where)}
         known |= {
             tensor.name: random_tensor(tensor, seed=seed, case=number)
             for tensor in others
             if tensor.name not in carried
         }
-        label = int(found) if not is_text and isinstance(found, str) and found.isdecimal() else found
+        label = int(str(made.label)) if not is_text and str(made.label).isdecimal() else made.label
         yield Trial(
             case=Case(
-                name=f"{dataset.name} {name}",
+                name=f"{dataset.name} {made.name}",
                 kind="data",
                 dataset=dataset.name,
                 label=label,
+                boxes=made.boxes,
                 continues=bool(carried and number),
             ),
             tensors=known,
@@ -146,25 +169,44 @@ def spread(found: Sequence[_Found], limit: int, *, label: Callable[[_Found], int
     return [found[number] for number in sorted(kept)]
 
 
-def _values(
-    dataset: Images | Csv | RenderedText | Audio, folder: Path | None, preprocess: Preprocess, where: str
-) -> Iterator[tuple[str, Array, int | str | None]]:
-    """Yield name, preprocessed values and label of each sample."""
-    if isinstance(dataset, Audio) != (preprocess.frames is not None):
-        raise ConfigError(f"{where}: preprocess.frames goes with audio, and only with it; correct preprocess or data")
-    if not isinstance(dataset, Audio):
+def _values(dataset: Dataset, folder: Path | None, preprocess: Preprocess, where: str) -> Iterator[_Made]:
+    """Yield what preprocessing makes of each sample."""
+    wanted = next((key for kind, key in _PREPROCESS.items() if isinstance(dataset, kind)), None)
+    for key in _PREPROCESS.values():
+        if (getattr(preprocess, key) is not None) != (key == wanted):
+            raise ConfigError(
+                f"{where}: preprocess.{key} goes with {_WORDS[key]}, and only with it; correct preprocess or data"
+            )
+    if isinstance(dataset, Images | Csv | RenderedText):
         for sample in samples(dataset, folder):
-            yield sample.name, image_tensor(sample.image, preprocess), sample.label
+            boxes = None
+            if sample.boxes is not None:
+                width, height = ImageOps.exif_transpose(sample.image).size
+                boxes = boxes_in_input(sample.boxes, width=width, height=height, steps=preprocess)
+            values = image_tensor(sample.image, preprocess)
+            yield _Made(name=sample.name, values=values, label=sample.label, boxes=boxes)
         return
-    if folder is None or preprocess.frames is None:
+    mean, scale = (np.float32(_scalar(value, where)) for value in (preprocess.mean, preprocess.scale))
+    for name, row, label in _rows(dataset, folder, preprocess, where):
+        yield _Made(name=name, values=(row - mean) * scale, label=label)
+
+
+def _rows(
+    dataset: Audio | Files | Tokens, folder: Path | None, preprocess: Preprocess, where: str
+) -> Iterator[tuple[str, Array, int | str | None]]:
+    if isinstance(dataset, Tokens) and preprocess.tokens is not None:
+        yield from token_rows(dataset, preprocess.tokens)
+    elif folder is None:
         raise ConfigError(f"{where}: its source was not fetched; run the stage `fetch` first")
-    cut, labels = frames(dataset, fetched_bytes(dataset.source, folder), preprocess.frames)
-    scaled = (cut - np.float32(_scalar(preprocess.mean, where))) * np.float32(_scalar(preprocess.scale, where))
-    for number, (frame, label) in enumerate(zip(scaled, labels, strict=True)):
-        yield f"frame {number}", frame, label
+    elif isinstance(dataset, Files) and preprocess.bytes is not None:
+        yield from file_rows(dataset, fetched_file(folder), preprocess.bytes)
+    elif isinstance(dataset, Audio) and preprocess.frames is not None:
+        cut, labels = frames(dataset, fetched_bytes(dataset.source, folder), preprocess.frames)
+        for number, (frame, label) in enumerate(zip(cut, labels, strict=True)):
+            yield f"frame {number}", frame, label
 
 
 def _scalar(value: float | tuple[float, ...], where: str) -> float:
     if isinstance(value, tuple):
-        raise ConfigError(f"{where}: audio has one channel, so preprocess.mean and scale are one number each")
+        raise ConfigError(f"{where}: there is one channel, so preprocess.mean and scale are one number each")
     return value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossfarm.config.models import Classify, RenderedText
+from crossfarm.config.decoding import Classify
+from crossfarm.config.models import RenderedText
+from crossfarm.config.samples import Tokens
 from crossfarm.config.sources import FileSource, Package, UrlSource
 from crossfarm.stages.fetch.artifact import fetch_source
 from crossfarm.stages.job import Job
@@ -42,7 +44,7 @@ def needs(subject: Subject) -> Needs:
     for dataset in subject.datasets:
         if dataset.name in model.data:
             parameters[f"dataset {dataset.name}"] = dataset.model_dump(mode="json")
-            if not isinstance(dataset, RenderedText):
+            if not isinstance(dataset, RenderedText | Tokens):
                 inputs[f"dataset {dataset.name}"] = ("fetch", fetch_source(dataset.source))
     classes = model.decode.classes if isinstance(model.decode, Classify) else None
     if classes is not None and classes.source is not None:

@@ -4,6 +4,8 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "compressed.hpp"
+
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -129,7 +131,8 @@ Image read_image(const std::string &path) {
     if (begins('P', '6')) return read_netpbm(bytes, false);
     if (begins('P', '5')) return read_netpbm(bytes, true);
     if (begins('B', 'M')) return read_bmp(bytes);
-    refuse("it is neither PPM nor BMP; convert it, for instance with `convert IN.jpg OUT.ppm`");
+    if (is_compressed(bytes)) return read_compressed(bytes);
+    refuse("it is neither JPEG, PNG, PPM nor BMP; convert it, for instance with `convert IN.webp OUT.png`");
   } catch (const std::runtime_error &error) {
     throw std::runtime_error(path + ": " + error.what());
   }

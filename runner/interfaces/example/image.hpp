@@ -1,4 +1,4 @@
-// Images without a library: binary PPM and PGM (P6, P5) and uncompressed BMP with 24 or 32 bits.
+// Images: JPEG, PNG, binary PPM and PGM (P6, P5), and uncompressed BMP with 24 or 32 bits.
 #pragma once
 
 #include <cstddef>

@@ -14,10 +14,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from crossfarm.config.decoding import Boxes, Classify, CtcText, Detect
 from crossfarm.config.loading import load_models
-from crossfarm.config.models import Classify, CtcText, Detect, Model
+from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
 from crossfarm.config.sources import FileSource
+from crossfarm.stages.check.boxes import average_precision, found_boxes
 from crossfarm.stages.check.decoding import ctc_text, decisions, top_classes
 from crossfarm.stages.data.tensors import Array, read_stacked
 from crossfarm.stages.fetch import stage as fetch
@@ -42,6 +44,8 @@ RIGHT = {
     "mnist_cnn": (99, 100),
     "efficientnet_lite0": (18, 20),
     "resnet8": (18, 20),
+    "mobilenet_v2": (17, 20),
+    "magika": (64, 65),
 }
 """Model -> at least so many right answers of so many labelled cases."""
 PIPELINE = Pipeline.model_validate({"name": "test", "targets": ["x86_64"]})
@@ -100,7 +104,8 @@ def _is_right(model: Model, scores: Array, label: int | str, characters: tuple[s
 
 
 def test_every_model_that_has_data_is_tried_on_it() -> None:
-    assert set(RIGHT) == {name for name, model in MODELS.items() if model.data}
+    scored = {name for name, model in MODELS.items() if isinstance(model.decode, Classify | CtcText | Detect)}
+    assert set(RIGHT) == {name for name in scored if MODELS[name].data}
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -119,6 +124,29 @@ def test_the_reference_gives_right_answers(name: str, artifact: Callable[[Module
     assert len(answers) == count
     assert sum(answers) >= at_least
     assert [case.kind for case in found.cases[: model.random_cases]] == ["random"] * model.random_cases
+
+
+@pytest.mark.parametrize("name", ["face_detection", "ppocr_det"])
+def test_the_reference_finds_the_labelled_things(name: str, artifact: Callable[[ModuleType, Subject], Path]) -> None:
+    decode = MODELS[name].decode
+    assert isinstance(decode, Boxes)
+    folder = artifact(reference, _subject(MODELS[name]))
+    found = Reference.read(folder)
+    outputs = {
+        port.name: read_stacked(folder / port.file, dtype=port.dtype, shape=port.shape, cases=len(found.cases))
+        for port in found.outputs
+    }
+    shape = found.inputs[0].shape
+    height, width = shape[2:] if shape[1] == 3 else shape[1:3]
+    labelled = [number for number, case in enumerate(found.cases) if case.boxes is not None]
+    boxes = [
+        found_boxes({port: each[number] for port, each in outputs.items()}, decode, height=height, width=width)
+        for number in labelled
+    ]
+    labels = [found.cases[number].boxes or () for number in labelled]
+    assert len(labelled) == 2
+    assert sum(map(len, labels)) == {"face_detection": 2, "ppocr_det": 5}[name]
+    assert average_precision(boxes, labels) == 1.0
 
 
 def _multiplies_bytes_exactly() -> bool:

@@ -21,7 +21,8 @@ from PIL import Image
 
 from crossfarm.bundles.compile_report import CompileReport, PortType
 from crossfarm.bundles.interfaces import About, write_interfaces
-from crossfarm.config.models import Classify, CtcText, Decode, Detect, Framing, Preprocess, Resize
+from crossfarm.config.decoding import Classify, CtcText, Decode, Detect
+from crossfarm.config.models import Framing, Preprocess, Resize
 from crossfarm.stages.check.decoding import class_name, ctc_text, top_classes
 from crossfarm.stages.data.preprocessing import image_tensor
 from crossfarm.util.paths import HOME
@@ -95,7 +96,7 @@ def test_the_files_are_those_of_the_runner_and_three_of_the_model(tmp_path: Path
     _write(tmp_path)
     sources = RUNNER / "interfaces"
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    copied = {f"example/{path.name}" for path in (sources / "example").glob("*.?pp")}
+    copied = {f"example/{path.name}" for path in (sources / "example").glob("*") if path.suffix != ".in"}
     copied |= {f"python/shapes/{path.name}" for path in (sources / "python").glob("*") if path.is_file()}
     assert found == copied | {"CMakeLists.txt", "example/model_info.cpp", "python/shapes/model.json"}
     assert "@" not in (tmp_path / "CMakeLists.txt").read_text()

@@ -154,11 +154,11 @@ def test_bad_input_is_told_with_its_place(models_problems: Problems, before: str
         ("checks: {tolerance: 0}", "11: models[0].checks.tolerance: must be more than 0.0, got 0"),
         (
             "decode: {kind: clasify}",
-            "11: models[0].decode.kind: expected one of classify, ctc_text, threshold, got 'cla",
+            "11: models[0].decode.kind: expected one of classify, ctc_text, threshold, boxes, masks, embeddings",
         ),
         (
             "decode: {top: 3}",
-            "11: models[0].decode: the key 'kind' is missing; give one of classify, ctc_text, threshold",
+            "11: models[0].decode: the key 'kind' is missing; give one of classify, ctc_text, threshold, boxes, masks,",
         ),
         ("decode: classify", "11: models[0].decode: expected a mapping, got 'classify'"),
         ("decode: {kind: classify, tops: 3}", "11: models[0].decode.tops: unknown key 'tops'; perhaps you meant 'top'"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from crossfarm.config.base import Declared
+from crossfarm.config.decoding import Decode
 from crossfarm.config.llvm import LlvmCode, McuCode
 from crossfarm.config.models import MAX_ELEMENTS, Dataset, Input, Model, Preprocess, Resize
 from crossfarm.config.sources import FactorySource, FileSource, PackageSource, Source, UrlSource
@@ -310,3 +311,43 @@ def test_a_target_of_a_processor_needs_a_c_compiler_and_another_does_not() -> No
         _ = target.c_compiler
     linked = target_with(_Array).model_validate(TARGET | {"code": {"lanes": 4}})
     assert linked.c_compiler == linked.compiler
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"kind": "boxes"}, "give exactly one of anchors, map"),
+        (
+            {"kind": "boxes", "map": {}, "anchors": {"boxes": "b", "scores": "s", "grids": [{"stride": 8}]}},
+            "give exactly",
+        ),
+        ({"kind": "classify", "classes": {"names": ["a"], "key": "k"}}, "key says where in a file the names stand"),
+    ],
+)
+def test_a_decoder_whose_parts_disagree_is_refused(value: dict[str, Any], message: str) -> None:
+    assert told(Decode, value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("check", "kind"), [("map50", "boxes"), ("rank1", "embeddings"), ("text", "ctc_text"), ("top5", "classify")]
+)
+def test_a_limit_needs_the_decoder_that_it_is_about(check: str, kind: str) -> None:
+    assert told(Model, MODEL | {"checks": {check: 1.0}}) == (
+        f"checks.{check} needs data, and decode of kind {kind}; add them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ({"bytes": {"head": 1, "tail": 1}, "crop": [1, 1]}, "bytes is for files, resize and crop are for images"),
+        ({"tokens": {"length": 4}, "frames": {"size": 4}}, "frames and tokens are for different data"),
+    ],
+)
+def test_preprocessing_is_for_one_kind_of_data(steps: dict[str, Any], message: str) -> None:
+    assert told(Preprocess, steps).startswith(message)
+
+
+def test_files_and_tokens_become_rows_of_numbers() -> None:
+    assert Preprocess.model_validate({"bytes": {"head": 3, "tail": 2}}).shape() == (5,)
+    assert Preprocess.model_validate({"tokens": {"length": 7}}).shape() == (7,)

@@ -97,7 +97,8 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
     def visit_call_(self, call: RelaxCall) -> RelaxExpr:
         """Rewrite one call, whose arguments have been rewritten."""
         call = self.visit_expr_post_order(call)
-        handler = _HANDLERS.get(operator_name(call))
+        name = operator_name(call)
+        handler = _HANDLERS.get(name) if name in _OF_STORED or not _is_stored(call) else None
         made = handler(self, call) if handler is not None else None
         return call if made is None else made
 
@@ -323,8 +324,14 @@ def _move(context: _Rewriter, call: RelaxCall) -> RelaxExpr | None:
         return _move_weights(context, call, value)
     if isinstance(value, QuantisedValue):
         tensor = context.emit(move(channels_first(context, value.tensor)))
-        return context.keep(dataclasses.replace(value, tensor=channels_last(context, tensor)))
+        moved = dataclasses.replace(value, tensor=channels_last(context, tensor))
+        return context.know(call, moved) if _is_stored(call) else context.keep(moved)
     return context.know(call, RearrangedValue(source=value, move=move, expression=call))
+
+
+def _is_stored(call: RelaxCall) -> bool:
+    """Say whether an operator takes the stored integers themselves, not the real numbers that they stand for."""
+    return bool(call.args) and not isinstance(call.args[0], relax.Tuple) and dtype_of(call.args[0]) in ("int8", "uint8")
 
 
 def _move_weights(context: _Rewriter, call: RelaxCall, weights: Weights) -> RelaxExpr | None:
@@ -358,3 +365,7 @@ _HANDLERS: Mapping[str, Callable[[_Rewriter, RelaxCall], RelaxExpr | None]] = {
     "relax.expand_dims": _move,
 }
 """Operator -> what makes it of integers; None from it leaves the operator in float32."""
+_OF_STORED = frozenset({"relax.quantize", "relax.dequantize"}) | {
+    name for name, handler in _HANDLERS.items() if handler is _move
+}
+"""Those that may take stored integers too; any other operator over them is about the integers themselves."""

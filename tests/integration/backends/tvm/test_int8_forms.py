@@ -222,3 +222,37 @@ def test_maxima_of_floats_between_quantised_tensors_are_taken_of_integers(
     most = np.maximum.reduce([real[:, y : y + shape[1] - 1, x : x + shape[2] - 1] for y in (0, 1) for x in (0, 1)])
     assert np.array_equal(found, first(numpy_reference.quantise(most, params=result.params, dtype=result.dtype)))
     assert any("max_pool_int8" in name for name in names)
+
+
+@laws
+@given(cases, st.sampled_from(["Transpose", "Reshape", "MaxPool", "Relu"]))
+def test_operators_over_the_stored_integers_give_integers(case: Case, operator: str) -> None:
+    """What stands between QuantizeLinear and DequantizeLinear is about the integers, not about what they stand for."""
+    image = np.random.default_rng(case.seed).uniform(-300, 300, (1, 3, 4, 8)).astype(np.float32)
+    image *= np.float32(case.source.params.scale)
+    extra, attributes = {
+        "Transpose": ([], {"perm": [0, 3, 1, 2]}),
+        "Reshape": (["shape"], {}),
+        "MaxPool": ([], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        "Relu": ([], {}),
+    }[operator]
+    nodes = [
+        *quantised_as(case.source, "x", "stored"),
+        node(operator, ["stored", *extra], ["made"], **attributes),
+        node("DequantizeLinear", ["made", "stored_scale", "stored_zero"], ["real"]),
+        node("QuantizeLinear", ["real", "stored_scale", "stored_zero"], ["y"]),
+    ]
+    constants = {**case.source.constants("stored"), "shape": np.array([1, 8, 3, 4], np.int64)}
+    assume(operator != "Relu" or case.source.dtype == "int8")
+    info = np.iinfo(case.source.dtype)
+    scaled = np.rint(image / np.float32(case.source.params.scale)) + case.source.params.zero
+    stored = np.clip(scaled, info.min, info.max).astype(case.source.dtype)
+    wanted = {
+        "Transpose": lambda: stored.transpose(0, 3, 1, 2),
+        "Reshape": lambda: stored.reshape(1, 8, 3, 4),
+        "MaxPool": lambda: stored.reshape(1, 3, 2, 2, 4, 2).max(axis=(3, 5)),
+        "Relu": lambda: np.maximum(stored, 0),
+    }[operator]()
+    found, _ = run(case.target, nodes, {"x": image}, constants)
+    assert found.dtype == stored.dtype
+    assert np.array_equal(found, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import platform
 import shutil
 import subprocess
@@ -23,6 +24,14 @@ pytestmark = pytest.mark.integration
 HERE = Path(__file__).parent
 SOURCES = HOME / "runner" / "interfaces" / "example"
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+FORMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    *(("BMP", {}), ("PPM", {}), ("PNG", {}), ("JPEG", {})),
+    *(("JPEG", {"progressive": True}), ("PNG", {"bits": 8})),
+)
+PLAIN = Preprocess(mean=(103.53, 116.28, 123.675), scale=0.0171247, layout="NHWC")
+NO_STEPS = (0, 0, 0, 0, 0, 0, 0, 0)
+"""Arguments of the preprocessor for PLAIN."""
+PNG_START = b"\x89PNG\r\n\x1a\n"
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -30,6 +39,13 @@ def _needs(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed (./inv setup installs it)")
+
+
+def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
+    """Return the file of an image."""
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
 
 
 def _run(*command: object) -> str:
@@ -57,7 +73,7 @@ def _answers(command: Sequence[object], model: Built, photograph: Path) -> list[
 def _agrees(command: Sequence[object], model: Built, folder: Path) -> None:
     """Hold the five best classes of every photograph against the reference's."""
     for number, photograph in enumerate(model.photographs):
-        image = folder / f"{photograph.stem}.{'ppm' if number % 2 else 'bmp'}"
+        image = folder / f"{photograph.stem}.{('bmp', 'ppm', 'png')[number % 3]}"
         Image.open(photograph).save(image)
         found, expected = _answers(command, model, image), model.expected(photograph)
         assert [name for name, _ in found] == [name for name, _ in expected]
@@ -107,11 +123,16 @@ def test_a_damaged_image_is_refused_in_words(checked: Path, built: Callable[[str
     whole.save(tmp_path / "good.ppm")
     whole.save(tmp_path / "good.bmp")
     ppm, bmp = (tmp_path / "good.ppm").read_bytes(), (tmp_path / "good.bmp").read_bytes()
+    jpeg, png = _saved(whole, "JPEG"), _saved(whole, "PNG")
+    deep = _saved(Image.fromarray(np.zeros((4, 4), np.uint16)), "PNG")
+    wide = b"\0\0\0\x0dIHDR" + (70000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0" + bytes(4)
     huge = (2**31 - 1).to_bytes(4, "little")
     spoilt = {
         "truncated": [ppm[:-1], bmp[:-9], ppm[:9], bmp[:20], b"P6 # a comment that never ends"],
-        "neither PPM nor BMP": [b"", b"P", b"\x89PNG", b"P3\n1 1\n255\n0 0 0\n"],
-        "8 bits": [b"P6 2 2 65535\n" + bytes(24)],
+        "neither JPEG, PNG, PPM nor BMP": [b"", b"P", b"\x89PNG", b"P3\n1 1\n255\n0 0 0\n"],
+        "the image is damaged": [b"\xff\xd8\xff", PNG_START, jpeg[:40], png[:60], PNG_START + wide],
+        "8 bits per channel": [deep],
+        "only images with 8 bits": [b"P6 2 2 65535\n" + bytes(24)],
         "too large": [b"P6 99999999999 2 255\n"],
         "damaged": [b"P6 2 x 255\n"],
         "pixels": [b"P6 0 2 255\n", b"P6 70000 2 255\n", bmp[:18] + huge + huge + bmp[26:]],
@@ -136,11 +157,12 @@ def test_bytes_that_are_flipped_never_reach_past_memory(
 ) -> None:
     model = built("x86_64")
     generator = np.random.default_rng(0)
-    for number in range(30):
+    small = Image.open(model.photographs[1]).convert("RGB").resize((61, 47))
+    for number in range(60):
         path = tmp_path / "flipped"
-        Image.open(model.photographs[1]).save(path, "BMP" if number % 2 else "PPM")
-        content = bytearray(path.read_bytes())
-        for place in generator.integers(0, 54, 2):
+        form, options = FORMS[number % len(FORMS)]
+        content = bytearray(_saved(small, form, **options))
+        for place in generator.integers(0, len(content) if form in ("JPEG", "PNG") else 54, 3):
             content[place] = generator.integers(0, 256)
         path.write_bytes(content)
         command = [checked, model.bundle / "weights.bin", path]
@@ -163,9 +185,61 @@ def preprocessor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a program that preprocesses one image, built with sanitizers."""
     _needs("g++")
     made = tmp_path_factory.mktemp("preprocess") / "preprocess"
-    sources = [HERE / "preprocess_driver.cpp", SOURCES / "preprocess.cpp", SOURCES / "image.cpp"]
+    sources = [
+        HERE / "preprocess_driver.cpp",
+        *(SOURCES / f"{name}.cpp" for name in ("preprocess", "image", "compressed")),
+    ]
     _run("g++", "-std=c++17", "-O1", "-ffp-contract=off", *STRICT, *SANITIZERS, f"-I{SOURCES}", *sources, "-o", made)
     return made
+
+
+def _pixels(preprocessor: Path, path: Path) -> Any:
+    """Return what the example reads of an image of 61 x 47 pixels, upright or turned, (x - 0) of all three channels."""
+    words = [preprocessor, path, *NO_STEPS]
+    done = subprocess.run([str(word) for word in words], capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.float32)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])
+def test_a_png_of_every_kind_is_read_as_pillow_reads_it(preprocessor: Path, tmp_path: Path, mode: str) -> None:
+    raw = np.random.default_rng(3).integers(0, 256, (47, 61, 4), dtype=np.uint8)
+    image = Image.fromarray(raw, "RGBA").convert("RGB").convert(mode) if mode in ("P", "1") else None
+    image = image or Image.fromarray(raw, "RGBA").convert(mode)
+    (tmp_path / "image.png").write_bytes(_saved(image, "PNG"))
+    expected = image_tensor(image, PLAIN).reshape(-1)
+    np.testing.assert_array_equal(_pixels(preprocessor, tmp_path / "image.png"), expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 2}, {"quality": 30}]
+)
+def test_a_jpeg_is_read_as_pillow_reads_it_but_for_rounding(
+    preprocessor: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    y, x = np.mgrid[0:47, 0:61]
+    smooth = np.stack([120 + 90 * np.sin(x / 9), 110 + 60 * np.cos(y / 7), (x + 2 * y) % 256], axis=-1)
+    content = _saved(Image.fromarray(smooth.astype(np.uint8)), "JPEG", **options)
+    (tmp_path / "image.jpg").write_bytes(content)
+    expected = image_tensor(Image.open(io.BytesIO(content)), PLAIN).reshape(-1)
+    difference = np.abs(_pixels(preprocessor, tmp_path / "image.jpg") - expected) / np.float32(0.0171247)
+    assert difference.max() <= 4
+    assert difference.mean() <= 0.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_jpeg_stands_upright_as_its_tag_says(
+    preprocessor: Path, tmp_path: Path, orientation: int, order: str
+) -> None:
+    image = Image.fromarray(np.random.default_rng(4).integers(0, 256, (47, 61, 3), dtype=np.uint8)).resize((61, 47))
+    tags = Image.Exif()
+    tags.endian = order
+    tags[0x0112] = orientation
+    content = _saved(image, "JPEG", quality=95, subsampling=0, exif=tags)
+    (tmp_path / "image.jpg").write_bytes(content)
+    expected = image_tensor(Image.open(io.BytesIO(content)), PLAIN).reshape(-1)
+    difference = np.abs(_pixels(preprocessor, tmp_path / "image.jpg") - expected) / np.float32(0.0171247)
+    assert difference.max() <= 4
 
 
 def test_images_become_the_same_numbers_as_in_the_reference(preprocessor: Path, tmp_path: Path) -> None:

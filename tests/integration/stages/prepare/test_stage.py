@@ -1,4 +1,4 @@
-"""Every model of models.yaml, fetched and prepared for real, against the model as it came.
+"""Every model of the default pipeline, fetched and prepared for real, against the model as it came.
 
 Without a network (or a package index) the tests are skipped; the TFLite ones need ai-edge-litert too, here or in an
 environment of its own, whose interpreter CROSSFARM_LITERT_PYTHON names.
@@ -26,11 +26,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from crossfarm.backends.project_files import load_project
 from crossfarm.config.loading import load_models
 from crossfarm.config.models import Model
 from crossfarm.config.pipelines import Pipeline
 from crossfarm.config.sources import FactorySource, FileSource, Package, PackageSource, UrlSource
 from crossfarm.errors import FetchError, ModelError
+from crossfarm.pipeline.plan import Selection, select_cells
 from crossfarm.stages.fetch import stage as fetch
 from crossfarm.stages.fetch.archives import read_member
 from crossfarm.stages.fetch.artifact import fetch_source, fetched_bytes, fetched_file
@@ -46,7 +48,12 @@ from crossfarm.util.paths import HOME
 pytestmark = pytest.mark.integration
 
 PIPELINE = Pipeline(name="any", targets=("x86_64",))
-MODELS = {model.name: model for model in load_models(HOME / "models.yaml").models}
+PROJECT = load_project(
+    models=HOME / "models.yaml", toolchains=HOME / "toolchains", pipeline=HOME / "pipelines" / "default.yaml"
+)
+CHOSEN = {cell.model for cell in select_cells(PROJECT, Selection())}
+MODELS = {model.name: model for model in PROJECT.models_file.models if model.name in CHOSEN}
+"""Those that the default pipeline runs: to prepare all of them twice takes a quarter of an hour."""
 BY_FORMAT = {
     form: [name for name, model in MODELS.items() if model.format == form] for form in ("onnx", "torch", "tflite")
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crossfarm.config.checks import Checks
-from crossfarm.config.models import Classify, CtcText, Detect
+from crossfarm.config.decoding import Classify, CtcText, Detect
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
 from crossfarm.stages.check.decoded import Decoded, decoded_records
 from crossfarm.stages.reference.artifact import Case, Reference

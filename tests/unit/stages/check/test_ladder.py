@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from crossfarm.config.checks import Checks
-from crossfarm.config.models import Classify
+from crossfarm.config.decoding import Classify
 from crossfarm.results import CheckRecord, MeasurementRecord, Provenance
 from crossfarm.stages.check.comparison import OutputScale
 from crossfarm.stages.check.decoded import Decoded

@@ -200,3 +200,28 @@ def test_audio_without_intervals_has_no_labels() -> None:
 def test_audio_of_another_form_is_told(content: bytes, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         audio.frames(_audio(), content, Framing(size=4))
+
+
+def test_lines_of_rendered_text_have_boxes_around_their_ink() -> None:
+    dataset = RenderedText.model_validate({"kind": "rendered_text", "name": "t", "texts": ["III\nI"], "font_size": 40})
+    (sample,) = rendered_lines(dataset)
+    assert sample.boxes is not None
+    first, second = sample.boxes
+    assert first[2] - first[0] > 2 * (second[2] - second[0])
+    assert first[3] < second[1]
+    ink = np.asarray(sample.image.convert("L")) < 128
+    for left, top, right, bottom in (tuple(map(int, box)) for box in sample.boxes):
+        ink[top:bottom, left:right] = False
+    assert not ink.any()
+
+
+def test_turned_text_has_no_boxes() -> None:
+    dataset = RenderedText.model_validate({"kind": "rendered_text", "name": "t", "texts": ["a"], "rotations": [0, 90]})
+    assert [sample.boxes for sample in rendered_lines(dataset)] == [None, None]
+
+
+def test_images_have_the_boxes_that_are_declared_and_others_none(tmp_path: Path) -> None:
+    archive = _archive(tmp_path / "data.whl", {"a.png": _png(1), "b.png": _png(2)})
+    found = list(image_files(_images(glob="*.png", boxes={"a": [[0, 0, 2, 1]]}), archive))
+    assert [sample.boxes for sample in found] == [((0, 0, 2, 1),), ()]
+    assert [sample.boxes for sample in image_files(_images(glob="*.png"), archive)] == [None, None]

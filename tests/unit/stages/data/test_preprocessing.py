@@ -10,7 +10,14 @@ from PIL import Image
 
 from crossfarm.config.models import Framing, Preprocess, Resize
 from crossfarm.errors import ConfigError
-from crossfarm.stages.data.preprocessing import centre_crop, frame_audio, image_tensor, normalise, to_input
+from crossfarm.stages.data.preprocessing import (
+    boxes_in_input,
+    centre_crop,
+    frame_audio,
+    image_tensor,
+    normalise,
+    to_input,
+)
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -122,3 +129,31 @@ def test_integer_inputs_are_rounded_and_saturated() -> None:
 def test_a_shape_that_does_not_fit_names_both() -> None:
     with pytest.raises(ConfigError, match=r"model m, data d: preprocess gives \[3, 2, 2\].*shape \[1, 3, 4, 4\]"):
         to_input(np.zeros((3, 2, 2), np.float32), shape=(1, 3, 4, 4), dtype="float32", where="model m, data d")
+
+
+@given(
+    st.sampled_from([{}, {"shorter_side": 40}, {"size": [50, 36]}, {"fit": [44, 90]}, {"fit": [44, 30]}]),
+    st.sampled_from([None, (24, 28)]),
+    st.integers(41, 80),
+    st.integers(41, 80),
+)
+def test_a_box_follows_what_it_is_around(form: dict[str, object], crop: object, width: int, height: int) -> None:
+    image = _image(width, height, (0, 0, 0))
+    left, top, right, bottom = width // 3, height // 4, width * 2 // 3, height * 3 // 4
+    image.paste((255, 255, 255), (left, top, right, bottom))
+    steps = Preprocess.model_validate({"resize": form or None, "crop": crop, "channels": "GRAY"})
+    lit = image_tensor(image, steps)[0] > 127
+    boxes = boxes_in_input([(left, top, right, bottom)], width=width, height=height, steps=steps)
+    if not lit.any():  # it was cut away
+        assert all(box[2] - box[0] < 1 for box in boxes)
+        return
+    (box,) = boxes
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    seen = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    assert max(abs(a - b) for a, b in zip(box, seen, strict=True)) <= 1
+
+
+def test_a_box_that_is_cut_away_is_left_out() -> None:
+    steps = Preprocess.model_validate({"crop": [10, 10]})
+    boxes = [(0.0, 0.0, 4.0, 4.0), (0.0, 0.0, 20.0, 20.0)]
+    assert boxes_in_input(boxes, width=20, height=20, steps=steps) == ((0.0, 0.0, 10.0, 10.0),)

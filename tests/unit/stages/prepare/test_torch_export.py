@@ -13,7 +13,7 @@ import pytest
 from crossfarm.config.sources import FactorySource
 from crossfarm.errors import ToolError
 from crossfarm.stages.fetch.artifact import content_folder, write_description
-from crossfarm.stages.prepare.torch_export import export_factory, lay_out_code, load_factory
+from crossfarm.stages.prepare.torch_export import export_factory, give_state, lay_out_code, load_factory
 
 
 @pytest.fixture
@@ -64,6 +64,19 @@ def test_a_package_whose_init_needs_what_is_not_installed_is_entered_without_it(
     assert load_factory("network_three.nets.model:build")() == 32
 
 
+def test_a_package_whose_init_asks_for_operators_that_are_not_there_is_entered_without_it(code: Path) -> None:
+    _write(
+        code,
+        {
+            "network_five/__init__.py": "raise RuntimeError('operator network_five::nms does not exist')",
+            "network_five/models/__init__.py": "from .net import build",
+            "network_five/models/net.py": "from ..parts import WIDTH\ndef build(): return WIDTH",
+            "network_five/parts.py": "WIDTH = 16",
+        },
+    )
+    assert load_factory("network_five.models:build")() == 16
+
+
 def test_a_factory_that_needs_what_is_not_installed_says_what(code: Path) -> None:
     _write(code, {"network_four/__init__.py": "", "network_four/model.py": "import a_package_that_is_not_installed"})
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_installed"):
@@ -108,3 +121,16 @@ def test_packages_are_laid_out_unpacked_and_a_module_of_ones_own_at_its_place(tm
     lay_out_code(FactorySource(factory="nets.net:build"), artifacts, laid)
     found = sorted(path.relative_to(laid).as_posix() for path in laid.rglob("*.py"))
     assert found == ["nets/net.py", "package0_module/__init__.py", "package1_module/__init__.py"]
+
+
+def test_a_module_may_read_its_weights_itself(tmp_path: Path) -> None:
+    class Net:
+        taken = ""
+
+        def load_state_file(self, path: Path) -> None:
+            self.taken = path.read_text()
+
+    (tmp_path / "state").write_text("weights")
+    net = Net()
+    give_state(net, tmp_path / "state")
+    assert net.taken == "weights"

@@ -411,3 +411,69 @@ def test_a_wheel_is_fetched_once_whichever_of_its_files_are_wanted() -> None:
     pipeline = Pipeline.model_validate({"name": "p", "targets": ["t"]})
     inputs = reference.needs(Subject(pipeline=pipeline, model=declared.models[0], datasets=declared.datasets)).inputs
     assert inputs["dataset talk"] == inputs["dataset pictures"]
+
+
+def test_a_label_that_is_the_name_of_a_class_is_that_class(tmp_path: Path) -> None:
+    model = {
+        "inputs": IMAGE_INPUTS,
+        "preprocess": {"resize": {"size": [4, 4]}},
+        "data": ["pictures"],
+        "decode": {"kind": "classify", "classes": {"source": {**WHEEL, "path": "about.json"}, "key": "labels"}},
+    }
+    names = _wheel({"about.json": json.dumps({"size": 3, "labels": ["red", "green", "blue"]}).encode()})
+    pictures = _wheel({f"d/0_{name}.png": content for name, content in (("blue", _png()), ("red", _png()))})
+    declared = {**PICTURES, "label": r"_([a-z]+)\.png"}
+    fetched = {"dataset pictures": ("d.whl", pictures), "classes": ("n.whl", names)}
+    found = Reference.read(_run(tmp_path, _mean_of_channels(), model, datasets=(declared,), fetched=fetched))
+    assert [case.label for case in found.cases if case.kind == "data"] == [2, 0]
+
+
+def _png() -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_boxes_stand_in_pixels_of_the_input(tmp_path: Path) -> None:
+    model = {
+        "inputs": IMAGE_INPUTS,
+        "preprocess": {"resize": {"size": [4, 4]}},
+        "data": ["pictures"],
+        "decode": {"kind": "boxes", "map": {}},
+    }
+    declared = {key: value for key, value in PICTURES.items() if key != "label"} | {"boxes": {"0_0": [[2, 1, 6, 3]]}}
+    fetched = {"dataset pictures": ("d.whl", _coloured_wheel())}
+    found = Reference.read(_run(tmp_path, _mean_of_channels(), model, datasets=(declared,), fetched=fetched))
+    assert [case.boxes for case in found.cases] == [None, None, ((1, 1, 3, 3),), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "message"),
+    [
+        ({"tokens": {"length": 48}}, "preprocess.tokens goes with data of kind tokens, and only with it"),
+        ({"frames": {"size": 48}}, "preprocess.frames goes with audio, and only with it"),
+    ],
+)
+def test_preprocessing_for_other_data_is_refused(tmp_path: Path, preprocess: dict[str, Any], message: str) -> None:
+    model = {"inputs": [{"name": "x", "shape": [48]}], "preprocess": preprocess, "data": ["pictures"]}
+    fetched = {"dataset pictures": ("d.whl", _coloured_wheel())}
+    onnx_file = _graph([helper.make_node("Neg", ["x"], ["y"])], [("x", 1, [48])], [("y", 1, [48])], {})
+    with pytest.raises(ConfigError, match=message):
+        _run(tmp_path, onnx_file, model, datasets=(PICTURES,), fetched=fetched)
+
+
+def test_tokens_need_no_source(tmp_path: Path) -> None:
+    model = {
+        "inputs": [{"name": "x", "shape": [1, 4], "dtype": "int64", "range": [0, 9]}],
+        "preprocess": {"tokens": {"length": 4}},
+        "data": ["words"],
+    }
+    rows = [{"text": "a b", "tokens": [3, 4], "label": 1}, {"text": "c", "tokens": [5, 6, 7, 8, 9]}]
+    onnx_file = _graph([helper.make_node("Neg", ["x"], ["y"])], [("x", 7, [1, 4])], [("y", 7, [1, 4])], {})
+    folder = _run(tmp_path, onnx_file, model, datasets=({"kind": "tokens", "name": "words", "rows": rows},))
+    found = Reference.read(folder)
+    assert [(case.name, case.label) for case in found.cases[2:]] == [("words a b", 1), ("words c", None)]
+    tokens = read_stacked(folder / "inputs/0.bin", dtype="int64", shape=(1, 4), cases=4)
+    assert tokens[2:, 0].tolist() == [[3, 4, 0, 0], [5, 6, 7, 8]]
