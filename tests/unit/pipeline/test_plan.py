@@ -95,6 +95,16 @@ def test_variants_that_a_pipeline_leaves_out_are_no_cells(tmp_path: Path) -> Non
     assert {cell.variant for cell in select_cells(narrowed, Selection(only=("*-two-*",)))} == {"int8_shift"}
 
 
+def test_a_pipeline_leaves_out_models_by_their_tags_whether_any_has_one_or_not(project: Project) -> None:
+    one, two = project.models_file.models
+    models = project.models_file.model_copy(update={"models": (one, two.model_copy(update={"tags": ("extended",)}))})
+    pipeline = project.pipeline.model_copy(update={"without_tags": ("extended", "slow")})
+    tagged = dataclasses.replace(project, pipeline=pipeline, models_file=models)
+    assert {cell.model for cell in select_cells(tagged, Selection())} == {"one"}
+    untagged = dataclasses.replace(project, pipeline=pipeline)
+    assert {cell.model for cell in select_cells(untagged, Selection())} == {"one", "two"}
+
+
 def test_each_quantised_variant_is_made_by_a_stage_of_its_own(tmp_path: Path) -> None:
     plan = make(_with_variants(tmp_path, "[float32, int8, int8_shift]"), Selection(only=("x86_64-two-*",)))
     made = {name: plan.jobs[f"compile:x86_64-two-{name}"].inputs for name in ("float32", "int8", "int8_shift")}
