@@ -86,16 +86,14 @@ def test_the_core_equals_its_functional_model_and_its_cycles_are_shown(
     assert checks["accuracy.top1.digits"].status == "passed"
 
 
-def test_an_unsupported_operator_fails_its_own_cell_alone_and_other_variants_are_skipped(
+def test_a_model_with_an_unsupported_operator_is_skipped_with_the_reason_and_so_are_other_variants(
     run: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     out, done = run
     jobs = [record for record in read_records(out / "results.jsonl") if isinstance(record, JobRecord)]
-    failed = [job for job in jobs if job.state == "failed"]
-    assert [(job.cell, job.stage, job.fault) for job in failed] == [("rtl_int8-softmax-float32", "compile", "product")]
-    assert failed[0].cause is not None
-    assert "operator Softmax of node 'last' cannot be compiled" in failed[0].cause
-    skipped = {job.cell: job.reason for job in jobs if job.state == "skipped"}
-    assert skipped["rtl_int8-digits_cnn-int8"] == "rtl_int8 takes float32 alone"
+    assert not [job for job in jobs if job.state == "failed"]
+    skipped = {job.cell: str(job.reason) for job in jobs if job.state == "skipped" and job.stage in ("", "compile")}
+    assert "operator Softmax of node 'last' cannot be compiled" in skipped["rtl_int8-softmax-float32"]
+    assert {job.cell: job.reason for job in jobs}["rtl_int8-digits_cnn-int8"] == "rtl_int8 takes float32 alone"
     assert "Traceback" not in done.stdout + done.stderr
-    assert done.returncode == 1
+    assert done.returncode == 0

@@ -131,7 +131,9 @@ def test_every_model_is_prepared_with_its_declared_inputs_and_the_same_bytes_twi
     assert (first / "signature.json").read_bytes() == (second / "signature.json").read_bytes()
     session = _session(str(first / "model.onnx"))
     declared = [(item.name, list(item.shape)) for item in MODELS[name].inputs if item.value is None]
-    assert [(item.name, item.shape) for item in session.get_inputs()] == declared
+    found = [(item.name, item.shape) for item in session.get_inputs()]
+    # Behind the first one, which takes the data, a file may have them in another order.
+    assert (found[0], sorted(found)) == (declared[0], sorted(declared))
     assert all(isinstance(extent, int) for item in session.get_outputs() for extent in item.shape)
 
 
