@@ -102,11 +102,16 @@ def switch_power(leases: Leases, board: Board, action: Action, *, user: str, tim
     try:
         switch(board, action)
         if action == "off":
-            leases.change_health(board.name, lambda health, now: quarantined(reason=POWER_OFF, wall=time.time()))
+            leases.change_health(board.name, lambda health, now: _unpowered(health))
         else:
             leases.change_health(board.name, lambda health, now: _powered(health))
     finally:
         leases.release(lease)
+
+
+def _unpowered(health: Health) -> Health:
+    """Return the health of a board without power; the reason for which a person took one out of use is kept."""
+    return health if health.state == "quarantined" else quarantined(reason=POWER_OFF, wall=time.time())
 
 
 def _powered(health: Health) -> Health:

@@ -166,14 +166,14 @@ def explain_failure(login: Login, jump: Login | None = None) -> Iterator[None]:
         ) from error
     except paramiko.AuthenticationException as error:
         raise BoardError(_refused(login)) from error
-    except paramiko.ChannelException as error:
-        through = f"by way of {jump.where}" if jump is not None else "so"
-        raise BoardError(
-            f"{where} cannot be reached {through}: {one_line(str(error))}; see that it is on, that address and port in "
-            "boards.yaml are right as seen from there, and that its sshd allows TCP forwarding"
-        ) from error
     except paramiko.SSHException as error:
-        raise BoardError(_misfit(login, error)) from error
+        if jump is None:
+            raise BoardError(_misfit(login, error)) from error
+        # The jump host refused the way, or did not answer in time: nothing spoke with the board yet.
+        raise BoardError(
+            f"{where} cannot be reached by way of {jump.where}: {one_line(str(error))}; see that it is on, that "
+            "address and port in boards.yaml are right as seen from there, and that the jump host's sshd allows TCP forwarding"
+        ) from error
     except FileNotFoundError as error:
         raise BoardError(f"{where}: the key {login.key} is not there; correct `key` in boards.yaml") from error
     except (OSError, EOFError) as error:

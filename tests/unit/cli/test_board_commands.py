@@ -116,6 +116,9 @@ def test_a_board_without_power_is_not_granted_until_it_has_power_again(
     show_boards(only, TARGETS, BoardsRequest(quarantine="pi-1", reason="the fan is broken"))
     show_boards(only, TARGETS, BoardsRequest(power="pi-1:on"))
     assert "the fan is broken" in capsys.readouterr().out, "what a person took out of use stays there"
+    show_boards(only, TARGETS, BoardsRequest(power="pi-1:off"))
+    show_boards(only, TARGETS, BoardsRequest(power="pi-1:on"))
+    assert "the fan is broken" in capsys.readouterr().out.splitlines()[-1], "through a time without power too"
 
 
 def test_a_probe_that_finds_a_fault_notes_it_and_ends_with_3(inventory: Inventory, capsys: Capture) -> None:
