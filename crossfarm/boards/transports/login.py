@@ -172,7 +172,7 @@ def explain_failure(login: Login, jump: Login | None = None) -> Iterator[None]:
         # The jump host refused the way, or did not answer in time: nothing spoke with the board yet.
         raise BoardError(
             f"{where} cannot be reached by way of {jump.where}: {one_line(str(error))}; see that it is on, that "
-            "address and port in boards.yaml are right as seen from there, and that the jump host's sshd allows TCP forwarding"
+            "address and port in boards.yaml are right as seen from there, and that its sshd allows TCP forwarding"
         ) from error
     except FileNotFoundError as error:
         raise BoardError(f"{where}: the key {login.key} is not there; correct `key` in boards.yaml") from error
